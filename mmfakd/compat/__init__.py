@@ -1,0 +1,30 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What the OpenMMLab libraries need on current torch, numpy and Python.
+
+One module a concern; each shim says which versions it is for and names the
+upstream thread. Nothing here imports torch or MMEngine before the versions have
+been checked.
+"""
+
+from .checkpoints import allow_mmengine_checkpoints, load_checkpoint_file
+from .config_inheritance import register_config_package
+from .mmrazor_quantization import allow_mmrazor_without_quantization
+from .versions import check_environment, parse_version
+
+
+def apply_shims() -> None:
+    """Apply every shim; calling it again changes nothing."""
+    allow_mmrazor_without_quantization()
+    allow_mmengine_checkpoints()
+    register_config_package()
+
+
+__all__ = [
+    'allow_mmengine_checkpoints',
+    'allow_mmrazor_without_quantization',
+    'apply_shims',
+    'check_environment',
+    'load_checkpoint_file',
+    'parse_version',
+    'register_config_package',
+]

@@ -1,0 +1,57 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Let MMEngine find mmfakd's configs under ``mmfakd::``."""
+
+import sys
+from pathlib import Path
+from typing import Callable
+
+_PACKAGE = 'mmfakd'
+_FOLDER = Path(__file__).resolve().parents[1]
+
+
+def _with_own_path(get_installed_path: Callable[[str], str]) -> Callable[[str], str]:
+    """Wrap MMEngine's ``get_installed_path`` so that it knows mmfakd's folder."""
+
+    def wrapper(package: str) -> str:
+        """Get the folder of an installed package; see mmengine.utils."""
+        if package != _PACKAGE:
+            return get_installed_path(package)
+        if not (_FOLDER / '.mim' / 'model-index.yml').is_file():
+            raise FileNotFoundError(
+                f'Configs of mmfakd were asked for by name ("{_PACKAGE}::..."), '
+                f'which needs the folder {_FOLDER / ".mim"} that installation '
+                'makes. Run `pip install .` or `pip install -e .` in the checkout '
+                'of mmfakd, or name the config by its path.'
+            )
+        return str(_FOLDER)
+
+    wrapper.mmfakd = True  # type: ignore[attr-defined]
+    return wrapper
+
+
+def register_config_package() -> None:
+    """Make ``mmfakd::...`` a config path for inheritance and ``mmengine.hub``.
+
+    MMEngine 0.10 asserts that the package stands on a list of OpenMMLab's own
+    libraries (upstream thread
+    https://github.com/open-mmlab/mmengine/issues/1410), and looks for its
+    ``.mim`` folder in site-packages, where an editable install has none (compare
+    https://github.com/open-mmlab/mmyolo/issues/1077). This puts mmfakd on the
+    list and answers ``get_installed_path('mmfakd')`` with the real folder. Other
+    packages are not touched.
+    """
+    import mmengine.config.config
+    import mmengine.config.utils
+    import mmengine.utils.package_utils
+
+    mmengine.config.utils.MODULE2PACKAGE.setdefault(_PACKAGE, _PACKAGE)
+
+    original = mmengine.utils.package_utils.get_installed_path
+    if hasattr(original, _PACKAGE):
+        return
+    wrapper = _with_own_path(original)
+    # Each of these has bound the function to a name of its own.
+    for name in ('utils.package_utils', 'utils', 'config.config', 'hub.hub'):
+        module = sys.modules.get(f'mmengine.{name}')
+        if module is not None:
+            module.get_installed_path = wrapper  # type: ignore[attr-defined]

@@ -1,0 +1,193 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Version gates: what was found, what is wanted, what to do."""
+
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from typing import NamedTuple, Optional
+
+from ..version import __version__
+
+
+class Requirement(NamedTuple):
+    """Versions of one library that mmfakd works with.
+
+    Attributes:
+        name: name of the distribution.
+        minimum: first version that works.
+        below: first version that does not work any more, or None.
+        reason: where the bounds come from.
+        required: whether mmfakd needs the library at all.
+    """
+
+    name: str
+    minimum: str
+    below: Optional[str]
+    reason: str
+    required: bool = True
+
+    def __str__(self) -> str:
+        upper = f',<{self.below}' if self.below else ''
+        return f'{self.name}>={self.minimum}{upper}'
+
+    def accepts(self, version: str) -> bool:
+        """Tell whether a version, e.g. '2.11.0+cu130', lies within the bounds."""
+        found = parse_version(version)
+        return found >= parse_version(self.minimum) and (
+            self.below is None or found < parse_version(self.below)
+        )
+
+
+REQUIREMENTS = (
+    Requirement('torch', '2.1', None, 'mmfakd is tested from 2.1 on'),
+    Requirement(
+        'mmengine',
+        '0.10.0',
+        '0.11',
+        '0.11 looks for installed packages in the wrong folder, which breaks '
+        'inheriting their configs',
+    ),
+    Requirement('mmcv', '2.0.0', '2.2', 'mmrazor and mmdet refuse 2.2'),
+    Requirement('mmrazor', '1.0.0', '1.1', 'mmfakd extends its classes'),
+    Requirement('joblib', '0', None, 'mmrazor imports it undeclared'),
+    Requirement(
+        'mmpretrain', '1.0.0', '2', 'mmfakd is tested with 1.2', required=False
+    ),
+    Requirement('mmdet', '3.0.0', '4', 'mmfakd is tested with 3.3', required=False),
+)
+
+# Distributions that hold the module mmcv: with compiled operators, without, and
+# the name that the first one had before version 2.
+MMCV_DISTRIBUTIONS = ('mmcv', 'mmcv-lite', 'mmcv-full')
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Read the release number of a version.
+
+    Suffixes are dropped, so a pre-release counts as its release: a build such as
+    ``2.1.0a0+git`` is a torch 2.1, and ``0.11.0rc0`` is already an MMEngine 0.11.
+
+    Args:
+        text: e.g. '2.11.0+cu130'.
+
+    Returns:
+        The numbers, e.g. (2, 11, 0).
+
+    Raises:
+        ValueError: If the text does not begin with a number.
+    """
+    match = re.match(r'\d+(\.\d+)*', text)
+    if match is None:
+        raise ValueError(f'"{text}" is not a version; expected one such as "2.1.0".')
+    return tuple(int(number) for number in match.group().split('.'))
+
+
+def installed_versions() -> dict[str, str]:
+    """Collect the versions that :func:`find_problems` judges.
+
+    Returns:
+        Distribution names and versions; what is not installed is left out.
+        'python' is the interpreter, and 'pkg_resources' stands for the module of
+        this name with the version of setuptools.
+    """
+    versions = {'python': '.'.join(map(str, sys.version_info[:3]))}
+    names = [requirement.name for requirement in REQUIREMENTS]
+    for name in (*names, *MMCV_DISTRIBUTIONS, 'numpy', 'setuptools'):
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    for name in names:
+        # A source checkout on PYTHONPATH has no metadata.
+        installed = MMCV_DISTRIBUTIONS if name == 'mmcv' else (name,)
+        if versions.keys().isdisjoint(installed) and find_spec(name):
+            versions[name] = getattr(import_module(name), '__version__', '0')
+    if find_spec('pkg_resources'):
+        versions['pkg_resources'] = versions.get('setuptools', '0')
+    return versions
+
+
+def find_problems(versions: Mapping[str, str]) -> list[str]:
+    """Compare versions with what mmfakd needs.
+
+    Args:
+        versions: what is installed, as :func:`installed_versions` returns it.
+
+    Returns:
+        One sentence a problem: what was found, what is wanted, what to do.
+    """
+    problems = []
+    if parse_version(versions['python']) < (3, 9):
+        problems.append(
+            f'Python {versions["python"]} runs; python>=3.9 is wanted. Make an '
+            'environment with a newer Python, 3.11 for example.'
+        )
+
+    mmcvs = [name for name in MMCV_DISTRIBUTIONS if name in versions]
+    if len(mmcvs) > 1:
+        problems.append(
+            ' and '.join(f'{name} {versions[name]}' for name in mmcvs)
+            + ' are installed together; exactly one is wanted, because they overwrite '
+            f"each other's files. Run `pip uninstall -y {' '.join(mmcvs)}`, then "
+            '`pip install mmcv-lite==2.1.0` for classification, or install mmcv==2.1.0 '
+            'with its operators for detection.'
+        )
+
+    for requirement in REQUIREMENTS:
+        name = requirement.name
+        if name == 'mmcv' and mmcvs:
+            name = mmcvs[0]
+        version = versions.get(name)
+        if version is None and requirement.required:
+            found = f'{name} is not installed'
+        elif version is not None and not requirement.accepts(version):
+            found = f'{name} {version} is installed'
+        else:
+            continue
+        # Classification needs none of mmcv's compiled operators.
+        advice = str(requirement).replace('mmcv', 'mmcv-lite')
+        problems.append(
+            f'{found}; {requirement} is wanted ({requirement.reason}). Run '
+            f'`pip install "{advice}"`.'
+        )
+
+    torch, numpy = versions.get('torch'), versions.get('numpy')
+    if (
+        torch is not None
+        and numpy is not None
+        and parse_version(torch) < (2, 3)
+        and parse_version(numpy) >= (2,)
+    ):
+        problems.append(
+            f'numpy {numpy} is installed; numpy<2 is wanted with torch {torch} (torch '
+            'before 2.3 is built for numpy 1). Run `pip install "numpy<2"`.'
+        )
+
+    if 'pkg_resources' not in versions:
+        setuptools = versions.get('setuptools')
+        found = f'setuptools {setuptools} is' if setuptools else 'setuptools is not'
+        problems.append(
+            f'{found} installed and has no pkg_resources; setuptools<82 is wanted '
+            '(mmengine 0.10 imports pkg_resources to find the configs of other '
+            'packages). Run `pip install "setuptools<82"`.'
+        )
+    return problems
+
+
+def check_environment() -> None:
+    """Check the versions of Python and of the libraries mmfakd stands on.
+
+    Reads the metadata of the installed distributions and imports none of them.
+
+    Raises:
+        ImportError: If something is missing, too old, too new or installed twice;
+            the message lists every problem with the versions found and wanted and
+            the command that helps.
+    """
+    problems = find_problems(installed_versions())
+    if problems:
+        raise ImportError(
+            f'mmfakd {__version__} cannot run in this environment '
+            f'({sys.executable}):\n- ' + '\n- '.join(problems)
+        )

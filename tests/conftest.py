@@ -1,0 +1,91 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Fixtures of all tests: one thread, one seed, no state shared between tests."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+# Before torch and matplotlib are imported, and for the subprocesses of tests.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('MPLBACKEND', 'Agg')
+
+import numpy as np
+import pytest
+import torch
+from mmengine.utils import ManagerMixin
+
+import mmfakd  # noqa: F401  (its shims come before mmrazor is imported anywhere)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+torch.set_num_threads(1)
+
+
+def _managers(base=ManagerMixin):
+    """Yield every class that keeps global instances: scopes, loggers, hubs, ..."""
+    for manager in base.__subclasses__():
+        yield manager
+        yield from _managers(manager)
+
+
+@pytest.fixture(autouse=True)
+def isolated_managers():
+    """Drop the global instances of MMEngine that a test leaves behind.
+
+    A default scope or message hub of one test would otherwise decide what the
+    next one builds or logs.
+    """
+    before = {manager: manager._instance_dict.copy() for manager in _managers()}
+    yield
+    for manager in _managers():
+        kept = before.get(manager, {})
+        for name, instance in manager._instance_dict.items():
+            if name not in kept:
+                for handler in getattr(instance, 'handlers', []):
+                    handler.close()
+        manager._instance_dict.clear()
+        manager._instance_dict.update(kept)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Start every test from the same random state, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def work_dir(tmp_path):
+    """An empty work directory, as the string that configs hold."""
+    path = tmp_path / 'work_dir'
+    path.mkdir()
+    return str(path)
+
+
+@pytest.fixture
+def run_python(tmp_path):
+    """Run code in a fresh interpreter that sees this checkout, outside of it.
+
+    Returns:
+        A function ``run(code, *paths, check=True)``: ``paths`` go before this
+        checkout on ``PYTHONPATH``. It returns the completed process; a failing one
+        is an error that shows its output unless ``check`` is False.
+    """
+
+    def run(code, *paths, check=True):
+        search = os.pathsep.join(map(str, [*paths, REPOSITORY]))
+        process = subprocess.run(
+            [sys.executable, '-c', code],
+            cwd=tmp_path,
+            env={**os.environ, 'PYTHONPATH': search},
+            capture_output=True,
+            text=True,
+        )
+        if check and process.returncode:
+            pytest.fail(f'{code}\nfailed:\n{process.stdout}\n{process.stderr}')
+        return process
+
+    return run
