@@ -1,0 +1,6 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Algorithms: teacher and student as one trainable model."""
+
+from .feature_distill import FeatureDistill
+
+__all__ = ['FeatureDistill']

@@ -1,0 +1,311 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Knowledge review as an mmrazor distiller."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from typing import Any, Union
+
+from mmengine.logging import MessageHub
+from mmrazor.models.distillers import ConfigurableDistiller
+from torch import Tensor, nn
+
+from mmfakd.registry import MODELS
+from mmfakd.utils.check_layer_names import check_layer_names
+
+Level = Union[str, Mapping[str, Any]]
+
+_CONNECTOR = 'review'
+
+
+@MODELS.register_module()
+class ReviewDistiller(ConfigurableDistiller):
+    r"""Distillation of a feature pyramid through one review connector.
+
+    The student's features of all levels go through the connector together; each
+    of its predictions is compared with the teacher's feature of that level:
+
+    .. math::
+        \mathcal{L} = w(t) \sum_l \lambda_l \,
+        d\big(\hat{F}^T_l, F^T_l\big), \qquad
+        w(t) = \mathrm{clip}\Big(\frac{t + 1 - t_0}{t_1 - t_0}, 0, 1\Big)
+
+    with :math:`t` the epoch or iteration counted from 0, :math:`t_0, t_1` the
+    begin and end of the warm-up, :math:`\lambda_l` the weight of the level and
+    :math:`d` the level loss. Everything of mmrazor's ``ConfigurableDistiller``
+    still works beside it: other losses, connectors and deliveries.
+
+    Source: the review setting of *Frequency Attention for Knowledge Distillation*
+    (arXiv 2403.05894) and *Distilling Knowledge via Knowledge Review*
+    (arXiv 2104.09044).
+
+    Args:
+        student_levels (str | dict | Sequence[str | dict]): The student's levels,
+            shallow to deep. A level is a module name, for which a
+            ``ModuleOutputs`` recorder is made, or
+            ``dict(recorder=name, record_idx=0, data_idx=None)`` that points into
+            ``student_recorders``. A level whose record is a tuple of maps (a neck)
+            stands for all of them; such a tuple may run deepest first.
+        teacher_levels (str | dict | Sequence[str | dict]): The same of the teacher.
+        connector (dict): Config of the module that turns the list of student
+            features, shallow to deep, into the tuple of predicted teacher
+            features, in general ``mmfakd.ReviewConnector``.
+        level_loss (dict, optional): Config of the loss of one level, called with
+            (prediction, teacher feature). None is the mean squared error.
+        loss_weight (float | Sequence[float]): Weight of every level, or one for
+            each. Defaults to 1.0.
+        warmup (dict, optional): ``dict(by_epoch=True, begin=0, end=20)``: the
+            weight grows linearly to its full value at ``end``. With
+            ``by_epoch=False`` it counts iterations, which an iteration based loop
+            needs, as its epoch stays 0. Defaults to None, no warm-up.
+        student_recorders (dict, optional): mmrazor recorders of the student.
+        teacher_recorders (dict, optional): mmrazor recorders of the teacher.
+        connectors (dict, optional): Further mmrazor connectors.
+        **kwargs: Other arguments of ``ConfigurableDistiller``.
+
+    Shapes:
+        Level features are (N, C, H, W) or (N, C), the latter taken as
+        (N, C, 1, 1). A prediction must have its teacher feature's shape.
+
+    Raises:
+        ValueError: For unknown layer names (near matches are listed), levels of
+            different number, a level that points at no recorder, bad weights or a
+            bad warm-up, and at the first step for features whose shapes disagree.
+    """
+
+    def __init__(
+        self,
+        student_levels: Level | Sequence[Level],
+        teacher_levels: Level | Sequence[Level],
+        connector: dict,
+        level_loss: dict | None = None,
+        loss_weight: float | Sequence[float] = 1.0,
+        warmup: dict | None = None,
+        student_recorders: dict | None = None,
+        teacher_recorders: dict | None = None,
+        connectors: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        connectors = dict(connectors or {})
+        if _CONNECTOR in connectors:
+            raise ValueError(
+                f'connectors: the name {_CONNECTOR!r} is kept for `connector`; '
+                'rename that entry.'
+            )
+        student_recorders = dict(student_recorders or {})
+        teacher_recorders = dict(teacher_recorders or {})
+        student_parsed = _parse_levels(student_levels, student_recorders, 'student')
+        teacher_parsed = _parse_levels(teacher_levels, teacher_recorders, 'teacher')
+        super().__init__(
+            student_recorders=student_recorders,
+            teacher_recorders=teacher_recorders,
+            connectors={_CONNECTOR: connector, **connectors},
+            **kwargs,
+        )
+        self.student_levels = student_parsed
+        self.teacher_levels = teacher_parsed
+        self.level_loss = MODELS.build(level_loss) if level_loss else nn.MSELoss()
+        parameters = signature(self.level_loss.forward).parameters
+        self._loss_by_name = {'s_feature', 't_feature'} <= set(parameters)
+        self.loss_weight = _parse_loss_weight(loss_weight)
+        self.warmup = _parse_warmup(warmup)
+
+    def prepare_from_student(self, model: nn.Module) -> None:
+        """Register the student's recorders, after a check of their layer names.
+
+        Args:
+            model (nn.Module): The student.
+
+        Raises:
+            ValueError: If a recorded layer does not exist.
+        """
+        check_layer_names(self.student_recorders.recorders, model, 'student')
+        super().prepare_from_student(model)
+
+    def prepare_from_teacher(self, model: nn.Module) -> None:
+        """Register the teacher's recorders, after a check of their layer names.
+
+        Args:
+            model (nn.Module): The teacher.
+
+        Raises:
+            ValueError: If a recorded layer does not exist.
+        """
+        check_layer_names(self.teacher_recorders.recorders, model, 'teacher')
+        super().prepare_from_teacher(model)
+
+    def compute_distill_losses(self) -> dict[str, Tensor]:
+        """Compute the losses of all levels and of the mappings.
+
+        Returns:
+            dict[str, Tensor]: ``loss_level{i}`` for every level, shallow to deep,
+            scalars; the losses of ``loss_forward_mappings``; and, with a warm-up,
+            its present factor as ``warmup``.
+
+        Raises:
+            ValueError: If predictions and teacher features disagree in number or
+                shape.
+        """
+        losses = super().compute_distill_losses()
+        student = self._gather(self.student_levels, from_student=True)
+        teacher = [
+            feature[..., None, None] if feature.dim() == 2 else feature
+            for feature in self._gather(self.teacher_levels, from_student=False)
+        ]
+        if len(student) != len(teacher):
+            raise ValueError(
+                f'{len(student)} student levels stand against {len(teacher)} teacher '
+                f'levels: {_shapes(student)} and {_shapes(teacher)}. Give as many '
+                '`student_levels` as `teacher_levels`.'
+            )
+        predictions = self.connectors[_CONNECTOR](student)
+        weights = self._level_weights(len(teacher))
+        factor = self._warmup_factor()
+        for i, (prediction, target) in enumerate(zip(predictions, teacher)):
+            if prediction.shape != target.shape:
+                raise ValueError(
+                    f'level {i}: the prediction has shape {tuple(prediction.shape)}, '
+                    f"the teacher's feature {tuple(target.shape)}. Set "
+                    "`out_channels` and `sizes` (or `scales`) of the connector to "
+                    "the teacher's channels and size."
+                )
+            loss = self._compare(prediction, target)
+            losses[f'loss_level{i}'] = factor * weights[i] * loss
+        if self.warmup is not None:
+            # Filled on the device, so that the log costs no synchronisation.
+            losses['warmup'] = student[0].new_full((), factor)
+        return losses
+
+    def _compare(self, prediction: Tensor, target: Tensor) -> Tensor:
+        if self._loss_by_name:
+            return self.level_loss(s_feature=prediction, t_feature=target)
+        return self.level_loss(prediction, target)
+
+    def _gather(self, levels: list[dict], from_student: bool) -> list[Tensor]:
+        """Collect the features of all levels, shallow to deep."""
+        features: list[Tensor] = []
+        for level in levels:
+            record = self.get_record(from_student=from_student, **level)
+            if isinstance(record, Tensor):
+                features.append(record)
+                continue
+            maps = list(record) if isinstance(record, (tuple, list)) else [record]
+            for item in maps:
+                if not isinstance(item, Tensor):
+                    role = 'student' if from_student else 'teacher'
+                    raise ValueError(
+                        f'{role} level {level} recorded a {type(record).__name__} '
+                        f'with a {type(item).__name__} in it; expected a tensor or a '
+                        'tuple of tensors. Choose one part of it with `data_idx`.'
+                    )
+            if len(maps) > 1 and _area(maps[0]) < _area(maps[-1]):
+                maps.reverse()
+            features += maps
+        return features
+
+    def _level_weights(self, count: int) -> list[float]:
+        if isinstance(self.loss_weight, float):
+            return [self.loss_weight] * count
+        if len(self.loss_weight) != count:
+            raise ValueError(
+                f'loss_weight has {len(self.loss_weight)} values for {count} levels; '
+                'give one number or one for each level.'
+            )
+        return self.loss_weight
+
+    def _warmup_factor(self) -> float:
+        if self.warmup is None:
+            return 1.0
+        hub = MessageHub.get_current_instance()
+        info = hub.runtime_info
+        begin, end = self.warmup['begin'], self.warmup['end']
+        if self.warmup['by_epoch']:
+            now, last = info.get('epoch', 0), info.get('max_epochs')
+        else:
+            now, last = info.get('iter', 0), info.get('max_iters')
+        if last is not None and last < end and not self._warned_of_short_run:
+            unit = 'epochs' if self.warmup['by_epoch'] else 'iterations'
+            warnings.warn(
+                f'The distillation warm-up ends at {end} {unit}, but training has '
+                f'only {last}: the full weight is never reached. Shorten the '
+                'warm-up; in an iteration based loop count iterations with '
+                '`warmup=dict(by_epoch=False, ...)`.',
+                stacklevel=2,
+            )
+            self._warned_of_short_run = True
+        return min(max((now + 1 - begin) / (end - begin), 0.0), 1.0)
+
+    _warned_of_short_run = False
+
+
+def _parse_levels(
+    levels: Level | Sequence[Level], recorders: dict, role: str
+) -> list[dict]:
+    """Turn levels into arguments of ``get_record``, adding recorders for names."""
+    if isinstance(levels, (str, Mapping)):
+        levels = [levels]
+    if not levels:
+        raise ValueError(
+            f'{role}_levels is empty; give at least one module name or '
+            'dict(recorder=...).'
+        )
+    parsed = []
+    for level in levels:
+        if isinstance(level, str):
+            recorders.setdefault(
+                level, dict(type='mmrazor.ModuleOutputs', source=level)
+            )
+            level = dict(recorder=level)
+        if not isinstance(level, Mapping) or 'recorder' not in level:
+            raise ValueError(
+                f'{role}_levels: got {level!r}; expected a module name or '
+                'dict(recorder=name, record_idx=0, data_idx=None).'
+            )
+        unknown = set(level) - {'recorder', 'record_idx', 'data_idx'}
+        if unknown:
+            raise ValueError(
+                f'{role}_levels: {sorted(unknown)} in {dict(level)} is not known; '
+                'a level has `recorder`, `record_idx` and `data_idx`.'
+            )
+        if level['recorder'] not in recorders:
+            raise ValueError(
+                f'{role}_levels: no recorder {level["recorder"]!r} in '
+                f'{role}_recorders, which has {sorted(recorders)}.'
+            )
+        parsed.append(dict(level))
+    return parsed
+
+
+def _parse_loss_weight(loss_weight: float | Sequence[float]) -> float | list[float]:
+    if isinstance(loss_weight, (int, float)):
+        return float(loss_weight)
+    if isinstance(loss_weight, Sequence) and not isinstance(loss_weight, str):
+        return [float(weight) for weight in loss_weight]
+    raise ValueError(
+        f'loss_weight: got {loss_weight!r}; expected a number or one for each level.'
+    )
+
+
+def _parse_warmup(warmup: dict | None) -> dict | None:
+    if warmup is None:
+        return None
+    parsed = dict(dict(by_epoch=True, begin=0, end=20), **warmup)
+    if set(parsed) != {'by_epoch', 'begin', 'end'} or parsed['end'] <= parsed['begin']:
+        raise ValueError(
+            f'warmup: got {dict(warmup)}; expected dict(by_epoch=True, begin=0, '
+            'end=20) with end > begin.'
+        )
+    return parsed
+
+
+def _area(feature: Tensor) -> int:
+    return feature.shape[-2] * feature.shape[-1] if feature.dim() == 4 else 1
+
+
+def _shapes(features: Sequence[Tensor]) -> list[tuple[int, ...]]:
+    return [tuple(feature.shape) for feature in features]
+
+
+__all__ = ['ReviewDistiller']

@@ -1,0 +1,47 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Checks that recorded layers exist before any hook is registered."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from torch import nn
+
+_MODULE_RECORDERS = ('ModuleInputsRecorder', 'ModuleOutputsRecorder')
+
+
+def check_layer_names(recorders: dict, model: nn.Module, role: str) -> None:
+    """Check that every module a recorder names is part of the model.
+
+    Args:
+        recorders (dict): Name -> mmrazor recorder, the ``recorders`` of an mmrazor
+            ``RecorderManager``. Recorders of functions, methods and parameters
+            are left to mmrazor.
+        model (nn.Module): The model whose layers are to be recorded.
+        role (str): ``'student'`` or ``'teacher'``, for the message.
+
+    Raises:
+        ValueError: If a module is not in ``model.named_modules()``. The message
+            lists the nearest names.
+    """
+    names = dict(model.named_modules())
+    for recorder_name, recorder in recorders.items():
+        if type(recorder).__name__ not in _MODULE_RECORDERS:
+            continue
+        if recorder.source in names:
+            continue
+        raise ValueError(
+            f'{role} recorder {recorder_name!r}: the {role} '
+            f'({type(model).__name__}) has no layer {recorder.source!r}. '
+            f'Nearest names: {_nearest(recorder.source, list(names))}. '
+            'Choose one of `model.named_modules()`.'
+        )
+
+
+def _nearest(name: str, names: list[str], count: int = 5) -> str:
+    near = get_close_matches(name, names, n=count, cutoff=0.4)
+    # A wrong leaf under a right parent is the common slip: show its siblings.
+    parent = name.rpartition('.')[0]
+    siblings = [n for n in names if n.rpartition('.')[0] == parent and n]
+    listed = list(dict.fromkeys([*near, *siblings]))[: 2 * count]
+    return ', '.join(repr(n) for n in listed) or 'none'

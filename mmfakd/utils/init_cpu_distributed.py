@@ -1,0 +1,43 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Several processes without a GPU."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+
+
+def init_cpu_distributed(cfg: Config) -> None:
+    """Prepare a config and the process group for several processes on CPU.
+
+    MMEngine's launcher calls ``torch.cuda.set_device`` whatever the machine, and its
+    DDP wrapper names a GPU. Where ``cfg.launcher`` is ``'pytorch'`` and there is no
+    GPU, this starts the process group with gloo before the runner looks for it, and
+    sets a wrapper without device. With a GPU nothing is changed.
+
+    Args:
+        cfg (Config): The config of the runner, changed in place.
+    """
+    if cfg.get('launcher') != 'pytorch' or torch.cuda.is_available():
+        return
+    # Two processes that each take every core wait for each other.
+    workers = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
+    if 'OMP_NUM_THREADS' not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    if not dist.is_initialized():
+        dist.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        ),
+        **(cfg.get('model_wrapper_cfg') or {}),
+    )
+    cfg.model_wrapper_cfg.device_ids = None
+
+
+__all__ = ['init_cpu_distributed']

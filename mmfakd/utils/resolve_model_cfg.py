@@ -1,0 +1,87 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Model configs from `cfg_path`, with overrides that take effect."""
+
+from __future__ import annotations
+
+import copy
+import os.path as osp
+
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
+
+
+def resolve_model_cfg(
+    cfg: dict, data_preprocessor: dict | None = None
+) -> tuple[ConfigDict, str | None]:
+    """Resolve a model config to one that builds on its own.
+
+    ``cfg_path`` entries are replaced by the model of that config, into which the
+    remaining keys are merged (MMEngine's hub ignores them silently), and a data
+    preprocessor that stands at the top level of a config moves into the model.
+
+    Args:
+        cfg (dict): A model config; or ``dict(cfg_path='mmpretrain::...', **overrides)``,
+            where ``cfg_path`` may also be the path of a config file, and
+            ``pretrained=True`` asks for the weights of its metafile.
+        data_preprocessor (dict, optional): The data preprocessor from the top level
+            of the config around. It yields to one within ``cfg`` and goes before
+            that of the ``cfg_path`` config.
+
+    Returns:
+        tuple[ConfigDict, str | None]: The config to build, and the address of the
+        pretrained weights when they were asked for.
+
+    Raises:
+        FileNotFoundError: If ``cfg_path`` names no config.
+        ValueError: If the config at ``cfg_path`` has no model, or no weights where
+            they are asked for.
+    """
+    cfg = ConfigDict(copy.deepcopy(cfg))
+    weights = None
+    if 'cfg_path' in cfg:
+        path = cfg.pop('cfg_path')
+        pretrained = cfg.pop('pretrained', False)
+        base = _load_config(path, pretrained)
+        if 'model' not in base:
+            raise ValueError(f'cfg_path={path!r}: that config has no `model`.')
+        weights = base.get('model_path')
+        model = copy.deepcopy(base.model)
+        if data_preprocessor is not None:
+            model.pop('data_preprocessor', None)
+        elif 'data_preprocessor' in base:
+            model.setdefault('data_preprocessor', base.data_preprocessor)
+        scope = path.split('::')[0] if '::' in path else base.get('default_scope')
+        if scope is not None:
+            model.setdefault('_scope_', scope)
+        model.merge(cfg)
+        cfg = model
+    if data_preprocessor is not None and cfg.get('data_preprocessor') is None:
+        cfg.data_preprocessor = ConfigDict(copy.deepcopy(data_preprocessor))
+    return cfg, weights
+
+
+def _load_config(path: str, pretrained: bool) -> Config:
+    if '::' in path:
+        try:
+            cfg = get_config(path, pretrained=pretrained)
+        except AssertionError as error:
+            raise ValueError(
+                f'cfg_path={path!r} with pretrained=True: {error}. Give the '
+                'weights with `teacher_ckpt` or `student_ckpt` instead.'
+            ) from error
+        return cfg
+    if not osp.isfile(path):
+        raise FileNotFoundError(
+            f'cfg_path={path!r} is no file; give a config file or '
+            "'package::folder/config.py', for example "
+            "'mmpretrain::resnet/resnet34_8xb32_in1k.py'."
+        )
+    if pretrained:
+        raise ValueError(
+            f'cfg_path={path!r} is a file and has no metafile, so pretrained=True '
+            'finds no weights; give `teacher_ckpt` or `student_ckpt`.'
+        )
+    return Config.fromfile(path)
+
+
+__all__ = ['resolve_model_cfg']

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+#
+# Installs what the tests need (the first time about three minutes, and ten more where
+# mmcv has to be compiled) and runs them.
+#
+#   bash tools/run_tests.sh [pytest's own arguments]
+#
+#   bash tools/run_tests.sh -m 'not slow'            # without the slow ones
+#   bash tools/run_tests.sh tests/test_models -k review
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=$(bash tools/install.sh --full --tests)
+# The tensors of the tests are small: threads cost more than they bring.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec "$python" -m pytest "$@"
