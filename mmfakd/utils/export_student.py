@@ -5,8 +5,13 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 
+import numpy as np
 from mmengine.config import Config
+from torch import Tensor
 
 from mmfakd.utils.resolve_model_cfg import resolve_model_cfg
 
@@ -28,17 +33,14 @@ def export_student(checkpoint: dict) -> dict:
     Returns:
         dict: ``state_dict`` of the student; ``meta`` with ``dataset_meta`` and, as
         ``cfg``, a config of the stock student, so that inferencers of mmpretrain and
-        mmdet work from the file alone. It loads under ``weights_only``.
+        mmdet work from the file alone (no ``cfg`` if the checkpoint holds no config
+        of the model). It loads under ``weights_only``.
 
     Raises:
         ValueError: If the checkpoint holds no student.
     """
     state_dict = checkpoint.get('state_dict', checkpoint)
-    student = OrderedDict(
-        (key[len(_PREFIX) :], value)
-        for key, value in state_dict.items()
-        if key.startswith(_PREFIX)
-    )
+    student = student_state_dict(state_dict)
     if not student:
         shown = ', '.join(list(state_dict)[:5])
         raise ValueError(
@@ -48,11 +50,55 @@ def export_student(checkpoint: dict) -> dict:
     old_meta = checkpoint.get('meta', {})
     kept = ('epoch', 'iter', 'seed', 'time', 'experiment_name', 'mmengine_version')
     meta = {key: old_meta[key] for key in kept if key in old_meta}
-    meta['dataset_meta'] = old_meta.get('dataset_meta', {})
-    if 'cfg' in old_meta:
-        cfg = Config.fromstring(old_meta['cfg'], file_format='.py')
-        meta['cfg'] = student_config(cfg).pretty_text
+    meta['dataset_meta'] = _plain(old_meta.get('dataset_meta', {}))
+    cfg = _student_config_text(old_meta.get('cfg', ''))
+    if cfg is not None:
+        meta['cfg'] = cfg
     return dict(meta=meta, state_dict=student)
+
+
+def student_state_dict(state_dict: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """Take the student's tensors out of those of a distillation algorithm.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): Of the algorithm, tensors of any shape.
+
+    Returns:
+        OrderedDict[str, Tensor]: The tensors whose key begins with
+        ``architecture.``, without that prefix; empty if there are none. The layout
+        versions of the modules, as ``Module.state_dict`` attaches them, are kept.
+    """
+    student = OrderedDict(
+        (key[len(_PREFIX) :], value)
+        for key, value in state_dict.items()
+        if key.startswith(_PREFIX)
+    )
+    versions = getattr(state_dict, '_metadata', {})
+    student._metadata = OrderedDict(  # type: ignore[attr-defined]
+        (key[len(_PREFIX) :], value)
+        for key, value in versions.items()
+        if f'{key}.'.startswith(_PREFIX)
+    )
+    return student
+
+
+# A run writes many checkpoints with one config, whose formatting takes a while.
+@lru_cache(maxsize=1)
+def _student_config_text(text: str) -> str | None:
+    cfg = Config.fromstring(text, file_format='.py')
+    # A runner that was built from objects has no config of its model.
+    if 'architecture' not in cfg.get('model', {}):
+        return None
+    return student_config(cfg).pretty_text
+
+
+def _plain(value: Any) -> Any:
+    """Turn configs and arrays into what ``weights_only`` loads everywhere."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(item) for item in value)
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
 def student_config(cfg: Config) -> Config:
@@ -63,7 +109,7 @@ def student_config(cfg: Config) -> Config:
 
     Returns:
         Config: The same with the student as its model; hooks and imports of mmfakd
-        and mmrazor are gone.
+        and mmrazor, and what says how the distillation was run, are gone.
 
     Raises:
         ValueError: If the model has no ``architecture``.
@@ -77,32 +123,41 @@ def student_config(cfg: Config) -> Config:
     outer = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
     model, _ = resolve_model_cfg(cfg.model.architecture, outer)
     scope = model.pop('_scope_', None)
-    if scope is not None and scope != cfg.get('default_scope'):
-        if cfg.get('default_scope') in ('mmrazor', 'mmfakd', 'mmengine', None):
+    default_scope = cfg.get('default_scope')
+    if default_scope in (*_LIBRARIES, 'mmengine', None):
+        scope = scope or _library(model)
+        if scope:
             cfg.default_scope = scope
-        else:
-            model['_scope_'] = scope
+    elif scope not in (default_scope, None):
+        model['_scope_'] = scope
     cfg.model = model
     if 'custom_hooks' in cfg:
-        cfg.custom_hooks = [h for h in cfg.custom_hooks if not _is_ours(h)]
+        cfg.custom_hooks = [h for h in cfg.custom_hooks if _library(h) not in _LIBRARIES]
     for name, hook in list(cfg.get('default_hooks', {}).items()):
-        if hook is not None and _is_ours(hook):
+        if hook is not None and _library(hook) in _LIBRARIES:
             cfg.default_hooks.pop(name)
-    imports = cfg.get('custom_imports', {}).get('imports', [])
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
     imports = [imports] if isinstance(imports, str) else list(imports)
     foreign = [name for name in imports if name.split('.')[0] not in _LIBRARIES]
     if foreign:
         cfg.custom_imports.imports = foreign
     else:
         cfg.pop('custom_imports', None)
+    # How the distillation was run says nothing of the student.
+    for key in ('launcher', 'load_from', 'model_wrapper_cfg', 'resume'):
+        cfg.pop(key, None)
     return cfg
 
 
 _LIBRARIES = ('mmfakd', 'mmrazor')
 
 
-def _is_ours(cfg: dict) -> bool:
-    return str(cfg.get('type', '')).split('.')[0] in _LIBRARIES
+def _library(cfg: Mapping) -> str | None:
+    """The library that the prefix of a type, or its class, is of."""
+    kind = cfg.get('type', '')
+    name = kind if isinstance(kind, str) else f'{kind.__module__}.'
+    library, dot, _ = name.partition('.')
+    return library if dot else None
 
 
-__all__ = ['export_student', 'student_config']
+__all__ = ['export_student', 'student_config', 'student_state_dict']

@@ -22,7 +22,8 @@ from torch.hub import download_url_to_file
 from mmfakd.compat import load_checkpoint_file
 
 _ZOOS = ('mmpretrain', 'mmdet', 'mmrazor', 'mmfakd')
-_HASH_IN_NAME = re.compile(r'[-_]([0-9a-f]{8,64})\.pth$')
+# As in `resnet18_8xb32_in1k_20210831-fbbb1da6.pth`; a date is none.
+_HASH_IN_NAME = re.compile(r'-(?!20\d{6}\.)([0-9a-f]{8,64})\.pth$')
 
 
 def fetch_checkpoint(source: str) -> dict:
@@ -79,14 +80,21 @@ def _warn_of_hash(path: str) -> None:
 def _download(url: str) -> str:
     folder = osp.join(_get_mmengine_home(), 'checkpoints')
     path = osp.join(folder, osp.basename(url.split('?')[0]))
-    if get_local_rank() == 0 and not osp.isfile(path):
+    if osp.isfile(path):
+        print_log(f'{url} was downloaded before: {path}', logger='current')
+        _warn_of_hash(path)
+    elif get_local_rank() == 0:
         os.makedirs(folder, exist_ok=True)
         match = _HASH_IN_NAME.search(path)
         print_log(f'Downloading {url} to {path}', logger='current')
         try:
-            # It writes to a temporary file first: a broken download leaves nothing.
+            # It writes to a temporary file first: a wrong hash leaves nothing.
             download_url_to_file(url, path, hash_prefix=match and match.group(1))
-        except OSError as error:
+            # It takes a connection that breaks off for the end of the file.
+            load_checkpoint_file(path)
+        except (OSError, RuntimeError, ValueError) as error:
+            if osp.isfile(path):
+                os.remove(path)
             raise RuntimeError(
                 f'{url} could not be downloaded: {error}. Download it elsewhere and '
                 f'give the path of the file, or put it at {path}.'
@@ -101,7 +109,7 @@ def _weights_of_name(name: str) -> str:
     if '::' in name:
         try:
             return get_config(name, pretrained=True).model_path
-        except (AssertionError, FileNotFoundError, AttributeError) as error:
+        except (AssertionError, AttributeError, OSError, ValueError) as error:
             raise FileNotFoundError(
                 f'{name!r}: no weights are published for that config ({error}).'
             ) from error

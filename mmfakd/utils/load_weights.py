@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmfakd.utils.export_student import student_state_dict
 from mmfakd.utils.fetch_checkpoint import fetch_checkpoint
 
 _SHOWN = 6
+_COUNTER = 'num_batches_tracked'
 
 
 def load_weights(
@@ -38,49 +41,42 @@ def load_weights(
         ValueError: If no key matches, a shape differs or a required key is missing.
     """
     state_dict = _state_dict_of(fetch_checkpoint(source), source)
-    own = model.state_dict()
-    matched = own.keys() & state_dict.keys()
+    own = [key for key in model.state_dict() if not key.endswith(_COUNTER)]
     head = f'{role} checkpoint {source!r}'
-    if not matched:
+    try:
+        # The model itself loads: it may rename keys of older versions and resize
+        # position embeddings.
+        missing, ignored = model.load_state_dict(state_dict, strict=False)
+    except RuntimeError as error:
+        reasons = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ValueError(
+            f'{head}: {len(reasons)} tensors do not fit the {type(model).__name__}: '
+            f'{_some(reasons, " ")} Choose the checkpoint of this {role}, or set its '
+            "config (number of classes, widths) to the checkpoint's."
+        ) from error
+    # Old checkpoints have no counters, and norm layers do not need them.
+    missing = [key for key in missing if not key.endswith(_COUNTER)]
+    matched = len(own) - len(missing)
+    if matched == 0:
         raise ValueError(
             f'{head}: none of its {len(state_dict)} keys is one of the '
             f'{type(model).__name__}. It has {_some(state_dict)}; expected '
             f'{_some(own)}. Convert the checkpoint (see tools/model_converters) or '
             f'choose the {role} that it belongs to.'
         )
-    differing = [
-        f'{key}: {tuple(state_dict[key].shape)} in the file, '
-        f'{tuple(own[key].shape)} in the model'
-        for key in own
-        if key in matched and state_dict[key].shape != own[key].shape
-    ]
-    if differing:
-        raise ValueError(
-            f'{head}: {len(differing)} tensors have another shape than in the '
-            f'{type(model).__name__}: {_some(differing, "; ")}. Choose the checkpoint '
-            f'of this {role}, or set its config (number of classes, widths) to the '
-            "checkpoint's."
-        )
-    missing = [
-        key
-        for key in own
-        if key not in matched and not key.endswith('num_batches_tracked')
-    ]
     needed = [key for key in missing if required and key.startswith(tuple(required))]
     if needed:
         raise ValueError(
             f'{head}: {len(needed)} tensors of the {type(model).__name__} are not in '
             f'it: {_some(needed)}. Choose the checkpoint of this {role}.'
         )
-    model.load_state_dict({key: state_dict[key] for key in matched}, strict=False)
-    ignored = [key for key in state_dict if key not in own]
     notes = [
         f'{len(keys)} {what}: {_some(keys)}'
         for what, keys in (('missing', missing), ('ignored', ignored))
         if keys
     ]
     print_log(
-        f'Loaded {len(matched)} tensors of the {role} from {source}.'
+        f'Loaded {matched} tensors of the {role} from {source}.'
         + (f' {"; ".join(notes)}.' if notes else ''),
         logger='current',
     )
@@ -92,20 +88,17 @@ def _state_dict_of(checkpoint: dict, source: str) -> dict[str, Tensor]:
         if isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
             break
-    state_dict = {k: v for k, v in checkpoint.items() if isinstance(v, Tensor)}
+    state_dict = OrderedDict(
+        (key, value) for key, value in checkpoint.items() if isinstance(value, Tensor)
+    )
     if not state_dict:
         raise ValueError(
             f'{source!r} holds no weights: expected a state dict, or one under '
             f"'state_dict' or 'model'; got the keys {_some(checkpoint)}."
         )
-    prefix = 'architecture.'
-    if any(key.startswith(prefix) for key in state_dict):
-        state_dict = {
-            key[len(prefix) :]: value
-            for key, value in state_dict.items()
-            if key.startswith(prefix)
-        }
-    return state_dict
+    # With it modules know older layouts of theirs; see torch's load_state_dict.
+    state_dict._metadata = getattr(checkpoint, '_metadata', OrderedDict())  # type: ignore[attr-defined]
+    return student_state_dict(state_dict) or state_dict
 
 
 def _some(keys, separator: str = ', ') -> str:

@@ -50,7 +50,9 @@ def resolve_model_cfg(
             model.pop('data_preprocessor', None)
         elif 'data_preprocessor' in base:
             model.setdefault('data_preprocessor', base.data_preprocessor)
-        scope = path.split('::')[0] if '::' in path else base.get('default_scope')
+        # Parts of a package's configs, such as its `_base_/models`, name no scope.
+        package = path.split('::')[0] if '::' in path else None
+        scope = base.get('default_scope', package)
         if scope is not None:
             model.setdefault('_scope_', scope)
         model.merge(cfg)
@@ -64,11 +66,14 @@ def _load_config(path: str, pretrained: bool) -> Config:
     if '::' in path:
         try:
             cfg = get_config(path, pretrained=pretrained)
-        except AssertionError as error:
+        except (AssertionError, ValueError) as error:
+            raise ValueError(f'cfg_path={path!r}: {error}.') from error
+        if pretrained and 'model_path' not in cfg:
             raise ValueError(
-                f'cfg_path={path!r} with pretrained=True: {error}. Give the '
-                'weights with `teacher_ckpt` or `student_ckpt` instead.'
-            ) from error
+                f'cfg_path={path!r} has no weights in the metafiles of its package, '
+                'but pretrained=True asks for them. Give the weights with '
+                '`teacher_ckpt` or `student_ckpt` instead.'
+            )
         return cfg
     if not osp.isfile(path):
         raise FileNotFoundError(

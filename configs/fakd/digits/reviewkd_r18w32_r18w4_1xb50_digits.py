@@ -8,6 +8,8 @@ model = dict(
             mid_channels=16,
             fusion=dict(type='mmfakd.AttentionBasedFusion'),
             transform=dict(type='mmfakd.ConvTransform'),
+            always_match=True,
+            match_act_cfg=None,
             act_cfg=None,
         ),
     )

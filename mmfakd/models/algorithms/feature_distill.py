@@ -127,6 +127,7 @@ class FeatureDistill(SingleTeacherDistill):
         # A plain attribute would be copied by every deepcopy (of EMA, for example).
         self._teacher_holder = _SharedModule(built_teacher)
         self._teacher_has_weights = isinstance(teacher, BaseModel)
+        self._started = False
 
         self.student_ckpt = student_ckpt or zoo_student_ckpt
         self.teacher_ckpt = teacher_ckpt or zoo_teacher_ckpt
@@ -258,10 +259,12 @@ class FeatureDistill(SingleTeacherDistill):
 
     def _run_teacher(self, inputs: Tensor, data_samples: list | None) -> None:
         """Run the teacher as deep as needed, recorders on."""
+        if not self._started:
+            self._refuse_resume_without_weights()
+            self._started = True
         if self._mode is not None:
             self._forward_teacher(self._mode, inputs, data_samples)
             return
-        self._refuse_resume_without_weights()
         tried: list[str] = []
         for mode in _MODES[_MODES.index(self._shallowest_mode()) :]:
             self._clear_records()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 
 
@@ -22,58 +23,63 @@ class TeacherInput(nn.Module):
             = a\, x_S + b,
 
     after a flip of the channels where one of the two swaps them and the other does
-    not. Padded pixels get the teacher's padding value, as they are padded after
-    normalisation.
+    not. Pixels that mmdet's preprocessor padded get the teacher's padding value, as
+    padding comes after normalisation.
+
+    A teacher whose preprocessor says nothing (mmpretrain's default, where a config
+    keeps it at its top level) is taken to share the student's. mmdet's always stands
+    in the model: without ``mean`` it means unnormalised images, as YOLOX takes them.
 
     Args:
         student (nn.Module): The student's data preprocessor, which made the batch.
         teacher (nn.Module | dict): The teacher's data preprocessor, or a dict with
             any of ``mean``, ``std``, ``to_rgb`` (or ``bgr_to_rgb``) and
-            ``pad_value``.
+            ``pad_value``; what it leaves out is as the student's.
 
     Shapes:
         - Input: (N, C, H, W), normalised for the student.
         - Output: the same shape, normalised for the teacher.
 
     Raises:
-        ValueError: If the numbers of channels of the two normalisations differ.
+        ValueError: If the numbers of channels of the two normalisations, or of a
+            normalisation and a batch, differ.
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module | dict) -> None:
         super().__init__()
-        mean, std, flip = _normalisation(student)
-        teacher_mean, teacher_std, teacher_flip = _normalisation(teacher)
-        self.flip = False
-        self.pad_value = float(_read(teacher, 'pad_value') or 0)
-        self.scale: Tensor | None
-        self.shift: Tensor | None
-        self.register_buffer('scale', None, persistent=False)
-        self.register_buffer('shift', None, persistent=False)
-        if teacher_mean is None or teacher_std is None:
-            # Without explicit values the teacher is taken to share the student's.
-            return
-        if mean is None or std is None:
-            mean, std = torch.zeros(1), torch.ones(1)
-        if mean.numel() > 1 and mean.numel() != teacher_mean.numel():
+        source = dict(_RAW, **_normalisation(student))
+        target = _normalisation(teacher)
+        mean, std = source['mean'], source['std']
+        self.flip: bool = target.get('swap', source['swap']) != source['swap']
+        if self.flip:
+            mean, std = mean.flip(0), std.flip(0)
+        teacher_mean, teacher_std = target.get('mean', mean), target.get('std', std)
+        channels = {value.numel() for value in (mean, std, teacher_mean, teacher_std)}
+        if len(channels - {1}) > 1:
             raise ValueError(
                 f"the student's normalisation has {mean.numel()} channels, the "
                 f"teacher's {teacher_mean.numel()}: they cannot see the same image. "
                 'Give `teacher_preprocessor=dict(mean=..., std=..., to_rgb=...)` for '
                 "the student's channels."
             )
-        self.flip = flip != teacher_flip
-        if self.flip:
-            mean, std = mean.flip(0), std.flip(0)
+        self.pad_value: float = target.get('pad_value', source['pad_value'])
+        self.scale: Tensor | None
+        self.shift: Tensor | None
+        self.register_buffer('scale', None, persistent=False)
+        self.register_buffer('shift', None, persistent=False)
         scale = std / teacher_std
         shift = (mean - teacher_mean) / teacher_std
-        if not (torch.allclose(scale, torch.ones(1)) and not shift.abs().gt(1e-6).any()):
+        if not torch.allclose(scale, torch.ones(1)) or shift.abs().gt(1e-6).any():
             self.scale = scale.view(-1, 1, 1)
             self.shift = shift.view(-1, 1, 1)
+        self._pads_anew = (
+            self.scale is not None or self.pad_value != source['pad_value']
+        )
 
     @property
     def is_identity(self) -> bool:
         """Whether the teacher sees the student's batch as it is."""
-        return self.scale is None and not self.flip
+        return not self.flip and not self._pads_anew
 
     def forward(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Tensor:
         """Map a batch.
@@ -86,19 +92,34 @@ class TeacherInput(nn.Module):
 
         Returns:
             Tensor: The teacher's batch, (N, C, H, W).
+
+        Raises:
+            ValueError: If the batch has another number of channels than the
+                normalisations.
         """
         if self.is_identity:
             return inputs
         outputs = inputs.flip(1) if self.flip else inputs
-        if self.scale is not None:
+        if self.scale is not None and self.shift is not None:
+            if len(self.shift) not in (1, inputs.size(1)):
+                raise ValueError(
+                    f'the batch has {inputs.size(1)} channels, the normalisation of '
+                    f'student and teacher {len(self.shift)}. Give '
+                    '`teacher_preprocessor=dict(mean=..., std=...)` with one value or '
+                    'one for each channel of the batch.'
+                )
             outputs = outputs * self.scale + self.shift
-            for output, sample in zip(outputs, data_samples or ()):
-                # Only mmdet's preprocessor, which writes `batch_input_shape`, keeps
-                # `img_shape` true to the batch.
-                if 'batch_input_shape' in getattr(sample, 'metainfo', {}):
-                    height, width = sample.img_shape[:2]
-                    output[..., height:, :] = self.pad_value
-                    output[..., width:] = self.pad_value
+        if not self._pads_anew:
+            return outputs
+        if outputs is inputs:
+            outputs = inputs.clone()
+        for output, sample in zip(outputs, data_samples or ()):
+            # Only mmdet's preprocessor, which writes `batch_input_shape`, keeps
+            # `img_shape` true to the batch.
+            if 'batch_input_shape' in getattr(sample, 'metainfo', {}):
+                height, width = sample.img_shape[:2]
+                output[..., height:, :] = self.pad_value
+                output[..., width:] = self.pad_value
         return outputs
 
     def extra_repr(self) -> str:
@@ -113,23 +134,38 @@ class TeacherInput(nn.Module):
         return f'scale={scale}, shift={shift}, flip={self.flip}'
 
 
-def _read(preprocessor: nn.Module | dict, name: str) -> Any:
-    if isinstance(preprocessor, dict):
-        return preprocessor.get(name)
-    return getattr(preprocessor, name, None)
+# An image as it is, of any number of channels.
+_RAW: dict[str, Any] = dict(
+    mean=torch.zeros(1), std=torch.ones(1), swap=False, pad_value=0.0
+)
 
 
-def _normalisation(
-    preprocessor: nn.Module | dict,
-) -> tuple[Tensor | None, Tensor | None, bool]:
-    """Read mean, std and the channel swap of mmpretrain's or mmengine's class."""
-    mean, std = _read(preprocessor, 'mean'), _read(preprocessor, 'std')
-    swaps = ('to_rgb', '_channel_conversion', 'bgr_to_rgb', 'rgb_to_bgr')
-    swap = any(bool(_read(preprocessor, name)) for name in swaps)
-    if mean is None or std is None:
-        return None, None, swap
-    as_vector = [torch.as_tensor(value).float().flatten().cpu() for value in (mean, std)]
-    return as_vector[0], as_vector[1], swap
+def _normalisation(preprocessor: nn.Module | dict) -> dict[str, Any]:
+    """Read what a preprocessor of mmpretrain's or mmengine's class says."""
+    def read(name: str) -> Any:
+        if isinstance(preprocessor, dict):
+            return preprocessor.get(name)
+        return getattr(preprocessor, name, None)
+
+    found: dict[str, Any] = {
+        name: torch.as_tensor(read(name)).float().flatten().cpu()
+        for name in ('mean', 'std')
+        if read(name) is not None
+    }
+    swaps = [
+        bool(read(name))
+        for name in ('to_rgb', '_channel_conversion', 'bgr_to_rgb', 'rgb_to_bgr')
+        if read(name) is not None
+    ]
+    if swaps:
+        found['swap'] = any(swaps)
+    if read('pad_value') is not None:
+        found['pad_value'] = float(read('pad_value'))
+    if isinstance(preprocessor, dict) or 'mean' in found:
+        return found
+    if isinstance(preprocessor, ImgDataPreprocessor) or found.get('swap'):
+        return dict(_RAW, **found)
+    return {}
 
 
 __all__ = ['TeacherInput']

@@ -1,0 +1,124 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Frequency attention between one student layer and one teacher layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmrazor.models.architectures.connectors.base_connector import BaseConnector
+from torch import Tensor
+
+from mmfakd.models.layers import FrequencyAttention
+from mmfakd.registry import MODELS
+
+from .review_level import ReviewLevel, as_map, locate
+
+_NORM = {'type': 'BN'}
+_ACT = {'type': 'ReLU'}
+
+
+@MODELS.register_module()
+class FrequencyAttentionConnector(BaseConnector):
+    r"""Predict one teacher feature from one student feature.
+
+    .. math::
+        \hat{T} = \mathrm{act}(\mathrm{norm}(\mathrm{FrequencyAttention}(
+        \mathrm{resize}(m(X)))))
+
+    with :math:`m` a 1x1 convolution with norm and activation where
+    ``mid_channels`` differs from ``in_channels``, else the identity.
+
+    Source: the layer-to-layer form of *Frequency Attention for Knowledge
+    Distillation*, WACV 2024 (arXiv 2403.05894). It compares with the teacher's
+    features before their activation, hence no activation by default.
+
+    Args:
+        in_channels (int): Channels Ci of the student's feature.
+        out_channels (int): Channels Co of the teacher's feature.
+        mid_channels (int, optional): Channels that the filter works on. None means
+            ``in_channels``. Defaults to None.
+        size (int | Sequence[int], optional): Height and width, in pixels, of the
+            teacher's feature, for a dense filter: the feature is resized to them.
+        modes (int | Sequence[int], optional): Number of frequencies of a filter for
+            features of any size. Exactly one of ``size`` and ``modes`` is given.
+        norm_cfg (dict, optional): Norm after the 1x1 convolution and the filter.
+            Defaults to ``dict(type='BN')``.
+        act_cfg (dict, optional): Activation of the prediction. Defaults to None.
+        match_act_cfg (dict, optional): Activation after the 1x1 convolution.
+            Defaults to ``dict(type='ReLU')``.
+        always_match (bool): Whether to build the 1x1 convolution even if the channels
+            are equal. Defaults to False.
+        scale (float): With ``modes``, size of the teacher's feature over that of the
+            student's. Defaults to 1.0.
+        init_cfg (dict, optional): Initialisation of MMEngine. Defaults to None.
+        **kwargs: Other arguments of :class:`FrequencyAttention`.
+
+    Shapes:
+        - Input: (N, Ci, H, W), or (N, Ci), taken as (N, Ci, 1, 1).
+        - Output: (N, Co, H', W') with H', W' of ``size``, or H, W times ``scale``.
+
+    Raises:
+        ValueError: At construction as :class:`FrequencyAttention` does; in
+            ``forward`` for features of other channels or dimensions, and for a
+            batch of one that a batch norm cannot take.
+
+    Examples:
+        >>> import torch
+        >>> from mmfakd.models.connectors import FrequencyAttentionConnector
+        >>> connector = FrequencyAttentionConnector(16, 64, size=8)
+        >>> connector(torch.rand(2, 16, 4, 4)).shape
+        torch.Size([2, 64, 8, 8])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        mid_channels: int | None = None,
+        size: int | Sequence[int] | None = None,
+        modes: int | Sequence[int] | None = None,
+        norm_cfg: dict | None = _NORM,
+        act_cfg: dict | None = None,
+        match_act_cfg: dict | None = _ACT,
+        always_match: bool = False,
+        scale: float = 1.0,
+        init_cfg: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(init_cfg)
+        mid_channels = mid_channels or in_channels
+        transform = FrequencyAttention(
+            mid_channels, out_channels, size=size, modes=modes, **kwargs
+        )
+        self.in_channels = in_channels
+        self.level = ReviewLevel(
+            in_channels,
+            mid_channels,
+            transform,
+            out_channels,
+            size=transform.size,
+            scale=scale,
+            always_match=always_match,
+            norm_cfg=norm_cfg,
+            match_act_cfg=match_act_cfg,
+            act_cfg=act_cfg,
+        )
+
+    def forward_train(self, feature: Tensor) -> Tensor:
+        """Predict the teacher's feature.
+
+        Args:
+            feature (Tensor): The student's feature, (N, Ci, H, W) or (N, Ci).
+
+        Returns:
+            Tensor: The prediction (N, Co, H', W').
+
+        Raises:
+            ValueError: For features that the connector cannot take.
+        """
+        try:
+            return self.level(as_map(feature, self.in_channels))[0]
+        except ValueError as error:
+            batch = len(feature) if isinstance(feature, Tensor) else 0
+            raise locate(error, 'FrequencyAttentionConnector', batch) from error

@@ -1,0 +1,221 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Knowledge review: a pyramid of predictions from deep to shallow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+from mmrazor.models.architectures.connectors.base_connector import BaseConnector
+from torch import Tensor, nn
+
+from mmfakd.registry import MODELS
+
+from .review_level import ReviewLevel, as_map, locate
+
+DEFAULT_MODES = 16
+_FUSION = {'type': 'mmfakd.LocalCrossAttention'}
+_TRANSFORM = {'type': 'mmfakd.FrequencyAttention'}
+_NORM = {'type': 'BN'}
+_ACT = {'type': 'ReLU'}
+
+
+@MODELS.register_module()
+class ReviewConnector(BaseConnector):
+    """Predict the teacher's features of all levels, each with the deeper ones' help.
+
+    From deep to shallow every level fuses the student's feature with what the
+    deeper level passes on, and predicts the teacher's feature of that level, see
+    :class:`ReviewLevel` for the equations. The defaults are FAM-KD's: local cross
+    attention fuses, frequency attention predicts. ReviewKD is
+
+    .. code-block:: python
+
+        dict(type='mmfakd.ReviewConnector',
+             in_channels=[16, 32, 64], out_channels=[16, 32, 64], mid_channels=64,
+             fusion=dict(type='mmfakd.AttentionBasedFusion'),
+             transform=dict(type='mmfakd.ConvTransform'),
+             always_match=True, match_act_cfg=None, act_cfg=None)
+
+    Source: *Frequency Attention for Knowledge Distillation*, WACV 2024
+    (arXiv 2403.05894) and its published implementation, whose outputs and training
+    this class reproduces without the convolution that has no effect there (at the
+    deepest level); *Distilling Knowledge via Knowledge Review*, CVPR 2021
+    (arXiv 2104.09044).
+
+    All sequences run shallow to deep, one entry a level.
+
+    Args:
+        in_channels (Sequence[int]): Channels Ci of the student's features.
+        out_channels (Sequence[int]): Channels Co of the teacher's features.
+        mid_channels (int | Sequence[int], optional): Channels that fusion and
+            transform work on. None means those of the student. Local cross
+            attention wants even numbers. Defaults to None.
+        sizes (Sequence[int | tuple[int, int]], optional): Height and width, in
+            pixels, of the teacher's features, for dense filters: features are
+            resized to them. None means that features of any size go in, and the
+            filter uses ``modes``. Defaults to None.
+        scales (float | Sequence[float], optional): Without ``sizes``, size of the
+            teacher's feature over that of the student's. Defaults to None, for 1.
+        fusion (dict): Config of the layer that fuses two features; ``channels`` is
+            filled in. Defaults to ``dict(type='mmfakd.LocalCrossAttention')``.
+        transform (dict | Sequence[dict]): Config, or one for each level, of the
+            layer that predicts the teacher's feature; ``in_channels`` and
+            ``out_channels`` are filled in, and, where the layer has these arguments
+            and the config names neither, ``size`` (with ``sizes``) or ``modes``
+            (without, 16). 16 modes of many channels are many parameters: for deep
+            levels give as many modes as the feature has pixels.
+            Defaults to ``dict(type='mmfakd.FrequencyAttention')``.
+        norm_cfg (dict, optional): Norm after each 1x1 convolution and transform.
+            None is no norm. Defaults to ``dict(type='BN')``.
+        act_cfg (dict, optional): Activation of the predictions; None where the
+            teacher's features are taken before their activation.
+            Defaults to ``dict(type='ReLU')``.
+        match_act_cfg (dict, optional): Activation after each 1x1 convolution that
+            matches channels. Defaults to ``dict(type='ReLU')``.
+        always_match (bool): Whether levels whose channels equal ``mid_channels``
+            get a 1x1 convolution as well. Defaults to False.
+        init_cfg (dict, optional): Initialisation of MMEngine. Defaults to None,
+            which keeps the published one.
+
+    Shapes:
+        - Input: a sequence of features (N, Ci, H, W) or (N, Ci), the latter taken
+          as (N, Ci, 1, 1).
+        - Output: the tuple of predictions (N, Co, H', W'), with H', W' of ``sizes``,
+          or H, W times ``scales``.
+
+    Raises:
+        ValueError: At construction for sequences of different lengths and for both
+            of ``sizes`` and ``scales``; in ``forward`` for another number of levels,
+            and for channels, sizes or a batch of one that a level cannot take. The
+            message names the level.
+
+    Examples:
+        >>> import torch
+        >>> from mmfakd.models.connectors import ReviewConnector
+        >>> connector = ReviewConnector([8, 16, 16], [8, 16, 16], sizes=[8, 4, 1])
+        >>> features = [torch.rand(2, 8, 8, 8), torch.rand(2, 16, 4, 4)]
+        >>> features.append(torch.rand(2, 16))
+        >>> [tuple(prediction.shape) for prediction in connector(features)]
+        [(2, 8, 8, 8), (2, 16, 4, 4), (2, 16, 1, 1)]
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: Sequence[int],
+        mid_channels: int | Sequence[int] | None = None,
+        sizes: Sequence[int | Sequence[int]] | None = None,
+        scales: float | Sequence[float] | None = None,
+        fusion: dict = _FUSION,
+        transform: dict | Sequence[dict] = _TRANSFORM,
+        norm_cfg: dict | None = _NORM,
+        act_cfg: dict | None = _ACT,
+        match_act_cfg: dict | None = _ACT,
+        always_match: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if sizes is not None and scales is not None:
+            raise ValueError(
+                f'ReviewConnector got sizes={sizes} and scales={scales}, expected at '
+                'most one: `sizes` fixes the sizes of the predictions, `scales` '
+                "derives them from the student's."
+            )
+        self.in_channels = _per_level(in_channels, len(in_channels), 'in_channels')
+        levels = len(self.in_channels)
+        self.out_channels = _per_level(out_channels, levels, 'out_channels')
+        if mid_channels is None:
+            mid_channels = self.in_channels
+        self.mid_channels = _per_level(mid_channels, levels, 'mid_channels')
+        grids = _per_level(sizes, levels, 'sizes')
+        self.sizes = [(n, n) if isinstance(n, int) else n and tuple(n) for n in grids]
+        scales = 1.0 if scales is None else scales
+        self.scales = _per_level(scales, levels, 'scales')
+        transforms = _per_level(transform, levels, 'transform')
+        self.levels = nn.ModuleList()
+        for i, mid in enumerate(self.mid_channels):
+            deepest = i == levels - 1
+            channels = {'in_channels': mid, 'out_channels': self.out_channels[i]}
+            self.levels.append(
+                ReviewLevel(
+                    self.in_channels[i],
+                    mid,
+                    _build_transform({**transforms[i], **channels}, self.sizes[i]),
+                    self.out_channels[i],
+                    None if deepest else MODELS.build({**fusion, 'channels': mid}),
+                    None if deepest else self.mid_channels[i + 1],
+                    self.sizes[i],
+                    self.scales[i],
+                    always_match,
+                    norm_cfg,
+                    match_act_cfg,
+                    act_cfg,
+                )
+            )
+
+    def forward_train(self, feature: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Predict the teacher's features.
+
+        Args:
+            feature (Sequence[Tensor]): The student's features, shallow to deep, each
+                (N, Ci, H, W) or (N, Ci).
+
+        Returns:
+            tuple[Tensor, ...]: The predictions (N, Co, H', W'), in the same order.
+
+        Raises:
+            ValueError: For another number of levels, and for features that a level
+                cannot take; the message names the level.
+        """
+        if isinstance(feature, Tensor) or len(feature) != len(self.levels):
+            got = (
+                f'one tensor of shape {tuple(feature.shape)}'
+                if isinstance(feature, Tensor)
+                else f'{len(feature)} of them'
+            )
+            raise ValueError(
+                f'ReviewConnector expects a sequence of {len(self.levels)} features, '
+                f'shallow to deep, and got {got}: give in_channels and out_channels '
+                'one entry for each recorded level.'
+            )
+        predictions: list[Tensor] = []
+        deeper = None
+        for i in reversed(range(len(self.levels))):
+            x = feature[i]
+            try:
+                x = as_map(x, self.in_channels[i])
+                prediction, deeper = self.levels[i](x, deeper)
+            except ValueError as error:
+                place = f'ReviewConnector, level {i} (of 0 to {len(self.levels) - 1})'
+                batch = len(x) if isinstance(x, Tensor) else 0
+                raise locate(error, place, batch) from error
+            predictions.insert(0, prediction)
+        return tuple(predictions)
+
+
+def _per_level(value: Any, levels: int, name: str) -> list:
+    """One value a level, from a value or a sequence of them."""
+    if value is None or isinstance(value, (int, float, Mapping)):
+        return [value] * levels
+    if len(value) != levels:
+        raise ValueError(
+            f'ReviewConnector got {name} for {len(value)} levels ({value}), expected '
+            f'{levels}, as in_channels has {levels} entries: give one for each level, '
+            'shallow to deep.'
+        )
+    return list(value)
+
+
+def _build_transform(cfg: dict, size: tuple[int, int] | None) -> nn.Module:
+    """Build a transform, with the grid that its config leaves open."""
+    kind = cfg['type']
+    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    known = signature(kind).parameters if kind else {}
+    if not cfg.keys() & {'size', 'modes'}:
+        if size is not None and 'size' in known:
+            cfg['size'] = size
+        elif size is None and 'modes' in known:
+            cfg['modes'] = DEFAULT_MODES
+    return MODELS.build(cfg)

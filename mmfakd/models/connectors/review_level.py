@@ -1,0 +1,208 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""One level of a review pyramid."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch.nn.functional as F
+from mmcv.cnn import build_activation_layer, build_norm_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+class ReviewLevel(BaseModule):
+    r"""Predict the teacher's feature of one level, with the deeper level's help.
+
+    .. math::
+        Z &= \mathrm{fusion}\big(m(X),\; \mathrm{resize}(m'(X_{deeper}))\big) \\
+        \hat{T} &= \mathrm{act}(\mathrm{norm}(\mathrm{transform}(\mathrm{resize}(Z))))
+
+    with :math:`m, m'` a 1x1 convolution with norm and activation where the channels
+    differ, else the identity, and nearest-neighbour resizing. The deepest level has
+    no fusion. Only blocks that learn are built.
+
+    Source: the review pyramid of *Frequency Attention for Knowledge Distillation*
+    (arXiv 2403.05894) and of *Distilling Knowledge via Knowledge Review*
+    (arXiv 2104.09044).
+
+    Args:
+        in_channels (int): Channels Ci of the student's feature.
+        mid_channels (int): Channels Cm that fusion and transform work on.
+        transform (nn.Module): Maps (N, Cm, H, W) to the teacher's channels Co.
+        out_channels (int): Channels Co of the prediction.
+        fusion (nn.Module, optional): Maps two features (N, Cm, H, W) to one. None at
+            the deepest level.
+        deeper_channels (int, optional): Channels Cd of the deeper level's fused
+            feature. Needed with ``fusion``.
+        size (tuple[int, int], optional): Height and width of the prediction. None
+            keeps the student's size times ``scale``.
+        scale (float): Size of the prediction over that of the student's feature.
+            Defaults to 1.0.
+        always_match (bool): Whether the student's feature goes through the 1x1 block
+            even if Ci = Cm. Defaults to False.
+        norm_cfg (dict, optional): Norm of the 1x1 blocks and the prediction.
+        match_act_cfg (dict, optional): Activation of the 1x1 blocks.
+        act_cfg (dict, optional): Activation of the prediction.
+
+    Shapes:
+        - x: (N, Ci, H, W); deeper: (N, Cd, H', W').
+        - Output: the prediction (N, Co, h, w) and the fused feature (N, Cm, h, w)
+          for the next shallower level.
+
+    Raises:
+        ValueError: In ``forward``, from fusion, transform or norm, for features they
+            cannot take.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        mid_channels: int,
+        transform: nn.Module,
+        out_channels: int,
+        fusion: nn.Module | None = None,
+        deeper_channels: int | None = None,
+        size: tuple[int, int] | None = None,
+        scale: float = 1.0,
+        always_match: bool = False,
+        norm_cfg: dict | None = None,
+        match_act_cfg: dict | None = None,
+        act_cfg: dict | None = None,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.scale = scale
+        self.match: nn.Module = nn.Identity()
+        if always_match or in_channels != mid_channels:
+            self.match = _match_block(
+                in_channels, mid_channels, norm_cfg, match_act_cfg
+            )
+        self.fusion = fusion
+        if fusion is not None:
+            assert deeper_channels is not None
+            self.match_deeper: nn.Module = nn.Identity()
+            if deeper_channels != mid_channels:
+                self.match_deeper = _match_block(
+                    deeper_channels, mid_channels, norm_cfg, match_act_cfg
+                )
+        self.transform = transform
+        self.norm = _norm(norm_cfg, out_channels)
+        self.act = _act(act_cfg)
+
+    def forward(self, x: Tensor, deeper: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Predict the teacher's feature.
+
+        Args:
+            x (Tensor): The student's feature (N, Ci, H, W).
+            deeper (Tensor, optional): The deeper level's fused feature
+                (N, Cd, H', W'). Needed where the level has a fusion.
+
+        Returns:
+            tuple[Tensor, Tensor]: Prediction (N, Co, h, w) and fused feature
+            (N, Cm, h, w), before the transform.
+
+        Raises:
+            ValueError: From fusion, transform or norm, for features they cannot
+                take.
+        """
+        x = self.match(x)
+        if self.fusion is not None:
+            assert deeper is not None
+            x = self.fusion(x, _resize(self.match_deeper(deeper), x.shape[-2:]))
+        x = _resize(x, self.size or self._scaled(x))
+        return self.act(self.norm(self.transform(x))), x
+
+    def _scaled(self, x: Tensor) -> tuple[int, int]:
+        """Size of the prediction where none is fixed."""
+        height, width = x.shape[-2:]
+        return max(1, round(height * self.scale)), max(1, round(width * self.scale))
+
+
+def as_map(feature: Tensor, channels: int) -> Tensor:
+    """View a feature as a map and check its channels.
+
+    Args:
+        feature (Tensor): Feature of shape (N, C, H, W) or (N, C).
+        channels (int): The number C to expect.
+
+    Returns:
+        Tensor: The feature, of shape (N, C, H, W); H = W = 1 for (N, C).
+
+    Raises:
+        ValueError: For anything else. The message says got, expected and what to
+            do; the caller puts before it which feature it is about.
+    """
+    if not isinstance(feature, Tensor):
+        raise ValueError(
+            f'got a {type(feature).__name__}, expected a tensor: choose the map with '
+            "the recorder's `data_idx`."
+        )
+    if feature.ndim not in (2, 4):
+        raise ValueError(
+            f'got a feature of shape {tuple(feature.shape)}, expected (N, C, H, W) or '
+            '(N, C): record a layer that yields maps, or reshape tokens to a map.'
+        )
+    if feature.shape[1] != channels:
+        raise ValueError(
+            f'got {feature.shape[1]} channels (a feature of shape '
+            f'{tuple(feature.shape)}), expected {channels}: correct `in_channels` or '
+            'the recorded layer.'
+        )
+    return feature[..., None, None] if feature.ndim == 2 else feature
+
+
+def locate(error: ValueError, place: str, batch: int) -> ValueError:
+    """Say in an error which feature it is about.
+
+    Args:
+        error (ValueError): What a level raised.
+        place (str): Name of the feature.
+        batch (int): Batch size N.
+
+    Returns:
+        ValueError: The error to raise.
+    """
+    hint = ''
+    if batch == 1:
+        hint = (
+            ' If this is a batch norm that met a 1x1 map: it needs at least two '
+            'images. Drop the last, incomplete batch (drop_last=True) or choose '
+            'another norm_cfg.'
+        )
+    return ValueError(f'{place}: {error}{hint}')
+
+
+def _match_block(
+    in_channels: int,
+    out_channels: int,
+    norm_cfg: dict | None,
+    act_cfg: dict | None,
+) -> nn.Module:
+    """1x1 convolution, norm and activation.
+
+    Not mmcv's ConvModule, whose ``init_weights`` would replace this init.
+    """
+    conv = nn.Conv2d(in_channels, out_channels, 1, bias=norm_cfg is None)
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    layers = OrderedDict(
+        conv=conv, norm=_norm(norm_cfg, out_channels), act=_act(act_cfg)
+    )
+    return nn.Sequential(layers)
+
+
+def _norm(norm_cfg: dict | None, channels: int) -> nn.Module:
+    """The norm of a config; None is the identity."""
+    return build_norm_layer(norm_cfg, channels)[1] if norm_cfg else nn.Identity()
+
+
+def _act(act_cfg: dict | None) -> nn.Module:
+    """The activation of a config; None is the identity."""
+    return build_activation_layer(act_cfg) if act_cfg else nn.Identity()
+
+
+def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Resize to the nearest neighbours, where the size differs."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode='nearest')

@@ -1,0 +1,18 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Layers: pure torch, without registries, recorders or runners.
+
+They are registered under their names in :mod:`mmfakd.models.connectors`.
+"""
+
+from .attention_based_fusion import AttentionBasedFusion
+from .conv_transform import ConvTransform
+from .frequency_attention import FrequencyAttention, pack_filter
+from .local_cross_attention import LocalCrossAttention
+
+__all__ = [
+    'AttentionBasedFusion',
+    'ConvTransform',
+    'FrequencyAttention',
+    'LocalCrossAttention',
+    'pack_filter',
+]

@@ -1,0 +1,56 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""ReviewKD's map from a fused feature to the teacher's channels."""
+
+from torch import Tensor, nn
+
+
+class ConvTransform(nn.Module):
+    """Convolve with 3x3 kernels, without bias, as a norm follows.
+
+    Stands where :class:`FrequencyAttention` stands, at any input size.
+
+    Source: *Distilling Knowledge via Knowledge Review*, CVPR 2021
+    (arXiv 2104.09044).
+
+    Args:
+        in_channels (int): Channels Ci of the input.
+        out_channels (int): Channels Co of the output.
+
+    Shapes:
+        - Input: (N, Ci, H, W).
+        - Output: (N, Co, H, W).
+
+    Raises:
+        ValueError: In ``forward`` for another number of dimensions or channels.
+
+    Examples:
+        >>> import torch
+        >>> from mmfakd.models.layers import ConvTransform
+        >>> ConvTransform(8, 16)(torch.rand(2, 8, 6, 6)).shape
+        torch.Size([2, 16, 6, 6])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        nn.init.kaiming_uniform_(self.conv.weight, a=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve.
+
+        Args:
+            x (Tensor): Feature (N, Ci, H, W).
+
+        Returns:
+            Tensor: Feature (N, Co, H, W).
+
+        Raises:
+            ValueError: If ``x`` has another shape than the layer was built for.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f'ConvTransform got an input of shape {tuple(x.shape)}, expected '
+                f'(N, {self.in_channels}, H, W): adapt `in_channels` or the feature.'
+            )
+        return self.conv(x)

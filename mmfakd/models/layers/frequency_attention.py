@@ -1,0 +1,414 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Frequency attention: a learnable global filter and a local 1x1 convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FrequencyAttention(nn.Module):
+    r"""Filter feature maps in the Fourier domain with one weight per frequency.
+
+    .. math::
+        Y = \gamma_1 \, \mathcal{F}^{-1}\!\big(M \odot \textstyle\sum_i K_i \odot
+        \mathcal{F}(X_i)\big) + \gamma_2 \, (W_{1 \times 1} X + b)
+
+    with :math:`K` a learnable complex filter of shape (Co, Ci, H, W), :math:`M` the
+    high-pass mask and :math:`\gamma_1, \gamma_2` learnable scalars that start at
+    0.5. The transforms are orthonormal.
+
+    Source: *Frequency Attention for Knowledge Distillation*, WACV 2024
+    (arXiv 2403.05894) and its published implementation, whose outputs, gradients
+    and SGD trajectories this class reproduces (see "Storage").
+
+    **High pass.** The published mask removes the frequencies -r <= f < r of both
+    axes at once, with r = int(high_pass * int(n / 2)) for n rows (columns). It is
+    one-sided: -r is cut, +r is kept. As features are real, a coefficient is the
+    mean of its two mirrored copies, so where only one of them is cut the
+    coefficient is halved. With the default 0.1 nothing is cut below 20 pixels
+    (r = 0); at 28 and 32 pixels (r = 1) only the mean (DC) vanishes, and three of
+    its neighbours, together with their mirror images, are halved.
+
+    **Storage.** Inputs are real, hence only the Hermitian part of :math:`K` acts,
+    and half of the spectrum holds it. The filter is a *real* parameter of shape
+    (H, W // 2 + 1, groups, Ci / groups, Co / groups, 2), frequencies first, so that
+    the sum over channels is one batched matrix product and neither distributed
+    training, mixed precision nor weights-only loading meets a complex tensor. The
+    coefficient is ``c * filter`` with c = 1/sqrt(2) where both mirrored copies of
+    the full filter contribute, 1/2 where the mask leaves one and 0 where it leaves
+    none; the columns that hold their own mirror image (zero and, for even widths,
+    Nyquist) have c = mask and are symmetrised over rows. With these constants SGD
+    moves every coefficient exactly as it moves the full complex filter.
+
+    **Sizes.** With ``size`` the filter is dense on that grid and the input must
+    have that size. With ``modes`` the filter, its mask and its constants live on a
+    grid of ``modes`` rows and columns, whose frequencies are matched with the
+    input's by cycles per image: an input of any size goes in; frequencies that the
+    filter lacks do not pass the global branch, and filter weights that the input
+    lacks stay unused. The Nyquist row of an even number of modes stands for both
+    of its signs in a taller input. On inputs of exactly ``modes`` pixels both
+    forms are the same function.
+
+    **Precision.** Everything is computed in float32 (in float64 for float64 input)
+    with autocast off, since Fourier transforms in half precision fail on CPUs and
+    for most sizes on GPUs. The output has the dtype of the input.
+
+    Args:
+        in_channels (int): Channels Ci of the input.
+        out_channels (int): Channels Co of the output.
+        size (int | Sequence[int], optional): Height and width, in pixels, of the
+            input. Exactly one of ``size`` and ``modes`` is given.
+        modes (int | Sequence[int], optional): Number of frequencies kept along
+            height and width.
+        high_pass (float): Cut-off as a fraction of the Nyquist frequency, in
+            [0, 1). 0 is no high pass. Defaults to 0.1.
+        groups (int): The global filter mixes channels within each of this many
+            groups only, which divides its parameters by ``groups``. The local
+            convolution stays dense: it is small, and the only path between the
+            groups. Defaults to 1.
+        with_global (bool): Whether to build the global branch. Defaults to True.
+        with_local (bool): Whether to build the local branch. Defaults to True.
+
+    Shapes:
+        - Input: (N, Ci, H, W), real.
+        - Output: (N, Co, H, W), same dtype.
+
+    Raises:
+        ValueError: At construction if not exactly one of ``size`` and ``modes`` is
+            given, if both branches are off, or for numbers out of range; in
+            ``forward`` for another number of dimensions or channels, or, with
+            ``size``, for another size.
+        TypeError: In ``forward`` if the input is complex or integer.
+
+    Examples:
+        >>> import torch
+        >>> from mmfakd.models.layers import FrequencyAttention
+        >>> FrequencyAttention(16, 32, size=8)(torch.rand(2, 16, 8, 8)).shape
+        torch.Size([2, 32, 8, 8])
+        >>> layer = FrequencyAttention(16, 32, modes=12)
+        >>> layer(torch.rand(2, 16, 25, 42)).shape
+        torch.Size([2, 32, 25, 42])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: int | Sequence[int] | None = None,
+        modes: int | Sequence[int] | None = None,
+        high_pass: float = 0.1,
+        groups: int = 1,
+        with_global: bool = True,
+        with_local: bool = True,
+    ) -> None:
+        super().__init__()
+        if (size is None) == (modes is None):
+            raise ValueError(
+                f'FrequencyAttention got size={size} and modes={modes}, expected '
+                'exactly one of them: give `size` for inputs of one known size (the '
+                "paper's dense filter), or `modes` for inputs of any size."
+            )
+        if not (with_global or with_local):
+            raise ValueError(
+                'FrequencyAttention got with_global=False and with_local=False, '
+                'which leaves nothing to compute: switch one of the branches on.'
+            )
+        if min(in_channels, out_channels, groups) < 1 or (
+            in_channels % groups or out_channels % groups
+        ):
+            raise ValueError(
+                f'FrequencyAttention got in_channels={in_channels}, out_channels='
+                f'{out_channels} and groups={groups}, expected positive numbers of '
+                'channels that `groups` divides: choose another number of groups.'
+            )
+        if not 0 <= high_pass < 1:
+            raise ValueError(
+                f'FrequencyAttention got high_pass={high_pass}, expected a fraction '
+                'of the Nyquist frequency in [0, 1); 0 is no high pass.'
+            )
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.size = None if size is None else _pair(size, 'size')
+        self.modes = None if modes is None else _pair(modes, 'modes')
+        self.high_pass = high_pass
+        self.groups = groups
+        self.with_global = with_global
+        self.with_local = with_local
+        if with_global:
+            grid = self.grid
+            weight = _reference_init(in_channels, out_channels, grid, groups)
+            self.filter = nn.Parameter(pack_filter(weight, high_pass, groups))
+            self.gate_global = nn.Parameter(torch.tensor([0.5]))
+            # Integers, because `.half()` would round the constants themselves.
+            self.copies: Tensor
+            self.register_buffer(
+                'copies', _count_copies(*grid, high_pass), persistent=False
+            )
+        if with_local:
+            self.local = nn.Conv2d(in_channels, out_channels, 1)
+            self.gate_local = nn.Parameter(torch.tensor([0.5]))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the grid that the filter lives on."""
+        grid = self.size or self.modes
+        assert grid is not None
+        return grid
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply both branches.
+
+        Args:
+            x (Tensor): Real feature of shape (N, Ci, H, W).
+
+        Returns:
+            Tensor: Feature of shape (N, Co, H, W) and of the dtype of ``x``.
+
+        Raises:
+            TypeError: If ``x`` is complex or integer.
+            ValueError: If ``x`` has another shape than the layer was built for.
+        """
+        self._check(x)
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        branches = []
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            real = x.to(dtype)
+            # The gates scale the small tensors of weights, not the large ones of
+            # features; the function and its gradients are the same.
+            if self.with_global:
+                gate = self.gate_global.to(dtype)
+                branches.append(self._filter_feature(real, self._half_filter(gate)))
+            if self.with_local:
+                gate = self.gate_local.to(dtype)
+                branches.append(F.conv2d(real, self.local.weight.to(dtype) * gate))
+            out = sum(branches[1:], branches[0])
+            if self.with_local:
+                # Last, because it can be much larger than what the norm behind this
+                # layer leaves: so only one rounding error is of its size.
+                assert self.local.bias is not None
+                out += (self.local.bias.to(dtype) * gate)[:, None, None]
+            return out.to(x.dtype)
+
+    def spectrum(self) -> Tensor:
+        """Effective filter: what multiplies the half spectrum of the input.
+
+        The high-pass mask is applied, the gate of the branch is not. The full
+        spectrum is its Hermitian completion. Wrap the call in ``torch.no_grad()``
+        for pictures.
+
+        Returns:
+            Tensor: Complex, of shape (Co, Ci / groups, H, W // 2 + 1) with (H, W)
+            the grid of ``size`` or ``modes``; frequencies in the order of
+            ``torch.fft.rfft2``.
+
+        Raises:
+            RuntimeError: If the layer has no global branch.
+        """
+        if not self.with_global:
+            raise RuntimeError(
+                'This FrequencyAttention has no spectrum, as it was built with '
+                'with_global=False: build it with the global branch.'
+            )
+        filter_ = self.filter
+        dtype = torch.float64 if filter_.dtype == torch.float64 else torch.float32
+        half = self._half_filter(filter_.new_ones(1, dtype=dtype))
+        return half.permute(2, 4, 3, 0, 1).flatten(0, 1)
+
+    def extra_repr(self) -> str:
+        """Summarise the arguments for ``print``."""
+        grid = f'size={self.size}' if self.size else f'modes={self.modes}'
+        return (
+            f'{self.in_channels}, {self.out_channels}, {grid}, '
+            f'high_pass={self.high_pass}, groups={self.groups}, '
+            f'with_global={self.with_global}, with_local={self.with_local}'
+        )
+
+    def _check(self, x: Tensor) -> None:
+        """Raise for inputs that the layer was not built for."""
+        if not x.is_floating_point():
+            raise TypeError(
+                f'FrequencyAttention got an input of dtype {x.dtype}, expected real '
+                'floating point features: it transforms to the Fourier domain itself.'
+            )
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f'FrequencyAttention got an input of shape {tuple(x.shape)}, expected '
+                f'(N, {self.in_channels}, H, W): adapt `in_channels` or the feature.'
+            )
+        if self.size is not None and tuple(x.shape[-2:]) != self.size:
+            raise ValueError(
+                f'FrequencyAttention got an input of {x.shape[-2]}x{x.shape[-1]} '
+                f'pixels, expected {self.size[0]}x{self.size[1]}: resize the '
+                'feature, or build the layer with `modes` instead of `size`, which '
+                'accepts any size.'
+            )
+
+    def _half_filter(self, gate: Tensor) -> Tensor:
+        """Coefficients (H, W // 2 + 1, G, Ci / G, Co / G), complex, times ``gate``."""
+        scale = gate * self.copies.to(gate.dtype).sqrt() / 2
+        half = torch.view_as_complex(self.filter.to(gate.dtype))
+        half = half * scale[..., None, None, None]
+        return _symmetrise(half, nyquist=self.grid[1] % 2 == 0)
+
+    def _filter_feature(self, x: Tensor, half: Tensor) -> Tensor:
+        """Multiply the spectrum of (N, Ci, H, W) with the coefficients."""
+        height, width = x.shape[-2:]
+        rows, columns = self.grid
+        spectrum = torch.fft.rfft2(x, norm='ortho')
+        # Frequencies that filter and input share: rows 0 .. top - 1 and
+        # -bottom .. -1, columns 0 .. side - 1. A filter row of frequency n / 2 (the
+        # Nyquist row of an even n) serves +n / 2 and -n / 2 of a taller input.
+        top = min((height + 1) // 2, rows // 2 + 1)
+        bottom = min(height // 2, rows // 2)
+        side = min(width // 2, columns // 2) + 1
+        if (height, width) != (rows, columns):
+            half = torch.cat([half[:top, :side], half[rows - bottom :, :side]])
+            if height < rows or width < columns:
+                # Frequencies that were apart have met in the input's Nyquist bins.
+                half = _symmetrise(half, nyquist=width % 2 == 0 and side > width // 2)
+            spectrum = torch.cat(
+                [
+                    spectrum[..., :top, :side],
+                    spectrum[..., height - bottom :, :side],
+                ],
+                dim=-2,
+            )
+        # One transposition before and after the product is cheaper than a copy of
+        # each of its many small matrices.
+        grouped = spectrum.unflatten(1, (self.groups, -1)).permute(3, 4, 1, 0, 2)
+        product = (grouped.contiguous() @ half).permute(3, 2, 4, 0, 1)
+        product = product.contiguous().flatten(1, 2)
+        if top + bottom < height:
+            gap = product.new_zeros(
+                *product.shape[:2], height - top - bottom, product.shape[-1]
+            )
+            product = torch.cat([product[..., :top, :], gap, product[..., top:, :]], -2)
+        # `s` also pads the columns that the filter lacks.
+        return torch.fft.irfft2(product, s=(height, width), norm='ortho')
+
+
+def pack_filter(weight: Tensor, high_pass: float = 0.1, groups: int = 1) -> Tensor:
+    """Convert a full complex filter to the parameter of FrequencyAttention.
+
+    The layer then computes what the full filter computes between full complex
+    transforms, and SGD moves it alike. Linear and differentiable: its adjoint maps
+    gradients of the parameter to gradients of the full filter.
+
+    Source: derived for this package from the published implementation of arXiv
+    2403.05894, see "Storage" in :class:`FrequencyAttention`.
+
+    Args:
+        weight (Tensor): Complex, of shape (Ci / groups, Co, H, W), frequencies in
+            the order of ``torch.fft.fft2``.
+        high_pass (float): Cut-off as in :class:`FrequencyAttention`.
+        groups (int): Groups as in :class:`FrequencyAttention`.
+
+    Returns:
+        Tensor: Real, of shape (H, W // 2 + 1, groups, Ci / groups, Co / groups, 2).
+
+    Raises:
+        TypeError: If ``weight`` is not complex.
+        ValueError: If it does not have four dimensions.
+    """
+    if not weight.is_complex():
+        raise TypeError(
+            f'pack_filter got a weight of dtype {weight.dtype}, expected a complex '
+            'one: view a real one of shape (..., 2) with torch.view_as_complex.'
+        )
+    if weight.ndim != 4:
+        raise ValueError(
+            f'pack_filter got a weight of shape {tuple(weight.shape)}, expected '
+            '(in_channels / groups, out_channels, height, width).'
+        )
+    height, width = weight.shape[-2:]
+    side = width // 2 + 1
+    mask = _high_pass_mask(height, width, high_pass).to(weight.device)
+    copies = _count_copies(height, width, high_pass).to(weight.device)
+    scale = copies.to(weight.real.dtype).sqrt() / 2
+    cut = weight * mask
+    mirror = cut.flip(-2, -1).roll((1, 1), (-2, -1)).conj()
+    coefficient = (cut + mirror)[..., :side] / 2
+    # Where no copy is left the coefficient is 0, and so is the parameter.
+    scaled = coefficient / scale.clamp_min(0.5)
+    own_mirror = _own_mirror(width).to(weight.device)
+    half = torch.where(own_mirror, weight[..., :side], scaled)
+    half = half.unflatten(1, (groups, -1)).permute(3, 4, 1, 0, 2)
+    return torch.view_as_real(half.resolve_conj()).contiguous()
+
+
+def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
+    """Two positive integers from one or two."""
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+        raise ValueError(
+            f'FrequencyAttention got {name}={value!r}, expected a positive integer '
+            'or two of them, (height, width).'
+        )
+    return pair
+
+
+def _reference_init(
+    in_channels: int, out_channels: int, grid: tuple[int, int], groups: int
+) -> Tensor:
+    """Draw the full filter as published: U[0, 1) / (Ci Co), per group."""
+    fan = in_channels // groups, out_channels // groups
+    weight = torch.rand(fan[0], out_channels, *grid, 2) / (fan[0] * fan[1])
+    return torch.view_as_complex(weight)
+
+
+def _high_pass_mask(height: int, width: int, high_pass: float) -> Tensor:
+    """Booleans (H, W) in the order of fft2, False where the published mask cuts."""
+
+    def cut(n: int) -> Tensor:
+        frequency = torch.arange(n)
+        frequency[(n + 1) // 2 :] -= n
+        reach = int(high_pass * (n // 2))
+        return (-reach <= frequency) & (frequency < reach)
+
+    return ~(cut(height)[:, None] & cut(width))
+
+
+def _own_mirror(width: int) -> Tensor:
+    """Booleans (W // 2 + 1,), True for columns that are their own mirror image."""
+    column = torch.arange(width // 2 + 1)
+    return (column == 0) | (2 * column == width)
+
+
+def _count_copies(height: int, width: int, high_pass: float) -> Tensor:
+    """Integers m (H, W // 2 + 1) that give the constants c = sqrt(m) / 2.
+
+    m counts the copies of a coefficient in the full filter that the mask leaves:
+    0, 1 or 2. In columns that are their own mirror image both copies are stored,
+    and c = 1 for one that is left, which is m = 4.
+    """
+    mask = _high_pass_mask(height, width, high_pass).to(torch.uint8)
+    copies = mask + mask.flip(0, 1).roll((1, 1), (0, 1))
+    side = width // 2 + 1
+    return torch.where(_own_mirror(width), 4 * mask[:, :side], copies[:, :side])
+
+
+def _symmetrise(half: Tensor, nyquist: bool) -> Tensor:
+    """Make the columns that are their own mirror image Hermitian over rows.
+
+    The complex-to-real transform is undefined otherwise, and backends differ.
+
+    Args:
+        half (Tensor): Complex, of shape (rows, columns, ...).
+        nyquist (bool): Whether the last column is the Nyquist column.
+
+    Returns:
+        Tensor: The same shape.
+    """
+
+    def hermitian(column: Tensor) -> Tensor:
+        return (column + column.flip(0).roll(1, 0).conj()) / 2
+
+    if nyquist:
+        parts = [hermitian(half[:, :1]), half[:, 1:-1], hermitian(half[:, -1:])]
+    else:
+        parts = [hermitian(half[:, :1]), half[:, 1:]]
+    return torch.cat(parts, dim=1)

@@ -1,0 +1,15 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Losses: a function, and a thin registered class around it."""
+
+from .fft_feature_loss import FFTFeatureLoss, fft_feature_loss
+from .hierarchical_context_loss import (
+    HierarchicalContextLoss,
+    hierarchical_context_loss,
+)
+
+__all__ = [
+    'FFTFeatureLoss',
+    'HierarchicalContextLoss',
+    'fft_feature_loss',
+    'hierarchical_context_loss',
+]

@@ -1,0 +1,152 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""`tools/dist_train.sh` with two gloo processes on CPU."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIG = REPOSITORY / 'configs/fakd/digits/fakd_review_r18w32_r18w4_1xb50_digits.py'
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+def run(*command, **environment):
+    process = subprocess.run(
+        [str(part) for part in command],
+        env={
+            **os.environ,
+            'PYTHONPATH': f'{REPOSITORY}{os.pathsep}{REPOSITORY / "tests"}',
+            'PYTHON': sys.executable,
+            'OMP_NUM_THREADS': '1',
+            'PORT': str(free_port()),
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stdout[-4000:] + process.stderr[-4000:]
+    return process.stdout + process.stderr
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    """FAM-KD on 40 digits without augmentation, under a random teacher."""
+    folder = tmp_path_factory.mktemp('distributed')
+    init_default_scope('mmpretrain')
+    base = Config.fromfile(CONFIG)
+    torch.manual_seed(0)
+    teacher = MODELS.build(base.model.teacher)
+    torch.save(teacher.state_dict(), folder / 'teacher.pth')
+    path = folder / 'config.py'
+    path.write_text(
+        f"""
+_base_ = {str(CONFIG)!r}
+custom_imports = dict(imports=['rank_hooks'])
+custom_hooks = [
+    dict(type='mmfakd.EpochSeedHook'),
+    dict(type='mmfakd.StudentCheckpointHook'),
+    dict(type='NormEval'),
+    dict(type='SaveRank'),
+]
+train_dataloader = dict(batch_size=5, dataset=dict(times=1, dataset=dict(
+    labels_per_class=4, pipeline=[dict(type='PackInputs')])))
+train_cfg = dict(max_epochs=2)
+val_cfg = val_dataloader = val_evaluator = None
+model = dict(teacher_ckpt={str(folder / 'teacher.pth')!r})
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))
+"""
+    )
+    return path
+
+
+@pytest.fixture(scope='module')
+def single(config):
+    """One process with the doubled batch."""
+    work_dir = config.parent / 'single'
+    run(
+        *(sys.executable, REPOSITORY / 'tools/train.py', config),
+        *('--work-dir', work_dir, '--cfg-options', 'train_dataloader.batch_size=10'),
+    )
+    return torch.load(work_dir / 'rank0.pth')
+
+
+@pytest.fixture(scope='module')
+def double(config):
+    """Two processes."""
+    work_dir = config.parent / 'double'
+    log = run(
+        *('bash', REPOSITORY / 'tools/dist_train.sh', config, 2),
+        *('--work-dir', work_dir),
+    )
+    assert 'find_unused_parameters=True' not in log
+    return work_dir
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        # The order of summation differs, nothing else.
+        torch.testing.assert_close(value, other[key], rtol=1e-4, atol=1e-5, msg=key)
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(single, double):
+    assert_same(torch.load(double / 'rank0.pth'), single)
+
+
+def test_ranks_end_with_identical_weights(double):
+    ranks = [torch.load(double / f'rank{rank}.pth') for rank in (0, 1)]
+    assert ranks[0].keys() == ranks[1].keys()
+    assert all(torch.equal(ranks[0][key], ranks[1][key]) for key in ranks[0])
+
+
+def test_training_moved_every_weight(config, double):
+    """Else the comparisons above would hold for a training that does nothing."""
+    start = torch.load(double / 'epoch_1.pth', weights_only=False)['state_dict']
+    end = torch.load(double / 'epoch_2.pth', weights_only=False)['state_dict']
+    still = [
+        key
+        for key, value in end.items()
+        if value.is_floating_point()
+        and 'running' not in key
+        and torch.equal(value, start[key])
+    ]
+    assert still == []
+
+
+def test_gradient_accumulation_equals_the_larger_batch(config, single):
+    work_dir = config.parent / 'accumulated'
+    run(
+        *(sys.executable, REPOSITORY / 'tools/train.py', config),
+        *('--work-dir', work_dir, '--cfg-options', 'optim_wrapper.accumulative_counts=2'),
+    )
+    assert_same(torch.load(work_dir / 'rank0.pth'), single)
+
+
+def test_resume_on_another_number_of_processes(config, double):
+    work_dir = config.parent / 'resumed'
+    log = run(
+        *(sys.executable, REPOSITORY / 'tools/train.py', config),
+        *('--work-dir', work_dir, '--resume', double / 'epoch_1.pth'),
+    )
+    assert 'resumed epoch: 1' in log
+    assert (work_dir / 'epoch_2_student.pth').is_file()
+
+
+def test_dist_test(config, double):
+    log = run(
+        *('bash', REPOSITORY / 'tools/dist_test.sh', config),
+        *(double / 'epoch_2.pth', 2, '--work-dir', config.parent / 'tested'),
+    )
+    assert 'accuracy/top1' in log

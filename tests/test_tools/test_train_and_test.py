@@ -1,0 +1,151 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""`tools/train.py`, `tools/test.py` and the converter, as a user calls them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = REPOSITORY / 'configs/fakd/digits'
+FAM = CONFIGS / 'fakd_review_r18w32_r18w4_1xb50_digits.py'
+SHORT = [
+    'train_dataloader.batch_size=10',
+    'train_dataloader.dataset.times=1',
+    'train_dataloader.dataset.dataset.labels_per_class=3',
+    'train_cfg.max_epochs=2',
+]
+
+
+def run(tool, *arguments, cwd, check=True):
+    command = [sys.executable, REPOSITORY / 'tools' / tool, *arguments]
+    process = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, 'PYTHONPATH': str(REPOSITORY), 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+    )
+    if check:
+        assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
+    return process
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A short FAM-KD run whose teacher's file is gone afterwards."""
+    folder = tmp_path_factory.mktemp('trained')
+    init_default_scope('mmpretrain')
+    teacher = MODELS.build(Config.fromfile(FAM).model.teacher)
+    torch.save(teacher.state_dict(), folder / 'teacher.pth')
+    arguments = ['--work-dir', 'run', '--teacher-ckpt', 'teacher.pth', '--seed', '7']
+    run('train.py', FAM, *arguments, '--cfg-options', *SHORT, cwd=folder)
+    shutil.move(folder / 'teacher.pth', folder / 'moved.pth')
+    return folder
+
+
+def accuracy(process):
+    [line] = [line for line in process.stdout.splitlines() if 'Epoch(test)' in line]
+    return float(line.split('accuracy/top1:')[1].split()[0])
+
+
+def test_checkpoint_holds_no_teacher(trained):
+    checkpoint = torch.load(trained / 'run' / 'epoch_2.pth', weights_only=False)
+    keys = checkpoint['state_dict'].keys()
+    assert not any('teacher' in key for key in keys)
+    assert {key.split('.')[0] for key in keys} == {'architecture', 'distiller'}
+    # The widest weights would be the teacher's.
+    names = {id for group in checkpoint['optimizer']['param_groups'] for id in group['params']}
+    student = Config.fromfile(FAM)
+    init_default_scope('mmpretrain')
+    assert len(names) == len(list(MODELS.build(student.model).parameters()))
+
+
+def test_seed_reaches_the_run(trained):
+    [config] = (trained / 'run').glob('*.py')
+    assert Config.fromfile(config).randomness.seed == 7
+
+
+def test_student_is_evaluated_without_the_teacher_s_file(trained):
+    """By the checkpoint, and by the plain student file: the same score."""
+    files = ['epoch_2.pth', 'epoch_2_student.pth']
+    scores = [
+        accuracy(run('test.py', FAM, trained / 'run' / file, cwd=trained))
+        for file in files
+    ]
+    assert scores[0] == scores[1]
+    rows = next((trained / 'run').glob('*/vis_data/scalars.json')).read_text()
+    last = [json.loads(row) for row in rows.splitlines()][-1]
+    assert scores[0] == pytest.approx(last['accuracy/top1'], abs=1e-3)
+
+
+def test_metrics_are_written(trained):
+    arguments = ['--out', 'metrics.json', '--out-item', 'metrics']
+    run('test.py', FAM, trained / 'run' / 'epoch_2.pth', *arguments, cwd=trained)
+    assert 'accuracy/top1' in json.loads((trained / 'metrics.json').read_text())
+
+
+def test_resume_without_the_teacher_s_file(trained):
+    arguments = ['--work-dir', 'run', '--teacher-ckpt', 'teacher.pth', '--resume']
+    process = run('train.py', FAM, *arguments, cwd=trained, check=False)
+    assert process.returncode != 0
+    assert "'teacher.pth'" in process.stderr and 'FileNotFoundError' in process.stderr
+    assert (trained / 'run' / 'epoch_2.pth').is_file()
+
+
+def test_export_and_stock_load(trained):
+    """The stock student, strictly, in a process without mmfakd."""
+    arguments = [trained / 'run' / 'epoch_2.pth', 'student.pth']
+    run(
+        'model_converters/export_student.py',
+        *(*arguments, '--config-out', 'student.py'),
+        cwd=trained,
+    )
+    refused = run(
+        'model_converters/export_student.py', *arguments, cwd=trained, check=False
+    )
+    assert refused.returncode != 0 and '--force' in refused.stderr
+    process = run('misc/classify_with_mmpretrain.py', 'student.pth', cwd=trained)
+    assert 'loaded with strict=True' in process.stdout
+
+
+def test_export_of_a_plain_checkpoint_is_refused(trained):
+    process = run(
+        'model_converters/export_student.py',
+        *('moved.pth', 'nothing.pth'),
+        cwd=trained,
+        check=False,
+    )
+    assert process.returncode != 0
+    assert "No key begins with 'architecture.'" in process.stderr
+    assert not (trained / 'nothing.pth').exists()
+
+
+def test_plot(trained):
+    run(
+        'analysis_tools/plot_frequency_attention.py',
+        *(FAM, trained / 'run' / 'epoch_2.pth', 'picture.png'),
+        *('--teacher-ckpt', 'moved.pth'),
+        cwd=trained,
+    )
+    assert (trained / 'picture.png').stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--teacher-ckpt', 'x.pth'], 'has no teacher'),
+        (['--cfg-options', 'auto_scale_lr=None', '--auto-scale-lr'], 'base_batch_size'),
+    ],
+)
+def test_options_that_do_not_fit(arguments, message, tmp_path):
+    student = CONFIGS / 'r18w4_1xb50_digits.py'
+    process = run('train.py', student, *arguments, cwd=tmp_path, check=False)
+    assert process.returncode != 0 and message in process.stderr
