@@ -144,8 +144,8 @@ def _restricted_load(path: Path, map_location: Any) -> Any:
     if parse_version(torch.__version__) >= (2, 6):
         allow_mmengine_checkpoints()
         return torch.load(path, map_location=map_location, weights_only=True)
-    # There `weights_only` accepts no further names, and TorchScript archives pass
-    # it unchecked (CVE-2025-32434).
+    # There `weights_only` accepts no further names, and TorchScript archives go to
+    # torch.jit.load, whatever the pickle module.
     if zipfile.is_zipfile(path):
         archive = torch._C.PyTorchFileReader(str(path))
         if torch.serialization._is_torchscript_zip(archive):
@@ -219,7 +219,7 @@ def load_checkpoint_file(
         checkpoint = _restricted_load(path, map_location)
     except (pickle.UnpicklingError, RuntimeError) as error:
         # torch wraps the reason into advice on how to load the file regardless.
-        reason = str(error.__context__ or error).split('. Please')[0].splitlines()[0]
+        reason = str(error.__context__ or error).split('. Please')[0].partition('\n')[0]
         if re.search('EOF|corrupt|byte size|PytorchStreamReader|hasRecord', reason):
             raise broken(reason) from error
         if isinstance(error, pickle.UnpicklingError) or 'TorchScript' in reason:

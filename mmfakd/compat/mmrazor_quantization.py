@@ -2,8 +2,9 @@
 """Let mmrazor 1.0 be imported on torch 2, without its quantization part."""
 
 import sys
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, Optional
@@ -35,33 +36,25 @@ class _Unavailable(type):
         )
 
 
-class _QuantizationLoader(Loader):
+def _execute(real: Callable[[ModuleType], None], module: ModuleType) -> None:
     """Run the real subpackage; where that fails, leave placeholders in it."""
+    try:
+        real(module)
+    except (ImportError, AttributeError) as error:
+        reason = str(error)
 
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
+        def placeholder(name: str) -> Any:
+            if name.startswith('__'):
+                raise AttributeError(name)
+            return _Unavailable(name, (), {'reason': reason})
 
-    def create_module(self, spec: ModuleSpec) -> Optional[ModuleType]:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        try:
-            self.loader.exec_module(module)
-        except (ImportError, AttributeError) as error:
-            reason = str(error)
-
-            def placeholder(name: str) -> Any:
-                if name.startswith('__'):
-                    raise AttributeError(name)
-                return _Unavailable(name, (), {'reason': reason})
-
-            # `from .quantization import *` then binds nothing, and
-            # `from mmrazor.structures.quantization import Name` a placeholder.
-            vars(module).update(__all__=[], __getattr__=placeholder)
+        # `from .quantization import *` then binds nothing, and
+        # `from mmrazor.structures.quantization import Name` a placeholder.
+        vars(module).update(__all__=[], __getattr__=placeholder)
 
 
 class _QuantizationFinder(MetaPathFinder):
-    """Find one subpackage of mmrazor and give it the loader above."""
+    """Find one subpackage of mmrazor as usual, but import it with care."""
 
     def find_spec(
         self,
@@ -69,11 +62,13 @@ class _QuantizationFinder(MetaPathFinder):
         path: Optional[Sequence[str]],
         target: Optional[ModuleType] = None,
     ) -> Optional[ModuleSpec]:
+        """Find the subpackage; any other module is left to the next finder."""
         if fullname != _SUBPACKAGE:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _QuantizationLoader(spec.loader)
+            real = spec.loader.exec_module
+            spec.loader.exec_module = partial(_execute, real)  # type: ignore[method-assign]
         return spec
 
 

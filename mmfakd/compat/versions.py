@@ -17,7 +17,7 @@ class Requirement(NamedTuple):
 
     Attributes:
         name: name of the distribution.
-        minimum: first version that works.
+        minimum: first version that works, '0' for any.
         below: first version that does not work any more, or None.
         reason: where the bounds come from.
         required: whether mmfakd needs the library at all.
@@ -30,8 +30,8 @@ class Requirement(NamedTuple):
     required: bool = True
 
     def __str__(self) -> str:
-        upper = f',<{self.below}' if self.below else ''
-        return f'{self.name}>={self.minimum}{upper}'
+        lower = '' if self.minimum == '0' else f'>={self.minimum}'
+        return f'{self.name}{lower}' + (f',<{self.below}' if self.below else '')
 
     def accepts(self, version: str) -> bool:
         """Tell whether a version, e.g. '2.11.0+cu130', lies within the bounds."""
@@ -41,22 +41,24 @@ class Requirement(NamedTuple):
         )
 
 
+# As in the files of requirements/, a test compares them.
 REQUIREMENTS = (
     Requirement('torch', '2.1', None, 'mmfakd is tested from 2.1 on'),
     Requirement(
         'mmengine',
         '0.10.0',
-        '0.11',
+        '0.11.0',
         '0.11 looks for installed packages in the wrong folder, which breaks '
         'inheriting their configs',
     ),
-    Requirement('mmcv', '2.0.0', '2.2', 'mmrazor and mmdet refuse 2.2'),
-    Requirement('mmrazor', '1.0.0', '1.1', 'mmfakd extends its classes'),
-    Requirement('joblib', '0', None, 'mmrazor imports it undeclared'),
+    Requirement('mmcv', '2.1.0', '2.2.0', 'mmrazor and mmdet refuse 2.2'),
+    Requirement('mmrazor', '1.0.0', '1.1.0', 'mmfakd extends its classes'),
+    Requirement('joblib', '0', None, 'mmrazor imports it without declaring it'),
+    # Without these two the registries, algorithms and layers still work.
     Requirement(
-        'mmpretrain', '1.0.0', '2', 'mmfakd is tested with 1.2', required=False
+        'mmpretrain', '1.2.0', '1.3.0', 'mmfakd is tested with 1.2', required=False
     ),
-    Requirement('mmdet', '3.0.0', '4', 'mmfakd is tested with 3.3', required=False),
+    Requirement('mmdet', '3.3.0', '3.4.0', 'mmfakd is tested with 3.3', required=False),
 )
 
 # Distributions that hold the module mmcv: with compiled operators, without, and
@@ -74,7 +76,7 @@ def parse_version(text: str) -> tuple[int, ...]:
         text: e.g. '2.11.0+cu130'.
 
     Returns:
-        The numbers, e.g. (2, 11, 0).
+        At least three numbers, e.g. (2, 11, 0).
 
     Raises:
         ValueError: If the text does not begin with a number.
@@ -82,7 +84,8 @@ def parse_version(text: str) -> tuple[int, ...]:
     match = re.match(r'\d+(\.\d+)*', text)
     if match is None:
         raise ValueError(f'"{text}" is not a version; expected one such as "2.1.0".')
-    return tuple(int(number) for number in match.group().split('.'))
+    numbers = [int(number) for number in match.group().split('.')]
+    return (*numbers, 0, 0)[: max(3, len(numbers))]
 
 
 def installed_versions() -> dict[str, str]:

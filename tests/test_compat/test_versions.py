@@ -1,9 +1,12 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Version gates: found, wanted and what to do stand in the message."""
 
+from pathlib import Path
+
 import pytest
 
 from mmfakd.compat.versions import (
+    REQUIREMENTS,
     check_environment,
     find_problems,
     installed_versions,
@@ -57,11 +60,11 @@ def changed(changes):
         ),
         (dict(torch=None), ['torch is not installed', 'pip install "torch>=2.1"']),
         (dict(torch='2.1.2'), ['numpy 2.4.6', 'numpy<2 is wanted with torch 2.1.2']),
-        (dict(mmengine='0.9.1'), ['mmengine 0.9.1', 'mmengine>=0.10.0,<0.11']),
-        (dict(mmengine='0.11.0rc0'), ['mmengine 0.11.0rc0', '<0.11', 'inheriting']),
-        (dict(mmcv='2.2.0'), ['mmcv 2.2.0', 'mmcv>=2.0.0,<2.2', 'mmcv-lite']),
-        (dict(mmcv='1.7.2'), ['mmcv 1.7.2 is installed', 'mmcv>=2.0.0']),
-        (dict(mmcv=None), ['mmcv is not installed', '"mmcv-lite>=2.0.0,<2.2"']),
+        (dict(mmengine='0.9.1'), ['mmengine 0.9.1', 'mmengine>=0.10.0,<0.11.0']),
+        (dict(mmengine='0.11.0rc0'), ['mmengine 0.11.0rc0', '<0.11.0', 'inheriting']),
+        (dict(mmcv='2.2.0'), ['mmcv 2.2.0', 'mmcv>=2.1.0,<2.2.0', 'mmcv-lite']),
+        (dict(mmcv='1.7.2'), ['mmcv 1.7.2 is installed', 'mmcv>=2.1.0']),
+        (dict(mmcv=None), ['mmcv is not installed', '"mmcv-lite>=2.1.0,<2.2.0"']),
         ({'mmcv': None, 'mmcv-lite': '2.2.0'}, ['mmcv-lite 2.2.0 is installed']),
         (
             {'mmcv-lite': '2.1.0'},
@@ -72,11 +75,11 @@ def changed(changes):
             ],
         ),
         ({'mmcv-full': '1.7.2'}, ['mmcv 2.1.0 and mmcv-full 1.7.2']),
-        (dict(mmrazor=None), ['mmrazor is not installed', 'mmrazor>=1.0.0,<1.1']),
+        (dict(mmrazor=None), ['mmrazor is not installed', 'mmrazor>=1.0.0,<1.1.0']),
         (dict(mmrazor='0.3.1'), ['mmrazor 0.3.1', 'mmrazor>=1.0.0']),
         (dict(joblib=None), ['joblib is not installed', 'mmrazor imports it']),
-        (dict(mmpretrain='2.0.0'), ['mmpretrain 2.0.0', 'mmpretrain>=1.0.0,<2']),
-        (dict(mmdet='2.28.2'), ['mmdet 2.28.2', 'mmdet>=3.0.0,<4']),
+        (dict(mmpretrain='2.0.0'), ['mmpretrain 2.0.0', 'mmpretrain>=1.2.0,<1.3.0']),
+        (dict(mmdet='2.28.2'), ['mmdet 2.28.2', 'mmdet>=3.3.0,<3.4.0']),
         (
             dict(setuptools='84.0.0', pkg_resources=None),
             ['setuptools 84.0.0 is', 'no pkg_resources', '"setuptools<82"'],
@@ -96,6 +99,13 @@ def test_problem_names_found_and_wanted_version_and_the_way_out(changes, parts):
 
 def test_all_problems_are_told_at_once():
     assert len(find_problems(changed(dict(torch='1.13.1', mmengine='0.9.0')))) == 3
+
+
+@pytest.mark.parametrize('requirement', REQUIREMENTS, ids=lambda r: r.name)
+def test_gate_equals_what_installation_asks_for(requirement):
+    folder = Path(__file__).parents[2] / 'requirements'
+    lines = ' '.join(path.read_text() for path in folder.glob('*.txt')).split()
+    assert str(requirement) in lines
 
 
 def test_versions_of_this_environment():
@@ -126,8 +136,8 @@ except ImportError as error:
     print(error)
 """
     output = run_python(code, site).stdout
-    assert 'mmengine 0.11.0rc0 is installed; mmengine>=0.10.0,<0.11 is' in output
-    assert 'mmdet 2.28.2 is installed; mmdet>=3.0.0,<4 is wanted' in output
+    assert 'mmengine 0.11.0rc0 is installed; mmengine>=0.10.0,<0.11.0 is' in output
+    assert 'mmdet 2.28.2 is installed; mmdet>=3.3.0,<3.4.0 is wanted' in output
     assert 'cannot run in this environment' in output
 
 
@@ -156,17 +166,19 @@ metadata.version = without_mmengine
 import mmfakd
 """
     process = run_python(code, tmp_path / 'site', check=False)
-    assert 'mmengine 0.12.0 is installed; mmengine>=0.10.0,<0.11' in process.stderr
+    assert 'mmengine 0.12.0 is installed; mmengine>=0.10.0,<0.11.0' in process.stderr
 
 
 @pytest.mark.parametrize(
     'text, numbers',
     [
-        ('2.1', (2, 1)),
+        ('2.1', (2, 1, 0)),
         ('2.11.0+cu130', (2, 11, 0)),
         ('2.1.0a0+git1', (2, 1, 0)),
         ('0.11.0rc0', (0, 11, 0)),
         ('65.5.0.post1', (65, 5, 0)),
+        ('3', (3, 0, 0)),
+        ('5.0.0.93', (5, 0, 0, 93)),
     ],
 )
 def test_parse_version(text, numbers):

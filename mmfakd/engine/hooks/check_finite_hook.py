@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmengine.hooks import CheckpointHook, Hook
@@ -13,18 +13,21 @@ from mmengine.runner import Runner
 
 from mmfakd.registry import HOOKS
 
+_Key = TypeVar('_Key')
+
 
 @HOOKS.register_module()
 class CheckFiniteHook(Hook):
-    """Check losses at an interval, losses and weights before every checkpoint.
+    """Check losses and weights at an interval and before every checkpoint.
 
-    The losses are those that the model returned for logging, so a level that
-    diverged is named, and the modules themselves never wait for the device. As the
-    check runs before ``CheckpointHook``, neither is a checkpoint overwritten nor an
-    older one removed.
+    The losses are those that the model returned for logging, so neither the modules
+    nor the iterations between two checks wait for the device. All of them are kept
+    until the check: the level that diverged first is named, although one step later
+    everything has. As the check runs before ``CheckpointHook``, neither is a
+    checkpoint overwritten nor an older one removed.
 
     Args:
-        interval (int): Iterations between two checks of the losses. Defaults to 50.
+        interval (int): Iterations between two checks. Defaults to 50.
 
     Raises:
         ValueError: If ``interval`` is not positive.
@@ -37,7 +40,8 @@ class CheckFiniteHook(Hook):
         if interval < 1:
             raise ValueError(f'interval={interval}; expected a positive number.')
         self.interval = interval
-        self._losses: dict[str, torch.Tensor] = {}
+        # Where and name of every loss since the last check, and its value.
+        self._losses: dict[tuple[str, str], torch.Tensor] = {}
 
     def after_train_iter(
         self,
@@ -46,7 +50,7 @@ class CheckFiniteHook(Hook):
         data_batch: Any = None,
         outputs: Mapping | None = None,
     ) -> None:
-        """Keep the losses; check them at the interval and before a checkpoint.
+        """Keep the losses; check at the interval and before a checkpoint.
 
         Args:
             runner (Runner): The runner.
@@ -55,13 +59,17 @@ class CheckFiniteHook(Hook):
             outputs (Mapping, optional): Name -> logged value.
 
         Raises:
-            FloatingPointError: If a loss, or before a checkpoint a weight, is not
-                finite.
+            FloatingPointError: If a loss or a weight is not finite.
         """
-        self._losses = {k: v for k, v in (outputs or {}).items() if 'loss' in k}
-        if self._checkpoint_follows(runner):
-            self._check(runner, weights=True)
-        elif self.every_n_train_iters(runner, self.interval):
+        where = f'epoch {runner.epoch + 1}, iteration {runner.iter + 1}'
+        losses = {k: v for k, v in (outputs or {}).items() if 'loss' in k}
+        for name, value in losses.items():
+            # The total is infinite whenever a part of it is: name the parts.
+            if isinstance(value, torch.Tensor) and (name != 'loss' or len(losses) == 1):
+                # Without the graph behind it.
+                self._losses[where, name] = value.detach()
+        due = self.every_n_train_iters(runner, self.interval)
+        if due or self._checkpoint_follows(runner):
             self._check(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -73,7 +81,7 @@ class CheckFiniteHook(Hook):
         Raises:
             FloatingPointError: If a loss or a weight is not finite.
         """
-        self._check(runner, weights=True)
+        self._check(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Check before a validation that may end in a best checkpoint.
@@ -85,7 +93,7 @@ class CheckFiniteHook(Hook):
             FloatingPointError: If a loss or a weight is not finite.
         """
         if self._losses:
-            self._check(runner, weights=True)
+            self._check(runner)
 
     def _checkpoint_follows(self, runner: Runner) -> bool:
         return any(
@@ -98,39 +106,42 @@ class CheckFiniteHook(Hook):
             for hook in runner.hooks
         )
 
-    def _check(self, runner: Runner, weights: bool = False) -> None:
-        where = f'epoch {runner.epoch + 1}, iteration {runner.iter + 1}'
+    def _check(self, runner: Runner) -> None:
+        losses, self._losses = self._losses, {}
+        if not losses:
+            return
         advice = (
             'No checkpoint was written after this and none was removed. Resume from '
             'the last one with a lower learning rate or `loss_weight`, a longer '
             '`warmup`, or gradient clipping.'
         )
-        # The total is infinite whenever a part of it is: name the parts.
-        parts = {k: v for k, v in self._losses.items() if k != 'loss'} or self._losses
-        bad = _not_finite(parts)
+        bad = _not_finite(losses)
         if bad:
-            values = ', '.join(f'{name} = {float(parts[name])}' for name in bad)
+            where, _ = bad[0]
+            values = ', '.join(
+                f'{name} = {float(losses[when, name])}'
+                for when, name in bad
+                if when == where
+            )
             raise FloatingPointError(f'Loss not finite at {where}: {values}. {advice}')
-        if not weights:
-            return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        bad = _not_finite(dict(model.named_parameters()))
-        if bad:
+        names = _not_finite(dict(model.named_parameters()))
+        if names:
+            where, _ = next(reversed(losses))
             raise FloatingPointError(
-                f'{len(bad)} parameters not finite at {where}: '
-                f'{", ".join(bad[:6])}. {advice}'
+                f'{len(names)} parameters not finite after {where}: '
+                f'{", ".join(names[:6])}. {advice}'
             )
 
 
 @torch.no_grad()
-def _not_finite(tensors: dict[str, torch.Tensor]) -> list[str]:
-    """Names of the tensors with an infinite or undefined entry: one host read."""
-    tensors = {k: v for k, v in tensors.items() if isinstance(v, torch.Tensor)}
+def _not_finite(tensors: dict[_Key, torch.Tensor]) -> list[_Key]:
+    """Keys of the tensors with an infinite or undefined entry: one host read."""
     if not tensors:
         return []
     # The sum of |x| * 0 is finite just when every x is.
     flags = torch.stack([(v.detach() * 0).sum().float() for v in tensors.values()])
-    return [name for name, flag in zip(tensors, flags.isfinite().tolist()) if not flag]
+    return [key for key, flag in zip(tensors, flags.isfinite().tolist()) if not flag]
 
 
 __all__ = ['CheckFiniteHook']

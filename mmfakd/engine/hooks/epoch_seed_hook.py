@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -49,6 +50,7 @@ class EpochSeedHook(Hook):
                 f'{type(runner.train_loop).__name__}: it does nothing.',
                 stacklevel=2,
             )
+        self._init_worker = runner.train_dataloader.worker_init_fn
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed this process, and the workers that the epoch will start.
@@ -64,7 +66,9 @@ class EpochSeedHook(Hook):
         if loader.num_workers > 0:
             # Drops the running workers of a persistent loader.
             loader._iterator = None
-            loader.worker_init_fn = partial(_seed_worker, entropy=entropy)
+            loader.worker_init_fn = partial(
+                _seed_worker, entropy=entropy, before=self._init_worker
+            )
 
 
 def seed_generators(entropy: tuple[int, ...]) -> None:
@@ -79,10 +83,13 @@ def seed_generators(entropy: tuple[int, ...]) -> None:
     torch.manual_seed(int(states[2]))
 
 
-def _seed_worker(worker_id: int, entropy: tuple[int, ...]) -> None:
+def _seed_worker(
+    worker_id: int, entropy: tuple[int, ...], before: Callable[[int], None] | None
+) -> None:
+    # What the loader would have done: MMEngine's own, or one of the user.
+    if before is not None:
+        before(worker_id)
     seed_generators((*entropy, worker_id + 1))
-    # As MMEngine's own worker_init_fn does: one core a worker.
-    torch.set_num_threads(1)
 
 
 __all__ = ['EpochSeedHook', 'seed_generators']

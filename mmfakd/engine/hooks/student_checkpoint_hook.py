@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os.path as osp
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
@@ -35,16 +35,16 @@ class StudentCheckpointHook(Hook):
         ValueError: If ``suffix`` is empty, as the checkpoint would be overwritten.
     """
 
-    # After CheckpointHook, which has VERY_LOW.
+    # After CheckpointHook, which has VERY_LOW, and EMAHook.
     priority = 'LOWEST'
 
     def __init__(self, suffix: str = '_student') -> None:
         if not suffix:
             raise ValueError("suffix=''; expected a part of a file name.")
         self.suffix = suffix
-        # Path of a checkpoint -> what tells one writing of it from the next.
-        self._written: dict[str, Any] = {}
-        self._pending: dict | None = None
+        # Checkpoints with a student file; path of every best one and its score.
+        self._paths: set[str] = set()
+        self._best: dict[str, float] = {}
         self._active = False
 
     def before_train(self, runner: Runner) -> None:
@@ -53,93 +53,75 @@ class StudentCheckpointHook(Hook):
         Args:
             runner (Runner): The runner.
         """
-        self._written.clear()
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._active = isinstance(model, BaseAlgorithm)
         if not self._active or not is_main_process():
             return
         info = runner.message_hub.runtime_info
+        self._best = _best(runner)
+        self._paths = {*self._best, *filter(None, [info.get('last_ckpt')])}
         for hook in _checkpoint_hooks(runner):
-            last = info.get('last_ckpt')
-            steps = [
-                hook.file_backend.join_path(hook.out_dir, hook.filename_tmpl.format(i))
-                for i in info.get('keep_ckpt_ids', [])
-            ]
-            known = dict.fromkeys([*steps, last] if last else steps)
-            for path, version in {**known, **_best(runner)}.items():
-                if not hook.file_backend.isfile(path):
-                    continue
-                if not hook.file_backend.isfile(self._student_path(path)):
+            backend = hook.file_backend
+            names = map(hook.filename_tmpl.format, info.get('keep_ckpt_ids', []))
+            self._paths |= {backend.join_path(hook.out_dir, name) for name in names}
+            # CheckpointHook may just have removed some, if fewer are to be kept.
+            self._remove_orphans(hook)
+            for path in self._paths:
+                if not backend.isfile(self._student_path(path)):
                     checkpoint = _load_checkpoint(path, map_location='cpu')
-                    self._write(path, export_student(checkpoint))
-                self._written[path] = version
+                    self._write(hook, path, checkpoint)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take the student out of the checkpoint that is about to be written.
+        """Write the student of the checkpoint that is about to be written.
+
+        By now CheckpointHook has removed what it no longer keeps. Only the main
+        process saves checkpoints.
 
         Args:
             runner (Runner): The runner.
             checkpoint (dict): The checkpoint, after EMAHook has put the averaged
                 weights into it.
         """
-        if self._active:
-            self._pending = export_student(checkpoint)
-
-    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Write the student of a checkpoint by iterations.
-
-        Args:
-            runner (Runner): The runner.
-            *args (Any): The batch, unused.
-            **kwargs (Any): The batch, unused.
-        """
-        self._sync(runner)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Write the student of a checkpoint by epochs.
-
-        Args:
-            runner (Runner): The runner.
-        """
-        self._sync(runner)
-
-    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Write the student of the best checkpoint.
-
-        Args:
-            runner (Runner): The runner.
-            metrics (dict, optional): The scores, unused.
-        """
-        self._sync(runner)
-
-    def _sync(self, runner: Runner) -> None:
-        """Make the student files follow the checkpoints just written and removed.
-
-        Only the main process saves checkpoints, so only it gets past the first line.
-        """
-        if self._pending is None:
+        if not self._active:
             return
-        student, self._pending = self._pending, None
+        best, known = _best(runner), self._best
+        self._best = best
         for hook in _checkpoint_hooks(runner):
-            saved = _best(runner)
-            if hook.last_ckpt is not None:
-                saved[hook.last_ckpt] = runner.iter
-            for path, version in saved.items():
-                if self._written.get(path) != version:
-                    self._write(path, student)
-                    self._written[path] = version
-            for path in [p for p in self._written if not hook.file_backend.exists(p)]:
-                student_path = self._student_path(path)
-                if hook.file_backend.isfile(student_path):
-                    hook.file_backend.remove(student_path)
-                del self._written[path]
+            self._remove_orphans(hook)
+            improved = [path for path in best if best[path] != known.get(path)]
+            path = improved[0] if improved else _step_path(hook, runner, checkpoint)
+            if path is not None:
+                self._write(hook, path, checkpoint)
+                self._paths.add(path)
+                break
+
+    def _remove_orphans(self, hook: CheckpointHook) -> None:
+        backend = hook.file_backend
+        for path in [path for path in self._paths if not backend.exists(path)]:
+            if backend.isfile(self._student_path(path)):
+                backend.remove(self._student_path(path))
+            self._paths.remove(path)
 
     def _student_path(self, path: str) -> str:
-        stem, dot, ending = path.rpartition('.')
-        return f'{stem}{self.suffix}{dot}{ending}'
+        stem, ending = osp.splitext(path)
+        return f'{stem}{self.suffix}{ending}'
 
-    def _write(self, path: str, student: dict) -> None:
-        save_checkpoint(student, self._student_path(path))
+    def _write(self, hook: CheckpointHook, path: str, checkpoint: dict) -> None:
+        save_checkpoint(
+            export_student(checkpoint),
+            self._student_path(path),
+            file_client_args=hook.file_client_args,
+            backend_args=hook.backend_args,
+        )
+
+
+def _step_path(hook: CheckpointHook, runner: Runner, checkpoint: dict) -> str | None:
+    """Path of the checkpoint if this hook saves it, None if another part does."""
+    path = hook.last_ckpt
+    step = checkpoint['meta']['epoch' if hook.by_epoch else 'iter']
+    is_last = path == runner.message_hub.runtime_info.get('last_ckpt')
+    is_step = path and osp.basename(path) == hook.filename_tmpl.format(step)
+    return path if is_last and is_step else None
 
 
 def _checkpoint_hooks(runner: Runner) -> list[CheckpointHook]:

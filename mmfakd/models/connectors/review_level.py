@@ -170,7 +170,7 @@ def locate(error: ValueError, place: str, batch: int) -> ValueError:
             'images. Drop the last, incomplete batch (drop_last=True) or choose '
             'another norm_cfg.'
         )
-    return ValueError(f'{place}: {error}{hint}')
+    return ValueError(f'{place}: {str(error).rstrip(".")}.{hint}')
 
 
 def _match_block(

@@ -53,6 +53,9 @@ class FrequencyAttention(nn.Module):
     of its signs in a taller input. On inputs of exactly ``modes`` pixels both
     forms are the same function.
 
+    **Initial values.** The published ones: real and imaginary parts of the full
+    filter are drawn from U[0, 1) / (Ci Co), Ci and Co counted within a group.
+
     **Precision.** Everything is computed in float32 (in float64 for float64 input)
     with autocast off, since Fourier transforms in half precision fail on CPUs and
     for most sizes on GPUs. The output has the dtype of the input.
@@ -329,9 +332,11 @@ def pack_filter(weight: Tensor, high_pass: float = 0.1, groups: int = 1) -> Tens
     mask = _high_pass_mask(height, width, high_pass).to(weight.device)
     copies = _count_copies(height, width, high_pass).to(weight.device)
     scale = copies.to(weight.real.dtype).sqrt() / 2
-    cut = weight * mask
-    mirror = cut.flip(-2, -1).roll((1, 1), (-2, -1)).conj()
-    coefficient = (cut + mirror)[..., :side] / 2
+    # Indices of the frequencies -k for all k of the half spectrum.
+    row = -torch.arange(height, device=weight.device)[:, None] % height
+    column = -torch.arange(side, device=weight.device) % width
+    mirror = (weight[..., row, column] * mask[row, column]).conj()
+    coefficient = (weight[..., :side] * mask[:, :side] + mirror) / 2
     # Where no copy is left the coefficient is 0, and so is the parameter.
     scaled = coefficient / scale.clamp_min(0.5)
     own_mirror = _own_mirror(width).to(weight.device)

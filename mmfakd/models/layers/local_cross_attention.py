@@ -16,6 +16,10 @@ from torch.autograd.function import once_differentiable
 _CPU_BLOCK = 2**16 * torch.get_num_threads()
 _GPU_BLOCK = 2**21
 
+# Maps narrower than this lie pixel by pixel in memory instead of map by map, because
+# loops over a few neighbouring pixels are slow.
+_NARROW = 16
+
 
 class LocalCrossAttention(nn.Module):
     r"""Let a feature attend to a window of another one, channel by channel.
@@ -106,52 +110,64 @@ class LocalCrossAttention(nn.Module):
         n, c, h, w = x.shape
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         with torch.autocast(device_type=x.device.type, enabled=False):
-            # Channels do not interact: from here on every one is a map of its own.
-            query, key, value = (
-                F.conv2d(z.to(dtype), conv.weight.to(dtype)).reshape(n * c, h, w)
-                for z, conv in ((y, self.query), (x, self.key), (x, self.value))
-            )
-            offset = self._window_offset().to(dtype)
-            offset = offset.expand(n, -1, -1).reshape(n * c, -1)
-            out = _WindowAttention.apply(query, key, value, offset, self.kernel_size)
-            return out.view(n, c, h, w).to(x.dtype)
+            sources = ((y, self.query), (x, self.key), (x, self.value))
+            offset = self._window_offset().to(dtype).repeat(1, n)
+            # Channels do not interact behind the convolutions: every one is a map.
+            if w < _NARROW:
+                maps = [
+                    F.linear(
+                        z.to(dtype).permute(2, 3, 0, 1).contiguous(),
+                        conv.weight.to(dtype).flatten(1),
+                    ).view(1, h, w, n * c)
+                    for z, conv in sources
+                ]
+                offset = offset.view(-1, 1, 1, 1, n * c)
+                out = _WindowAttention.apply(*maps, offset, self.kernel_size)
+                out = out.view(h, w, n, c).permute(2, 3, 0, 1).contiguous()
+            else:
+                maps = [
+                    F.conv2d(z.to(dtype), conv.weight.to(dtype)).reshape(-1, h, w, 1)
+                    for z, conv in sources
+                ]
+                offset = offset.view(-1, n * c, 1, 1, 1)
+                out = _WindowAttention.apply(*maps, offset, self.kernel_size)
+                out = out.view(n, c, h, w)
+            return out.to(x.dtype)
 
     def extra_repr(self) -> str:
         """Summarise the arguments for ``print``."""
         return f'{self.channels}, kernel_size={self.kernel_size}'
 
     def _window_offset(self) -> Tensor:
-        """Relative offsets (C, kernel_size ** 2), window positions row by row."""
+        """Relative offsets (kernel_size ** 2, C), window positions row by row."""
         size = self.kernel_size
-        row = self.row_offset.unsqueeze(2).expand(-1, size, size)
-        column = self.column_offset.unsqueeze(1).expand(-1, size, size)
-        return torch.cat([row, column]).flatten(1)
+        row = self.row_offset.t().unsqueeze(1).expand(size, size, -1)
+        column = self.column_offset.t().unsqueeze(0).expand(size, size, -1)
+        return torch.cat([row, column], dim=2).flatten(0, 1)
 
 
 class _WindowAttention(torch.autograd.Function):
-    """The attention proper, on M single-channel maps with S = size ** 2 positions.
+    """The attention proper, on single-channel maps with S = size ** 2 positions.
 
-    Works on blocks of maps that fit into the processor's cache, so that nothing
-    S-fold goes through main memory. When all maps fit into one block their weights
-    are kept for the backward pass; otherwise they are computed again, which costs
-    less than storing them.
+    Maps have the shape (A, H, W, B): there are A * B of them, of which either A or B
+    is 1. The work goes block by block, and a block fits into the processor's cache,
+    so that nothing S-fold goes through main memory. When all maps fit into one
+    block their weights are kept for the backward pass; otherwise they are computed
+    again, which costs less than storing them.
     """
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, offset: Tensor, size: int
     ) -> Tensor:
-        """Attend: maps (M, H, W) and offsets (M, S) to (M, H, W)."""
+        """Attend: maps (A, H, W, B) and offsets (S, A, 1, 1, B) to (A, H, W, B)."""
         out = torch.zeros_like(query)
         kept = None
-        blocks = _blocks(query, query, key, value, offset, out)
-        for block_query, block_key, block_value, block_offset, block_out in blocks:
-            keys = _keys(_pad(block_key, size), block_offset, size)
-            weights = keys.mul_(block_query).softmax(0)
-            windows = _windows(_pad(block_value, size), size)
-            for weight, shifted in zip(weights, windows):
-                block_out.addcmul_(weight, shifted)
-            kept = weights if block_query.shape == query.shape else None
+        for q, k, v, o, r in _blocks(query, key, value, out, offset):
+            weights = _keys(_pad(k, size), r, size).mul_(q).softmax(0)
+            for weight, shifted in zip(weights, _windows(_pad(v, size), size)):
+                o.addcmul_(weight, shifted)
+            kept = weights if q.shape == query.shape else None
         ctx.size = size
         ctx.save_for_backward(query, key, value, offset, out, kept)
         return out
@@ -163,37 +179,39 @@ class _WindowAttention(torch.autograd.Function):
         query, key, value, offset, out, kept = ctx.saved_tensors
         size = ctx.size
         grads = [torch.empty_like(z) for z in (query, key, value, offset)]
-        blocks = _blocks(query, query, key, value, offset, out, grad, *grads)
-        for q, k, v, r, o, g, grad_q, grad_k, grad_v, grad_r in blocks:
-            padded_k, padded_v = _pad(k, size), _pad(v, size)
-            keys = _keys(padded_k, r, size)
+        blocks = _blocks(query, key, value, out, grad, *grads[:3], offset, grads[3])
+        for q, k, v, o, g, grad_q, grad_k, grad_v, r, grad_r in blocks:
+            keys = _keys(_pad(k, size), r, size)
             share = ((keys * q).softmax(0) if kept is None else kept) * g
             grad_v.copy_(_fold(share, size))
             # Through the softmax: w_i (g v_i - sum_j w_j g v_j) = w_i g (v_i - o)
-            for share_i, v_i in zip(share, _windows(padded_v, size)):
+            for share_i, v_i in zip(share, _windows(_pad(v, size), size)):
                 share_i *= v_i - o
             grad_q.copy_(keys.mul_(share).sum(0))
             share *= q
             grad_k.copy_(_fold(share, size))
-            grad_r.copy_(share.sum((2, 3)).t())
+            grad_r.copy_(share.sum((2, 3), keepdim=True))
         return (*grads, None)
 
 
-def _blocks(like: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Cut tensors of M maps into blocks."""
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cut tensors along their axis of maps into blocks."""
+    like = tensors[0]
     numel = _CPU_BLOCK if like.device.type == 'cpu' else _GPU_BLOCK
     maps = max(1, numel // max(1, like.shape[1] * like.shape[2]))
-    return zip(*(tensor.split(maps) for tensor in tensors))
+    # Counted from behind, as offsets have one more axis in front.
+    axis = -1 if like.shape[0] == 1 else -4
+    return zip(*(tensor.split(maps, axis) for tensor in tensors))
 
 
 def _pad(maps: Tensor, size: int) -> Tensor:
-    """Zero padding, (M, H, W) to (M, H + size - 1, W + size - 1)."""
-    return F.pad(maps, (size // 2,) * 4)
+    """Zero padding, (A, H, W, B) to (A, H + size - 1, W + size - 1, B)."""
+    return F.pad(maps, (0, 0, *(size // 2,) * 4))
 
 
 def _fold(parts: Tensor, size: int) -> Tensor:
-    """Adjoint of padding and windows: (S, M, H, W) to (M, H, W)."""
-    height, width = parts.shape[-2:]
+    """Adjoint of padding and windows: (S, A, H, W, B) to (A, H, W, B)."""
+    height, width = parts.shape[2:4]
     margin = size // 2
     total = _pad(torch.zeros_like(parts[0]), size)
     for part, window in zip(parts, _windows(total, size)):
@@ -202,7 +220,7 @@ def _fold(parts: Tensor, size: int) -> Tensor:
 
 
 def _windows(padded: Tensor, size: int) -> list[Tensor]:
-    """Views (M, H, W) of padded maps, one for each position of the window."""
+    """Views (A, H, W, B) of padded maps, one for each position of the window."""
     height, width = padded.shape[1] - size + 1, padded.shape[2] - size + 1
     return [
         padded[:, i : i + height, j : j + width]
@@ -212,5 +230,5 @@ def _windows(padded: Tensor, size: int) -> list[Tensor]:
 
 
 def _keys(padded: Tensor, offset: Tensor, size: int) -> Tensor:
-    """Keys with their offsets, (S, M, H, W)."""
-    return torch.stack(_windows(padded, size)).add_(offset.t()[:, :, None, None])
+    """Keys with their offsets, (S, A, H, W, B)."""
+    return torch.stack(_windows(padded, size)).add_(offset)

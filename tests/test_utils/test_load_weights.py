@@ -1,0 +1,189 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Weights that fit are loaded, weights that do not are an error that says why."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmfakd.utils import load_weights
+
+
+class Net(nn.Module):
+    """Backbone with a norm layer, neck and head."""
+
+    def __init__(self, channels=4, classes=10):
+        super().__init__()
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, channels, 3), nn.BatchNorm2d(channels)
+        )
+        self.neck = nn.Conv2d(channels, channels, 1)
+        self.head = nn.Linear(channels, classes)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / 'weights.pth')
+
+
+def filled(net):
+    """A state dict in which every value differs from a fresh one's."""
+    state_dict = net.state_dict()
+    for value in state_dict.values():
+        value.add_(7)
+    return state_dict
+
+
+def assert_same(net, state_dict):
+    torch.testing.assert_close(dict(net.state_dict()), dict(state_dict))
+
+
+@pytest.mark.parametrize('wrap', [dict, lambda s: {'state_dict': s}, lambda s: {'model': s, 'epoch': 240}])
+def test_plain_mmengine_and_mdistiller_files(wrap, path):
+    state_dict = filled(Net())
+    torch.save(wrap(state_dict), path)
+    net = Net()
+    load_weights(net, path, 'teacher')
+    assert_same(net, state_dict)
+
+
+def test_student_of_a_distillation_checkpoint(path):
+    state_dict = filled(Net())
+    checkpoint = OrderedDict(
+        (f'architecture.{key}', value) for key, value in state_dict.items()
+    )
+    checkpoint['distiller.connectors.review.weight'] = torch.zeros(1)
+    torch.save(dict(state_dict=checkpoint), path)
+    net = Net()
+    load_weights(net, path, 'student')
+    assert_same(net, state_dict)
+
+
+def test_no_key_matches(path):
+    state_dict = {f'net.{key}': value for key, value in Net().state_dict().items()}
+    torch.save(state_dict, path)
+    with pytest.raises(ValueError) as error:
+        load_weights(Net(), path, 'teacher', None)
+    message = str(error.value)
+    assert message.startswith(f'teacher checkpoint {path!r}: none of its 11 keys')
+    # What the file has, and what was expected.
+    assert 'It has net.backbone.0.weight, ' in message
+    assert 'expected backbone.0.weight, ' in message
+    assert 'tools/model_converters' in message
+
+
+def test_only_counters_match(path):
+    torch.save({'backbone.1.num_batches_tracked': torch.tensor(3)}, path)
+    with pytest.raises(ValueError, match='none of its 1 keys'):
+        load_weights(Net(), path, 'teacher', None)
+
+
+def test_head_of_another_size(path):
+    torch.save(Net(classes=100).state_dict(), path)
+    with pytest.raises(ValueError) as error:
+        load_weights(Net(), path, 'teacher', ('backbone.',))
+    message = str(error.value)
+    assert '2 tensors do not fit the Net' in message
+    for part in ('head.weight', '[100, 4]', '[10, 4]', 'head.bias', '[100]', '[10]'):
+        assert part in message
+    assert 'number of classes' in message
+
+
+def test_missing_keys_are_an_error_where_required(path):
+    torch.save(Net().backbone.state_dict(prefix='backbone.'), path)
+    with pytest.raises(ValueError) as error:
+        load_weights(Net(), path, 'teacher')
+    assert 'neck.weight, neck.bias, head.weight, head.bias' in str(error.value)
+    with pytest.raises(ValueError, match=r'2 tensors .*: neck\.weight, neck\.bias\. '):
+        load_weights(Net(), path, 'teacher', ('backbone.', 'neck.'))
+
+
+@pytest.mark.parametrize('required', [('backbone.',), None])
+def test_missing_keys_are_logged_where_not_required(required, path, logged):
+    backbone = filled(Net().backbone)
+    torch.save({f'backbone.{key}': value for key, value in backbone.items()}, path)
+    net = Net()
+    load_weights(net, path, 'teacher', required)
+    assert_same(net.backbone, backbone)
+    assert '4 missing: neck.weight, neck.bias, head.weight, head.bias.' in logged[-1]
+
+
+def test_surplus_keys_are_logged(path, logged):
+    torch.save({**Net().state_dict(), 'optimizer_step': torch.tensor(1)}, path)
+    load_weights(Net(), path, 'teacher')
+    assert '1 ignored: optimizer_step.' in logged[-1]
+
+
+def test_long_lists_are_cut(path):
+    torch.save({f'key{i}': torch.zeros(1) for i in range(50)}, path)
+    with pytest.raises(ValueError, match=r'key5, \.\.\. and 44 more; expected'):
+        load_weights(Net(), path, 'teacher')
+
+
+@pytest.mark.parametrize('versions', [True, False])
+def test_counters_of_norm_layers_may_be_missing(versions, path):
+    state_dict = filled(Net())
+    kept = state_dict if versions else OrderedDict(state_dict)
+    counter = kept.pop('backbone.1.num_batches_tracked')
+    torch.save(dict(state_dict=kept), path)
+    net = Net()
+    load_weights(net, path, 'teacher')
+    torch.testing.assert_close(net.backbone[1].running_var, kept['backbone.1.running_var'])
+    assert net.backbone[1].num_batches_tracked == 0 != counter
+
+
+def test_file_without_weights(path):
+    torch.save(dict(meta=dict(), epoch=3), path)
+    with pytest.raises(ValueError, match='holds no weights.*meta, epoch'):
+        load_weights(Net(), path, 'teacher')
+
+
+class Versioned(nn.Linear):
+    """A layer that renames the keys of its first version."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, metadata, *args):
+        if metadata.get('version') != 2:
+            state_dict[f'{prefix}weight'] = state_dict.pop(f'{prefix}kernel')
+        super()._load_from_state_dict(state_dict, prefix, metadata, *args)
+
+
+@pytest.mark.parametrize('prefix', ['', 'architecture.'])
+def test_layout_versions_of_modules_are_respected(prefix, path):
+    source = nn.Module()
+    parent = source
+    if prefix:
+        parent = source.architecture = nn.Module()
+    parent.layer = Versioned(2, 3)
+    torch.save(dict(state_dict=source.state_dict()), path)
+    net = nn.Module()
+    net.layer = Versioned(2, 3)
+    load_weights(net, path, 'teacher')
+    assert_same(net.layer, parent.layer.state_dict())
+    # Without versions it takes the file for an old one.
+    old = {'layer.kernel': torch.ones(3, 2), 'layer.bias': torch.ones(3)}
+    torch.save(old, path)
+    load_weights(net, path, 'teacher')
+    assert net.layer.weight.eq(1).all()
+
+
+def test_position_embeddings_are_resized_as_the_model_does(path):
+    """A transformer that was trained at another resolution."""
+    config = dict(
+        type='mmpretrain.VisionTransformer',
+        arch=dict(
+            embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=8
+        ),
+        patch_size=4,
+    )
+    small = MODELS.build(dict(config, img_size=16))
+    large = MODELS.build(dict(config, img_size=32))
+    torch.save(small.state_dict(), path)
+    load_weights(large, path, 'teacher')
+    assert large.pos_embed.shape == (1, 1 + 8 * 8, 8)
+    expected = small.resize_pos_embed(small.pos_embed, (4, 4), (8, 8))
+    torch.testing.assert_close(large.pos_embed, expected)
+    torch.testing.assert_close(large.cls_token, small.cls_token)

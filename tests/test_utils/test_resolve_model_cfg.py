@@ -1,0 +1,203 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Models of other configs, with overrides that take effect."""
+
+import sys
+
+import pytest
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, DefaultScope
+
+from mmfakd.utils import resolve_model_cfg
+
+RESNET18 = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
+IMAGENET_MEAN = [123.675, 116.28, 103.53]
+
+
+def write(folder, text, name='config.py'):
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_overrides_take_effect():
+    """MMEngine's own `cfg_path` ignores them."""
+    cfg, weights = resolve_model_cfg(
+        dict(cfg_path=RESNET18, head=dict(num_classes=10), backbone=dict(depth=34))
+    )
+    assert weights is None
+    assert cfg['_scope_'] == 'mmpretrain'
+    assert 'cfg_path' not in cfg and 'pretrained' not in cfg
+    assert cfg.data_preprocessor.mean == IMAGENET_MEAN
+    # What is not overridden stays.
+    assert cfg.head.in_channels == 512
+    assert cfg.head.loss.type == 'CrossEntropyLoss'
+    model = MODELS.build(cfg)
+    assert model.head.fc.out_features == 10
+    assert len(model.backbone.layer3) == 6
+    assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx(
+        IMAGENET_MEAN
+    )
+
+
+def test_delete_inside_an_override_replaces():
+    cfg, _ = resolve_model_cfg(
+        dict(
+            cfg_path=RESNET18,
+            head=dict(loss=dict(_delete_=True, type='FocalLoss', gamma=1.5)),
+            neck=dict(_delete_=True, type='GeneralizedMeanPooling'),
+        )
+    )
+    assert cfg.head.loss == dict(type='FocalLoss', gamma=1.5)
+    assert cfg.head.num_classes == 1000
+    assert cfg.neck == dict(type='GeneralizedMeanPooling')
+    assert '_delete_' not in repr(cfg)
+
+
+def test_pretrained_gives_the_address_of_the_metafile():
+    cfg, weights = resolve_model_cfg(dict(cfg_path=RESNET18, pretrained=True))
+    assert weights.startswith('https://') and 'resnet18' in weights
+    assert 'pretrained' not in cfg
+
+
+def test_input_is_not_changed():
+    given = dict(cfg_path=RESNET18, head=dict(num_classes=10))
+    outer = dict(mean=[0.0])
+    resolved, _ = resolve_model_cfg(given, outer)
+    resolved.data_preprocessor.mean.append(1.0)
+    assert given == dict(cfg_path=RESNET18, head=dict(num_classes=10))
+    assert outer == dict(mean=[0.0])
+
+
+def test_plain_config_stays_as_it_is():
+    given = dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=18))
+    cfg, weights = resolve_model_cfg(given)
+    assert isinstance(cfg, ConfigDict)
+    assert (cfg, weights) == (given, None)
+
+
+# Where data preprocessors stand: within the given config, around it, within the
+# model of `cfg_path`, at that config's top level -> the one that counts.
+@pytest.mark.parametrize(
+    ('within', 'around', 'model', 'top', 'expected'),
+    [
+        (1, 2, 3, 4, 1),
+        (None, 2, 3, 4, 2),
+        (None, 2, None, 4, 2),
+        (None, None, 3, 4, 3),
+        (None, None, None, 4, 4),
+        (None, None, None, None, None),
+    ],
+)
+def test_priority_of_data_preprocessors(within, around, model, top, expected, tmp_path):
+    def entry(value):
+        return '' if value is None else f'data_preprocessor=dict(mean=[{value}])'
+
+    path = write(tmp_path, f'model = dict(type="M", {entry(model)})\n{entry(top)}')
+    given = dict(cfg_path=path)
+    if within:
+        given['data_preprocessor'] = dict(mean=[within])
+    cfg, _ = resolve_model_cfg(given, around and dict(mean=[around]))
+    assert cfg.get('data_preprocessor') == (expected and dict(mean=[expected]))
+
+
+@pytest.mark.parametrize('own', [None, dict(mean=[1])])
+def test_data_preprocessor_of_an_inherited_model(own):
+    """`architecture={{_base_.model}}`: that of the config around moves in."""
+    given = dict(type='ImageClassifier')
+    if own:
+        given['data_preprocessor'] = own
+    cfg, _ = resolve_model_cfg(given, dict(mean=[2]))
+    assert cfg.data_preprocessor == (own or dict(mean=[2]))
+
+
+def test_single_values_of_the_data_preprocessor_are_overridden():
+    cfg, _ = resolve_model_cfg(
+        dict(cfg_path=RESNET18, data_preprocessor=dict(to_rgb=False))
+    )
+    assert cfg.data_preprocessor.to_rgb is False
+    assert cfg.data_preprocessor.mean == IMAGENET_MEAN
+
+
+def test_scope_of_a_package_and_of_a_file(tmp_path):
+    assert resolve_model_cfg(dict(cfg_path=RESNET18))[0]['_scope_'] == 'mmpretrain'
+    # A part of a package's config has no default_scope of its own.
+    part = 'mmdet::_base_/models/retinanet_r50_fpn.py'
+    assert resolve_model_cfg(dict(cfg_path=part))[0]['_scope_'] == 'mmdet'
+    path = write(tmp_path, 'model = dict(type="M")\ndefault_scope = "mmdet"')
+    assert resolve_model_cfg(dict(cfg_path=path))[0]['_scope_'] == 'mmdet'
+    path = write(tmp_path, 'model = dict(type="M")', 'no_scope.py')
+    assert '_scope_' not in resolve_model_cfg(dict(cfg_path=path))[0]
+
+
+@pytest.mark.parametrize('where', ['override', 'model'])
+def test_explicit_scope_goes_first(where, tmp_path):
+    inner = '_scope_="mmrazor"' if where == 'model' else ''
+    path = write(tmp_path, f'model = dict(type="M", {inner})\ndefault_scope = "mmdet"')
+    given = dict(cfg_path=path)
+    if where == 'override':
+        given['_scope_'] = 'mmrazor'
+    assert resolve_model_cfg(given)[0]['_scope_'] == 'mmrazor'
+
+
+def test_default_scope_of_a_config_goes_before_its_package(monkeypatch):
+    """mmfakd's digits configs hold models of mmpretrain.
+
+    An `mmfakd::` path needs an installed mmfakd, so only its content is given.
+    """
+    monkeypatch.setattr(
+        sys.modules[resolve_model_cfg.__module__],
+        'get_config',
+        lambda path, pretrained: Config(
+            dict(model=dict(type='M'), default_scope='mmpretrain')
+        ),
+    )
+    cfg, _ = resolve_model_cfg(dict(cfg_path='mmfakd::fakd/digits/student.py'))
+    assert cfg['_scope_'] == 'mmpretrain'
+
+
+def test_model_builds_from_another_default_scope():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        cfg, _ = resolve_model_cfg(dict(cfg_path=RESNET18))
+        assert type(MODELS.build(cfg)).__module__.startswith('mmpretrain.')
+
+
+@pytest.mark.parametrize(
+    ('given', 'error', 'message'),
+    [
+        (dict(cfg_path='no/file.py'), FileNotFoundError, "'no/file.py' is no file"),
+        (
+            dict(cfg_path='mmpretrain::resnet/resnet19.py'),
+            FileNotFoundError,
+            'resnet19.py" does not exist',
+        ),
+        (
+            dict(cfg_path='unknown::resnet/resnet18.py'),
+            ValueError,
+            "cfg_path='unknown::resnet/resnet18.py': .*does not support",
+        ),
+        (
+            dict(cfg_path='mmpretrain::resnet18.py'),
+            ValueError,
+            'specify the package name and relative config path',
+        ),
+        (
+            dict(cfg_path='mmpretrain::_base_/default_runtime.py'),
+            ValueError,
+            'has no `model`',
+        ),
+        (
+            dict(cfg_path='mmpretrain::_base_/models/resnet18.py', pretrained=True),
+            ValueError,
+            'has no weights in the metafiles.*`teacher_ckpt`',
+        ),
+    ],
+)
+def test_errors(given, error, message):
+    with pytest.raises(error, match=message):
+        resolve_model_cfg(given)
+
+
+def test_no_pretrained_weights_of_a_file(tmp_path):
+    path = write(tmp_path, 'model = dict(type="M")')
+    with pytest.raises(ValueError, match='has no metafile.*`teacher_ckpt`'):
+        resolve_model_cfg(dict(cfg_path=path, pretrained=True))
