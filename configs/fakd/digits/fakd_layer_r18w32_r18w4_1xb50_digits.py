@@ -8,13 +8,13 @@ stages = dict(
     stage3=dict(record, source='backbone.layer3'),
 )
 fam = dict(type='mmfakd.FrequencyAttentionConnector')
-mse = dict(type='mmfakd.FFTFeatureLoss', loss_weight=1.0)
+mse = dict(type='mmfakd.FFTFeatureLoss', loss_weight=10.0)
 model = dict(
     _delete_=True,
     type='mmfakd.FeatureDistill',
     architecture={{_base_.student_model}},
     teacher={{_base_.teacher_model}},
-    teacher_ckpt='work_dirs/r18w32_1xb50_digits/epoch_20.pth',
+    teacher_ckpt='work_dirs/r18w32_1xb50_digits/epoch_30.pth',
     distiller=dict(
         type='mmrazor.ConfigurableDistiller',
         student_recorders=stages,

@@ -8,12 +8,12 @@ model = dict(
     type='mmfakd.FeatureDistill',
     architecture={{_base_.student_model}},
     teacher={{_base_.teacher_model}},
-    teacher_ckpt='work_dirs/r18w32_1xb50_digits/epoch_20.pth',
+    teacher_ckpt='work_dirs/r18w32_1xb50_digits/epoch_30.pth',
     distiller=dict(
         type='mmfakd.ReviewDistiller',
         student_levels=levels,
         teacher_levels=levels,
-        loss_weight=1.0,
+        loss_weight=10.0,
         warmup=dict(by_epoch=True, begin=0, end=5),
         connector=dict(
             type='mmfakd.ReviewConnector',
