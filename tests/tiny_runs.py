@@ -149,5 +149,9 @@ def train(cfg, *hooks):
     runner = Runner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)
-    runner.train()
+    try:
+        runner.train()
+    finally:
+        # Else persistent workers wait for the garbage collector, and it for them.
+        runner.train_dataloader._iterator = None
     return runner

@@ -75,9 +75,7 @@ def layer_distiller(source='backbone.layer3', loss='mmrazor.L2Loss', channels=(1
         distill_losses=dict(loss_fam=dict(type=loss)),
         loss_forward_mappings=dict(
             loss_fam=dict(
-                s_feature=dict(
-                    recorder='feature', from_student=True, connector='fam'
-                ),
+                s_feature=dict(recorder='feature', from_student=True, connector='fam'),
                 t_feature=dict(recorder='feature', from_student=False),
             )
         ),
@@ -102,9 +100,7 @@ def batch(count=4, size=8, channels=3, num_classes=10):
 
     return dict(
         inputs=torch.randint(0, 256, (count, channels, size, size), dtype=torch.uint8),
-        data_samples=[
-            DataSample().set_gt_label(i % num_classes) for i in range(count)
-        ],
+        data_samples=[DataSample().set_gt_label(i % num_classes) for i in range(count)],
     )
 
 

@@ -98,7 +98,8 @@ class Digits(BaseDataset):
         Returns:
             list[str]: Lines for ``repr``.
         """
-        return [f'Split: \t{self.split}', f'Labels per class: \t{self.labels_per_class}']
+        labels = self.labels_per_class
+        return [f'Split: \t{self.split}', f'Labels per class: \t{labels}']
 
 
 __all__ = ['Digits']

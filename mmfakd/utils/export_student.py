@@ -132,7 +132,9 @@ def student_config(cfg: Config) -> Config:
         model['_scope_'] = scope
     cfg.model = model
     if 'custom_hooks' in cfg:
-        cfg.custom_hooks = [h for h in cfg.custom_hooks if _library(h) not in _LIBRARIES]
+        cfg.custom_hooks = [
+            h for h in cfg.custom_hooks if _library(h) not in _LIBRARIES
+        ]
     for name, hook in list(cfg.get('default_hooks', {}).items()):
         if hook is not None and _library(hook) in _LIBRARIES:
             cfg.default_hooks.pop(name)

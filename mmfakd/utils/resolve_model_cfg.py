@@ -20,8 +20,8 @@ def resolve_model_cfg(
     preprocessor that stands at the top level of a config moves into the model.
 
     Args:
-        cfg (dict): A model config; or ``dict(cfg_path='mmpretrain::...', **overrides)``,
-            where ``cfg_path`` may also be the path of a config file, and
+        cfg (dict): A model config; or ``dict(cfg_path='mmpretrain::...')`` with
+            overrides beside it; ``cfg_path`` may also be the path of a file, and
             ``pretrained=True`` asks for the weights of its metafile.
         data_preprocessor (dict, optional): The data preprocessor from the top level
             of the config around. It yields to one within ``cfg`` and goes before
@@ -36,11 +36,11 @@ def resolve_model_cfg(
         ValueError: If the config at ``cfg_path`` has no model, or no weights where
             they are asked for.
     """
-    cfg = ConfigDict(copy.deepcopy(cfg))
+    resolved = ConfigDict(copy.deepcopy(cfg))
     weights = None
-    if 'cfg_path' in cfg:
-        path = cfg.pop('cfg_path')
-        pretrained = cfg.pop('pretrained', False)
+    if 'cfg_path' in resolved:
+        path = resolved.pop('cfg_path')
+        pretrained = resolved.pop('pretrained', False)
         base = _load_config(path, pretrained)
         if 'model' not in base:
             raise ValueError(f'cfg_path={path!r}: that config has no `model`.')
@@ -55,11 +55,11 @@ def resolve_model_cfg(
         scope = base.get('default_scope', package)
         if scope is not None:
             model.setdefault('_scope_', scope)
-        model.merge(cfg)
-        cfg = model
-    if data_preprocessor is not None and cfg.get('data_preprocessor') is None:
-        cfg.data_preprocessor = ConfigDict(copy.deepcopy(data_preprocessor))
-    return cfg, weights
+        model.merge(resolved)
+        resolved = model
+    if data_preprocessor is not None and resolved.get('data_preprocessor') is None:
+        resolved.data_preprocessor = ConfigDict(copy.deepcopy(data_preprocessor))
+    return resolved, weights
 
 
 def _load_config(path: str, pretrained: bool) -> Config:

@@ -22,16 +22,16 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def run(*command, **environment):
+def run(*command, cwd):
     process = subprocess.run(
         [str(part) for part in command],
+        cwd=cwd,
         env={
             **os.environ,
             'PYTHONPATH': f'{REPOSITORY}{os.pathsep}{REPOSITORY / "tests"}',
             'PYTHON': sys.executable,
             'OMP_NUM_THREADS': '1',
             'PORT': str(free_port()),
-            **environment,
         },
         capture_output=True,
         text=True,
@@ -78,6 +78,7 @@ def single(config):
     run(
         *(sys.executable, REPOSITORY / 'tools/train.py', config),
         *('--work-dir', work_dir, '--cfg-options', 'train_dataloader.batch_size=10'),
+        cwd=config.parent,
     )
     return torch.load(work_dir / 'rank0.pth')
 
@@ -89,6 +90,7 @@ def double(config):
     log = run(
         *('bash', REPOSITORY / 'tools/dist_train.sh', config, 2),
         *('--work-dir', work_dir),
+        cwd=config.parent,
     )
     assert 'find_unused_parameters=True' not in log
     return work_dir
@@ -129,7 +131,9 @@ def test_gradient_accumulation_equals_the_larger_batch(config, single):
     work_dir = config.parent / 'accumulated'
     run(
         *(sys.executable, REPOSITORY / 'tools/train.py', config),
-        *('--work-dir', work_dir, '--cfg-options', 'optim_wrapper.accumulative_counts=2'),
+        *('--work-dir', work_dir),
+        *('--cfg-options', 'optim_wrapper.accumulative_counts=2'),
+        cwd=config.parent,
     )
     assert_same(torch.load(work_dir / 'rank0.pth'), single)
 
@@ -139,6 +143,7 @@ def test_resume_on_another_number_of_processes(config, double):
     log = run(
         *(sys.executable, REPOSITORY / 'tools/train.py', config),
         *('--work-dir', work_dir, '--resume', double / 'epoch_1.pth'),
+        cwd=config.parent,
     )
     assert 'resumed epoch: 1' in log
     assert (work_dir / 'epoch_2_student.pth').is_file()
@@ -148,5 +153,6 @@ def test_dist_test(config, double):
     log = run(
         *('bash', REPOSITORY / 'tools/dist_test.sh', config),
         *(double / 'epoch_2.pth', 2, '--work-dir', config.parent / 'tested'),
+        cwd=config.parent,
     )
     assert 'accuracy/top1' in log

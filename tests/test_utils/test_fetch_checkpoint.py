@@ -184,9 +184,7 @@ def test_model_zoo_name_leads_to_the_address_of_its_metafile(name, monkeypatch):
     monkeypatch.setattr(fetch_module, '_download', addresses.append)
     monkeypatch.setattr(fetch_module, 'load_checkpoint_file', lambda path: path)
     fetch_checkpoint(name)
-    config = get_config(
-        'mmpretrain::resnet/resnet18_8xb16_cifar10.py', pretrained=True
-    )
+    config = get_config('mmpretrain::resnet/resnet18_8xb16_cifar10.py', pretrained=True)
     assert addresses == [config.model_path]
     assert config.model_path.startswith('https://')
 

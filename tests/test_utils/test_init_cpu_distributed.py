@@ -75,8 +75,13 @@ dist.destroy_process_group()
 
 def test_threads_that_the_user_chose_are_kept(run_python, monkeypatch):
     for name, value in dict(
-        RANK=0, WORLD_SIZE=1, LOCAL_WORLD_SIZE=9999, MASTER_ADDR='127.0.0.1',
-        MASTER_PORT=0, OMP_NUM_THREADS=2, CUDA_VISIBLE_DEVICES='',
+        RANK=0,
+        WORLD_SIZE=1,
+        LOCAL_WORLD_SIZE=9999,
+        MASTER_ADDR='127.0.0.1',
+        MASTER_PORT=0,
+        OMP_NUM_THREADS=2,
+        CUDA_VISIBLE_DEVICES='',
     ).items():
         monkeypatch.setenv(name, str(value))
     run_python("""

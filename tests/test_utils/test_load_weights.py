@@ -40,7 +40,9 @@ def assert_same(net, state_dict):
     torch.testing.assert_close(dict(net.state_dict()), dict(state_dict))
 
 
-@pytest.mark.parametrize('wrap', [dict, lambda s: {'state_dict': s}, lambda s: {'model': s, 'epoch': 240}])
+@pytest.mark.parametrize(
+    'wrap', [dict, lambda s: {'state_dict': s}, lambda s: {'model': s, 'epoch': 240}]
+)
 def test_plain_mmengine_and_mdistiller_files(wrap, path):
     state_dict = filled(Net())
     torch.save(wrap(state_dict), path)
@@ -130,7 +132,9 @@ def test_counters_of_norm_layers_may_be_missing(versions, path):
     torch.save(dict(state_dict=kept), path)
     net = Net()
     load_weights(net, path, 'teacher')
-    torch.testing.assert_close(net.backbone[1].running_var, kept['backbone.1.running_var'])
+    torch.testing.assert_close(
+        net.backbone[1].running_var, kept['backbone.1.running_var']
+    )
     assert net.backbone[1].num_batches_tracked == 0 != counter
 
 
@@ -174,9 +178,7 @@ def test_position_embeddings_are_resized_as_the_model_does(path):
     """A transformer that was trained at another resolution."""
     config = dict(
         type='mmpretrain.VisionTransformer',
-        arch=dict(
-            embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=8
-        ),
+        arch=dict(embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=8),
         patch_size=4,
     )
     small = MODELS.build(dict(config, img_size=16))

@@ -6,8 +6,9 @@ Upper row: magnitude of the filter of each level, mean over its channels, the me
 teacher's features and of the student's prediction of them, before training and after.
 """
 
+from __future__ import annotations
+
 import argparse
-from typing import Dict, List, Tuple
 
 import torch
 
@@ -25,7 +26,7 @@ from mmfakd.models.layers import FrequencyAttention
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
-Pair = Tuple[Tensor, Tensor]
+Pair = tuple[Tensor, Tensor]
 
 
 def parse_args() -> argparse.Namespace:
@@ -75,7 +76,7 @@ def radial_spectrum(feature: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def compared_features(model: nn.Module, batches: List[dict]) -> Dict[str, Pair]:
+def compared_features(model: nn.Module, batches: list[dict]) -> dict[str, Pair]:
     """Run batches and catch what the distillation losses compare.
 
     Args:
@@ -86,7 +87,7 @@ def compared_features(model: nn.Module, batches: List[dict]) -> Dict[str, Pair]:
         dict[str, tuple[Tensor, Tensor]]: Level -> (prediction, teacher feature).
     """
     distiller = model.distiller
-    pairs: Dict[str, List[Pair]] = {}
+    pairs: dict[str, list[Pair]] = {}
     hooks = []
 
     def catch(name: str):

@@ -1,6 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Read work dirs and put methods side by side."""
 
+from __future__ import annotations
+
 import argparse
 import glob
 import json
@@ -8,7 +10,6 @@ import math
 import os.path as osp
 import statistics
 from dataclasses import dataclass
-from typing import Dict, List, Optional
 
 import mmfakd  # noqa: F401 isort: skip
 
@@ -53,8 +54,8 @@ def read_run(work_dir: str, metric: str = 'accuracy/top1') -> Run:
     configs = glob.glob(osp.join(work_dir, '*.py'))
     if not logs or not configs:
         raise FileNotFoundError(
-            f'{work_dir}: no */vis_data/scalars.json and *.py; expected the work dir of '
-            'a training.'
+            f'{work_dir}: no */vis_data/scalars.json and *.py; expected the work dir '
+            'of a training.'
         )
     with open(logs[-1]) as file:
         rows = [json.loads(line) for line in file if line.strip()]
@@ -79,7 +80,7 @@ def read_run(work_dir: str, metric: str = 'accuracy/top1') -> Run:
 
 
 def format_table(
-    runs: Dict[str, List[Run]], baseline: str, teacher: Optional[Run] = None
+    runs: dict[str, list[Run]], baseline: str, teacher: Run | None = None
 ) -> str:
     """Format a comparison as a Markdown table.
 

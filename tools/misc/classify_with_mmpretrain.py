@@ -30,9 +30,8 @@ def main() -> None:
     digits = load_digits()
     # The images that `mmfakd.Digits` keeps for testing.
     rng = np.random.RandomState(0)
-    held_out = np.sort(
-        [i for d in range(10) for i in rng.permutation(np.where(digits.target == d)[0])[:50]]
-    )
+    classes = [np.flatnonzero(digits.target == digit) for digit in range(10)]
+    held_out = np.sort(np.concatenate([rng.permutation(c)[:50] for c in classes]))
     shown = held_out[:: max(1, len(held_out) // args.images)]
     images = [np.round(digits.images[i] * (255 / 16)).astype(np.uint8) for i in shown]
     results = classify([image[..., None] for image in images])

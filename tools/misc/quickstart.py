@@ -39,8 +39,8 @@ def parse_args() -> argparse.Namespace:
         '--seeds',
         type=int,
         default=1,
-        help='number of seeds, from 0; more than one adds KD, ReviewKD and FAM-KD layer '
-        'to layer to the comparison',
+        help='number of seeds, from 0; more than one adds KD, ReviewKD and FAM-KD '
+        'layer to layer to the comparison',
     )
     parser.add_argument('--work-dir', default='work_dirs/quickstart')
     args = parser.parse_args()
@@ -99,9 +99,13 @@ def main() -> None:
         )
 
     several = args.seeds > 1
-    methods = METHODS if several else {
-        name: config for name, config in METHODS.items() if config in (STUDENT, FAM)
-    }
+    methods = (
+        METHODS
+        if several
+        else {
+            name: config for name, config in METHODS.items() if config in (STUDENT, FAM)
+        }
+    )
     jobs = []
     for seed in range(args.seeds):
         for config in methods.values():
@@ -109,14 +113,14 @@ def main() -> None:
             if config != STUDENT:
                 options += ['--teacher-ckpt', teacher_ckpt]
             jobs.append((config, osp.join(root, f'{config}_seed{seed}'), options))
-    say(f'Training {len(jobs)} students, {cores} at a time, seeds 0 to {args.seeds - 1}')
+    say(f'Training {len(jobs)} students, {cores} at a time, seeds from 0')
     start = time.time()
     with ThreadPoolExecutor(cores) as pool:
         futures = [
             pool.submit(train, config, work_dir, *options, threads=1)
             for config, work_dir, options in jobs
         ]
-        for (config, work_dir, _), future in zip(jobs, futures):
+        for (_, work_dir, _), future in zip(jobs, futures):
             future.result()
             accuracy = read_run(work_dir).last
             print(f'{time.time() - start:5.0f} s  {accuracy:5.1f} %  {work_dir}')

@@ -45,7 +45,19 @@ class StudentCheckpointHook(Hook):
         # Checkpoints with a student file; path of every best one and its score.
         self._paths: set[str] = set()
         self._best: dict[str, float] = {}
+        self._resumed_steps: list[int] = []
         self._active = False
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note which checkpoints a resumed run has, before any is removed.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): The checkpoint just read.
+        """
+        if runner._resume:
+            info = checkpoint['message_hub']['runtime_info']
+            self._resumed_steps = list(info.get('keep_ckpt_ids', []))
 
     def before_train(self, runner: Runner) -> None:
         """Take over the checkpoints of a resumed run.
@@ -62,7 +74,7 @@ class StudentCheckpointHook(Hook):
         self._paths = {*self._best, *filter(None, [info.get('last_ckpt')])}
         for hook in _checkpoint_hooks(runner):
             backend = hook.file_backend
-            names = map(hook.filename_tmpl.format, info.get('keep_ckpt_ids', []))
+            names = map(hook.filename_tmpl.format, self._resumed_steps)
             self._paths |= {backend.join_path(hook.out_dir, name) for name in names}
             # CheckpointHook may just have removed some, if fewer are to be kept.
             self._remove_orphans(hook)
@@ -132,7 +144,9 @@ def _best(runner: Runner) -> dict[str, float]:
     """Path of every best checkpoint -> its score, which changes with its content."""
     info = runner.message_hub.runtime_info
     scores = {k: v for k, v in info.items() if k.startswith('best_score')}
-    paths = {info.get(k.replace('best_score', 'best_ckpt', 1)): v for k, v in scores.items()}
+    paths = {
+        info.get(k.replace('best_score', 'best_ckpt', 1)): v for k, v in scores.items()
+    }
     return {path: float(score) for path, score in paths.items() if path}
 
 

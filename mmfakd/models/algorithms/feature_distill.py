@@ -95,7 +95,7 @@ class FeatureDistill(SingleTeacherDistill):
         student_ckpt: str | None = None,
         teacher_mode: str = 'auto',
         teacher_preprocessor: dict | None = None,
-        data_preprocessor: dict | nn.Module | None = None,
+        data_preprocessor: dict | None = None,
         calculate_student_loss: bool = True,
         student_trainable: bool = True,
         teacher_trainable: bool = False,
@@ -384,7 +384,7 @@ class _SharedModule:
 def _build_model(
     model: dict | BaseModel,
     name: str,
-    data_preprocessor: dict | nn.Module | None = None,
+    data_preprocessor: dict | None = None,
 ) -> tuple[BaseModel, str | None]:
     weights = None
     if isinstance(model, dict):
@@ -402,7 +402,7 @@ def _disable_inplace(model: nn.Module) -> None:
     """Keep recorded features from being overwritten by the activation behind."""
     for module in model.modules():
         if getattr(module, 'inplace', False) is True:
-            module.inplace = False
+            module.inplace = False  # type: ignore[assignment]
 
 
 def _init_cfgs(module: nn.Module) -> Sequence[dict]:
@@ -422,7 +422,7 @@ def _pretrained(module: nn.Module) -> bool:
 def _drop_pretrained(model: nn.Module) -> None:
     for module in filter(_pretrained, model.modules()):
         kept = [cfg for cfg in _init_cfgs(module) if not _is_pretrained(cfg)]
-        module.init_cfg = kept or None
+        module.init_cfg = kept or None  # type: ignore[assignment]
 
 
 __all__ = ['FeatureDistill']

@@ -142,6 +142,7 @@ _RAW: dict[str, Any] = dict(
 
 def _normalisation(preprocessor: nn.Module | dict) -> dict[str, Any]:
     """Read what a preprocessor of mmpretrain's or mmengine's class says."""
+
     def read(name: str) -> Any:
         if isinstance(preprocessor, dict):
             return preprocessor.get(name)

@@ -168,7 +168,7 @@ class ReviewDistiller(ConfigurableDistiller):
                 raise ValueError(
                     f'level {i}: the prediction has shape {tuple(prediction.shape)}, '
                     f"the teacher's feature {tuple(target.shape)}. Set "
-                    "`out_channels` and `sizes` (or `scales`) of the connector to "
+                    '`out_channels` and `sizes` (or `scales`) of the connector to '
                     "the teacher's channels and size."
                 )
             loss = self._compare(prediction, target)

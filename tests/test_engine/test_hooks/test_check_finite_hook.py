@@ -203,7 +203,9 @@ def test_losses_are_kept_without_their_graph_and_until_the_check(work_dir):
     hook._check = lambda runner: None
     train(run_config(work_dir, student()), hook)
     assert [where for where, _ in hook._losses] == [
-        f'epoch {epoch}, iteration {2 * epoch - 2 + i}' for epoch in (1, 2) for i in (1, 2)
+        f'epoch {epoch}, iteration {2 * epoch - 2 + i}'
+        for epoch in (1, 2)
+        for i in (1, 2)
     ]
     assert all(loss.grad_fn is None for loss in hook._losses.values())
     del hook._check

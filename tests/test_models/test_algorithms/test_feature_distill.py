@@ -45,9 +45,7 @@ def test_losses_are_the_student_s_own_plus_distillation():
     model = feature_distill()
     data = batch()
     losses = losses_of(model, copy.deepcopy(data))
-    alone = model.architecture(
-        **model.data_preprocessor(data, True), mode='loss'
-    )
+    alone = model.architecture(**model.data_preprocessor(data, True), mode='loss')
     # The second pass in training mode normalises by the same batch.
     torch.testing.assert_close(losses['student.loss'], alone['loss'])
     assert sum(key.startswith('distill.loss') for key in losses) == 4
@@ -139,9 +137,7 @@ def test_auto_takes_the_shallowest_mode(source, mode):
 
 def test_auto_goes_as_deep_as_the_loss():
     """The input of the loss module exists in mode 'loss' only."""
-    recorder = dict(
-        target=dict(type='mmrazor.ModuleInputs', source='head.loss_module')
-    )
+    recorder = dict(target=dict(type='mmrazor.ModuleInputs', source='head.loss_module'))
     distiller = dict(
         type='mmrazor.ConfigurableDistiller',
         student_recorders=recorder,
@@ -400,7 +396,8 @@ def test_frozen_student_trains_connectors_only():
 def test_records_are_gone_after_a_step():
     model = feature_distill()
     losses_of(model, batch())
-    for manager in (model.distiller.student_recorders, model.distiller.teacher_recorders):
+    distiller = model.distiller
+    for manager in (distiller.student_recorders, distiller.teacher_recorders):
         assert all(not r.data_buffer for r in manager.recorders.values())
 
 

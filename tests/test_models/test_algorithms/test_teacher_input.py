@@ -80,7 +80,9 @@ def test_pairs_across_the_libraries():
     student, teacher = ClsDataPreprocessor(**NORMS[0]), det(**NORMS[2])
     raw = torch.stack(images((8, 8)))
     seen = student(dict(inputs=raw))['inputs']
-    close(TeacherInput(student, teacher)(seen, None), teacher(dict(inputs=raw))['inputs'])
+    close(
+        TeacherInput(student, teacher)(seen, None), teacher(dict(inputs=raw))['inputs']
+    )
 
 
 def test_teacher_as_a_dict():

@@ -160,9 +160,7 @@ def test_levels_by_recorder_and_indices():
         ),
         student_levels=[dict(recorder='out', data_idx=i) for i in (0, 1, 2)],
     )
-    losses = record(
-        distiller, Pyramid(4), Pyramid(6), torch.rand(2, 3, 16, 16)
-    )
+    losses = record(distiller, Pyramid(4), Pyramid(6), torch.rand(2, 3, 16, 16))
     assert len(losses) == 3
 
 
@@ -190,7 +188,8 @@ def test_teacher_channels_error_names_level_and_shapes():
     cfg = review_distiller()
     cfg['connector']['out_channels'] = [8, 16, 31, 32]
     model = feature_distill(distiller=cfg)
-    with pytest.raises(ValueError, match=r'level 2: .*\(4, 31, 2, 2\).*\(4, 32, 2, 2\)'):
+    expected = r'level 2: .*\(4, 31, 2, 2\).*\(4, 32, 2, 2\)'
+    with pytest.raises(ValueError, match=expected):
         losses_of(model, batch())
 
 

@@ -1,0 +1,99 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The command line of the installer; call it through ``tools/install.sh``."""
+
+import argparse
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn, Optional
+
+from installer.choose_environment import choose_environment
+from installer.common import ROOT, TORCH_SETS, InstallError, locked
+from installer.installer import Installer
+
+EPILOG = """\
+flavours of mmcv
+  --lite        without compiled operators: enough for classification, nothing to
+                compile. Where the full mmcv is already there, that serves as well.
+  --full        with them, and with mmdet: for detection and for the tests. The wheel
+                comes from the cache, from OpenMMLab, or is built (about ten minutes).
+  --force-lite  lite, and the full mmcv goes.
+
+environment variables
+  PYTHON        the Python that makes .venv
+  MMFAKD_TORCH  the same as --torch
+  MMFAKD_CACHE  where built mmcv wheels are kept; by default mmfakd in XDG_CACHE_HOME
+                or ~/.cache
+  MMFAKD_MMCV_WHEELS
+                a mirror of OpenMMLab's wheels, in place of
+                https://download.openmmlab.com/mmcv/dist
+  MAX_JOBS      how many files of mmcv to compile at a time
+  FORCE_CUDA=1  build mmcv's operators for CUDA without a GPU in this machine, say on a
+                login node; TORCH_CUDA_ARCH_LIST then names the GPUs, as in '8.0;9.0'
+"""
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog='bash tools/install.sh',
+        description='Installs mmfakd with everything it needs, and prints the path of\n'
+        'the Python to use. Progress goes to standard error.',
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    flavour = parser.add_mutually_exclusive_group()
+    for name, text in (
+        ('lite', 'mmcv without operators (the default)'),
+        ('full', 'the full mmcv, and mmdet'),
+        ('force-lite', 'lite even where the full mmcv is installed'),
+    ):
+        flavour.add_argument(
+            f'--{name}', dest='flavour', action='store_const', const=name, help=text
+        )
+    parser.add_argument('--tests', action='store_true', help='what the tests need')
+    parser.add_argument('--lint', action='store_true', help='the linters')
+    parser.add_argument(
+        '--venv', type=Path, metavar='DIR', help='this environment, made if missing'
+    )
+    parser.add_argument(
+        '--torch',
+        choices=TORCH_SETS,
+        default=os.environ.get('MMFAKD_TORCH') or None,
+        help='the set of tested versions; by default what is installed, else the first '
+        'that exists for the Python',
+    )
+    parser.set_defaults(flavour='lite')
+    args = parser.parse_args(argv)
+    if args.torch not in (None, *TORCH_SETS):
+        parser.error(f'MMFAKD_TORCH={args.torch}: choose from {", ".join(TORCH_SETS)}')
+    return args
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Installs, and prints the path of the Python to use."""
+    args = parse_args(argv)
+    prefix = (args.venv or ROOT / '.venv').absolute()
+    extras = [name for name in ('tests', 'lint') if getattr(args, name)]
+    name = hashlib.sha256(str(prefix).encode()).hexdigest()[:16]
+    with locked(name, prefix.name):
+        environment = choose_environment(args.venv, args.torch)
+        Installer(environment, args.flavour, extras, args.torch).run()
+    print(environment.executable)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Ends with a message on standard error."""
+    print(f'[install] {message}', file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except InstallError as error:
+        fail(str(error), 1)
+    except KeyboardInterrupt:
+        fail('interrupted; the same command again continues', 130)
