@@ -113,6 +113,9 @@ def run_config(work_dir, model, epochs=2, iters=None, hooks=(), checkpoint=None,
             val_dataloader=validation,
             val_evaluator=dict(type='Accuracy', topk=(1,)),
             val_cfg=dict(),
+            test_dataloader=validation,
+            test_evaluator=dict(type='Accuracy', topk=(1,)),
+            test_cfg=dict(),
         )
     return Config(dict(defaults, model=model, **cfg))
 

@@ -13,4 +13,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/.."
 # No operator of mmcv is needed, so nothing is compiled.
 python=$(bash tools/install.sh --lite)
+# mmpretrain says for each process that mmcv-lite has no operators.
+export PYTHONWARNINGS='ignore:Fail to import'
 exec "$python" tools/misc/quickstart.py "$@"

@@ -15,7 +15,9 @@ import torch
 import mmfakd  # noqa: F401 isort: skip
 
 import matplotlib
+from matplotlib.ticker import MaxNLocator
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
@@ -128,7 +130,11 @@ def main() -> None:
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
     batches = [batch for _, batch in zip(range(args.batches), loader)]
 
+    # Without these lines of initialisation, one for each parameter.
+    MMLogger.get_instance('plot', log_level='WARNING')
     set_random_seed(cfg.get('randomness', {}).get('seed') or 0)
+    # As the runner does.
+    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     model = MODELS.build(cfg.model)
     model.init_weights()
     before = compared_features(model, batches)
@@ -172,6 +178,10 @@ def main() -> None:
         axis.set_title(f'spectrum, {name}', fontsize=8)
         axis.set_xlabel('cycles per image')
         axis.legend(fontsize=7)
+    for axis in axes.flat:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axis in axes[0]:
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0][0].set_ylabel('cycles per image')
     axes[1][0].set_ylabel('root mean square amplitude')
     figure.tight_layout()
