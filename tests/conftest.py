@@ -30,6 +30,13 @@ def _managers(base=ManagerMixin):
         yield from _managers(manager)
 
 
+@pytest.fixture(autouse=True, scope='module')
+def fresh_managers():
+    """Drop the global instances that fixtures of an earlier module have left."""
+    for manager in _managers():
+        manager._instance_dict.clear()
+
+
 @pytest.fixture(autouse=True)
 def isolated_managers():
     """Drop the global instances of MMEngine that a test leaves behind.

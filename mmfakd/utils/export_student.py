@@ -130,6 +130,8 @@ def student_config(cfg: Config) -> Config:
             cfg.default_scope = scope
     elif scope not in (default_scope, None):
         model['_scope_'] = scope
+    if model.get('_scope_', cfg.get('default_scope')) == 'mmpretrain':
+        _name_for_mmpretrain(model.get('data_preprocessor') or {})
     cfg.model = model
     if 'custom_hooks' in cfg:
         cfg.custom_hooks = [
@@ -152,6 +154,19 @@ def student_config(cfg: Config) -> Config:
 
 
 _LIBRARIES = ('mmfakd', 'mmrazor')
+
+
+def _name_for_mmpretrain(preprocessor: dict) -> None:
+    """Rename what MMEngine's general preprocessor calls otherwise.
+
+    mmrazor's configs put that one around the student; mmpretrain's classifiers take
+    only their own.
+    """
+    if str(preprocessor.get('type', '')).endswith('ImgDataPreprocessor'):
+        for key in ('type', 'non_blocking'):
+            preprocessor.pop(key, None)
+        swaps = [preprocessor.pop(key, False) for key in ('bgr_to_rgb', 'rgb_to_bgr')]
+        preprocessor['to_rgb'] = any(swaps)
 
 
 def _library(cfg: Mapping) -> str | None:

@@ -14,12 +14,12 @@ from importlib.util import find_spec
 
 import mmengine
 from mmengine.dist import barrier, get_local_rank, is_distributed
-from mmengine.hub import get_config
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader, _get_mmengine_home
 from torch.hub import download_url_to_file
 
 from mmfakd.compat import load_checkpoint_file
+from mmfakd.utils.resolve_model_cfg import package_config
 
 _ZOOS = ('mmpretrain', 'mmdet', 'mmrazor', 'mmfakd')
 # As in `resnet18_8xb32_in1k_20210831-fbbb1da6.pth`; a date is none.
@@ -45,6 +45,7 @@ def fetch_checkpoint(source: str) -> dict:
 
     Raises:
         FileNotFoundError: If ``source`` is neither a file nor a known name.
+        ModuleNotFoundError: If it names a package that is not installed.
         RuntimeError: If a download fails or does not have the hash in its name.
     """
     if osp.isfile(osp.expanduser(source)):
@@ -108,7 +109,7 @@ def _weights_of_name(name: str) -> str:
     """Look a model-zoo name up in the metafiles of the installed packages."""
     if '::' in name:
         try:
-            return get_config(name, pretrained=True).model_path
+            return package_config(name, pretrained=True).model_path
         except (AssertionError, AttributeError, OSError, ValueError) as error:
             raise FileNotFoundError(
                 f'{name!r}: no weights are published for that config ({error}).'

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import os.path as osp
+from importlib.util import find_spec
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
@@ -33,6 +34,7 @@ def resolve_model_cfg(
 
     Raises:
         FileNotFoundError: If ``cfg_path`` names no config.
+        ModuleNotFoundError: If its package is not installed.
         ValueError: If the config at ``cfg_path`` has no model, or no weights where
             they are asked for.
     """
@@ -65,7 +67,7 @@ def resolve_model_cfg(
 def _load_config(path: str, pretrained: bool) -> Config:
     if '::' in path:
         try:
-            cfg = get_config(path, pretrained=pretrained)
+            cfg = package_config(path, pretrained)
         except (AssertionError, ValueError) as error:
             raise ValueError(f'cfg_path={path!r}: {error}.') from error
         if pretrained and 'model_path' not in cfg:
@@ -89,4 +91,28 @@ def _load_config(path: str, pretrained: bool) -> Config:
     return Config.fromfile(path)
 
 
-__all__ = ['resolve_model_cfg']
+def package_config(path: str, pretrained: bool = False) -> Config:
+    """Read a config of an installed package.
+
+    Args:
+        path (str): ``'package::folder/config.py'``.
+        pretrained (bool): Whether ``model_path`` of the result is to be the address
+            of the weights in the package's metafiles.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        ModuleNotFoundError: If the package is not installed. MMEngine's hub would
+            install it by itself, into whatever ``python`` comes first on the path.
+    """
+    package = path.split('::')[0]
+    if find_spec(package) is None:
+        raise ModuleNotFoundError(
+            f'{path!r}: the package {package!r} is not installed. Install it first, '
+            f'for example with `mim install {package}`.'
+        )
+    return get_config(path, pretrained=pretrained)
+
+
+__all__ = ['package_config', 'resolve_model_cfg']

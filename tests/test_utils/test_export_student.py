@@ -73,7 +73,9 @@ def test_only_the_leading_prefix_is_stripped():
         'architecture.weight',
         'head.architecture.bias',
     ]
-    assert student['architecture.weight'] is state_dict['architecture.architecture.weight']
+    assert (
+        student['architecture.weight'] is state_dict['architecture.architecture.weight']
+    )
 
 
 def test_bare_state_dict():
@@ -93,7 +95,8 @@ def test_layout_versions_are_kept():
 
 
 @pytest.mark.parametrize(
-    'state_dict', [{'backbone.weight': torch.ones(1)}, {'my_architecture.w': torch.ones(1)}]
+    'state_dict',
+    [{'backbone.weight': torch.ones(1)}, {'my_architecture.w': torch.ones(1)}],
 )
 def test_checkpoint_of_a_plain_model(state_dict):
     with pytest.raises(ValueError) as error:
@@ -109,7 +112,9 @@ def test_meta_information_and_nothing_else():
     exported = export_student(
         dict(
             state_dict={'architecture.weight': torch.ones(1)},
-            meta=dict(epoch=2, iter=9, seed=1, cfg='', hostname='x', dataset_meta=dict(a=1)),
+            meta=dict(
+                epoch=2, iter=9, seed=1, cfg='', hostname='x', dataset_meta=dict(a=1)
+            ),
             optimizer={},
             ema_state_dict={},
             message_hub={},
@@ -244,7 +249,9 @@ def test_how_the_distillation_was_run_is_gone():
     ],
 )
 def test_scopes(default_scope, architecture, scope, inner_scope):
-    cfg = Config(dict(model=dict(type='mmfakd.FeatureDistill', architecture=architecture)))
+    cfg = Config(
+        dict(model=dict(type='mmfakd.FeatureDistill', architecture=architecture))
+    )
     if default_scope:
         cfg.default_scope = default_scope
     stock = student_config(cfg)
@@ -296,7 +303,11 @@ STUDENTS = dict(
 # Names of the files: kind of student config, default scope.
 CASES = [
     ('inherited', 'mmpretrain'),
-    *((kind, s) for kind in ('scope', 'cfg_path') for s in ('mmpretrain', 'mmrazor', 'mmfakd', None)),
+    *(
+        (kind, s)
+        for kind in ('scope', 'cfg_path')
+        for s in ('mmpretrain', 'mmrazor', 'mmfakd', None)
+    ),
     ('stock_algorithm', 'mmpretrain'),
 ]
 

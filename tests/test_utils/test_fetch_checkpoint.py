@@ -211,10 +211,14 @@ def test_misspelt_name_lists_near_names():
         'mmpretrain::resnet/resnet19.py',
         'mmpretrain::resnet18.py',
         'mmpretrain::_base_/models/resnet18.py',
-        'unknown::resnet/resnet18.py',
     ],
 )
 def test_config_without_weights(name):
     with pytest.raises(FileNotFoundError) as error:
         fetch_checkpoint(name)
     assert f'{name!r}: no weights are published' in str(error.value)
+
+
+def test_name_in_a_package_that_is_not_installed():
+    with pytest.raises(ModuleNotFoundError, match="'mmseg' is not installed"):
+        fetch_checkpoint('mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py')

@@ -171,9 +171,9 @@ def test_model_builds_from_another_default_scope():
             'resnet19.py" does not exist',
         ),
         (
-            dict(cfg_path='unknown::resnet/resnet18.py'),
+            dict(cfg_path='json::resnet/resnet18.py'),
             ValueError,
-            "cfg_path='unknown::resnet/resnet18.py': .*does not support",
+            "cfg_path='json::resnet/resnet18.py': .*does not support",
         ),
         (
             dict(cfg_path='mmpretrain::resnet18.py'),
@@ -195,6 +195,13 @@ def test_model_builds_from_another_default_scope():
 def test_errors(given, error, message):
     with pytest.raises(error, match=message):
         resolve_model_cfg(given)
+
+
+def test_package_that_is_not_installed(monkeypatch):
+    """MMEngine would install it, into the first Python on the path."""
+    monkeypatch.setattr('mmengine.utils.package_utils.call_command', pytest.fail)
+    with pytest.raises(ModuleNotFoundError, match="package 'mmseg' is not installed"):
+        resolve_model_cfg(dict(cfg_path='mmseg::_base_/models/pspnet_r50-d8.py'))
 
 
 def test_no_pretrained_weights_of_a_file(tmp_path):

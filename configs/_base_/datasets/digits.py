@@ -1,6 +1,7 @@
 # The 1,797 handwritten digits of scikit-learn, grey, 8 x 8. Split and number of
 # labels were fixed before anything was measured.
 dataset_type = 'mmfakd.Digits'
+# Mean and deviation of all 1,797 images.
 data_preprocessor = dict(num_classes=10, mean=[77.8], std=[95.9], to_rgb=False)
 
 train_pipeline = [

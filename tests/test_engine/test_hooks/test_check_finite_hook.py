@@ -94,8 +94,9 @@ def test_no_checkpoint_by_epochs_is_lost(step, work_dir, teacher_ckpt):
         work_dir,
         distillation(teacher_ckpt),
         step=step,
-        checkpoint=dict(max_keep_ckpts=1, save_best='auto', rule='greater'),
+        checkpoint=dict(max_keep_ckpts=1, save_best='score', rule='greater'),
         validate=True,
+        val_evaluator=dict(type='ScriptedScore', counter='epoch', score=[0, 1]),
     )
     assert f'at epoch 2, iteration {step}: distill.loss_level0 = nan' in message
     assert {'epoch_1.pth', 'epoch_1_student.pth'} < before.keys()
@@ -141,15 +142,18 @@ def test_last_iteration(work_dir, teacher_ckpt):
 
 
 def test_best_checkpoint_of_an_iteration_loop(work_dir):
-    """No checkpoint by iterations, validation alone asks for one."""
+    """No checkpoint by iterations, validation alone asks for one, each time."""
     message, before = diverge(
         work_dir,
         student(),
         name='head.fc.bias',
         step=3,
         iters=4,
-        checkpoint=dict(interval=-1, save_last=False, save_best='auto'),
+        checkpoint=dict(
+            interval=-1, save_last=False, save_best='score', rule='greater'
+        ),
         validate=True,
+        val_evaluator=dict(type='ScriptedScore', counter='iter', score=[0, 1, 2, 3]),
     )
     assert 'iteration 3: loss = nan' in message
     assert len(before) == 1

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.hooks import EMAHook, Hook
-from mmengine.logging import MessageHub
-from mmengine.registry import METRICS, MODELS
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from mmfakd.compat import load_checkpoint_file
@@ -16,22 +14,6 @@ from mmfakd.engine.hooks import StudentCheckpointHook
 from tests.tiny_runs import Recorder, distillation, run_config, student, train
 
 HOOK = dict(type='mmfakd.StudentCheckpointHook')
-
-
-@METRICS.register_module(force=True)
-class ScriptedScore(BaseMetric):
-    """Scores that are given beforehand: the best checkpoint is no accident."""
-
-    def __init__(self, counter, **scores):
-        super().__init__()
-        self.counter, self.scores = counter, scores
-
-    def process(self, data_batch, data_samples):
-        self.results.append(None)
-
-    def compute_metrics(self, results):
-        index = MessageHub.get_current_instance().get_info(self.counter)
-        return {name: values[index] for name, values in self.scores.items()}
 
 
 def config(work_dir, model, hooks=(), scores=None, **kwargs):
