@@ -53,12 +53,15 @@ def _checkpoint_globals() -> dict[str, Any]:
     The numpy names are those of numpy 1 and numpy 2, whichever is installed.
     """
     import numpy as np
+    from mmengine.config import ConfigDict
     from mmengine.logging import HistoryBuffer
 
     reconstruct = np.empty(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     names = {
         'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
+        # Where a data set's metainfo has a dict in it.
+        'mmengine.config.config.ConfigDict': ConfigDict,
         'builtins.getattr': _history_buffer_getattr,
         'numpy.ndarray': np.ndarray,
         'numpy.dtype': np.dtype,

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.dataset import DefaultSampler
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
@@ -249,6 +250,16 @@ def test_torchscript_is_refused(tmp_path):
     torch.jit.trace(nn.Linear(1, 1), torch.ones(1, 1)).save(str(path))
     with pytest.raises(pickle.UnpicklingError, match='TorchScript'):
         load_checkpoint_file(path)
+
+
+def test_nested_metainfo_loads(tmp_path):
+    """A dict in the metainfo of a data set reaches the checkpoint as ConfigDict."""
+    metainfo = ConfigDict(classes=('a', 'b'), colours=dict(a=[1, 2, 3]))
+    path = tmp_path / 'nested.pth'
+    torch.save(dict(meta=dict(dataset_meta=metainfo), state_dict={}), path)
+    loaded = load_checkpoint_file(path)['meta']['dataset_meta']
+    assert isinstance(loaded, ConfigDict)
+    assert loaded == metainfo and loaded.colours.a == [1, 2, 3]
 
 
 def test_missing_file():

@@ -207,11 +207,16 @@ def compile_watched(command: list[str], environ: dict[str, str], log: Path) -> N
 
 
 def ready_wheel(
-    environment: Environment, torch: dict[str, Any], kind: str, constraints: Path
+    environment: Environment,
+    torch: dict[str, Any],
+    kind: str,
+    constraints: Path,
+    published: bool = True,
 ) -> Path:
     """A wheel of the full mmcv that fits: cached, published, or built now.
 
-    It lands in the cache complete or not at all.
+    It lands in the cache complete or not at all. With ``published`` False OpenMMLab's
+    are left aside.
     """
     key = wheel_key(torch, kind)
     shelf = cache_dir() / 'wheels' / key
@@ -222,7 +227,9 @@ def ready_wheel(
             return cached
         folder = cache_dir() / 'build' / key
         folder.mkdir(parents=True, exist_ok=True)
-        wheel = download_wheel(environment, torch, folder / 'download')
+        wheel = None
+        if published:
+            wheel = download_wheel(environment, torch, folder / 'download')
         if wheel is None:
             environment.pip('install', '-c', constraints, 'ninja', 'wheel')
             wheel = build_wheel(environment, kind, folder)
@@ -257,8 +264,8 @@ def install_full_mmcv(
             return kind
         say('the installed mmcv does not work with this torch')
     trace = ''
-    for _ in range(2):
-        wheel = ready_wheel(environment, torch, kind, constraints)
+    for published in (True, False):
+        wheel = ready_wheel(environment, torch, kind, constraints, published)
         if 'mmcv-lite' in environment.dists:
             remove_mmcv(environment, ['mmcv-lite'])
         environment.pip('install', '--no-deps', '--force-reinstall', wheel)
@@ -267,7 +274,7 @@ def install_full_mmcv(
         if failure is None:
             return kind
         trace = failure[1]
-        # A wheel from a cache shared with another system, perhaps: get our own.
+        # From a cache shared with another system, or not made for this one.
         say(f'{wheel} does not work here; removing it from the cache')
         wheel.unlink()
     raise InstallError(f'mmcv cannot be imported:\n{trace}')
