@@ -249,8 +249,12 @@ class FeatureDistill(SingleTeacherDistill):
         distiller.set_deliveries_override(False)
         self._run_teacher(self.teacher_input(batch_inputs, data_samples), data_samples)
         distiller.set_deliveries_override(True)
-        learn = torch.set_grad_enabled(self.student_trainable)
-        with distiller.student_recorders, distiller.deliveries, learn:
+        learn = self.student_trainable and torch.is_grad_enabled()
+        with (
+            distiller.student_recorders,
+            distiller.deliveries,
+            torch.set_grad_enabled(learn),
+        ):
             student_losses = self.architecture(batch_inputs, data_samples, mode='loss')
         if self.calculate_student_loss:
             losses.update(add_prefix(student_losses, 'student'))

@@ -437,3 +437,11 @@ def test_step_under_bfloat16_autocast():
     model.parse_losses(losses)[0].backward()
     assert all(value.isfinite() for value in losses.values())
     assert without_gradient(model) == []
+
+
+def test_no_graph_is_built_where_gradients_are_off():
+    model = feature_distill()
+    with torch.no_grad():
+        losses = losses_of(model, batch())
+    assert not any(value.requires_grad for value in losses.values())
+    assert torch.is_grad_enabled()
