@@ -54,17 +54,14 @@ def say(text: str) -> None:
     print(f'\n== {text}', flush=True)
 
 
-def train(config: str, work_dir: str, *options: str, threads: int) -> None:
+def train(config: str, work_dir: str, *options: str) -> None:
     """Train one config in a process of its own; its output goes to a log file."""
     os.makedirs(work_dir, exist_ok=True)
     log = osp.join(work_dir, 'train.log')
     command = [sys.executable, 'tools/train.py', f'{CONFIGS}/{config}.py']
     command += ['--work-dir', work_dir, *options]
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
     with open(log, 'w') as file:
-        result = subprocess.run(
-            command, stdout=file, stderr=subprocess.STDOUT, env=environment
-        )
+        result = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT)
     if result.returncode != 0:
         with open(log) as file:
             print(''.join(file.readlines()[-15:]), file=sys.stderr)
@@ -83,13 +80,16 @@ def main() -> None:
     """Train, compare, draw, export."""
     args = parse_args()
     cores = os.cpu_count() or 1
+    # The tensors are small: on a busy machine a second thread of a process makes it
+    # twenty times slower, on an idle one hardly faster.
+    os.environ['OMP_NUM_THREADS'] = '1'
     root = args.work_dir
     teacher_dir = osp.join(root, TEACHER)
     epochs = Config.fromfile(f'{CONFIGS}/{TEACHER}.py').train_cfg.max_epochs
     teacher_ckpt = osp.join(teacher_dir, f'epoch_{epochs}.pth')
 
     say(f'Training the teacher; its log: {teacher_dir}/train.log')
-    train(TEACHER, teacher_dir, threads=cores)
+    train(TEACHER, teacher_dir)
     teacher = read_run(teacher_dir)
     print(f'Teacher: {teacher.last:.1f} % of 500 test images right.')
     if teacher.last < LEAST_TEACHER_ACCURACY:
@@ -117,7 +117,7 @@ def main() -> None:
     start = time.time()
     with ThreadPoolExecutor(cores) as pool:
         futures = [
-            pool.submit(train, config, work_dir, *options, threads=1)
+            pool.submit(train, config, work_dir, *options)
             for config, work_dir, options in jobs
         ]
         for (_, work_dir, _), future in zip(jobs, futures):
