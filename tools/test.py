@@ -6,21 +6,17 @@ training wrote beside a checkpoint is accepted with the distillation config, too
 """
 
 import argparse
-import os
-import os.path as osp
 
 # Before any config is read: it makes `mmfakd::` inheritance known.
 import mmfakd  # noqa: F401 isort: skip
 
 import mmengine
-from mmengine.config import Config, DictAction
+from launch import add_launch_arguments, build_runner, merge_launch_arguments
+from mmengine.config import Config
 from mmengine.evaluator import DumpResults
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 from mmfakd.utils.export_student import student_config
 from mmfakd.utils.fetch_checkpoint import fetch_checkpoint
-from mmfakd.utils.init_cpu_distributed import init_cpu_distributed
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,7 +24,6 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint: path, URL or model-zoo name')
-    parser.add_argument('--work-dir', help='folder for the log of the evaluation')
     parser.add_argument('--out', help='file for the results (.pkl, .json, .yml)')
     parser.add_argument(
         '--out-item',
@@ -42,24 +37,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--show', action='store_true', help='show the predictions in a window'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config: key=value, key="[a,b]", '
-        'key="[(a,b),(c,d)]"; no white space',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='job launcher',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    add_launch_arguments(parser)
     args = parser.parse_args()
     if args.out is None and args.out_item is not None:
         parser.error('--out-item needs --out, the file to write.')
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
 
@@ -83,14 +64,9 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         weights = weights.get('state_dict', weights)
         if not any(key.startswith('architecture.') for key in weights):
             cfg = student_config(cfg)
-    cfg.launcher = args.launcher
+    merge_launch_arguments(cfg, args)
     cfg.load_from = args.checkpoint
     cfg.resume = False
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        name = osp.splitext(osp.basename(args.config))[0]
-        cfg.work_dir = osp.join('./work_dirs', name)
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir is not None:
@@ -112,8 +88,7 @@ def main() -> None:
     """Build the runner and evaluate."""
     args = parse_args()
     cfg = merge_args(Config.fromfile(args.config), args)
-    init_cpu_distributed(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     if args.out and args.out_item != 'metrics':
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     metrics = runner.test()
