@@ -76,8 +76,6 @@ def test_teacher_follows_casts_and_devices():
 
 def test_teacher_does_not_move():
     """Dropout and norm layers too, after `train()` and a step."""
-    teacher = classifier(width=8)
-    teacher['neck'] = [dict(type='GlobalAveragePooling')]
     model = feature_distill(distiller=layer_distiller())
     model.teacher.backbone.layer1.add_module('drop', nn.Dropout(0.5))
     before = copy.deepcopy(model.teacher.state_dict())
