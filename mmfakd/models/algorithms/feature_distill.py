@@ -354,12 +354,11 @@ class FeatureDistill(SingleTeacherDistill):
             for part in (prefix.rstrip('.') for prefix in parts)
         )
         if not self._teacher_has_weights:
-            given = f'only {filled} have' if filled else 'it has'
+            having = f'only {filled} has' if filled else 'nothing in it has'
             print_log(
                 f'{"!" * 20} THE TEACHER HAS NO WEIGHTS {"!" * 20} '
-                f'({given}{"" if filled else " no"} pretrained weights): the student '
-                'learns to imitate random features. Give `teacher_ckpt` (in '
-                'tools/train.py `--teacher-ckpt`).',
+                f'({having} pretrained weights): the student learns to imitate random '
+                'features. Give `teacher_ckpt` (in tools/train.py `--teacher-ckpt`).',
                 logger='current',
                 level=logging.WARNING,
             )
