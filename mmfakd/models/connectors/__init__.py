@@ -13,6 +13,7 @@ from mmfakd.models.layers import (
 from mmfakd.registry import MODELS
 
 from .frequency_attention_connector import FrequencyAttentionConnector
+from .layerwise_connector import LayerwiseConnector
 from .review_connector import ReviewConnector
 from .review_level import ReviewLevel
 
@@ -24,4 +25,9 @@ for layer in (
 ):
     MODELS.register_module(module=layer)
 
-__all__ = ['FrequencyAttentionConnector', 'ReviewConnector', 'ReviewLevel']
+__all__ = [
+    'FrequencyAttentionConnector',
+    'LayerwiseConnector',
+    'ReviewConnector',
+    'ReviewLevel',
+]

@@ -1,0 +1,113 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""One connector for each level, without exchange between the levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mmrazor.models.architectures.connectors.base_connector import BaseConnector
+from torch import Tensor, nn
+
+from mmfakd.registry import MODELS
+
+_CONNECTOR = {'type': 'mmfakd.FrequencyAttentionConnector'}
+
+
+@MODELS.register_module()
+class LayerwiseConnector(BaseConnector):
+    r"""Predict the teacher's feature of every level from the student's of that level.
+
+    .. math::
+        \hat{T}_l = c_l(X_l)
+
+    with one connector :math:`c_l` a level, by default the paper's layer-to-layer
+    form. It stands where :class:`ReviewConnector` stands, whose levels also learn
+    from the deeper ones.
+
+    Source: the layer-to-layer form of *Frequency Attention for Knowledge
+    Distillation*, WACV 2024 (arXiv 2403.05894).
+
+    Args:
+        in_channels (Sequence[int]): Channels Ci of the student's features, shallow to
+            deep.
+        out_channels (Sequence[int]): Channels Co of the teacher's features.
+        sizes (Sequence[int | Sequence[int]], optional): Height and width, in pixels,
+            of the teacher's features, given to each connector as ``size``. None
+            leaves the size to ``connector``, which then has ``modes``.
+        connector (dict): Config of the connector of a level, without its channels and
+            size. Defaults to ``dict(type='mmfakd.FrequencyAttentionConnector')``.
+        init_cfg (dict, optional): Initialisation of MMEngine. Defaults to None.
+
+    Shapes:
+        - Input: a sequence of features (N, Ci, H, W) or (N, Ci).
+        - Output: the tuple of the connectors' predictions.
+
+    Raises:
+        ValueError: At construction for sequences of different lengths; in ``forward``
+            for another number of levels and for features that a connector cannot
+            take. The message names the level.
+
+    Examples:
+        >>> import torch
+        >>> from mmfakd.models.connectors import LayerwiseConnector
+        >>> connector = LayerwiseConnector([8, 16], [16, 32], sizes=[8, 4])
+        >>> features = [torch.rand(2, 8, 8, 8), torch.rand(2, 16, 4, 4)]
+        >>> [tuple(prediction.shape) for prediction in connector(features)]
+        [(2, 16, 8, 8), (2, 32, 4, 4)]
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: Sequence[int],
+        sizes: Sequence[int | Sequence[int]] | None = None,
+        connector: Mapping = _CONNECTOR,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        levels = len(in_channels)
+        for name, values in (('out_channels', out_channels), ('sizes', sizes)):
+            if values is not None and len(values) != levels:
+                raise ValueError(
+                    f'LayerwiseConnector got {name} for {len(values)} levels '
+                    f'({values}), expected {levels}, as in_channels has {levels} '
+                    'entries: give one for each level, shallow to deep.'
+                )
+        self.levels = nn.ModuleList()
+        for i, channels in enumerate(in_channels):
+            cfg = dict(connector, in_channels=channels, out_channels=out_channels[i])
+            if sizes is not None:
+                cfg['size'] = sizes[i]
+            self.levels.append(MODELS.build(cfg))
+
+    def forward_train(self, feature: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Predict the teacher's features.
+
+        Args:
+            feature (Sequence[Tensor]): The student's features, shallow to deep, each
+                (N, Ci, H, W) or (N, Ci).
+
+        Returns:
+            tuple[Tensor, ...]: The predictions, in the same order.
+
+        Raises:
+            ValueError: For another number of levels, and for features that a level
+                cannot take; the message names the level.
+        """
+        if isinstance(feature, Tensor) or len(feature) != len(self.levels):
+            count = 1 if isinstance(feature, Tensor) else len(feature)
+            raise ValueError(
+                f'LayerwiseConnector expects {len(self.levels)} features, shallow to '
+                f'deep, and got {count}: give in_channels and out_channels one entry '
+                'for each recorded level.'
+            )
+        predictions = []
+        for i, (level, x) in enumerate(zip(self.levels, feature)):
+            try:
+                predictions.append(level(x))
+            except ValueError as error:
+                raise ValueError(f'level {i}: {error}') from error
+        return tuple(predictions)
+
+
+__all__ = ['LayerwiseConnector']

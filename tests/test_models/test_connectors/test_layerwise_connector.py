@@ -1,0 +1,80 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from mmfakd.models.connectors import FrequencyAttentionConnector, LayerwiseConnector
+
+
+def features(batch=2):
+    return [torch.randn(batch, 4, 7, 7), torch.randn(batch, 6, 3, 3)]
+
+
+def test_levels_are_independent_connectors():
+    connector = LayerwiseConnector(
+        [4, 6],
+        [8, 12],
+        sizes=[(14, 13), 6],
+        connector=dict(type='mmfakd.FrequencyAttentionConnector', high_pass=0),
+    )
+    assert all(type(m) is FrequencyAttentionConnector for m in connector.levels)
+    assert [m.level.transform.high_pass for m in connector.levels] == [0, 0]
+    x = features()
+    predictions = connector(x)
+    assert [p.shape for p in predictions] == [(2, 8, 14, 13), (2, 12, 6, 6)]
+    for level, feature, prediction in zip(connector.levels, x, predictions):
+        assert torch.equal(level(feature), prediction)
+    # The deeper level does not act on the shallower one.
+    changed = connector([x[0], torch.randn_like(x[1])])
+    assert torch.equal(changed[0], predictions[0])
+    assert not torch.equal(changed[1], predictions[1])
+
+
+def test_gradients_and_state_dict():
+    connector = MODELS.build(
+        dict(
+            type='mmfakd.LayerwiseConnector',
+            in_channels=[4, 6],
+            out_channels=[8, 12],
+            connector=dict(type='mmfakd.FrequencyAttentionConnector', modes=5),
+        )
+    )
+    sum((p * torch.randn_like(p)).sum() for p in connector(features())).backward()
+    assert all(p.grad is not None for p in connector.parameters())
+    other = LayerwiseConnector(
+        [4, 6],
+        [8, 12],
+        connector=dict(type='mmfakd.FrequencyAttentionConnector', modes=5),
+    )
+    other.load_state_dict(connector.state_dict())
+    x = features()
+    for a, b in zip(connector(x), other(x)):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(out_channels=[8]), 'out_channels for 1 levels'),
+        (dict(out_channels=[8, 12], sizes=[7]), 'sizes for 1 levels'),
+        (dict(out_channels=[8, 12]), 'exactly one of them'),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LayerwiseConnector([4, 6], **arguments)
+
+
+@pytest.mark.parametrize(
+    ('x', 'message'),
+    [
+        (features()[:1], 'expects 2 features, shallow to deep, and got 1'),
+        (features()[0], 'and got 1'),
+        (features()[::-1], 'level 0: .*got 6 channels'),
+        ([features(1)[0], torch.randn(1, 6, 1, 1)], 'level 1: .*at least two images'),
+    ],
+)
+def test_bad_features(x, message):
+    connector = LayerwiseConnector([4, 6], [8, 12], sizes=[7, 1])
+    with pytest.raises(ValueError, match=message):
+        connector(x)
