@@ -1,0 +1,623 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Put trainings side by side: a Markdown table, figures as JSON, curves as a picture.
+
+    python tools/analysis_tools/compare_runs.py alone='work_dirs/r18w4_seed*' \
+        kd=work_dirs/kd_seed0,work_dirs/kd_seed1 --plot curves.pdf
+
+Runs of one method differ in their seed; runs of different methods are paired by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import math
+import os.path as osp
+import re
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import cycle
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from read_run import Run, count_parameters, read_run
+
+METRICS = ('accuracy/top1', 'coco/bbox_mAP')
+# What runs of one method may differ in.
+FREE_KEYS = (
+    'experiment_name',
+    'launcher',
+    'load_from',
+    'randomness',
+    'resume',
+    'work_dir',
+)
+# Okabe and Ito's palette without its yellow, told apart by the colour-blind; in grey
+# print the dashes and markers do it.
+COLORS = ('#000000', '#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+DASHES = ('-', '--', '-.', (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+MARKERS = 'osD^vPX'
+STYLE: dict[Any, Any] = {
+    'font.size': 8,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.linewidth': 0.6,
+    'axes.grid': True,
+    'grid.color': '0.9',
+    'grid.linewidth': 0.5,
+    'lines.linewidth': 1.4,
+    'lines.markersize': 4,
+    'xtick.major.width': 0.6,
+    'ytick.major.width': 0.6,
+    # Text in a PDF stays text.
+    'pdf.fonttype': 42,
+    'svg.fonttype': 'none',
+}
+
+
+class Notes:
+    """What a reader of a comparison has to know, each thing said once.
+
+    Equal remarks on several runs become one line that names them all.
+    """
+
+    def __init__(self) -> None:
+        self._subjects: dict[str, list[str]] = {}
+
+    def add(self, subject: str, remark: str) -> None:
+        """Add a remark.
+
+        Args:
+            subject (str): The run or method.
+            remark (str): What is to be said about it.
+        """
+        subjects = self._subjects.setdefault(remark, [])
+        if subject not in subjects:
+            subjects.append(subject)
+
+    def lines(self) -> list[str]:
+        """Give the notes as lines of text.
+
+        Returns:
+            list[str]: One sentence each.
+        """
+        return [f'{", ".join(who)}: {what}.' for what, who in self._subjects.items()]
+
+
+def compare(
+    methods: dict[str, list[Run]],
+    metric: str | None = None,
+    baseline: str | None = None,
+    teacher: Run | None = None,
+    notes: Sequence[str] = (),
+) -> dict:
+    """Compare methods.
+
+    A method's figures are those of its runs that got as far as its longest. Whatever
+    is left out, unfinished, of unequal length or unpaired is said in the notes.
+
+    Args:
+        methods (dict[str, list[Run]]): Method -> its runs.
+        metric (str, optional): The score, higher is better. Defaults to the one of
+            ``METRICS`` that the logs hold.
+        baseline (str, optional): The method that the others are compared with.
+            Defaults to the first.
+        teacher (Run, optional): The teacher's run, listed but not compared.
+        notes (Sequence[str]): Notes that go before those of the comparison.
+
+    Returns:
+        dict: What ``--json`` writes: ``metric``, ``baseline``, ``teacher`` and
+        ``methods`` (each with its means and all its runs with their curves), ``notes``.
+
+    Raises:
+        ValueError: If there is no such method, no such score, a choice of scores, or
+            a method whose runs count epochs and iterations.
+    """
+    baseline = next(iter(methods)) if baseline is None else baseline
+    if baseline not in methods:
+        raise ValueError(f'baseline {baseline!r}: expected one of {list(methods)}.')
+    everything = [run for runs in methods.values() for run in runs]
+    everything += [teacher] if teacher is not None else []
+    metric = _choose_metric(everything, metric)
+    remarks = Notes()
+    summaries = {
+        name: _summarize(name, runs, metric, remarks) for name, runs in methods.items()
+    }
+    for name in methods:
+        if name != baseline:
+            summaries[name]['difference'] = _difference(
+                summaries[name], summaries[baseline], remarks
+            )
+    counted = [summary for summary in summaries.values() if summary['runs']]
+    _note_inequality(counted, remarks)
+    return dict(
+        metric=metric,
+        baseline=baseline,
+        methods=list(summaries.values()),
+        teacher=_summarize('teacher', [teacher], metric, remarks) if teacher else None,
+        notes=[*notes, *remarks.lines()],
+    )
+
+
+def format_table(comparison: dict) -> str:
+    """Format a comparison as a Markdown table with its notes below.
+
+    Args:
+        comparison (dict): What :func:`compare` returns.
+
+    Returns:
+        str: The table.
+    """
+    metric, baseline = comparison['metric'], comparison['baseline']
+    rows = [comparison['teacher']] if comparison['teacher'] else []
+    rows += comparison['methods']
+    scores = [run['best'] for row in rows for run in row['runs']]
+    # Percent, or a fraction of one.
+    digits = 2 if max(scores) > 1 else 4
+    header = ['method', 'seeds', f'last {metric}', 'best', f'minus {baseline}']
+    header += ['train time', 'per step', 'loading data', 'parameters']
+    header += ['added in training']
+    lines = [_row(header), _row(['---'] * len(header))]
+    for row in rows:
+        cells = [row['method'], _seeds(row['runs'])]
+        cells += [_spread(row[key], digits) for key in ('last', 'best')]
+        difference = row['difference']
+        if difference is None:
+            cells.append('')
+        else:
+            cells.append(f'{difference["mean"]:+.{digits}f}')
+            if difference['standard_error'] is not None:
+                cells[-1] += f' ± {difference["standard_error"]:.{digits}f}'
+        cells += [_duration(row['seconds']), _duration(row['step_seconds'])]
+        share = row['data_share']
+        cells.append('' if share is None else f'{share:.0%}')
+        for key in ('parameters', 'added'):
+            cells.append('' if row[key] is None else f'{row[key]:,}')
+        lines.append(_row(cells))
+    lines += [
+        '',
+        'Scores: mean over the seeds (sample standard deviation). Differences: of the '
+        'last scores, mean of the pairs ± its standard error. Times: of training '
+        'iterations alone, from the logs.',
+    ]
+    if comparison['notes']:
+        lines += ['', 'Notes:', '', *(f'- {note}' for note in comparison['notes'])]
+    return '\n'.join(lines)
+
+
+def draw_curves(comparison: dict) -> Figure:
+    """Draw scores, and training losses where there are any, over the training.
+
+    Args:
+        comparison (dict): What :func:`compare` returns.
+
+    Returns:
+        Figure: One line per method, the mean over its seeds, labelled with the method;
+        the band around it reaches from the lowest seed to the highest.
+
+    Raises:
+        ValueError: If some methods count epochs and others iterations, or none has a
+            run that counts.
+    """
+    methods = [method for method in comparison['methods'] if method['runs']]
+    units = {method['unit']: method['method'] for method in methods}
+    if not units:
+        raise ValueError('no run to draw; the notes say why.')
+    if len(units) > 1:
+        raise ValueError(
+            f'{units["epoch"]} counts epochs, {units["iteration"]} iterations: they '
+            'share no axis. Draw them one at a time.'
+        )
+    panels = {'curve': f'{comparison["metric"]}, validation'}
+    if any(run['losses'] for method in methods for run in method['runs']):
+        panels['losses'] = 'own training loss, as weighted'
+    [unit] = units
+    # The names stand beside the axes, in letters of about 0.06 inches.
+    width = 2.5 + 0.06 * max(len(method['method']) for method in methods)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width * len(panels), 2.9), layout='constrained')
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axis, (key, label) in zip(axes, panels.items()):
+            _draw_panel(axis, methods, key)
+            axis.set_xlabel(unit)
+            axis.set_ylabel(label)
+            axis.set_xmargin(0.02)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            positive = all(min(line.get_ydata()) > 0 for line in axis.lines)
+            if key == 'losses' and positive:
+                axis.set_yscale('log')
+            teacher = comparison['teacher']
+            if key == 'curve' and teacher and teacher['runs']:
+                score = teacher['last']['mean']
+                axis.axhline(score, color='0.5', linestyle=':', label='teacher')
+            _label_lines(axis)
+    return figure
+
+
+def save_curves(comparison: dict, path: str) -> None:
+    """Draw the curves into a file.
+
+    Args:
+        comparison (dict): What :func:`compare` returns.
+        path (str): The picture, ``.png``, ``.pdf`` or ``.svg``.
+    """
+    figure = draw_curves(comparison)
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(path, dpi=200)
+
+
+def _choose_metric(runs: Iterable[Run], metric: str | None) -> str:
+    logged = sorted({name for run in runs for name in run.scores})
+    if metric is None:
+        found = [name for name in METRICS if name in logged]
+        if len(found) != 1:
+            raise ValueError(
+                f'{" and ".join(found) if found else "none of " + ", ".join(METRICS)} '
+                f'in the logs, which hold {logged or "no validation"}; choose with '
+                '--metric.'
+            )
+        return found[0]
+    if metric not in logged:
+        raise ValueError(
+            f'metric {metric!r}: the logs hold {logged or "no validation"}.'
+        )
+    return metric
+
+
+def _summarize(method: str, runs: list[Run], metric: str, notes: Notes) -> dict:
+    """Average the runs of a method that are of the same length, and note the rest."""
+    label = {id(run): _label(method, run) for run in runs}
+    for run in runs:
+        for remark in run.remarks:
+            notes.add(label[id(run)], remark)
+        if metric not in run.scores:
+            has = ', '.join(sorted(run.scores)) or 'no validation'
+            notes.add(label[id(run)], f'no {metric} in its logs ({has}), left out')
+    scored = [run for run in runs if metric in run.scores]
+    if len({run.unit for run in scored}) > 1:
+        raise ValueError(
+            f'{method}: some of its runs count epochs and others iterations; give them '
+            'names of their own.'
+        )
+    ends = {id(run): max(run.scores[metric]) for run in scored}
+    longest = max(ends.values(), default=0)
+    counted = [run for run in scored if ends[id(run)] == longest]
+    for run in scored:
+        end = ends[id(run)]
+        remark = f'its last {metric} is that of {run.unit} {end}'
+        if run.length is not None and end < run.length:
+            remark += f', {run.length} were asked for'
+        elif end == longest:
+            continue
+        if end < longest:
+            remark += f'; left out, as the longest run of this method has {longest}'
+        notes.add(label[id(run)], remark)
+    for run in counted[1:]:
+        differing = _differing(counted[0].config, run.config)
+        if differing:
+            notes.add(
+                label[id(run)],
+                f'its config differs from that of {label[id(counted[0])]} in '
+                f'{", ".join(differing)}',
+            )
+    parameters = added = None
+    if counted:
+        try:
+            parameters, added = count_parameters(counted[0].config)
+        # Whatever a model that cannot be built here raises; the rest is still true.
+        except Exception as error:
+            reason = ' '.join(str(error).split())[:200]
+            notes.add(
+                method,
+                'parameters unknown, building the model failed with '
+                f'{type(error).__name__}: {reason}',
+            )
+    details = [_details(run, metric) for run in counted]
+    return dict(
+        method=method,
+        unit=counted[0].unit if counted else None,
+        last=_statistics([run['last'] for run in details]),
+        best=_statistics([run['best'] for run in details]),
+        difference=None,
+        seconds=_mean([run.seconds for run in counted]),
+        step_seconds=_mean([run.step_seconds for run in counted]),
+        data_share=_mean([run.data_share for run in counted]),
+        parameters=parameters,
+        added=added,
+        runs=details,
+    )
+
+
+def _details(run: Run, metric: str) -> dict:
+    curve = run.scores[metric]
+    return dict(
+        work_dir=run.work_dir,
+        seed=run.seed,
+        last=run.last(metric),
+        best=max(curve.values()),
+        seconds=run.seconds,
+        step_seconds=run.step_seconds,
+        data_share=run.data_share,
+        curve=sorted(curve.items()),
+        losses=sorted(run.losses.items()),
+    )
+
+
+def _difference(method: dict, baseline: dict, notes: Notes) -> dict | None:
+    """Differences of the last scores: by seed, or in the order given."""
+    mine, base = method['runs'], baseline['runs']
+    if not mine or not base:
+        return None
+    name, other = method['method'], baseline['method']
+    seeds = [[run['seed'] for run in runs] for runs in (mine, base)]
+    reason = None
+    if any(None in known for known in seeds):
+        reason = 'not all seeds are known'
+    elif any(len(set(known)) < len(known) for known in seeds):
+        reason = 'a seed is there twice'
+    elif not set(seeds[0]) & set(seeds[1]):
+        reason = 'they have no seed in common'
+    if reason is not None:
+        pairs = list(zip(mine, base))
+        notes.add(f'{name} and {other}', f'paired in the order given, as {reason}')
+    else:
+        by_seed = {run['seed']: run for run in base}
+        pairs = [(run, by_seed[run['seed']]) for run in mine if run['seed'] in by_seed]
+    if len(pairs) < max(len(mine), len(base)):
+        notes.add(
+            f'{name} and {other}',
+            f'{len(mine)} and {len(base)} runs, the difference is that of '
+            f'{len(pairs)} pair{"s" if len(pairs) > 1 else ""}',
+        )
+    values = [run['last'] - partner['last'] for run, partner in pairs]
+    error = statistics.stdev(values) / math.sqrt(len(values)) if values[1:] else None
+    return dict(
+        mean=statistics.fmean(values),
+        standard_error=error,
+        pairs=[(run['work_dir'], partner['work_dir']) for run, partner in pairs],
+    )
+
+
+def _note_inequality(methods: list[dict], notes: Notes) -> None:
+    ends: dict[str, list[str]] = {}
+    counts: dict[str, list[str]] = {}
+    for method in methods:
+        curve = method['runs'][0]['curve']
+        ends.setdefault(f'{method["unit"]} {curve[-1][0]}', []).append(method['method'])
+        counts.setdefault(str(len(curve)), []).append(method['method'])
+    if len(ends) > 1:
+        parts = [f'{", ".join(names)} at {end}' for end, names in ends.items()]
+        notes.add('Runs of unequal length', f'they end, {"; ".join(parts)}')
+    if len(counts) > 1:
+        parts = [f'{", ".join(names)} {count}' for count, names in counts.items()]
+        notes.add(
+            'Unequal numbers of validations',
+            f'{"; ".join(parts)}; `best` is a maximum over them',
+        )
+
+
+def _differing(one: Config, other: Config) -> list[str]:
+    """Keys in which two configs differ, apart from those that runs may differ in."""
+    flat = [dict(_flatten(cfg.to_dict())) for cfg in (one, other)]
+    keys = [key for key in {**flat[0], **flat[1]} if key.split('.')[0] not in FREE_KEYS]
+    missing = object()
+    differing = [k for k in keys if flat[0].get(k, missing) != flat[1].get(k, missing)]
+    return differing[:5] + ['...'] * (len(differing) > 5)
+
+
+def _flatten(tree: dict, prefix: str = '') -> Iterable[tuple[str, object]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', value
+
+
+def _label(method: str, run: Run) -> str:
+    seed = '' if run.seed is None else f' seed {run.seed}'
+    return f'{method}{seed} ({run.work_dir})'
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(values) else None
+
+
+def _statistics(values: list[float]) -> dict:
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return dict(mean=_mean(values), spread=spread)
+
+
+def _row(cells: list[str]) -> str:
+    return f'| {" | ".join(cells)} |'
+
+
+def _seeds(runs: list[dict]) -> str:
+    """Seeds, runs of three and more of them as a range."""
+    known = sorted(run['seed'] for run in runs if run['seed'] is not None)
+    ranges: list[list[int]] = []
+    for seed in known:
+        if ranges and seed == ranges[-1][-1] + 1:
+            ranges[-1].append(seed)
+        else:
+            ranges.append([seed])
+    parts: list[str] = []
+    for found in ranges:
+        if len(found) > 2:
+            parts.append(f'{found[0]}-{found[-1]}')
+        else:
+            parts += map(str, found)
+    if len(known) < len(runs):
+        parts.append(f'{len(runs) - len(known)} unknown')
+    return ', '.join(parts) or 'none'
+
+
+def _spread(value: dict, digits: int) -> str:
+    if value['mean'] is None:
+        return ''
+    text = f'{value["mean"]:.{digits}f}'
+    return text if value['spread'] is None else f'{text} ({value["spread"]:.{digits}f})'
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ''
+    for size, name in ((3600, 'h'), (60, 'min')):
+        if seconds >= 2 * size:
+            return f'{seconds / size:.1f} {name}'
+    return f'{seconds:.1f} s' if seconds >= 1 else f'{1000 * seconds:.3g} ms'
+
+
+def _draw_panel(axis: Axes, methods: list[dict], key: str) -> None:
+    looks = zip(cycle(COLORS), cycle(DASHES), cycle(MARKERS))
+    for index, (method, (color, dashes, marker)) in enumerate(zip(methods, looks)):
+        curves = [dict(run[key]) for run in method['runs']]
+        xs = sorted(set(curves[0]).intersection(*curves[1:]))
+        if not xs:
+            continue
+        seeds = [[curve[x] for curve in curves] for x in xs]
+        # Markers of different lines at different places.
+        step = max(1, len(xs) // 5)
+        axis.plot(
+            xs,
+            [statistics.fmean(values) for values in seeds],
+            color=color,
+            linestyle=dashes,
+            marker=marker,
+            markevery=(index % step, step),
+            label=method['method'],
+        )
+        if len(curves) > 1:
+            lowest, highest = [min(v) for v in seeds], [max(v) for v in seeds]
+            axis.fill_between(xs, lowest, highest, color=color, alpha=0.12, linewidth=0)
+
+
+def _label_lines(axis: Axes) -> None:
+    """Write each line's name beside its end, at a distance from one another."""
+    # Else the limits change when the figure is drawn.
+    axis.autoscale_view()
+    to_axes = axis.transData + axis.transAxes.inverted()
+    ends = {line: np.asarray(line.get_xydata())[-1] for line in axis.lines}
+    heights = {line: to_axes.transform(end)[1] for line, end in ends.items()}
+    lines = sorted(axis.lines, key=heights.__getitem__)
+    places = _spread_out([heights[line] for line in lines], gap=0.07)
+    for line, place in zip(lines, places):
+        color = line.get_color()
+        axis.annotate(
+            str(line.get_label()),
+            xy=ends[line],
+            xycoords=line.get_transform(),
+            xytext=(1.07, place),
+            textcoords='axes fraction',
+            color=color,
+            va='center',
+            annotation_clip=False,
+            arrowprops=dict(
+                arrowstyle='-', color=color, linewidth=0.5, relpos=(0, 0.5), shrinkA=1
+            ),
+        )
+
+
+def _spread_out(values: list[float], gap: float) -> list[float]:
+    """Move ascending values as little as possible to be `gap` apart (least squares).
+
+    That is isotonic regression of what remains when the gaps are taken out, by
+    pooling neighbours that are out of order.
+    """
+    pools: list[list[float]] = []
+    for index, value in enumerate(values):
+        pools.append([value - index * gap])
+        while pools[1:] and statistics.fmean(pools[-2]) > statistics.fmean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    means = [statistics.fmean(pool) for pool in pools for _ in pool]
+    return [mean + index * gap for index, mean in enumerate(means)]
+
+
+def _work_dirs(item: str) -> tuple[str | None, list[str]]:
+    """Split ``NAME=DIR[,DIR...]``, with globs, into the name and the folders."""
+    name: str | None = None
+    if '=' in item and not glob.glob(item):
+        name, _, item = item.partition('=')
+    folders: list[str] = []
+    for pattern in item.split(','):
+        # An existing folder may have brackets in its name.
+        found = [pattern] if osp.isdir(pattern) else glob.glob(pattern)
+        found = sorted(filter(osp.isdir, found), key=_natural)
+        if not found:
+            raise ValueError(
+                f'{pattern!r}: no such folder; expected NAME=DIR[,DIR...] or DIR, the '
+                'work dirs of trainings.'
+            )
+        folders += found
+    return name, folders
+
+
+def _natural(path: str) -> list:
+    """Order seed10 behind seed9."""
+    return [int(p) if p.isdigit() else p for p in re.split(r'(\d+)', path)]
+
+
+def main() -> None:
+    """Compare the work dirs of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'runs',
+        nargs='+',
+        metavar='[NAME=]DIR[,DIR...]',
+        help='a method and its work dirs, one for each seed, also as a glob in quotes; '
+        "without a name, runs are grouped by their config's name",
+    )
+    parser.add_argument(
+        '--metric', help=f'score to compare; one of {METRICS} is found by itself'
+    )
+    parser.add_argument('--baseline', help='method to compare with; default: the first')
+    parser.add_argument('--teacher', help="the teacher's work dir, for reference")
+    parser.add_argument('--plot', help='picture to write (.png, .pdf, .svg)')
+    parser.add_argument('--json', help='file to write all figures and curves to')
+    args = parser.parse_args()
+    # Models are built only to be counted.
+    MMLogger.get_instance('compare_runs', log_level='WARNING')
+    methods: dict[str, list[Run]] = {}
+    seen: set[str] = set()
+    notes: list[str] = []
+    try:
+        for item in args.runs:
+            name, folders = _work_dirs(item)
+            if name:
+                methods.setdefault(name, [])
+            for folder in folders:
+                if osp.realpath(folder) in seen:
+                    raise ValueError(f'{folder}: given twice.')
+                seen.add(osp.realpath(folder))
+                try:
+                    run = read_run(folder)
+                except FileNotFoundError as error:
+                    notes.append(f'Left out: {error}')
+                else:
+                    methods.setdefault(name or run.name, []).append(run)
+        if not any(methods.values()):
+            raise ValueError('\n'.join(notes))
+        teacher = read_run(args.teacher) if args.teacher else None
+        comparison = compare(methods, args.metric, args.baseline, teacher, notes)
+        print(format_table(comparison))
+        if args.json:
+            with open(args.json, 'w') as file:
+                json.dump(comparison, file, indent=2)
+        if args.plot:
+            save_curves(comparison, args.plot)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,329 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What a work dir says about its training."""
+
+from __future__ import annotations
+
+import copy
+import glob
+import json
+import math
+import os.path as osp
+import re
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+import mmfakd  # noqa: F401 isort: skip
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.utils import import_modules_from_strings
+
+
+@dataclass
+class Run:
+    """One training, stitched together over its resumptions.
+
+    Attributes:
+        work_dir (str): Its work dir, as given.
+        name (str): Name of its config, without ``.py``.
+        seed (int, optional): Its random seed; None if neither config nor log has it.
+        config (Config): The config of its newest log.
+        unit (str): What its loop counts, ``'epoch'`` or ``'iteration'``.
+        length (int, optional): Epochs or iterations that the config asks for.
+        scores (dict[str, dict[int, float]]): Metric -> epoch or iteration -> score.
+        losses (dict[int, float]): Epoch or iteration -> the student's own training
+            loss, as weighted in the config and without distillation losses.
+        seconds (float, optional): Time in training iterations: logged times per
+            iteration, each multiplied by the iterations since the entry before.
+        step_seconds (float, optional): Median of the logged times per iteration.
+        data_share (float, optional): Share of that time that went into waiting for
+            data, from 0 to 1.
+        remarks (list[str]): What a reader has to know about the logs.
+    """
+
+    work_dir: str
+    name: str
+    seed: int | None
+    config: Config
+    unit: str
+    length: int | None
+    scores: dict[str, dict[int, float]]
+    losses: dict[int, float]
+    seconds: float | None
+    step_seconds: float | None
+    data_share: float | None
+    remarks: list[str]
+
+    def last(self, metric: str) -> float:
+        """Give the score of the last validation.
+
+        Args:
+            metric (str): The score to read.
+
+        Returns:
+            float: The score.
+
+        Raises:
+            ValueError: If the logs hold no such score.
+        """
+        if metric not in self.scores:
+            has = sorted(self.scores) or 'no validation at all'
+            raise ValueError(f'{self.work_dir}: no {metric!r} in its logs, but {has}.')
+        curve = self.scores[metric]
+        return curve[max(curve)]
+
+
+@dataclass
+class _Log:
+    """The rows of one start of a training, and the config it was started with."""
+
+    folder: str
+    config: Config
+    rows: list[dict]
+
+    @property
+    def starts_anew(self) -> bool:
+        """Whether it begins with the first iteration of a training."""
+        first = next(row for row in self.rows if _is_training(row))
+        return not self.config.get('resume') and first['step'] <= self.interval
+
+    @property
+    def interval(self) -> int:
+        """Iterations between two rows, at most."""
+        hooks = self.config.get('default_hooks') or {}
+        return (hooks.get('logger') or {}).get('interval', 10)
+
+
+def read_run(work_dir: str) -> Run:
+    """Read all logs of a work dir.
+
+    A resumed training leaves several of them. Where they overlap the later one
+    counts, so every iteration and every validation is there once; a training started
+    anew makes the logs before it void.
+
+    Args:
+        work_dir (str): The work dir of a training with MMEngine's ``LocalVisBackend``,
+            its default.
+
+    Returns:
+        Run: What they say.
+
+    Raises:
+        FileNotFoundError: If there is no log of a training.
+    """
+    work_dir = str(work_dir)
+    paths = glob.glob(osp.join(glob.escape(work_dir), '*', 'vis_data', 'scalars.json'))
+    # Their folders are named after the time of the start.
+    logs = [log for log in map(_read_log, sorted(paths)) if log is not None]
+    if not logs:
+        raise FileNotFoundError(
+            f'{work_dir}: no log of a training (*/vis_data/scalars.json with training '
+            'iterations); expected the work dir of an MMEngine training that has '
+            'reached its first log entry.'
+        )
+    first = logs[0]
+    starts = 1
+    training: list[dict] = []
+    validations: list[tuple[dict, dict]] = []
+    for log in logs:
+        if log is not first and log.starts_anew:
+            training, validations, first = [], [], log
+            starts += 1
+        for row in log.rows:
+            if not _is_training(row):
+                validations.append((training[-1] if training else {}, row))
+                continue
+            if training and row['step'] <= training[-1]['step']:
+                # Resumed from a checkpoint before the end of what was logged.
+                training = [old for old in training if old['step'] < row['step']]
+                validations = [
+                    (before, old)
+                    for before, old in validations
+                    if before.get('step', 0) < row['step']
+                ]
+            training.append(row)
+
+    config = logs[-1].config
+    loop = config.get('train_cfg') or {}
+    unit = 'iteration' if 'max_iters' in loop else 'epoch'
+    remarks = []
+    if starts > 1:
+        remarks.append(f'its work dir holds {starts} trainings, the newest counts')
+    begin = 0
+    if training[0]['step'] > first.interval:
+        begin = training[0]['step'] - first.interval
+        remarks.append(
+            f'its logs begin after iteration {begin}, the ones before are missing'
+        )
+    scores: dict[str, dict[int, float]] = {}
+    for before, row in validations:
+        position = _position(unit, before, row, loop)
+        for key, value in row.items():
+            if key not in ('step', 'time', 'data_time') and _is_finite(value):
+                scores.setdefault(key, {})[position] = value
+    seconds, step_seconds, data_share = _times(training, begin)
+    return Run(
+        work_dir=work_dir,
+        name=_config_name(work_dir),
+        seed=_seed(first),
+        config=config,
+        unit=unit,
+        length=loop.get('max_iters') or loop.get('max_epochs'),
+        scores=scores,
+        losses=_losses(unit, training),
+        seconds=seconds,
+        step_seconds=step_seconds,
+        data_share=data_share,
+        remarks=remarks,
+    )
+
+
+def count_parameters(config: Config) -> tuple[int, int]:
+    """Count parameters by building the model, without weights and without data.
+
+    Args:
+        config (Config): The whole config of a training.
+
+    Returns:
+        tuple[int, int]: Parameters of the model that stays (the student's), and
+        parameters that only training has (connectors and the like; no teacher's).
+    """
+    if config.get('custom_imports'):
+        import_modules_from_strings(**config.custom_imports)
+    cfg = _without_weights(config.model)
+    if config.get('data_preprocessor'):
+        # As the runner does.
+        cfg.setdefault('data_preprocessor', config.data_preprocessor)
+    scope = config.get('default_scope') or 'mmengine'
+    with DefaultScope.overwrite_default_scope(scope):
+        model = MODELS.build(cfg)
+    student = getattr(model, 'architecture', model)
+    kept = set(student.parameters())
+    # mmrazor's algorithms have the teacher among their modules.
+    teacher = getattr(model, 'teacher', None)
+    teachers = set() if teacher is None else set(teacher.parameters())
+    added = set(model.parameters()) - kept - teachers
+    return sum(p.numel() for p in kept), sum(p.numel() for p in added)
+
+
+def _read_log(path: str) -> _Log | None:
+    with open(path) as file:
+        lines = [line for line in file if line.strip()]
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(_without_prefix(json.loads(line)))
+        except json.JSONDecodeError as error:
+            # A killed process leaves half a line at the end.
+            if number < len(lines):
+                raise ValueError(f'{path}: line {number} is no JSON: {error}') from None
+    if not any(map(_is_training, rows)):
+        return None
+    folder = osp.dirname(osp.dirname(path))
+    config = Config.fromfile(
+        osp.join(folder, 'vis_data', 'config.py'), import_custom_modules=False
+    )
+    return _Log(folder, config, rows)
+
+
+def _without_prefix(row: dict) -> dict:
+    """Undo the log processor's ``log_with_hierarchy``."""
+    return {re.sub('^(train|val)/', '', key): value for key, value in row.items()}
+
+
+def _is_training(row: dict) -> bool:
+    # Only what is logged after a training iteration counts iterations.
+    return 'iter' in row
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _position(unit: str, before: dict, row: dict, loop: dict) -> int:
+    """Epoch or iteration of a validation; `before` is the training row before it."""
+    if unit == 'epoch':
+        return before.get('epoch', row['step'])
+    if row['step'] > 0 or not before:
+        return row['step']
+    # The logger counts epochs unless told otherwise, and iteration loops have none.
+    interval = loop.get('val_interval', 1000)
+    return min(-(-before['step'] // interval) * interval, loop['max_iters'])
+
+
+def _losses(unit: str, training: list[dict]) -> dict[int, float]:
+    values: dict[int, list[float]] = {}
+    for row in training:
+        position = row.get('epoch') if unit == 'epoch' else row['step']
+        loss = _own_loss(row)
+        if position is not None and math.isfinite(loss):
+            values.setdefault(position, []).append(loss)
+    return {position: statistics.fmean(v) for position, v in values.items()}
+
+
+def _own_loss(row: dict) -> float:
+    """Loss of the student's own task: what a student alone has as well, or NaN."""
+    own = [v for k, v in row.items() if k.startswith('student.') and 'loss' in k]
+    if own:
+        return sum(own)
+    distilled = any(key.startswith('distill.') for key in row)
+    return math.nan if distilled else row.get('loss', math.nan)
+
+
+def _times(
+    training: list[dict], begin: int
+) -> tuple[float | None, float | None, float | None]:
+    if not all('time' in row for row in training):
+        return None, None, None
+    seconds = waited = 0.0
+    for row in training:
+        # Times are means over a window of iterations, in general those since `begin`.
+        seconds += row['time'] * (row['step'] - begin)
+        waited += row.get('data_time', 0.0) * (row['step'] - begin)
+        begin = row['step']
+    median = statistics.median(row['time'] for row in training)
+    return seconds, median, waited / seconds if seconds else None
+
+
+def _seed(log: _Log) -> int | None:
+    seed = (log.config.get('randomness') or {}).get('seed')
+    if seed is not None:
+        return seed
+    # Drawn by the runner, which writes it down among the environment.
+    for path in sorted(glob.glob(osp.join(glob.escape(log.folder), '*.log'))):
+        with open(path) as file:
+            found = re.search(r'^\s+seed: (\d+)$', file.read(), re.MULTILINE)
+        if found:
+            return int(found[1])
+    return None
+
+
+def _config_name(work_dir: str) -> str:
+    """Name of the dumped config; without a name of its own, that of the work dir."""
+    configs = glob.glob(osp.join(glob.escape(work_dir), '*.py'))
+    for path in sorted(configs, key=osp.getmtime, reverse=True):
+        name = osp.splitext(osp.basename(path))[0]
+        # A config that was no file is dumped under the time of the start.
+        if not re.fullmatch(r'\d{8}_\d{6}', name):
+            return name
+    folder = osp.basename(osp.abspath(work_dir))
+    return re.sub(r'[_-]?seed[_-]?\d+$', '', folder) or folder
+
+
+def _without_weights(cfg: Any) -> Any:
+    """Copy a model config, with nothing in it that is loaded while building."""
+    cfg = copy.deepcopy(cfg)
+    nodes = [cfg]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            for key in ('teacher_ckpt', 'student_ckpt'):
+                if key in node:
+                    node[key] = None
+            if 'cfg_path' in node and 'pretrained' in node:
+                node['pretrained'] = False
+            nodes.extend(node.values())
+        elif isinstance(node, (list, tuple)):
+            nodes.extend(node)
+    return cfg
