@@ -3,22 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-# Pixels of the maps worked on at a time: on CPUs what stays in the cache of each
-# thread's core, on GPUs what keeps them busy with little memory.
-_CPU_BLOCK = 2**16 * torch.get_num_threads()
-_GPU_BLOCK = 2**21
+from .window_attention import WindowAttention, plain_window_attention
 
-# Maps narrower than this lie pixel by pixel in memory instead of map by map, because
-# loops over a few neighbouring pixels are slow.
-_NARROW = 16
+# Since torch 2.3.
+_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
 
 
 class LocalCrossAttention(nn.Module):
@@ -40,10 +31,11 @@ class LocalCrossAttention(nn.Module):
     implementation; the attention itself is that of *Stand-Alone Self-Attention in
     Vision Models* (arXiv 1906.05909).
 
-    Keys and values are never unfolded. At most the attention weights of small maps
-    are kept for the backward pass; those of large maps are computed again, block
-    by block. Everything is computed in float32 (float64 for float64 input) with
-    autocast off, because unscaled products overflow in half precision.
+    Keys and values are never unfolded, and nothing but the inputs is kept for the
+    backward pass: the attention is computed again, block by block, which is faster
+    than storing it. Everything is computed in float32 (float64 for float64 input)
+    with autocast off, because unscaled products overflow in half precision. There
+    is no second derivative.
 
     Args:
         channels (int): Channels C of both inputs and of the output; even.
@@ -107,128 +99,22 @@ class LocalCrossAttention(nn.Module):
                 f'{tuple(y.shape)}, expected two of one shape (N, {self.channels}, H, '
                 'W): match channels and resize before.'
             )
-        n, c, h, w = x.shape
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         with torch.autocast(device_type=x.device.type, enabled=False):
-            sources = ((y, self.query), (x, self.key), (x, self.value))
-            offset = self._window_offset().to(dtype).repeat(1, n)
-            # Channels do not interact behind the convolutions: every one is a map.
-            if w < _NARROW:
-                maps = [
-                    F.linear(
-                        z.to(dtype).permute(2, 3, 0, 1).contiguous(),
-                        conv.weight.to(dtype).flatten(1),
-                    ).view(1, h, w, n * c)
-                    for z, conv in sources
-                ]
-                offset = offset.view(-1, 1, 1, 1, n * c)
-                out = _WindowAttention.apply(*maps, offset, self.kernel_size)
-                out = out.view(h, w, n, c).permute(2, 3, 0, 1).contiguous()
-            else:
-                maps = [
-                    F.conv2d(z.to(dtype), conv.weight.to(dtype)).reshape(-1, h, w, 1)
-                    for z, conv in sources
-                ]
-                offset = offset.view(-1, n * c, 1, 1, 1)
-                out = _WindowAttention.apply(*maps, offset, self.kernel_size)
-                out = out.view(n, c, h, w)
-            return out.to(x.dtype)
+            key_value = torch.cat([self.key.weight, self.value.weight])
+            offset = torch.cat([self.row_offset, self.column_offset]).t()
+            attend = (
+                plain_window_attention if _is_compiling() else WindowAttention.apply
+            )
+            return attend(
+                x,
+                y,
+                self.query.weight.to(dtype).flatten(1),
+                key_value.to(dtype).flatten(1),
+                offset.to(dtype),
+                self.kernel_size,
+            )
 
     def extra_repr(self) -> str:
         """Summarise the arguments for ``print``."""
         return f'{self.channels}, kernel_size={self.kernel_size}'
-
-    def _window_offset(self) -> Tensor:
-        """Relative offsets (kernel_size ** 2, C), window positions row by row."""
-        size = self.kernel_size
-        row = self.row_offset.t().unsqueeze(1).expand(size, size, -1)
-        column = self.column_offset.t().unsqueeze(0).expand(size, size, -1)
-        return torch.cat([row, column], dim=2).flatten(0, 1)
-
-
-class _WindowAttention(torch.autograd.Function):
-    """The attention proper, on single-channel maps with S = size ** 2 positions.
-
-    Maps have the shape (A, H, W, B): there are A * B of them, of which either A or B
-    is 1. The work goes block by block, and a block fits into the processor's cache,
-    so that nothing S-fold goes through main memory. When all maps fit into one
-    block their weights are kept for the backward pass; otherwise they are computed
-    again, which costs less than storing them.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, offset: Tensor, size: int
-    ) -> Tensor:
-        """Attend: maps (A, H, W, B) and offsets (S, A, 1, 1, B) to (A, H, W, B)."""
-        out = torch.zeros_like(query)
-        kept = None
-        for q, k, v, o, r in _blocks(query, key, value, out, offset):
-            weights = _keys(_pad(k, size), r, size).mul_(q).softmax(0)
-            for weight, shifted in zip(weights, _windows(_pad(v, size), size)):
-                o.addcmul_(weight, shifted)
-            kept = weights if q.shape == query.shape else None
-        ctx.size = size
-        ctx.save_for_backward(query, key, value, offset, out, kept)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of query, key, value and offset."""
-        query, key, value, offset, out, kept = ctx.saved_tensors
-        size = ctx.size
-        grads = [torch.empty_like(z) for z in (query, key, value, offset)]
-        blocks = _blocks(query, key, value, out, grad, *grads[:3], offset, grads[3])
-        for q, k, v, o, g, grad_q, grad_k, grad_v, r, grad_r in blocks:
-            keys = _keys(_pad(k, size), r, size)
-            share = ((keys * q).softmax(0) if kept is None else kept) * g
-            grad_v.copy_(_fold(share, size))
-            # Through the softmax: w_i (g v_i - sum_j w_j g v_j) = w_i g (v_i - o)
-            for share_i, v_i in zip(share, _windows(_pad(v, size), size)):
-                share_i *= v_i - o
-            grad_q.copy_(keys.mul_(share).sum(0))
-            share *= q
-            grad_k.copy_(_fold(share, size))
-            grad_r.copy_(share.sum((2, 3), keepdim=True))
-        return (*grads, None)
-
-
-def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Cut tensors along their axis of maps into blocks."""
-    like = tensors[0]
-    numel = _CPU_BLOCK if like.device.type == 'cpu' else _GPU_BLOCK
-    maps = max(1, numel // max(1, like.shape[1] * like.shape[2]))
-    # Counted from behind, as offsets have one more axis in front.
-    axis = -1 if like.shape[0] == 1 else -4
-    return zip(*(tensor.split(maps, axis) for tensor in tensors))
-
-
-def _pad(maps: Tensor, size: int) -> Tensor:
-    """Zero padding, (A, H, W, B) to (A, H + size - 1, W + size - 1, B)."""
-    return F.pad(maps, (0, 0, *(size // 2,) * 4))
-
-
-def _fold(parts: Tensor, size: int) -> Tensor:
-    """Adjoint of padding and windows: (S, A, H, W, B) to (A, H, W, B)."""
-    height, width = parts.shape[2:4]
-    margin = size // 2
-    total = _pad(torch.zeros_like(parts[0]), size)
-    for part, window in zip(parts, _windows(total, size)):
-        window += part
-    return total[:, margin : margin + height, margin : margin + width]
-
-
-def _windows(padded: Tensor, size: int) -> list[Tensor]:
-    """Views (A, H, W, B) of padded maps, one for each position of the window."""
-    height, width = padded.shape[1] - size + 1, padded.shape[2] - size + 1
-    return [
-        padded[:, i : i + height, j : j + width]
-        for i in range(size)
-        for j in range(size)
-    ]
-
-
-def _keys(padded: Tensor, offset: Tensor, size: int) -> Tensor:
-    """Keys with their offsets, (S, A, H, W, B)."""
-    return torch.stack(_windows(padded, size)).add_(offset)
