@@ -1,6 +1,9 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Datasets that mmpretrain and mmdet lack."""
 
+from .cifar100 import CIFAR100
+from .contrastive_samples import ContrastiveSamples
 from .digits import Digits
+from .image_arrays import ImageArrays
 
-__all__ = ['Digits']
+__all__ = ['CIFAR100', 'ContrastiveSamples', 'Digits', 'ImageArrays']
