@@ -12,6 +12,7 @@ from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmrazor.models.algorithms import BaseAlgorithm, SingleTeacherDistill
+from mmrazor.models.distillers import OFDDistiller
 from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
 
@@ -265,6 +266,9 @@ class FeatureDistill(SingleTeacherDistill):
         """Run the teacher as deep as needed, recorders on."""
         if not self._started:
             self._refuse_resume_without_weights()
+            if isinstance(self.distiller, OFDDistiller):
+                # Its margins follow from the teacher's weights, loaded by now.
+                self.distiller.init_ofd_connectors(self.teacher)
             self._started = True
         if self._mode is not None:
             self._forward_teacher(self._mode, inputs, data_samples)

@@ -1,6 +1,16 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Distillers: recorders, connectors and losses in one module."""
 
+from .level_distiller import LevelDistiller
+from .overhaul_distiller import OverhaulDistiller
 from .review_distiller import ReviewDistiller
+from .warmup import Warmup
+from .warmup_distiller import WarmupDistiller
 
-__all__ = ['ReviewDistiller']
+__all__ = [
+    'LevelDistiller',
+    'OverhaulDistiller',
+    'ReviewDistiller',
+    'Warmup',
+    'WarmupDistiller',
+]

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from inspect import signature
-from typing import Any, Union
+from typing import Any
 
-from mmengine.logging import MessageHub
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmfakd.registry import MODELS
 from mmfakd.utils.check_layer_names import check_layer_names
 
-Level = Union[str, Mapping[str, Any]]
+from .levels import Level, parse_levels
+from .warmup import Warmup
 
 _CONNECTOR = 'review'
 
@@ -45,9 +44,12 @@ class ReviewDistiller(ConfigurableDistiller):
         student_levels (str | dict | Sequence[str | dict]): The student's levels,
             shallow to deep. A level is a module name, for which a
             ``ModuleOutputs`` recorder is made, or
-            ``dict(recorder=name, record_idx=0, data_idx=None)`` that points into
-            ``student_recorders``. A level whose record is a tuple of maps (a neck)
-            stands for all of them; such a tuple may run deepest first.
+            ``dict(recorder=..., record_idx=0, data_idx=None)``, whose recorder is a
+            name in ``student_recorders`` or the config of one: what enters the
+            second call of an activation is
+            ``dict(recorder=dict(type='mmrazor.ModuleInputs', source='layer1.2.relu'),
+            record_idx=1, data_idx=0)``. A level whose record is a tuple of maps (a
+            neck) stands for all of them; such a tuple may run deepest first.
         teacher_levels (str | dict | Sequence[str | dict]): The same of the teacher.
         connector (dict): Config of the module that turns the list of student
             features, shallow to deep, into the tuple of predicted teacher
@@ -96,8 +98,8 @@ class ReviewDistiller(ConfigurableDistiller):
             )
         student_recorders = dict(student_recorders or {})
         teacher_recorders = dict(teacher_recorders or {})
-        student_parsed = _parse_levels(student_levels, student_recorders, 'student')
-        teacher_parsed = _parse_levels(teacher_levels, teacher_recorders, 'teacher')
+        student_parsed = parse_levels(student_levels, student_recorders, 'student')
+        teacher_parsed = parse_levels(teacher_levels, teacher_recorders, 'teacher')
         super().__init__(
             student_recorders=student_recorders,
             teacher_recorders=teacher_recorders,
@@ -110,7 +112,7 @@ class ReviewDistiller(ConfigurableDistiller):
         parameters = signature(self.level_loss.forward).parameters
         self._loss_by_name = {'s_feature', 't_feature'} <= set(parameters)
         self.loss_weight = _parse_loss_weight(loss_weight)
-        self.warmup = _parse_warmup(warmup)
+        self.warmup = None if warmup is None else Warmup(warmup)
 
     def prepare_from_student(self, model: nn.Module) -> None:
         """Register the student's recorders, after a check of their layer names.
@@ -162,7 +164,7 @@ class ReviewDistiller(ConfigurableDistiller):
             )
         predictions = self.connectors[_CONNECTOR](student)
         weights = self._level_weights(len(teacher))
-        factor = self._warmup_factor()
+        factor = 1.0 if self.warmup is None else self.warmup.factor()
         for i, (prediction, target) in enumerate(zip(predictions, teacher)):
             if prediction.shape != target.shape:
                 raise ValueError(
@@ -215,68 +217,6 @@ class ReviewDistiller(ConfigurableDistiller):
             )
         return self.loss_weight
 
-    def _warmup_factor(self) -> float:
-        if self.warmup is None:
-            return 1.0
-        hub = MessageHub.get_current_instance()
-        info = hub.runtime_info
-        begin, end = self.warmup['begin'], self.warmup['end']
-        if self.warmup['by_epoch']:
-            now, last = info.get('epoch', 0), info.get('max_epochs')
-        else:
-            now, last = info.get('iter', 0), info.get('max_iters')
-        if last is not None and last < end and not self._warned_of_short_run:
-            unit = 'epochs' if self.warmup['by_epoch'] else 'iterations'
-            warnings.warn(
-                f'The distillation warm-up ends at {end} {unit}, but training has '
-                f'only {last}: the full weight is never reached. Shorten the '
-                'warm-up; in an iteration based loop count iterations with '
-                '`warmup=dict(by_epoch=False, ...)`.',
-                stacklevel=2,
-            )
-            self._warned_of_short_run = True
-        return min(max((now + 1 - begin) / (end - begin), 0.0), 1.0)
-
-    _warned_of_short_run = False
-
-
-def _parse_levels(
-    levels: Level | Sequence[Level], recorders: dict, role: str
-) -> list[dict]:
-    """Turn levels into arguments of ``get_record``, adding recorders for names."""
-    if isinstance(levels, (str, Mapping)):
-        levels = [levels]
-    if not levels:
-        raise ValueError(
-            f'{role}_levels is empty; give at least one module name or '
-            'dict(recorder=...).'
-        )
-    parsed = []
-    for level in levels:
-        if isinstance(level, str):
-            recorders.setdefault(
-                level, dict(type='mmrazor.ModuleOutputs', source=level)
-            )
-            level = dict(recorder=level)
-        if not isinstance(level, Mapping) or 'recorder' not in level:
-            raise ValueError(
-                f'{role}_levels: got {level!r}; expected a module name or '
-                'dict(recorder=name, record_idx=0, data_idx=None).'
-            )
-        unknown = set(level) - {'recorder', 'record_idx', 'data_idx'}
-        if unknown:
-            raise ValueError(
-                f'{role}_levels: {sorted(unknown)} in {dict(level)} is not known; '
-                'a level has `recorder`, `record_idx` and `data_idx`.'
-            )
-        if level['recorder'] not in recorders:
-            raise ValueError(
-                f'{role}_levels: no recorder {level["recorder"]!r} in '
-                f'{role}_recorders, which has {sorted(recorders)}.'
-            )
-        parsed.append(dict(level))
-    return parsed
-
 
 def _parse_loss_weight(loss_weight: float | Sequence[float]) -> float | list[float]:
     if isinstance(loss_weight, (int, float)):
@@ -286,18 +226,6 @@ def _parse_loss_weight(loss_weight: float | Sequence[float]) -> float | list[flo
     raise ValueError(
         f'loss_weight: got {loss_weight!r}; expected a number or one for each level.'
     )
-
-
-def _parse_warmup(warmup: dict | None) -> dict | None:
-    if warmup is None:
-        return None
-    parsed = dict(dict(by_epoch=True, begin=0, end=20), **warmup)
-    if set(parsed) != {'by_epoch', 'begin', 'end'} or parsed['end'] <= parsed['begin']:
-        raise ValueError(
-            f'warmup: got {dict(warmup)}; expected dict(by_epoch=True, begin=0, '
-            'end=20) with end > begin.'
-        )
-    return parsed
 
 
 def _area(feature: Tensor) -> int:

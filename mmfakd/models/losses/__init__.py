@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Losses: a function, and a thin registered class around it."""
 
+from .crd_loss import CRDLoss
 from .fft_feature_loss import FFTFeatureLoss, fft_feature_loss
 from .hierarchical_context_loss import (
     HierarchicalContextLoss,
@@ -8,6 +9,7 @@ from .hierarchical_context_loss import (
 )
 
 __all__ = [
+    'CRDLoss',
     'FFTFeatureLoss',
     'HierarchicalContextLoss',
     'fft_feature_loss',

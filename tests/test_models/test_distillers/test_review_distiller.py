@@ -164,6 +164,40 @@ def test_levels_by_recorder_and_indices():
     assert len(losses) == 3
 
 
+def test_pre_activation_by_a_recorder_in_place():
+    cfg = review_distiller()
+    for role in ('student_levels', 'teacher_levels'):
+        # The last block's one ReLU is called twice.
+        cfg[role] = [
+            dict(
+                recorder=dict(
+                    type='mmrazor.ModuleInputs', source=f'backbone.layer{i}.1.relu'
+                ),
+                record_idx=1,
+                data_idx=0,
+            )
+            for i in (1, 2, 3)
+        ] + ['neck.gap']
+    model = feature_distill(distiller=cfg)
+    seen = {}
+    layer = model.architecture.backbone.layer2
+    layer.register_forward_hook(lambda _, __, out: seen.update(out=out))
+    gather = model.distiller._gather
+
+    def spy(levels, from_student):
+        features = gather(levels, from_student)
+        seen[from_student] = features
+        return features
+
+    model.distiller._gather = spy
+    losses = losses_of(model, batch())
+    assert sorted(k for k in losses if 'level' in k) == [
+        f'distill.loss_level{i}' for i in range(4)
+    ]
+    assert seen[True][1].min() < 0 and seen[False][1].min() < 0
+    assert torch.equal(seen[True][1].relu(), seen['out'])
+
+
 def test_other_losses_mix_in():
     cfg = layer_distiller()
     review = review_distiller(
@@ -224,6 +258,7 @@ def test_number_of_levels_must_agree():
         (dict(student_levels=[3]), 'expected a module name'),
         (dict(teacher_levels=[dict(recorder='x')]), "no recorder 'x'"),
         (dict(teacher_levels=[dict(recorder='x', idx=1)]), "'idx'"),
+        (dict(teacher_levels=[dict(source='x')]), 'expected a module name'),
         (dict(warmup=dict(begin=3, end=3)), 'end > begin'),
         (dict(warmup=dict(epochs=3)), 'by_epoch'),
         (dict(loss_weight='1'), 'expected a number'),

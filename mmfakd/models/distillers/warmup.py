@@ -1,0 +1,73 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The growing weight of a distillation loss."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+from mmengine.logging import MessageHub
+
+_DEFAULTS = dict(by_epoch=True, begin=0, end=20)
+
+
+class Warmup:
+    r"""A factor that grows linearly to 1 as training proceeds.
+
+    .. math::
+        w(t) = \mathrm{clip}\Big(\frac{t + 1 - t_0}{t_1 - t_0}, 0, 1\Big)
+
+    with t the epoch or iteration, counted from 0 and read from MMEngine's message
+    hub, and :math:`t_0, t_1` the begin and end.
+
+    Source: the recipes of *Distilling Knowledge via Knowledge Review*
+    (arXiv 2104.09044) and *Decoupled Knowledge Distillation* (arXiv 2203.08679),
+    which count epochs from 1 and divide by 20.
+
+    Args:
+        cfg (Mapping): Any of ``by_epoch``, ``begin`` and ``end``; the others are
+            those of ``dict(by_epoch=True, begin=0, end=20)``. With ``by_epoch=False``
+            it counts iterations, which an iteration based loop needs, as its epoch
+            stays 0.
+
+    Raises:
+        ValueError: For other keys, or an end that is not after the begin.
+    """
+
+    def __init__(self, cfg: Mapping) -> None:
+        parsed = {**_DEFAULTS, **cfg}
+        if set(parsed) != set(_DEFAULTS) or parsed['end'] <= parsed['begin']:
+            raise ValueError(
+                f'warmup: got {dict(cfg)}; expected dict(by_epoch=True, begin=0, '
+                'end=20) with end > begin.'
+            )
+        self.by_epoch = parsed['by_epoch']
+        self.begin = parsed['begin']
+        self.end = parsed['end']
+        self._warned = False
+
+    def factor(self) -> float:
+        """Compute the present factor.
+
+        Returns:
+            float: 0 to 1.
+        """
+        info = MessageHub.get_current_instance().runtime_info
+        if self.by_epoch:
+            now, last = info.get('epoch', 0), info.get('max_epochs')
+        else:
+            now, last = info.get('iter', 0), info.get('max_iters')
+        if last is not None and last < self.end and not self._warned:
+            unit = 'epochs' if self.by_epoch else 'iterations'
+            warnings.warn(
+                f'The distillation warm-up ends at {self.end} {unit}, but training has '
+                f'only {last}: the full weight is never reached. Shorten the '
+                'warm-up; in an iteration based loop count iterations with '
+                '`warmup=dict(by_epoch=False, ...)`.',
+                stacklevel=2,
+            )
+            self._warned = True
+        return min(max((now + 1 - self.begin) / (self.end - self.begin), 0.0), 1.0)
+
+
+__all__ = ['Warmup']

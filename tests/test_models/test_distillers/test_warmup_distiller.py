@@ -1,0 +1,109 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+import copy
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.registry import MODELS
+
+from mmfakd.models.distillers import Warmup
+from tests.toy import (
+    batch,
+    classifier,
+    feature_distill,
+    layer_distiller,
+    losses_of,
+    step,
+    without_gradient,
+)
+
+
+def distiller(**warmup):
+    return dict(layer_distiller(), type='mmfakd.WarmupDistiller', warmup=warmup)
+
+
+def at(**info):
+    for key, value in info.items():
+        MessageHub.get_current_instance().update_info(key, value)
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'expected'),
+    [
+        (dict(), [1 / 20, 2 / 20, 10 / 20, 1.0, 1.0]),
+        (dict(begin=1, end=3), [0.0, 0.5, 1.0, 1.0, 1.0]),
+        (dict(by_epoch=False, end=100), [0.5] * 5),
+    ],
+)
+def test_factor_of_epochs_and_iterations(cfg, expected):
+    warmup = Warmup(cfg)
+    at(iter=49)
+    factors = []
+    for epoch in (0, 1, 9, 19, 239):
+        at(epoch=epoch)
+        factors.append(warmup.factor())
+    assert factors == pytest.approx(expected)
+
+
+def test_before_a_run_it_is_the_first_epoch():
+    assert Warmup(dict(end=4)).factor() == 0.25
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'message'),
+    [
+        (dict(begin=3, end=3), 'end > begin'),
+        (dict(epochs=3), r"got \{'epochs': 3\}; expected dict\(by_epoch=True"),
+    ],
+)
+def test_bad_warmup(cfg, message):
+    with pytest.raises(ValueError, match=message):
+        Warmup(cfg)
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(distiller(**cfg))
+
+
+def test_short_run_warns_once():
+    warmup = Warmup(dict(by_epoch=False, end=50))
+    at(max_epochs=3, max_iters=40)
+    with pytest.warns(UserWarning, match='at 50 iterations, but training has only 40'):
+        warmup.factor()
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        warmup.factor()
+
+
+def test_losses_grow_and_statistics_do_not():
+    cfg = distiller(end=4)
+    cfg['distill_losses'] = dict(
+        cfg['distill_losses'], distance=dict(type='mmrazor.L2Loss')
+    )
+    cfg['loss_forward_mappings'] = dict(
+        cfg['loss_forward_mappings'],
+        distance=cfg['loss_forward_mappings']['loss_fam'],
+    )
+    model = feature_distill(teacher=MODELS.build(classifier(width=8)), distiller=cfg)
+    data = batch()
+    seen = []
+    for epoch in (1, 3, 7):
+        at(epoch=epoch)
+        losses = losses_of(model, copy.deepcopy(data))
+        seen.append(
+            [losses[f'distill.{k}'] for k in ('loss_fam', 'distance', 'warmup')]
+        )
+    full, distance, _ = seen[-1]
+    torch.testing.assert_close(seen[0], [full / 2, distance, torch.tensor(0.5)])
+    torch.testing.assert_close(seen[1], [full, distance, torch.tensor(1.0)])
+
+
+def test_state_dict_is_the_stock_distiller_s():
+    stock = MODELS.build(layer_distiller())
+    assert MODELS.build(distiller()).state_dict().keys() == stock.state_dict().keys()
+
+
+def test_every_parameter_gets_a_gradient():
+    model = feature_distill(distiller=distiller())
+    step(model, batch())
+    assert without_gradient(model) == []
