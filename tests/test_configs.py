@@ -3,25 +3,79 @@
 
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
+from mmfakd.utils import mdistiller_model_cfg
 from tests.toy import step, without_gradient
 
 REPOSITORY = Path(__file__).parents[1]
 LEAVES = sorted((REPOSITORY / 'configs' / 'fakd').rglob('*.py'))
 NAMES = [path.stem for path in LEAVES]
+SHARED = REPOSITORY.parent / 'shared' / 'data'
+
+# Of the many pairs of one data set: all methods of the first, and the paper's method
+# of all. The others take their steps with `-m matrix`.
+_STEPS_ALWAYS = re.compile(r'digits|r56_r20|fakd_review|in1k|^[^_]+_1xb64_cifar100')
 
 
+def steps():
+    """Leaves as parameters, those of the wide table marked."""
+    return [
+        pytest.param(
+            path,
+            id=path.stem,
+            marks=() if _STEPS_ALWAYS.search(path.stem) else pytest.mark.matrix,
+        )
+        for path in LEAVES
+    ]
+
+
+@cache
 def metafile_entries(folder):
     with open(folder / 'metafile.yml') as file:
         return {entry['Name']: entry for entry in yaml.safe_load(file)['Models']}
+
+
+@pytest.fixture(scope='session')
+def cifar_arrays(tmp_path_factory):
+    """Two CIFAR-100 images of each class; noise where there are no real ones."""
+    path = tmp_path_factory.mktemp('cifar') / 'few.npz'
+    real = SHARED / 'cifar100' / 'test.npz'
+    if real.exists():
+        arrays = np.load(real)
+        labels = arrays['labels']
+        rows = np.concatenate([np.flatnonzero(labels == i)[:2] for i in range(100)])
+        np.savez(path, images=arrays['images'][rows], labels=labels[rows])
+    else:
+        images = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), np.uint8)
+        np.savez(path, images=images, labels=np.arange(200) % 100)
+    return dict(type='mmfakd.ImageArrays', data_files=str(path))
+
+
+@pytest.fixture(scope='session')
+def photographs(tmp_path_factory):
+    """A few photographs as an mmpretrain data set; noise where there are none."""
+    folder = tmp_path_factory.mktemp('photographs')
+    paths = sorted((SHARED / 'coco_tiny' / 'train2017').glob('*.jpg'))[:8]
+    if not paths:
+        random = np.random.default_rng(0)
+        paths = [folder / f'{i}.jpg' for i in range(8)]
+        for path in paths:
+            cv2.imwrite(str(path), random.integers(0, 256, (240, 320, 3), np.uint8))
+    names = folder / 'names.txt'
+    names.write_text(''.join(f'{path} {i}\n' for i, path in enumerate(paths)))
+    return dict(type='CustomDataset', ann_file=str(names))
 
 
 def test_there_are_configs():
@@ -44,6 +98,15 @@ def test_model_index_lists_every_metafile():
     assert sorted(listed) == found
 
 
+def test_metafiles_list_nothing_else():
+    listed = [
+        name
+        for path in (REPOSITORY / 'configs').rglob('metafile.yml')
+        for name in metafile_entries(path.parent)
+    ]
+    assert sorted(listed) == sorted(NAMES)
+
+
 @pytest.mark.parametrize('path', LEAVES, ids=NAMES)
 def test_leaf_is_short_and_listed(path):
     assert len(path.read_text().splitlines()) <= 40
@@ -56,6 +119,15 @@ def test_leaf_is_short_and_listed(path):
         pair = entry['Metadata']
         for role in ('Teacher', 'Student'):
             assert (REPOSITORY / pair[role]['Config']).is_file()
+        cfg = Config.fromfile(path)
+        for role, model in (
+            ('Teacher', cfg.model.teacher),
+            ('Student', cfg.model.architecture),
+        ):
+            alone = Config.fromfile(REPOSITORY / pair[role]['Config']).model
+            if 'cfg_path' in model:
+                model = get_config(model.cfg_path).model
+            assert model.backbone == alone.backbone
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=NAMES)
@@ -65,12 +137,50 @@ def test_bases_are_ours_or_stock(path):
     assert 'find_unused_parameters' not in text
 
 
-@pytest.mark.parametrize('path', LEAVES, ids=NAMES)
-def test_config_takes_two_steps_on_its_own_data(path):
+@pytest.mark.parametrize(
+    ('file', 'arch'),
+    [
+        ('r20', 'resnet20'),
+        ('r32', 'resnet32'),
+        ('r56', 'resnet56'),
+        ('r110', 'resnet110'),
+        ('r8x4', 'resnet8x4'),
+        ('r32x4', 'resnet32x4'),
+        ('r50', 'ResNet50'),
+        ('wrn16-2', 'wrn_16_2'),
+        ('wrn40-1', 'wrn_40_1'),
+        ('wrn40-2', 'wrn_40_2'),
+        ('vgg8', 'vgg8'),
+        ('vgg13', 'vgg13'),
+        ('mv2', 'MobileNetV2'),
+        ('shuv1', 'ShuffleV1'),
+        ('shuv2', 'ShuffleV2'),
+    ],
+)
+def test_cifar_networks_are_the_zoo_s(file, arch):
+    folder = REPOSITORY / 'configs' / 'fakd' / 'cifar100'
+    model = Config.fromfile(folder / f'{file}_1xb64_cifar100.py').model
+    zoo = mdistiller_model_cfg(arch)
+    assert model.backbone == zoo['backbone']
+    assert model.neck == zoo['neck']
+    for key in ('type', 'num_classes', 'in_channels', 'loss'):
+        assert model.head[key] == zoo['head'][key]
+
+
+@pytest.mark.parametrize('path', steps())
+def test_config_takes_two_steps_on_its_own_data(path, cifar_arrays, photographs):
     cfg = Config.fromfile(path)
     assert cfg.get('find_unused_parameters') is None
     init_default_scope(cfg.default_scope)
+    if path.parent.name != 'digits':
+        data = cifar_arrays if path.parent.name == 'cifar100' else photographs
+        replace_data(cfg.train_dataloader, data)
     loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    if 'crd' in path.stem:
+        # CRD keeps an embedding of every training image.
+        loss = cfg.model.distiller.distill_losses.loss_crd
+        assert loss.sample_n == 50_000
+        loss.sample_n = len(loader.dataset)
     model_cfg = cfg.model
     model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(model_cfg)
@@ -82,3 +192,12 @@ def test_config_takes_two_steps_on_its_own_data(path):
         assert all(torch.isfinite(value).all() for value in losses.values())
         assert without_gradient(model) == []
         optimizer.step()
+
+
+def replace_data(loader, data):
+    """Let a loader give small batches of few images, through its own pipeline."""
+    loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+    outer, dataset = loader, loader.dataset
+    while 'dataset' in dataset:
+        outer, dataset = dataset, dataset.dataset
+    outer.dataset = dict(data, pipeline=dataset.pipeline)

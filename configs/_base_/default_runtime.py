@@ -19,6 +19,8 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
+# As long as the logger's interval, so that the logged times miss no iteration.
+log_processor = dict(window_size=50)
 log_level = 'INFO'
 load_from = None
 resume = False

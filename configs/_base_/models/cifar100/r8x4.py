@@ -1,0 +1,26 @@
+# ResNet-8x4, and where its stages and its pooled feature are recorded.
+r8x4 = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='mmfakd.CIFARResNet', depth=8, stem_channels=32, base_channels=64
+    ),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=100,
+        in_channels=256,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        init_cfg=None,  # torch's own, as in the zoo
+    ),
+)
+r8x4_levels = ['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'neck.gap']
+# Before the activation: what enters the last block's ReLU at its second call.
+r8x4_preact = [
+    dict(
+        recorder=dict(type='mmrazor.ModuleInputs', source=f'backbone.layer{i}.0.relu'),
+        record_idx=1,
+        data_idx=0,
+    )
+    for i in (1, 2, 3)
+] + ['neck.gap']
+r8x4_channels = [64, 128, 256, 256]

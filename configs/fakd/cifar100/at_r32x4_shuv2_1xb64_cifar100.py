@@ -1,0 +1,16 @@
+# AT (arXiv 1612.03928), on every stage.
+_base_ = '../../_base_/pairs/cifar100/r32x4_shuv2.py'
+model = dict(
+    distiller=dict(
+        type='mmfakd.LevelDistiller',
+        student_levels=['backbone.layer1', 'backbone.layer2', 'backbone.layer3'],
+        teacher_levels=['backbone.layer1', 'backbone.layer2', 'backbone.layer3'],
+        # The teacher's maps are twice as large.
+        teacher_connectors=dict(
+            type='mmrazor.TorchNNConnector',
+            module_name='AvgPool2d',
+            module_args=dict(kernel_size=2),
+        ),
+        level_loss=dict(type='mmrazor.ATLoss', loss_weight=1000),
+    )
+)

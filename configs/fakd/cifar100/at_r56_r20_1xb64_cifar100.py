@@ -1,0 +1,10 @@
+# AT (arXiv 1612.03928), on every stage.
+_base_ = '../../_base_/pairs/cifar100/r56_r20.py'
+model = dict(
+    distiller=dict(
+        type='mmfakd.LevelDistiller',
+        student_levels=['backbone.layer1', 'backbone.layer2', 'backbone.layer3'],
+        teacher_levels=['backbone.layer1', 'backbone.layer2', 'backbone.layer3'],
+        level_loss=dict(type='mmrazor.ATLoss', loss_weight=1000),
+    )
+)

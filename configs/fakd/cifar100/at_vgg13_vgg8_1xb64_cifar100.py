@@ -1,0 +1,10 @@
+# AT (arXiv 1612.03928), on every stage.
+_base_ = '../../_base_/pairs/cifar100/vgg13_vgg8.py'
+model = dict(
+    distiller=dict(
+        type='mmfakd.LevelDistiller',
+        student_levels=[f'backbone.layer{i}' for i in (2, 3, 4, 5)],
+        teacher_levels=[f'backbone.layer{i}' for i in (2, 3, 4, 5)],
+        level_loss=dict(type='mmrazor.ATLoss', loss_weight=1000),
+    )
+)

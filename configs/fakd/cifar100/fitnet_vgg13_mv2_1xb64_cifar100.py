@@ -1,0 +1,19 @@
+# FitNet (arXiv 1412.6550), with its hint after the second stage.
+_base_ = [
+    '../../_base_/pairs/cifar100/vgg13_mv2.py',
+    '../../_base_/distillers/fitnet.py',
+]
+model = dict(
+    distiller=dict(
+        type='mmfakd.LevelDistiller',
+        student_levels='backbone.layer2',
+        teacher_levels='backbone.layer3',
+        student_connectors=dict(
+            type='mmrazor.ConvModuleConnector',
+            in_channel=16,
+            out_channel=256,
+            norm_cfg=dict(type='BN'),
+        ),
+        level_loss={{_base_.fitnet_loss}},
+    )
+)

@@ -1,0 +1,8 @@
+# ResNet-32x4 alone, as a teacher.
+_base_ = [
+    '../../_base_/models/cifar100/r32x4.py',
+    '../../_base_/datasets/cifar100.py',
+    '../../_base_/schedules/cifar100_240e.py',
+    '../../_base_/default_runtime.py',
+]
+model = {{_base_.r32x4}}

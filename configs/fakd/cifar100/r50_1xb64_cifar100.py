@@ -1,0 +1,8 @@
+# ResNet-50 for 32 pixels alone, as a teacher.
+_base_ = [
+    '../../_base_/models/cifar100/r50.py',
+    '../../_base_/datasets/cifar100.py',
+    '../../_base_/schedules/cifar100_240e.py',
+    '../../_base_/default_runtime.py',
+]
+model = {{_base_.r50}}

@@ -1,0 +1,6 @@
+# RKD (arXiv 1904.05068).
+_base_ = [
+    '../../_base_/pairs/cifar100/r32x4_shuv2.py',
+    '../../_base_/distillers/rkd.py',
+]
+model = dict(distiller={{_base_.rkd}})

@@ -1,0 +1,3 @@
+# RKD (arXiv 1904.05068).
+_base_ = ['../../_base_/pairs/cifar100/r50_mv2.py', '../../_base_/distillers/rkd.py']
+model = dict(distiller={{_base_.rkd}})

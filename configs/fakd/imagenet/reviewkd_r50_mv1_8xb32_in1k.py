@@ -1,0 +1,23 @@
+# ReviewKD (arXiv 2104.09044).
+_base_ = '../../_base_/pairs/imagenet/r50_mv1.py'
+model = dict(
+    distiller=dict(
+        type='mmfakd.ReviewDistiller',
+        student_levels={{_base_.student_preact}},
+        teacher_levels={{_base_.teacher_preact}},
+        loss_weight=8.0,
+        level_loss=dict(type='mmfakd.HierarchicalContextLoss'),
+        connector=dict(
+            type='mmfakd.ReviewConnector',
+            in_channels=[128, 256, 512, 1024, 1024],
+            out_channels=[256, 512, 1024, 2048, 2048],
+            mid_channels=256,
+            sizes=[56, 28, 14, 7, 1],
+            fusion=dict(type='mmfakd.AttentionBasedFusion'),
+            transform=dict(type='mmfakd.ConvTransform'),
+            always_match=True,
+            match_act_cfg=None,
+            act_cfg=None,
+        ),
+    )
+)
