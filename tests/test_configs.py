@@ -24,22 +24,6 @@ LEAVES = sorted((REPOSITORY / 'configs' / 'fakd').rglob('*.py'))
 NAMES = [path.stem for path in LEAVES]
 SHARED = REPOSITORY.parent / 'shared' / 'data'
 
-# Of the many pairs of one data set: all methods of the first, and the paper's method
-# of all. The others take their steps with `-m matrix`.
-_STEPS_ALWAYS = re.compile(r'digits|r56_r20|fakd_review|in1k|^[^_]+_1xb64_cifar100')
-
-
-def steps():
-    """Leaves as parameters, those of the wide table marked."""
-    return [
-        pytest.param(
-            path,
-            id=path.stem,
-            marks=() if _STEPS_ALWAYS.search(path.stem) else pytest.mark.matrix,
-        )
-        for path in LEAVES
-    ]
-
 
 @cache
 def metafile_entries(folder):
@@ -167,7 +151,7 @@ def test_cifar_networks_are_the_zoo_s(file, arch):
         assert model.head[key] == zoo['head'][key]
 
 
-@pytest.mark.parametrize('path', steps())
+@pytest.mark.parametrize('path', LEAVES, ids=NAMES)
 def test_config_takes_two_steps_on_its_own_data(path, cifar_arrays, photographs):
     cfg = Config.fromfile(path)
     assert cfg.get('find_unused_parameters') is None

@@ -51,6 +51,8 @@ class FrequencyAttentionConnector(BaseConnector):
             are equal. Defaults to False.
         scale (float): With ``modes``, size of the teacher's feature over that of the
             student's. Defaults to 1.0.
+        with_cp (bool): Whether to save memory: only inputs and outputs are kept for
+            the backward pass, which computes the rest again. Defaults to False.
         init_cfg (dict, optional): Initialisation of MMEngine. Defaults to None.
         **kwargs: Other arguments of :class:`FrequencyAttention`.
 
@@ -83,6 +85,7 @@ class FrequencyAttentionConnector(BaseConnector):
         match_act_cfg: dict | None = _ACT,
         always_match: bool = False,
         scale: float = 1.0,
+        with_cp: bool = False,
         init_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
@@ -103,6 +106,7 @@ class FrequencyAttentionConnector(BaseConnector):
             norm_cfg=norm_cfg,
             match_act_cfg=match_act_cfg,
             act_cfg=act_cfg,
+            with_cp=with_cp,
         )
 
     def forward_train(self, feature: Tensor) -> Tensor:

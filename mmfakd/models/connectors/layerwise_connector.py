@@ -36,6 +36,8 @@ class LayerwiseConnector(BaseConnector):
             leaves the size to ``connector``, which then has ``modes``.
         connector (dict): Config of the connector of a level, without its channels and
             size. Defaults to ``dict(type='mmfakd.FrequencyAttentionConnector')``.
+        with_cp (bool): Whether the connectors save memory by computing twice; given
+            to each of them if True. Defaults to False.
         init_cfg (dict, optional): Initialisation of MMEngine. Defaults to None.
 
     Shapes:
@@ -62,6 +64,7 @@ class LayerwiseConnector(BaseConnector):
         out_channels: Sequence[int],
         sizes: Sequence[int | Sequence[int]] | None = None,
         connector: Mapping = _CONNECTOR,
+        with_cp: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -78,6 +81,8 @@ class LayerwiseConnector(BaseConnector):
             cfg = dict(connector, in_channels=channels, out_channels=out_channels[i])
             if sizes is not None:
                 cfg['size'] = sizes[i]
+            if with_cp:
+                cfg['with_cp'] = True
             self.levels.append(MODELS.build(cfg))
 
     def forward_train(self, feature: Sequence[Tensor]) -> tuple[Tensor, ...]:

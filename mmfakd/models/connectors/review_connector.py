@@ -76,6 +76,9 @@ class ReviewConnector(BaseConnector):
             matches channels. Defaults to ``dict(type='ReLU')``.
         always_match (bool): Whether levels whose channels equal ``mid_channels``
             get a 1x1 convolution as well. Defaults to False.
+        with_cp (bool): Whether to save memory: a level keeps only its inputs and
+            outputs for the backward pass, which computes the rest again.
+            Defaults to False.
         init_cfg (dict, optional): Initialisation of MMEngine. Defaults to None,
             which keeps the published one.
 
@@ -114,6 +117,7 @@ class ReviewConnector(BaseConnector):
         act_cfg: dict | None = _ACT,
         match_act_cfg: dict | None = _ACT,
         always_match: bool = False,
+        with_cp: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -152,6 +156,7 @@ class ReviewConnector(BaseConnector):
                     norm_cfg,
                     match_act_cfg,
                     act_cfg,
+                    with_cp,
                 )
             )
 

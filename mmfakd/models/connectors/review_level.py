@@ -4,11 +4,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint, noop_context_fn
+
+# torch 2.1 has no such function.
+_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
 
 
 class ReviewLevel(BaseModule):
@@ -44,6 +52,9 @@ class ReviewLevel(BaseModule):
         norm_cfg (dict, optional): Norm of the 1x1 blocks and the prediction.
         match_act_cfg (dict, optional): Activation of the 1x1 blocks.
         act_cfg (dict, optional): Activation of the prediction.
+        with_cp (bool): Whether only inputs and outputs of the level are kept for the
+            backward pass, which computes all in between again. Norm statistics are
+            updated once. Defaults to False.
 
     Shapes:
         - x: (N, Ci, H, W); deeper: (N, Cd, H', W').
@@ -69,10 +80,12 @@ class ReviewLevel(BaseModule):
         norm_cfg: dict | None = None,
         match_act_cfg: dict | None = None,
         act_cfg: dict | None = None,
+        with_cp: bool = False,
     ) -> None:
         super().__init__()
         self.size = size
         self.scale = scale
+        self.with_cp = with_cp
         self.match: nn.Module = nn.Identity()
         if always_match or in_channels != mid_channels:
             self.match = _match_block(
@@ -106,12 +119,28 @@ class ReviewLevel(BaseModule):
             ValueError: From fusion, transform or norm, for features they cannot
                 take.
         """
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(
+                self._predict,
+                x,
+                deeper,
+                use_reentrant=False,
+                # Compilers keep track of what the first computation changes.
+                context_fn=noop_context_fn if _is_compiling() else self._contexts,
+            )
+        return self._predict(x, deeper)
+
+    def _predict(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
         x = self.match(x)
         if self.fusion is not None:
             assert deeper is not None
             x = self.fusion(x, _resize(self.match_deeper(deeper), x.shape[-2:]))
         x = _resize(x, self.size or self._scaled(x))
         return self.act(self.norm(self.transform(x))), x
+
+    def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """Contexts of the first and the second computation."""
+        return nullcontext(), _frozen_statistics(self)
 
     def _scaled(self, x: Tensor) -> tuple[int, int]:
         """Size of the prediction where none is fixed."""
@@ -171,6 +200,24 @@ def locate(error: ValueError, place: str, batch: int) -> ValueError:
             'another norm_cfg.'
         )
     return ValueError(f'{place}: {str(error).rstrip(".")}.{hint}')
+
+
+@contextmanager
+def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Let batch norms normalise by the batch and leave their statistics as they are."""
+    norms = [
+        (norm, norm.momentum, norm.num_batches_tracked)
+        for norm in module.modules()
+        if isinstance(norm, _BatchNorm)
+    ]
+    for norm, *_ in norms:
+        # Without statistics it would save other tensors than the first time.
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, momentum, count in norms:
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def _match_block(
