@@ -9,6 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .half_spectrum import HalfSpectrum
+from .spectral_filter import SpectralFilter, plain_spectral_filter
+
+# Since torch 2.3.
+_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
+
 
 class FrequencyAttention(nn.Module):
     r"""Filter feature maps in the Fourier domain with one weight per frequency.
@@ -34,15 +40,15 @@ class FrequencyAttention(nn.Module):
     its neighbours, together with their mirror images, are halved.
 
     **Storage.** Inputs are real, hence only the Hermitian part of :math:`K` acts,
-    and half of the spectrum holds it. The filter is a *real* parameter of shape
-    (H, W // 2 + 1, groups, Ci / groups, Co / groups, 2), frequencies first, so that
-    the sum over channels is one batched matrix product and neither distributed
-    training, mixed precision nor weights-only loading meets a complex tensor. The
-    coefficient is ``c * filter`` with c = 1/sqrt(2) where both mirrored copies of
-    the full filter contribute, 1/2 where the mask leaves one and 0 where it leaves
-    none; the columns that hold their own mirror image (zero and, for even widths,
-    Nyquist) have c = mask and are symmetrised over rows. With these constants SGD
-    moves every coefficient exactly as it moves the full complex filter.
+    and the F frequencies of a :class:`HalfSpectrum` hold it, about half of all. The
+    filter is a *real* parameter of shape (F, groups, Ci / groups, Co / groups, 2),
+    frequencies first, so that the sum over channels is one batched matrix product
+    and neither distributed training, mixed precision nor weights-only loading meets
+    a complex tensor. The coefficient is ``c * filter`` with c = 1/sqrt(2) where both
+    mirrored copies of the full filter contribute, 1/2 where the mask leaves one and 0
+    where it leaves none; the up to four frequencies that are their own mirror images
+    have c = mask, and only the real part of their coefficient acts. With these
+    constants SGD moves every coefficient exactly as it moves the full complex filter.
 
     **Sizes.** With ``size`` the filter is dense on that grid and the input must
     have that size. With ``modes`` the filter, its mask and its constants live on a
@@ -177,24 +183,21 @@ class FrequencyAttention(nn.Module):
         """
         self._check(x)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        branches = []
         with torch.autocast(device_type=x.device.type, enabled=False):
-            real = x.to(dtype)
-            # The gates scale the small tensors of weights, not the large ones of
-            # features; the function and its gradients are the same.
-            if self.with_global:
-                gate = self.gate_global.to(dtype)
-                branches.append(self._filter_feature(real, self._half_filter(gate)))
+            weight = bias = None
             if self.with_local:
-                gate = self.gate_local.to(dtype)
-                branches.append(F.conv2d(real, self.local.weight.to(dtype) * gate))
-            out = sum(branches[1:], branches[0])
-            if self.with_local:
-                # Last, because it can be much larger than what the norm behind this
-                # layer leaves: so only one rounding error is of its size.
+                # The gates scale the small tensors of weights, not the large ones
+                # of features; the function and its gradients are the same.
                 assert self.local.bias is not None
-                out += (self.local.bias.to(dtype) * gate)[:, None, None]
-            return out.to(x.dtype)
+                gate = self.gate_local.to(dtype)
+                weight = self.local.weight.to(dtype) * gate
+                bias = self.local.bias.to(dtype) * gate
+            if not self.with_global:
+                return F.conv2d(x.to(dtype), weight, bias).to(x.dtype)
+            gate = self.gate_global.to(dtype)
+            filter_, scale, grid = self._shared_filter(x.shape[-2:], dtype)
+            apply = plain_spectral_filter if _is_compiling() else SpectralFilter.apply
+            return apply(x, filter_, scale, gate, weight, bias, grid)
 
     def spectrum(self) -> Tensor:
         """Effective filter: what multiplies the half spectrum of the input.
@@ -216,9 +219,8 @@ class FrequencyAttention(nn.Module):
                 'This FrequencyAttention has no spectrum, as it was built with '
                 'with_global=False: build it with the global branch.'
             )
-        filter_ = self.filter
-        dtype = torch.float64 if filter_.dtype == torch.float64 else torch.float32
-        half = self._half_filter(filter_.new_ones(1, dtype=dtype))
+        double = self.filter.dtype == torch.float64
+        half = self._half_filter(torch.float64 if double else torch.float32)
         return half.permute(2, 4, 3, 0, 1).flatten(0, 1)
 
     def extra_repr(self) -> str:
@@ -250,48 +252,43 @@ class FrequencyAttention(nn.Module):
                 'accepts any size.'
             )
 
-    def _half_filter(self, gate: Tensor) -> Tensor:
-        """Coefficients (H, W // 2 + 1, G, Ci / G, Co / G), complex, times ``gate``."""
-        scale = gate * self.copies.to(gate.dtype).sqrt() / 2
-        half = torch.view_as_complex(self.filter.to(gate.dtype))
-        half = half * scale[..., None, None, None]
-        return _symmetrise(half, nyquist=self.grid[1] % 2 == 0)
+    def _scale(self, dtype: torch.dtype) -> Tensor:
+        """The constants c of shape (F,)."""
+        return self.copies.to(dtype).sqrt() / 2
 
-    def _filter_feature(self, x: Tensor, half: Tensor) -> Tensor:
-        """Multiply the spectrum of (N, Ci, H, W) with the coefficients."""
-        height, width = x.shape[-2:]
-        rows, columns = self.grid
-        spectrum = torch.fft.rfft2(x, norm='ortho')
-        # Frequencies that filter and input share: rows 0 .. top - 1 and
-        # -bottom .. -1, columns 0 .. side - 1. A filter row of frequency n / 2 (the
-        # Nyquist row of an even n) serves +n / 2 and -n / 2 of a taller input.
+    def _half_filter(self, dtype: torch.dtype) -> Tensor:
+        """Coefficients (H, W // 2 + 1, G, Ci / G, Co / G), complex."""
+        compact = torch.view_as_complex(self.filter.to(dtype))
+        compact = compact * self._scale(dtype)[:, None, None, None]
+        return _frequencies(*self.grid).expand(compact)
+
+    def _shared_filter(
+        self, size: Sequence[int], dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor | None, HalfSpectrum]:
+        """Coefficients of the frequencies that filter and input share.
+
+        Args:
+            size (Sequence[int]): Height and width of the input.
+            dtype (torch.dtype): Dtype of the coefficients.
+
+        Returns:
+            tuple[Tensor, Tensor | None, HalfSpectrum]: Coefficients, what remains to
+            multiply them with, and their frequencies, as :class:`SpectralFilter`
+            takes them.
+        """
+        if tuple(size) == self.grid:
+            return self.filter.to(dtype), self._scale(dtype), _frequencies(*size)
+        half = self._half_filter(dtype)
+        (height, width), (rows, columns) = size, self.grid
+        # Rows 0 .. top - 1 and -bottom .. -1, columns 0 .. side - 1. A filter row of
+        # frequency n / 2 (the Nyquist row of an even n) serves +n / 2 and -n / 2 of a
+        # taller input.
         top = min((height + 1) // 2, rows // 2 + 1)
         bottom = min(height // 2, rows // 2)
         side = min(width // 2, columns // 2) + 1
-        if (height, width) != (rows, columns):
-            half = torch.cat([half[:top, :side], half[rows - bottom :, :side]])
-            if height < rows or width < columns:
-                # Frequencies that were apart have met in the input's Nyquist bins.
-                half = _symmetrise(half, nyquist=width % 2 == 0 and side > width // 2)
-            spectrum = torch.cat(
-                [
-                    spectrum[..., :top, :side],
-                    spectrum[..., height - bottom :, :side],
-                ],
-                dim=-2,
-            )
-        # One transposition before and after the product is cheaper than a copy of
-        # each of its many small matrices.
-        grouped = spectrum.unflatten(1, (self.groups, -1)).permute(3, 4, 1, 0, 2)
-        product = (grouped.contiguous() @ half).permute(3, 2, 4, 0, 1)
-        product = product.contiguous().flatten(1, 2)
-        if top + bottom < height:
-            gap = product.new_zeros(
-                *product.shape[:2], height - top - bottom, product.shape[-1]
-            )
-            product = torch.cat([product[..., :top, :], gap, product[..., top:, :]], -2)
-        # `s` also pads the columns that the filter lacks.
-        return torch.fft.irfft2(product, s=(height, width), norm='ortho')
+        half = torch.cat([half[:top, :side], half[rows - bottom :, :side]])
+        grid = HalfSpectrum(top + bottom, side, width)
+        return torch.view_as_real(grid.compact(half).resolve_conj()), None, grid
 
 
 def pack_filter(weight: Tensor, high_pass: float = 0.1, groups: int = 1) -> Tensor:
@@ -311,7 +308,8 @@ def pack_filter(weight: Tensor, high_pass: float = 0.1, groups: int = 1) -> Tens
         groups (int): Groups as in :class:`FrequencyAttention`.
 
     Returns:
-        Tensor: Real, of shape (H, W // 2 + 1, groups, Ci / groups, Co / groups, 2).
+        Tensor: Real, of shape (F, groups, Ci / groups, Co / groups, 2), for the F
+        frequencies of :class:`HalfSpectrum`.
 
     Raises:
         TypeError: If ``weight`` is not complex.
@@ -328,21 +326,25 @@ def pack_filter(weight: Tensor, high_pass: float = 0.1, groups: int = 1) -> Tens
             '(in_channels / groups, out_channels, height, width).'
         )
     height, width = weight.shape[-2:]
-    side = width // 2 + 1
     mask = _high_pass_mask(height, width, high_pass).to(weight.device)
     copies = _count_copies(height, width, high_pass).to(weight.device)
     scale = copies.to(weight.real.dtype).sqrt() / 2
-    # Indices of the frequencies -k for all k of the half spectrum.
-    row = -torch.arange(height, device=weight.device)[:, None] % height
-    column = -torch.arange(side, device=weight.device) % width
-    mirror = (weight[..., row, column] * mask[row, column]).conj()
-    coefficient = (weight[..., :side] * mask[:, :side] + mirror) / 2
+    frequencies = _frequencies(height, width)
+
+    def first(full: Tensor) -> Tensor:
+        """The listed frequencies of (..., H, W), in front."""
+        half = full[..., : width // 2 + 1]
+        return frequencies.compact(half.movedim((-2, -1), (0, 1)))
+
+    both = _with_mirror_image((weight * mask).movedim((-2, -1), (0, 1)))
+    coefficient = first(both.movedim((0, 1), (-2, -1))) / 2
     # Where no copy is left the coefficient is 0, and so is the parameter.
-    scaled = coefficient / scale.clamp_min(0.5)
-    own_mirror = _own_mirror(width).to(weight.device)
-    half = torch.where(own_mirror, weight[..., :side], scaled)
-    half = half.unflatten(1, (groups, -1)).permute(3, 4, 1, 0, 2)
-    return torch.view_as_real(half.resolve_conj()).contiguous()
+    compact = coefficient / scale.clamp_min(0.5)[:, None, None]
+    own = copies.new_zeros(len(copies), dtype=torch.bool)
+    own[frequencies.own_mirror_images] = True
+    compact = torch.where(own[:, None, None], first(weight), compact)
+    compact = compact.unflatten(2, (groups, -1)).transpose(1, 2)
+    return torch.view_as_real(compact.resolve_conj().contiguous())
 
 
 def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
@@ -377,43 +379,26 @@ def _high_pass_mask(height: int, width: int, high_pass: float) -> Tensor:
     return ~(cut(height)[:, None] & cut(width))
 
 
-def _own_mirror(width: int) -> Tensor:
-    """Booleans (W // 2 + 1,), True for columns that are their own mirror image."""
-    column = torch.arange(width // 2 + 1)
-    return (column == 0) | (2 * column == width)
+def _frequencies(height: int, width: int) -> HalfSpectrum:
+    """The frequencies of a whole grid."""
+    return HalfSpectrum(height, width // 2 + 1, width)
+
+
+def _with_mirror_image(full: Tensor) -> Tensor:
+    """Add the conjugate at -k to the value at every k of (H, W, ...)."""
+    return full + full.flip(0, 1).roll((1, 1), (0, 1)).conj()
 
 
 def _count_copies(height: int, width: int, high_pass: float) -> Tensor:
-    """Integers m (H, W // 2 + 1) that give the constants c = sqrt(m) / 2.
+    """Integers m (F,) that give the constants c = sqrt(m) / 2.
 
     m counts the copies of a coefficient in the full filter that the mask leaves:
-    0, 1 or 2. In columns that are their own mirror image both copies are stored,
-    and c = 1 for one that is left, which is m = 4.
+    0, 1 or 2. A frequency that is its own mirror image has one copy, and c = 1 for it,
+    which is m = 4.
     """
+    frequencies = _frequencies(height, width)
     mask = _high_pass_mask(height, width, high_pass).to(torch.uint8)
-    copies = mask + mask.flip(0, 1).roll((1, 1), (0, 1))
-    side = width // 2 + 1
-    return torch.where(_own_mirror(width), 4 * mask[:, :side], copies[:, :side])
-
-
-def _symmetrise(half: Tensor, nyquist: bool) -> Tensor:
-    """Make the columns that are their own mirror image Hermitian over rows.
-
-    The complex-to-real transform is undefined otherwise, and backends differ.
-
-    Args:
-        half (Tensor): Complex, of shape (rows, columns, ...).
-        nyquist (bool): Whether the last column is the Nyquist column.
-
-    Returns:
-        Tensor: The same shape.
-    """
-
-    def hermitian(column: Tensor) -> Tensor:
-        return (column + column.flip(0).roll(1, 0).conj()) / 2
-
-    if nyquist:
-        parts = [hermitian(half[:, :1]), half[:, 1:-1], hermitian(half[:, -1:])]
-    else:
-        parts = [hermitian(half[:, :1]), half[:, 1:]]
-    return torch.cat(parts, dim=1)
+    copies = frequencies.compact(_with_mirror_image(mask)[:, : width // 2 + 1])
+    for index in frequencies.own_mirror_images:
+        copies[index] *= 2
+    return copies

@@ -10,6 +10,7 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 
 from mmfakd.models.layers import FrequencyAttention, pack_filter
+from mmfakd.models.layers.half_spectrum import HalfSpectrum
 from mmfakd.utils import convert_famkd_state_dict
 from tests.golden import distance, load_golden
 from tests.naive import NaiveFrequencyAttention, high_pass_mask, naive_filter
@@ -122,12 +123,13 @@ def test_init_has_the_published_distribution():
     layer = FrequencyAttention(40, 50, size=28)
     with torch.no_grad():
         filter_ = layer.filter * 40 * 50
-    interior, own_mirror = filter_[:, 1:-1], filter_[:, 0]
-    # Own mirror: as drawn, U[0, 1).
-    assert own_mirror.min() >= 0 and own_mirror.max() < 1
-    assert own_mirror.mean() == pytest.approx(0.5, abs=0.01)
+    own_mirror = HalfSpectrum(28, 15, 28).own_mirror_images
+    assert len(own_mirror) == 4
+    # As drawn, U[0, 1).
+    assert filter_[own_mirror].min() >= 0 and filter_[own_mirror].max() < 1
+    assert filter_[own_mirror].mean() == pytest.approx(0.5, abs=0.01)
     # Elsewhere c = 1 / sqrt(2), and (W(k) + conj W(-k)) / 2 has mean (1/2, 0).
-    filter_ = interior[5]
+    filter_ = filter_[60:80]
     assert filter_[..., 0].mean() == pytest.approx(0.5 * 2**0.5, abs=0.01)
     assert filter_[..., 1].mean() == pytest.approx(0, abs=0.01)
     assert filter_[..., 0].var() == pytest.approx(1 / 12, rel=0.05)
@@ -325,7 +327,8 @@ def test_state_is_real_and_round_trips():
         'local.weight',
     ]
     assert not any(value.is_complex() for value in state.values())
-    assert state['filter'].shape == (8, 5, 1, 3, 4, 2)
+    # Columns 1 to 3 whole, 0 and 4 in half.
+    assert state['filter'].shape == (8 * 3 + 2 * 5, 1, 3, 4, 2)
     x = torch.randn(2, 3, 8, 8)
     other = FrequencyAttention(3, 4, size=8)
     assert not torch.equal(other(x), layer(x))
@@ -339,10 +342,9 @@ def test_every_parameter_gets_a_gradient():
     layer = FrequencyAttention(3, 4, size=32)
     layer(torch.randn(2, 3, 32, 32)).square().sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in layer.parameters())
-    # Only what the mask cuts stays untouched: the mean and, in the column that is
-    # its own mirror image, the row before it.
-    untouched = (layer.filter.grad == 0).flatten(2).all(-1)
-    assert untouched.nonzero().tolist() == [[0, 0], [31, 0]]
+    # Only what the mask cuts stays untouched, the mean: first after the bulk.
+    untouched = (layer.filter.grad == 0).flatten(1).all(-1)
+    assert untouched.nonzero().tolist() == [[32 * 15]]
 
 
 @pytest.mark.skipif(

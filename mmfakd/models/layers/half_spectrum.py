@@ -1,0 +1,110 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The frequencies of a real feature, each independent one once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class HalfSpectrum:
+    """Frequencies that determine the spectrum of real features.
+
+    The spectrum of a real feature is Hermitian: a coefficient at -k is the conjugate of
+    that at k. Of the columns 0 to W // 2 of ``rfft2``, the bulk has its mirror image
+    outside, in the negative columns. Column 0, and for even W the Nyquist column W / 2,
+    hold their own: of them the rows 0 to R // 2 suffice. In a list of the F frequencies
+    the bulk comes first, row by row, then these two halves.
+
+    Args:
+        rows (int): Rows R, of the frequencies 0, 1, .. and, from the end, -1, -2, ..
+        columns (int): Columns, of the frequencies 0, 1, ..
+        width (int): Width W, in pixels, of the features.
+    """
+
+    rows: int
+    columns: int
+    width: int
+
+    @property
+    def own_columns(self) -> tuple[int, ...]:
+        """tuple[int, ...]: columns that are their own mirror image."""
+        last = self.columns - 1
+        return (0, last) if 2 * last == self.width else (0,)
+
+    @property
+    def bulk_columns(self) -> slice:
+        """slice: the other columns."""
+        return slice(1, self.columns - len(self.own_columns) + 1)
+
+    @property
+    def half_rows(self) -> int:
+        """int: rows that suffice of a column that is its own mirror image."""
+        return self.rows // 2 + 1
+
+    @property
+    def own_mirror_images(self) -> list[int]:
+        """list[int]: frequencies whose mirror image they are, in the list of all."""
+        half = self.half_rows
+        bulk = self.rows * (self.columns - len(self.own_columns))
+        # Row R / 2 of an even R, too.
+        rows = {0, half - 1} if self.rows % 2 == 0 else {0}
+        return [
+            bulk + i * half + row for i in range(len(self.own_columns)) for row in rows
+        ]
+
+    def parts(self, compact: Tensor) -> tuple[Tensor, list[tuple[int, Tensor]]]:
+        """View a list of frequencies as bulk and half columns.
+
+        Args:
+            compact (Tensor): Shape (F, ...).
+
+        Returns:
+            tuple[Tensor, list[tuple[int, Tensor]]]: The bulk (R, columns, ...), and for
+            each column that is its own mirror image its number and its first half
+            (R // 2 + 1, ...).
+        """
+        own = self.own_columns
+        count = self.columns - len(own)
+        bulk, *halves = compact.split([self.rows * count, *[self.half_rows] * len(own)])
+        return bulk.unflatten(0, (self.rows, count)), list(zip(own, halves))
+
+    def compact(self, half: Tensor) -> Tensor:
+        """List the frequencies of a half spectrum.
+
+        Args:
+            half (Tensor): Shape (R, columns, ...), as of ``rfft2``.
+
+        Returns:
+            Tensor: Shape (F, ...).
+        """
+        halves = [half[: self.half_rows, column] for column in self.own_columns]
+        return torch.cat([half[:, self.bulk_columns].flatten(0, 1), *halves])
+
+    def expand(self, compact: Tensor) -> Tensor:
+        """Undo :meth:`compact`.
+
+        Args:
+            compact (Tensor): Complex, of shape (F, ...).
+
+        Returns:
+            Tensor: Half spectrum (R, columns, ...) that is Hermitian over the rows of
+            the columns that are their own mirror image.
+        """
+        bulk, halves = self.parts(compact)
+        mirrored = (self.rows - 1) // 2
+        columns = []
+        for _, half in halves:
+            rows = half[1 : mirrored + 1]
+            ends = [half[:1].real + 0j]
+            if self.rows % 2 == 0:
+                ends.append(half[-1:].real + 0j)
+            column = [ends[0], rows, *ends[1:], rows.flip(0).conj()]
+            columns.append(torch.cat(column)[:, None])
+        return torch.cat([columns[0], bulk, *columns[1:]], dim=1)
+
+
+__all__ = ['HalfSpectrum']
