@@ -1,0 +1,118 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Measurements as Markdown."""
+
+from __future__ import annotations
+
+from .growth import exponent, growth_lines
+
+TITLES = {
+    'layers': 'Layers, forward and backward',
+    'pyramid': 'Pyramids, forward and backward',
+    'step': 'Whole training step',
+    'growth': 'Growth of one level, forward and backward',
+}
+
+
+def format_machine(report: dict) -> str:
+    """Say in a sentence what was measured on, and how.
+
+    Args:
+        report (dict): What ``--json`` writes.
+
+    Returns:
+        str: The sentence.
+    """
+    machine, settings = report['machine'], report['settings']
+    cuda = ''
+    if machine['cuda']:
+        tf32 = ', '.join(machine['tf32']) or 'nothing'
+        cuda = f', CUDA {machine["cuda"]} (in TensorFloat-32: {tf32})'
+    return (
+        f'{machine["processor"]}, {_count(settings["threads"], "CPU thread")}, '
+        f'torch {machine["torch"]}{cuda}, mixed precision: {settings["amp"]}; a large '
+        f'matrix product runs at {machine["flop_per_second"] / 1e9:.0f} GFLOP/s, a '
+        f'large copy at {machine["bytes_per_second"] / 1e9:.1f} GB/s. '
+        f'{_count(settings["rounds"], "round")}.'
+    )
+
+
+def format_suite(name: str, cases: list[dict]) -> str:
+    """Format the measurements of a suite as a Markdown table.
+
+    Args:
+        name (str): The suite.
+        cases (list[dict]): What ``measure`` returned for its cases.
+
+    Returns:
+        str: Heading and table; ratios come first, as machines differ.
+    """
+    header = ['case', 'side', 'time', 'memory', 'parameters']
+    header += ['ms', 'peak MB', 'number of parameters']
+    lines = [f'### {TITLES[name]}', '', _row(header), _row(['---'] * len(header))]
+    for case in cases:
+        for index, side in enumerate(case['sides']):
+            memory = side['memory_ratio']
+            ratios = [
+                _spread(side['time_ratio'], 1, '.2f'),
+                '' if memory is None else f'{memory:.2f}',
+                f'{side["parameter_ratio"]:.2f}',
+            ]
+            if index == 0:
+                ratios = ['1'] * len(ratios)
+            lines.append(
+                _row(
+                    [
+                        '' if index else case['name'],
+                        side['name'],
+                        *ratios,
+                        _spread(side['seconds'], 1e3, '.4g'),
+                        f'{side["peak_bytes"] / 1e6:.4g}',
+                        f'{side["parameters"]:,}',
+                    ]
+                )
+            )
+    first = cases[0]['sides'][0]['name']
+    lines += [
+        '',
+        f'Time, memory and parameters are relative to "{first}"; in brackets the '
+        'quartiles over the rounds. Memory is the most that tensors take at once '
+        'beyond what was there before.',
+    ]
+    return '\n'.join(lines)
+
+
+def format_growth(cases: list[dict]) -> str:
+    """Format how fast cost grows.
+
+    Args:
+        cases (list[dict]): What ``measure`` returned for the cases of the suite.
+
+    Returns:
+        str: A Markdown table of the exponents between the two largest sizes; nothing
+        where no quantity has two.
+    """
+    rows = [
+        _row([quantity, f'{points[-2]["value"]} to {points[-1]["value"]}', side]
+             + [f'{exponent(points, key):.2f}' for key in ('seconds', 'bytes')])
+        for quantity, sides in growth_lines(cases).items()
+        for side, points in sides.items()
+    ]  # fmt: skip
+    if not rows:
+        return ''
+    header = ['grows with', 'from', 'side', 'exponent of time', 'exponent of memory']
+    return '\n'.join([_row(header), _row(['---'] * len(header)), *rows])
+
+
+def _count(number: int, noun: str) -> str:
+    return f'{number} {noun}{"s" if number > 1 else ""}'
+
+
+def _row(cells: list[str]) -> str:
+    return f'| {" | ".join(cells)} |'
+
+
+def _spread(values: dict, factor: float, digits: str) -> str:
+    middle, low, high = (
+        f'{factor * values[key]:{digits}}' for key in ('median', 'q1', 'q3')
+    )
+    return f'{middle} ({low}-{high})'
