@@ -30,7 +30,9 @@ TOOLS = Path(__file__).resolve().parents[2] / 'tools/analysis_tools'
 sys.path.append(str(TOOLS))
 
 import compare_runs  # noqa: E402
-from compare_runs import compare, draw_curves, format_table  # noqa: E402
+from compare_runs import compare, format_table  # noqa: E402
+from draw_curves import draw_curves  # noqa: E402
+from line_figures import spread_out  # noqa: E402
 from read_run import count_parameters, read_run  # noqa: E402
 
 TOP1 = 'accuracy/top1'
@@ -598,10 +600,10 @@ def test_long_names_leave_room_for_the_curves(name, run):
 
 def test_labels_move_no_farther_than_needed():
     """Two in each other's way move apart equally, the third stays."""
-    spread = compare_runs._spread_out([0.1, 0.50, 0.54], gap=0.1)
+    spread = spread_out([0.1, 0.50, 0.54], gap=0.1)
     assert spread == pytest.approx([0.1, 0.47, 0.57])
     # Pushed together, the pool meets the first.
-    spread = compare_runs._spread_out([0.45, 0.50, 0.51], gap=0.1)
+    spread = spread_out([0.45, 0.50, 0.51], gap=0.1)
     mean = (0.45 + 0.40 + 0.31) / 3
     assert spread == pytest.approx([mean, mean + 0.1, mean + 0.2])
 

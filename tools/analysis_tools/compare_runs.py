@@ -18,13 +18,8 @@ import re
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import cycle
-from typing import Any
 
-import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from draw_curves import save_curves
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from read_run import Run, count_parameters, read_run
@@ -39,27 +34,6 @@ FREE_KEYS = (
     'resume',
     'work_dir',
 )
-# Okabe and Ito's palette without its yellow, told apart by the colour-blind; in grey
-# print the dashes and markers do it.
-COLORS = ('#000000', '#D55E00', '#0072B2', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
-DASHES = ('-', '--', '-.', (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
-MARKERS = 'osD^vPX'
-STYLE: dict[Any, Any] = {
-    'font.size': 8,
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'axes.linewidth': 0.6,
-    'axes.grid': True,
-    'grid.color': '0.9',
-    'grid.linewidth': 0.5,
-    'lines.linewidth': 1.4,
-    'lines.markersize': 4,
-    'xtick.major.width': 0.6,
-    'ytick.major.width': 0.6,
-    # Text in a PDF stays text.
-    'pdf.fonttype': 42,
-    'svg.fonttype': 'none',
-}
 
 
 class Notes:
@@ -190,67 +164,6 @@ def format_table(comparison: dict) -> str:
     if comparison['notes']:
         lines += ['', 'Notes:', '', *(f'- {note}' for note in comparison['notes'])]
     return '\n'.join(lines)
-
-
-def draw_curves(comparison: dict) -> Figure:
-    """Draw scores, and training losses where there are any, over the training.
-
-    Args:
-        comparison (dict): What :func:`compare` returns.
-
-    Returns:
-        Figure: One line per method, the mean over its seeds, labelled with the method;
-        the band around it reaches from the lowest seed to the highest.
-
-    Raises:
-        ValueError: If some methods count epochs and others iterations, or none has a
-            run that counts.
-    """
-    methods = [method for method in comparison['methods'] if method['runs']]
-    units = {method['unit']: method['method'] for method in methods}
-    if not units:
-        raise ValueError('no run to draw; the notes say why.')
-    if len(units) > 1:
-        raise ValueError(
-            f'{units["epoch"]} counts epochs, {units["iteration"]} iterations: they '
-            'share no axis. Draw them one at a time.'
-        )
-    panels = {'curve': f'{comparison["metric"]}, validation'}
-    if any(run['losses'] for method in methods for run in method['runs']):
-        panels['losses'] = 'own training loss, as weighted'
-    [unit] = units
-    # The names stand beside the axes, in letters of about 0.06 inches.
-    width = 2.5 + 0.06 * max(len(method['method']) for method in methods)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width * len(panels), 2.9), layout='constrained')
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for axis, (key, label) in zip(axes, panels.items()):
-            _draw_panel(axis, methods, key)
-            axis.set_xlabel(unit)
-            axis.set_ylabel(label)
-            axis.set_xmargin(0.02)
-            axis.xaxis.get_major_locator().set_params(integer=True)
-            positive = all(min(line.get_ydata()) > 0 for line in axis.lines)
-            if key == 'losses' and positive:
-                axis.set_yscale('log')
-            teacher = comparison['teacher']
-            if key == 'curve' and teacher and teacher['runs']:
-                score = teacher['last']['mean']
-                axis.axhline(score, color='0.5', linestyle=':', label='teacher')
-            _label_lines(axis)
-    return figure
-
-
-def save_curves(comparison: dict, path: str) -> None:
-    """Draw the curves into a file.
-
-    Args:
-        comparison (dict): What :func:`compare` returns.
-        path (str): The picture, ``.png``, ``.pdf`` or ``.svg``.
-    """
-    figure = draw_curves(comparison)
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(path, dpi=200)
 
 
 def _choose_metric(runs: Iterable[Run], metric: str | None) -> str:
@@ -473,72 +386,6 @@ def _duration(seconds: float | None) -> str:
         if seconds >= 2 * size:
             return f'{seconds / size:.1f} {name}'
     return f'{seconds:.1f} s' if seconds >= 1 else f'{1000 * seconds:.3g} ms'
-
-
-def _draw_panel(axis: Axes, methods: list[dict], key: str) -> None:
-    looks = zip(cycle(COLORS), cycle(DASHES), cycle(MARKERS))
-    for index, (method, (color, dashes, marker)) in enumerate(zip(methods, looks)):
-        curves = [dict(run[key]) for run in method['runs']]
-        xs = sorted(set(curves[0]).intersection(*curves[1:]))
-        if not xs:
-            continue
-        seeds = [[curve[x] for curve in curves] for x in xs]
-        # Markers of different lines at different places.
-        step = max(1, len(xs) // 5)
-        axis.plot(
-            xs,
-            [statistics.fmean(values) for values in seeds],
-            color=color,
-            linestyle=dashes,
-            marker=marker,
-            markevery=(index % step, step),
-            label=method['method'],
-        )
-        if len(curves) > 1:
-            lowest, highest = [min(v) for v in seeds], [max(v) for v in seeds]
-            axis.fill_between(xs, lowest, highest, color=color, alpha=0.12, linewidth=0)
-
-
-def _label_lines(axis: Axes) -> None:
-    """Write each line's name beside its end, at a distance from one another."""
-    # Else the limits change when the figure is drawn.
-    axis.autoscale_view()
-    to_axes = axis.transData + axis.transAxes.inverted()
-    ends = {line: np.asarray(line.get_xydata())[-1] for line in axis.lines}
-    heights = {line: to_axes.transform(end)[1] for line, end in ends.items()}
-    lines = sorted(axis.lines, key=heights.__getitem__)
-    places = _spread_out([heights[line] for line in lines], gap=0.07)
-    for line, place in zip(lines, places):
-        color = line.get_color()
-        axis.annotate(
-            str(line.get_label()),
-            xy=ends[line],
-            xycoords=line.get_transform(),
-            xytext=(1.07, place),
-            textcoords='axes fraction',
-            color=color,
-            va='center',
-            annotation_clip=False,
-            arrowprops=dict(
-                arrowstyle='-', color=color, linewidth=0.5, relpos=(0, 0.5), shrinkA=1
-            ),
-        )
-
-
-def _spread_out(values: list[float], gap: float) -> list[float]:
-    """Move ascending values as little as possible to be `gap` apart (least squares).
-
-    That is isotonic regression of what remains when the gaps are taken out, by
-    pooling neighbours that are out of order.
-    """
-    pools: list[list[float]] = []
-    for index, value in enumerate(values):
-        pools.append([value - index * gap])
-        while pools[1:] and statistics.fmean(pools[-2]) > statistics.fmean(pools[-1]):
-            last = pools.pop()
-            pools[-1] += last
-    means = [statistics.fmean(pool) for pool in pools for _ in pool]
-    return [mean + index * gap for index, mean in enumerate(means)]
 
 
 def _work_dirs(item: str) -> tuple[str | None, list[str]]:

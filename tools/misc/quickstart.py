@@ -14,7 +14,8 @@ import mmfakd  # noqa: F401 isort: skip
 from mmengine.config import Config
 
 sys.path.insert(0, osp.join(osp.dirname(osp.abspath(__file__)), '../analysis_tools'))
-from compare_runs import compare, format_table, save_curves
+from compare_runs import compare, format_table
+from draw_curves import save_curves
 from read_run import read_run
 
 CONFIGS = 'configs/fakd/digits'

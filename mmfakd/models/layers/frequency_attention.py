@@ -193,6 +193,7 @@ class FrequencyAttention(nn.Module):
                 weight = self.local.weight.to(dtype) * gate
                 bias = self.local.bias.to(dtype) * gate
             if not self.with_global:
+                assert weight is not None
                 return F.conv2d(x.to(dtype), weight, bias).to(x.dtype)
             gate = self.gate_global.to(dtype)
             filter_, scale, grid = self._shared_filter(x.shape[-2:], dtype)

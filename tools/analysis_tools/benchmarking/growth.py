@@ -8,7 +8,7 @@ import math
 import matplotlib
 
 # Beside the package, like the benchmark itself.
-from compare_runs import COLORS, DASHES, MARKERS, STYLE, _label_lines
+from line_figures import COLORS, DASHES, MARKERS, STYLE, label_lines
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
@@ -103,7 +103,7 @@ def draw_growth(cases: list[dict]) -> Figure:
             axis.set_xlabel(QUANTITIES[quantity])
         # All lines first, as they decide together where a label stands.
         for axis in axes.flat:
-            _label_lines(axis)
+            label_lines(axis)
     return figure
 
 
