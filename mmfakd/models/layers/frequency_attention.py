@@ -189,15 +189,27 @@ class FrequencyAttention(nn.Module):
                 # The gates scale the small tensors of weights, not the large ones
                 # of features; the function and its gradients are the same.
                 assert self.local.bias is not None
-                gate = self.gate_local.to(dtype)
-                weight = self.local.weight.to(dtype) * gate
-                bias = self.local.bias.to(dtype) * gate
+                gate_local = self.gate_local.to(dtype)
+                weight = self.local.weight.to(dtype) * gate_local
+                bias = self.local.bias.to(dtype) * gate_local
             if not self.with_global:
                 assert weight is not None
                 return F.conv2d(x.to(dtype), weight, bias).to(x.dtype)
+            apply = plain_spectral_filter if _is_compiling() else SpectralFilter.apply
             gate = self.gate_global.to(dtype)
             filter_, scale, grid = self._shared_filter(x.shape[-2:], dtype)
-            apply = plain_spectral_filter if _is_compiling() else SpectralFilter.apply
+            if (
+                weight is not None
+                and self._can_merge(grid, x)
+                and _merge_pays(filter_, x)
+            ):
+                factor = gate if scale is None else gate * scale
+                filter_ = _merge(filter_, factor, weight)
+                if x.shape[-2:] == (1, 1):
+                    # The mean is all there is, and it is real.
+                    weight = filter_[0, 0, ..., 0].t()[..., None, None]
+                    return F.conv2d(x.to(dtype), weight, bias).to(x.dtype)
+                return apply(x, filter_, None, None, None, bias, grid)
             return apply(x, filter_, scale, gate, weight, bias, grid)
 
     def spectrum(self) -> Tensor:
@@ -252,6 +264,15 @@ class FrequencyAttention(nn.Module):
                 'feature, or build the layer with `modes` instead of `size`, which '
                 'accepts any size.'
             )
+
+    def _can_merge(self, grid: HalfSpectrum, x: Tensor) -> bool:
+        """Whether the coefficients can take up the local branch.
+
+        They must mix all channels, as it does, and pass all frequencies of the input.
+        """
+        height, width = x.shape[-2:]
+        full = HalfSpectrum(height, width // 2 + 1, width)
+        return self.groups == 1 and grid == full
 
     def _scale(self, dtype: torch.dtype) -> Tensor:
         """The constants c of shape (F,)."""
@@ -346,6 +367,21 @@ def pack_filter(weight: Tensor, high_pass: float = 0.1, groups: int = 1) -> Tens
     compact = torch.where(own[:, None, None], first(weight), compact)
     compact = compact.unflatten(2, (groups, -1)).transpose(1, 2)
     return torch.view_as_real(compact.resolve_conj().contiguous())
+
+
+def _merge_pays(filter_: Tensor, x: Tensor) -> bool:
+    """Whether to pass over the filter some times instead of over the feature."""
+    return filter_.numel() <= 2 * x.numel()
+
+
+def _merge(filter_: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
+    """Coefficients (F, 1, Ci, Co, 2) of both branches together.
+
+    To the Fourier domain the local branch is a filter that is the same everywhere.
+    """
+    local = weight.flatten(1).t()
+    local = torch.stack([local, torch.zeros_like(local)], -1)
+    return torch.addcmul(local, filter_, factor.view(-1, 1, 1, 1, 1))
 
 
 def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:

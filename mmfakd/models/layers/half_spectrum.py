@@ -56,6 +56,23 @@ class HalfSpectrum:
             bulk + i * half + row for i in range(len(self.own_columns)) for row in rows
         ]
 
+    def shared_rows(self, height: int) -> list[tuple[slice, slice]]:
+        """Find the rows in a spectrum that may be taller.
+
+        Args:
+            height (int): Rows of that spectrum, at least as many.
+
+        Returns:
+            list[tuple[slice, slice]]: Rows here and the same ones there.
+        """
+        if self.rows == height:
+            return [(slice(None), slice(None))]
+        top = (self.rows + 1) // 2
+        return [
+            (slice(0, top), slice(0, top)),
+            (slice(top, self.rows), slice(height - self.rows + top, height)),
+        ]
+
     def parts(self, compact: Tensor) -> tuple[Tensor, list[tuple[int, Tensor]]]:
         """View a list of frequencies as bulk and half columns.
 

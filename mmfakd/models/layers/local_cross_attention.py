@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .window_attention import WindowAttention, plain_window_attention
@@ -31,11 +34,11 @@ class LocalCrossAttention(nn.Module):
     implementation; the attention itself is that of *Stand-Alone Self-Attention in
     Vision Models* (arXiv 1906.05909).
 
-    Keys and values are never unfolded, and nothing but the inputs is kept for the
-    backward pass: the attention is computed again, block by block, which is faster
-    than storing it. Everything is computed in float32 (float64 for float64 input)
-    with autocast off, because unscaled products overflow in half precision. There
-    is no second derivative.
+    Keys and values are never unfolded, and no attention weights are kept for the
+    backward pass: they are computed again, block by block, which is faster than
+    storing them. Everything is computed in float32 (float64 for float64 input) with
+    autocast off, because unscaled products overflow in half precision. There is no
+    second derivative.
 
     Args:
         channels (int): Channels C of both inputs and of the output; even.
@@ -100,20 +103,15 @@ class LocalCrossAttention(nn.Module):
                 'W): match channels and resize before.'
             )
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        attend = plain_window_attention if _is_compiling() else WindowAttention.apply
         with torch.autocast(device_type=x.device.type, enabled=False):
-            key_value = torch.cat([self.key.weight, self.value.weight])
-            offset = torch.cat([self.row_offset, self.column_offset]).t()
-            attend = (
-                plain_window_attention if _is_compiling() else WindowAttention.apply
-            )
-            return attend(
-                x,
-                y,
-                self.query.weight.to(dtype).flatten(1),
-                key_value.to(dtype).flatten(1),
-                offset.to(dtype),
-                self.kernel_size,
-            )
+            # Scores to base two: `exp2` is much faster than `exp`.
+            weight = self.query.weight.to(dtype) / math.log(2)
+            query = F.conv2d(y.to(dtype), weight)
+            weight = torch.cat([self.key.weight, self.value.weight]).to(dtype)
+            key_value = F.conv2d(x.to(dtype), weight)
+            offset = torch.cat([self.row_offset, self.column_offset]).t().to(dtype)
+            return attend(query, key_value, offset, self.kernel_size).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Summarise the arguments for ``print``."""

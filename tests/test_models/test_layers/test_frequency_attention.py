@@ -9,7 +9,12 @@ from mmengine.utils import digit_version
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from mmfakd.models.layers import FrequencyAttention, pack_filter
+from mmfakd.models.layers import (
+    FrequencyAttention,
+    frequency_attention,
+    half_spectrum_transform,
+    pack_filter,
+)
 from mmfakd.models.layers.half_spectrum import HalfSpectrum
 from mmfakd.utils import convert_famkd_state_dict
 from tests.golden import distance, load_golden
@@ -240,6 +245,7 @@ def test_inverse_transform_gets_hermitian_columns(monkeypatch, modes, size):
         return irfft2(spectrum, s=s, norm=norm)
 
     monkeypatch.setattr(torch.fft, 'irfft2', spy)
+    monkeypatch.setattr(half_spectrum_transform, '_SMALL', 0)
     layer = FrequencyAttention(2, 2, modes=modes).double()
     layer.filter.data = torch.randn_like(layer.filter)
     layer(torch.randn(1, 2, *size, dtype=torch.float64))
@@ -253,8 +259,12 @@ def test_inverse_transform_gets_hermitian_columns(monkeypatch, modes, size):
         assert torch.allclose(column, mirror, atol=1e-12)
 
 
+@pytest.mark.parametrize('small', [0, 64])
+@pytest.mark.parametrize('merge', [False, True])
 @pytest.mark.parametrize('grid', [{'size': (4, 5)}, {'modes': (3, 4), 'groups': 2}])
-def test_gradcheck(grid):
+def test_gradcheck(monkeypatch, grid, merge, small):
+    monkeypatch.setattr(frequency_attention, '_merge_pays', lambda *_: merge)
+    monkeypatch.setattr(half_spectrum_transform, '_SMALL', small)
     layer = FrequencyAttention(2, 4, **grid).double()
     names = [name for name, _ in layer.named_parameters()]
 
@@ -263,6 +273,50 @@ def test_gradcheck(grid):
 
     x = torch.randn(2, 2, 4, 5, dtype=torch.float64, requires_grad=True)
     assert gradcheck(call, (x, *layer.parameters()))
+
+
+@pytest.mark.parametrize(
+    ('grid', 'size'),
+    [
+        ({'size': 1}, (1, 1)),
+        ({'size': (6, 7)}, (6, 7)),
+        # More and fewer frequencies than the input's: only the former can merge.
+        ({'modes': 5}, (4, 3)),
+        ({'modes': 5}, (1, 1)),
+        ({'modes': 5}, (9, 8)),
+        ({'modes': 5}, (5, 6)),
+        ({'size': 4, 'groups': 2}, (4, 4)),
+    ],
+)
+@pytest.mark.parametrize('samples', [1, 200])
+def test_merged_branches_equal_separate_ones(monkeypatch, grid, size, samples):
+    layer = FrequencyAttention(2, 4, **grid).double()
+    x = torch.randn(samples, 2, *size, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn(samples, 4, *size, dtype=torch.float64)
+    results = []
+    for merge in (lambda *_: False, lambda *_: True):
+        monkeypatch.setattr(frequency_attention, '_merge_pays', merge)
+        y = layer(x)
+        results.append([y, *torch.autograd.grad(y, [x, *layer.parameters()], grad)])
+    for a, b in zip(*results):
+        assert distance(a, b) < 1e-12
+
+
+def test_merging_pays_where_features_are_larger_than_filters():
+    filter_ = FrequencyAttention(4, 4, size=8).filter
+    assert filter_.numel() == 34 * 4 * 4 * 2  # 1088
+    assert frequency_attention._merge_pays(filter_, torch.empty(3, 4, 8, 8))
+    assert not frequency_attention._merge_pays(filter_, torch.empty(2, 4, 8, 8))
+
+
+@pytest.mark.parametrize('merge', [False, True])
+def test_second_derivatives_are_refused(monkeypatch, merge):
+    monkeypatch.setattr(frequency_attention, '_merge_pays', lambda *_: merge)
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    y = FrequencyAttention(3, 4, size=8)(x)
+    (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match='differentiate twice'):
+        grad.sum().backward()
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])

@@ -1,0 +1,120 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Fourier transforms of real features, from and to lists of frequencies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from .half_spectrum import HalfSpectrum
+
+# On CPUs the transforms of maps of at most that many pixels are matrix products:
+# these take less time than a fast Fourier transform that has so little to do.
+_SMALL = 64
+
+
+def transform(x: Tensor, out: Tensor, grid: HalfSpectrum) -> None:
+    """Write frequencies of a feature, frequencies first.
+
+    Args:
+        x (Tensor): Feature (N, C, H, W).
+        out (Tensor): Where to, complex, (F, G, N, C / G).
+        grid (HalfSpectrum): The F frequencies.
+    """
+    groups = out.shape[1]
+    if _is_small(x, x.shape[-2:]):
+        forth, _ = _matrices(grid, x.shape[-2], x.dtype)
+        spectrum = _complex(x.flatten(2) @ forth).unflatten(1, (groups, -1))
+        out.copy_(spectrum.permute(3, 1, 0, 2))
+        return
+    spectrum = torch.fft.rfft2(x, norm='ortho').unflatten(1, (groups, -1))
+    spectrum = spectrum.permute(3, 4, 1, 0, 2)
+    bulk, halves = grid.parts(out)
+    for to, source in grid.shared_rows(x.shape[-2]):
+        bulk[to].copy_(spectrum[source, grid.bulk_columns])
+    for column, half in halves:
+        half.copy_(spectrum[: len(half), column])
+
+
+def transform_back(spectrum: Tensor, size: Sequence[int], grid: HalfSpectrum) -> Tensor:
+    """Undo :func:`transform`; frequencies outside the list are zero.
+
+    Args:
+        spectrum (Tensor): Complex, of shape (F, G, N, C / G).
+        size (Sequence[int]): Height and width of the feature.
+        grid (HalfSpectrum): The F frequencies.
+
+    Returns:
+        Tensor: Feature (N, C, H, W).
+    """
+    height, width = size
+    if _is_small(spectrum, size):
+        _, back = _matrices(grid, height, spectrum.real.dtype)
+        maps = spectrum.flatten(1).t().contiguous()
+        return _feature(torch.view_as_real(maps).flatten(1) @ back, spectrum, size)
+    create = spectrum.new_empty if grid.rows == height else spectrum.new_zeros
+    half_spectrum = create(height, grid.columns, *spectrum.shape[1:])
+    bulk, halves = grid.parts(spectrum)
+    for source, to in grid.shared_rows(height):
+        half_spectrum[to, grid.bulk_columns].copy_(bulk[source])
+    mirrored = (grid.rows - 1) // 2
+    for column, half in halves:
+        half_spectrum[: len(half), column].copy_(half)
+        mirror = half[1 : mirrored + 1].flip(0).conj()
+        half_spectrum[height - mirrored :, column].copy_(mirror)
+        # The complex-to-real transform is undefined unless these are real, and
+        # backends differ.
+        for row in {0, height // 2} if height == 2 * (len(half) - 1) else {0}:
+            torch.view_as_real(half_spectrum)[row, column, ..., 1] = 0
+    # Of contiguous matrices the transposition is a fast one.
+    maps = half_spectrum.flatten(2).flatten(0, 1).t().contiguous()
+    half_spectrum = _feature(maps, spectrum, (height, grid.columns))
+    # `s` also pads the columns that the list lacks.
+    return torch.fft.irfft2(half_spectrum, s=(height, width), norm='ortho')
+
+
+def _is_small(tensor: Tensor, size: Sequence[int]) -> bool:
+    """Whether matrix products are the faster transforms."""
+    return tensor.device.type == 'cpu' and size[0] * size[1] <= _SMALL
+
+
+def _complex(numbers: Tensor) -> Tensor:
+    """Real and imaginary parts in turn, (..., 2 F), to complex numbers (..., F)."""
+    return torch.view_as_complex(numbers.unflatten(-1, (-1, 2)))
+
+
+def _feature(maps: Tensor, like: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (G * N * C / G, H * W) to (N, C, H, W), G, N, C as of (F, G, N, C / G)."""
+    maps = maps.view(*like.shape[1:], *size).transpose(0, 1)
+    return maps.flatten(1, 2)
+
+
+@lru_cache(maxsize=32)
+def _matrices(
+    grid: HalfSpectrum, height: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Both transforms as matrices.
+
+    Returns:
+        tuple[Tensor, Tensor]: From pixels, (H * W, 2 F), and back, (2 F, H * W), real
+        and imaginary parts in turn.
+    """
+    with torch.inference_mode(False):
+        pixels = torch.eye(height * grid.width, dtype=torch.float64)
+        pixels = pixels.view(-1, height, grid.width)
+        half = torch.fft.rfft2(pixels, norm='ortho').permute(1, 2, 0)
+        rows = [half[source, : grid.columns] for _, source in grid.shared_rows(height)]
+        forth = torch.view_as_real(grid.compact(torch.cat(rows)).contiguous())
+        # A frequency stands for its mirror image, too, unless it is its own.
+        copies = torch.full((len(forth), 1, 1), 2, dtype=torch.float64)
+        copies[grid.own_mirror_images] = 1
+        forth, back = (
+            z.transpose(1, 2).flatten(0, 1).to(dtype) for z in (forth, forth * copies)
+        )
+        return forth.t().contiguous(), back
+
+
+__all__ = ['transform', 'transform_back']
