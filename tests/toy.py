@@ -57,6 +57,21 @@ def review_distiller(width=4, teacher_width=8, size=8, **kwargs):
     )
 
 
+def reviewkd_distiller(**connector):
+    """Config of ReviewKD for the same pair; `connector` overrides its connector."""
+    cfg = review_distiller(level_loss=dict(type='mmfakd.HierarchicalContextLoss'))
+    cfg['connector'].update(
+        mid_channels=8,
+        fusion=dict(type='mmfakd.AttentionBasedFusion'),
+        transform=dict(type='mmfakd.ConvTransform'),
+        always_match=True,
+        match_act_cfg=None,
+        act_cfg=None,
+    )
+    cfg['connector'].update(connector)
+    return cfg
+
+
 def layer_distiller(source='backbone.layer3', loss='mmrazor.L2Loss', channels=(16, 32)):
     """Config of mmrazor's stock distiller with one frequency-attention connector."""
     recorders = dict(feature=dict(type='mmrazor.ModuleOutputs', source=source))

@@ -15,6 +15,7 @@ from mmrazor.models.algorithms import BaseAlgorithm, SingleTeacherDistill
 from mmrazor.models.distillers import OFDDistiller
 from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from mmfakd.registry import MODELS
 from mmfakd.utils.check_layer_names import check_layer_names
@@ -74,6 +75,13 @@ class FeatureDistill(SingleTeacherDistill):
         calculate_student_loss (bool): Whether the student's own loss counts.
         student_trainable (bool): Whether the student learns, which pre-training of
             connectors switches off.
+        channels_last (bool): Whether the convolutions of student, teacher and
+            distiller have weights, and so features, with the channels of a pixel
+            side by side, as tensor cores of GPUs read them. Defaults to False.
+        compile_networks (bool | dict): Whether to compile backbone and neck of student
+            and teacher, or with which arguments of ``torch.compile``. MMEngine's own
+            ``compile`` takes the whole training step, the distiller included, whose
+            layers are then not the hand-written ones. Defaults to False.
         teacher_trainable (bool): Only False, kept for mmrazor's configs.
         teacher_norm_eval (bool): Only True, kept for mmrazor's configs.
         init_cfg (dict, optional): MMEngine's initialisation config.
@@ -99,6 +107,8 @@ class FeatureDistill(SingleTeacherDistill):
         data_preprocessor: dict | None = None,
         calculate_student_loss: bool = True,
         student_trainable: bool = True,
+        channels_last: bool = False,
+        compile_networks: bool | dict = False,
         teacher_trainable: bool = False,
         teacher_norm_eval: bool = True,
         init_cfg: dict | None = None,
@@ -157,6 +167,17 @@ class FeatureDistill(SingleTeacherDistill):
         self.distiller.prepare_from_teacher(built_teacher)
         self.teacher_mode = teacher_mode
         self._mode = None if teacher_mode == 'auto' else teacher_mode
+        if channels_last:
+            # Their outputs, and with them all features, have the weights' format.
+            for model in (self, built_teacher):
+                convert_conv2d_weight_memory_format(model, torch.channels_last)
+        if compile_networks is not False:
+            options = {} if compile_networks is True else compile_networks
+            for model in (student, built_teacher):
+                for name in ('backbone', 'neck'):
+                    part = getattr(model, name, None)
+                    if isinstance(part, nn.Module):
+                        part.compile(**options)
         self.train()
 
     @property

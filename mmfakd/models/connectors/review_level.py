@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint, noop_context_fn
+from torch.utils.checkpoint import checkpoint
 
 # torch 2.1 has no such function.
 _is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
@@ -119,16 +120,13 @@ class ReviewLevel(BaseModule):
             ValueError: From fusion, transform or norm, for features they cannot
                 take.
         """
-        if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(
-                self._predict,
-                x,
-                deeper,
-                use_reentrant=False,
-                # Compilers keep track of what the first computation changes.
-                context_fn=noop_context_fn if _is_compiling() else self._contexts,
-            )
-        return self._predict(x, deeper)
+        if not (self.with_cp and torch.is_grad_enabled()):
+            return self._predict(x, deeper)
+        # A compiler keeps track of statistics itself.
+        contexts: dict[str, Any] = (
+            {} if _is_compiling() else {'context_fn': self._contexts}
+        )
+        return checkpoint(self._predict, x, deeper, use_reentrant=False, **contexts)
 
     def _predict(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
         x = self.match(x)

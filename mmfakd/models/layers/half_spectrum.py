@@ -73,21 +73,21 @@ class HalfSpectrum:
             (slice(top, self.rows), slice(height - self.rows + top, height)),
         ]
 
-    def parts(self, compact: Tensor) -> tuple[Tensor, list[tuple[int, Tensor]]]:
+    def parts(self, compact: Tensor) -> tuple[Tensor, Tensor]:
         """View a list of frequencies as bulk and half columns.
 
         Args:
             compact (Tensor): Shape (F, ...).
 
         Returns:
-            tuple[Tensor, list[tuple[int, Tensor]]]: The bulk (R, columns, ...), and for
-            each column that is its own mirror image its number and its first half
-            (R // 2 + 1, ...).
+            tuple[Tensor, Tensor]: The bulk (R, columns, ...), and the first halves of
+            the columns that are their own mirror image, (columns, R // 2 + 1, ...).
         """
-        own = self.own_columns
-        count = self.columns - len(own)
-        bulk, *halves = compact.split([self.rows * count, *[self.half_rows] * len(own)])
-        return bulk.unflatten(0, (self.rows, count)), list(zip(own, halves))
+        own = len(self.own_columns)
+        count = self.columns - own
+        bulk, halves = compact.split([self.rows * count, self.half_rows * own])
+        shapes = (self.rows, count), (own, self.half_rows)
+        return bulk.unflatten(0, shapes[0]), halves.unflatten(0, shapes[1])
 
     def compact(self, half: Tensor) -> Tensor:
         """List the frequencies of a half spectrum.
@@ -114,14 +114,19 @@ class HalfSpectrum:
         bulk, halves = self.parts(compact)
         mirrored = (self.rows - 1) // 2
         columns = []
-        for _, half in halves:
+        for half in halves:
             rows = half[1 : mirrored + 1]
             ends = [half[:1].real + 0j]
             if self.rows % 2 == 0:
                 ends.append(half[-1:].real + 0j)
             column = [ends[0], rows, *ends[1:], rows.flip(0).conj()]
-            columns.append(torch.cat(column)[:, None])
-        return torch.cat([columns[0], bulk, *columns[1:]], dim=1)
+            columns.append(_join(column)[:, None])
+        return _join([columns[0], bulk, *columns[1:]], dim=1)
+
+
+def _join(tensors: list[Tensor], dim: int = 0) -> Tensor:
+    """Concatenate what is not empty, which a compiler has no code for."""
+    return torch.cat([tensor for tensor in tensors if tensor.numel()], dim)
 
 
 __all__ = ['HalfSpectrum']

@@ -35,8 +35,8 @@ def transform(x: Tensor, out: Tensor, grid: HalfSpectrum) -> None:
     bulk, halves = grid.parts(out)
     for to, source in grid.shared_rows(x.shape[-2]):
         bulk[to].copy_(spectrum[source, grid.bulk_columns])
-    for column, half in halves:
-        half.copy_(spectrum[: len(half), column])
+    own = _own_columns(spectrum, grid)
+    halves.copy_(own[: grid.half_rows].transpose(0, 1))
 
 
 def transform_back(spectrum: Tensor, size: Sequence[int], grid: HalfSpectrum) -> Tensor:
@@ -55,25 +55,35 @@ def transform_back(spectrum: Tensor, size: Sequence[int], grid: HalfSpectrum) ->
         _, back = _matrices(grid, height, spectrum.real.dtype)
         maps = spectrum.flatten(1).t().contiguous()
         return _feature(torch.view_as_real(maps).flatten(1) @ back, spectrum, size)
+    # `s` also pads the columns that the list lacks.
+    half_spectrum = _half_spectrum(spectrum, height, grid)
+    return torch.fft.irfft2(half_spectrum, s=(height, width), norm='ortho')
+
+
+def _half_spectrum(spectrum: Tensor, height: int, grid: HalfSpectrum) -> Tensor:
+    """Frequencies (F, G, N, C / G) in a half spectrum (N, C, H, columns)."""
     create = spectrum.new_empty if grid.rows == height else spectrum.new_zeros
-    half_spectrum = create(height, grid.columns, *spectrum.shape[1:])
+    rows = create(height, grid.columns, *spectrum.shape[1:])
     bulk, halves = grid.parts(spectrum)
     for source, to in grid.shared_rows(height):
-        half_spectrum[to, grid.bulk_columns].copy_(bulk[source])
+        rows[to, grid.bulk_columns].copy_(bulk[source])
+    own, halves = _own_columns(rows, grid), halves.transpose(0, 1)
     mirrored = (grid.rows - 1) // 2
-    for column, half in halves:
-        half_spectrum[: len(half), column].copy_(half)
-        mirror = half[1 : mirrored + 1].flip(0).conj()
-        half_spectrum[height - mirrored :, column].copy_(mirror)
-        # The complex-to-real transform is undefined unless these are real, and
-        # backends differ.
-        for row in {0, height // 2} if height == 2 * (len(half) - 1) else {0}:
-            torch.view_as_real(half_spectrum)[row, column, ..., 1] = 0
+    own[: grid.half_rows].copy_(halves)
+    own[height - mirrored :].copy_(halves[1 : mirrored + 1].flip(0).conj())
+    # The complex-to-real transform is undefined unless frequencies that are their own
+    # mirror images are real, and backends differ.
+    real = own[:: height // 2] if height == 2 * (grid.half_rows - 1) else own[:1]
+    torch.view_as_real(real)[..., 1] = 0
     # Of contiguous matrices the transposition is a fast one.
-    maps = half_spectrum.flatten(2).flatten(0, 1).t().contiguous()
-    half_spectrum = _feature(maps, spectrum, (height, grid.columns))
-    # `s` also pads the columns that the list lacks.
-    return torch.fft.irfft2(half_spectrum, s=(height, width), norm='ortho')
+    maps = rows.flatten(2).flatten(0, 1).t().contiguous()
+    return _feature(maps, spectrum, (height, grid.columns))
+
+
+def _own_columns(half_spectrum: Tensor, grid: HalfSpectrum) -> Tensor:
+    """Columns (H, 1 or 2, ...) that are their own mirror image."""
+    own = grid.own_columns
+    return half_spectrum[:, :1] if len(own) == 1 else half_spectrum[:, :: own[1]]
 
 
 def _is_small(tensor: Tensor, size: Sequence[int]) -> bool:

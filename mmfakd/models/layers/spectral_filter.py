@@ -14,8 +14,11 @@ from .half_spectrum import HalfSpectrum
 from .half_spectrum_transform import transform, transform_back
 
 # Numbers worked on at a time: what stays in a CPU's cache, and what keeps a GPU busy.
-_CPU_BLOCK = 2**18
+_CPU_BLOCK = 2**17
 _GPU_BLOCK = 2**26
+
+# Pixels worth a convolution of their own, which first has to rearrange its weights.
+_PIXELS = 2**12
 
 
 class SpectralFilter(torch.autograd.Function):
@@ -66,10 +69,13 @@ class SpectralFilter(torch.autograd.Function):
         spectrum = filters.new_empty(count, groups, n, fan_in)
         product = filters.new_empty(count, groups, n, fan_out)
         out_channels = groups * fan_out
-        samples = _split(n, max(channels, out_channels) * height * width, x.device)
+        block = _block(x.device)
+        each = max(channels, out_channels)
+        least = 0 if weight is None else _PIXELS * each
+        samples = _split(n, each * height * width, max(block, least))
         for part in samples:
             transform(x[part].to(dtype), spectrum[:, :, part], grid)
-        for part in _split(count, 2 * product[0].numel(), x.device):
+        for part in _split(count, 2 * product[0].numel(), block):
             torch.bmm(
                 spectrum[part].flatten(0, 1),
                 filters[part].flatten(0, 1),
@@ -115,7 +121,7 @@ class SpectralFilter(torch.autograd.Function):
                 copies[index] = 1
             if gate is not None:
                 copies *= gate
-            for part in _split(count, 2 * spectrum[0].numel(), x.device):
+            for part in _split(count, 2 * spectrum[0].numel(), _block(x.device)):
                 block, matrices = grads[part], grads[part].flatten(0, 1)
                 if scale is not None:
                     _real(block).mul_(scale[part, None, None, None])
@@ -213,10 +219,14 @@ def plain_spectral_filter(
     return y.to(x.dtype)
 
 
-def _split(total: int, numel: int, device: torch.device) -> list[slice]:
-    """Cut an axis, of which one step is ``numel`` numbers, into blocks."""
-    block = _CPU_BLOCK if device.type == 'cpu' else _GPU_BLOCK
-    most = max(1, min(total, block // max(1, numel)))
+def _block(device: torch.device) -> int:
+    """How many numbers to work on at a time."""
+    return _CPU_BLOCK if device.type == 'cpu' else _GPU_BLOCK
+
+
+def _split(total: int, each: int, block: int) -> list[slice]:
+    """Cut an axis into equal blocks, by the numbers of one step and of a block."""
+    most = max(1, min(total, block // max(1, each)))
     count = -(-total // most)
     step = -(-total // count) if count else 1
     return [slice(start, start + step) for start in range(0, total, step)]

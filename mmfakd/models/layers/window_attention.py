@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Pixels worked on at a time: on CPUs, for each thread, what leaves the weights of all
-# positions of the window in the cache of a core; on GPUs what keeps them busy.
-_CPU_BLOCK = 2**14
+# Pixels worked on at a time. On CPUs so few that the weights of all positions of their
+# windows stay in a cache, and so many that calls cost little; more threads take more.
+_CPU_BLOCK = 3 * 2**13
 _GPU_BLOCK = 2**21
 
 
@@ -47,34 +47,31 @@ class WindowAttention(torch.autograd.Function):
             Tensor: Values, averaged by softmax(query * (key + offset)), (N, C, H, W).
         """
         ctx.size = size
-        ctx.save_for_backward(query, key_value, offset)
         out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         for part, block in _blocks(query, offset, size):
             block.maps(block.query).copy_(query[part])
             block.maps(block.key_value).copy_(key_value[part])
-            for chunk in block.chunks:
-                chunk.attend()
+            block.attend()
             out[part].copy_(block.maps(block.out))
+        ctx.save_for_backward(query, key_value, offset, out)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of ``query``, ``key_value`` and ``offset``."""
-        query, key_value, offset = ctx.saved_tensors
-        grad_query, grad_key_value, grad_offset = (
-            torch.zeros(z.shape, dtype=z.dtype, device=z.device)
-            if z is offset
-            else torch.empty(z.shape, dtype=z.dtype, device=z.device)
-            for z in (query, key_value, offset)
+        query, key_value, offset, out = ctx.saved_tensors
+        grad_query, grad_key_value = (
+            torch.empty(z.shape, dtype=z.dtype, device=z.device)
+            for z in (query, key_value)
         )
+        grad_offset = torch.zeros_like(offset)
         for part, block in _blocks(query, offset, ctx.size, grad_offset):
             block.maps(block.query).copy_(query[part])
             block.maps(block.key_value).copy_(key_value[part])
+            block.maps(block.out).copy_(out[part])
             block.maps(block.grad).copy_(grad[part])
-            for chunk in block.chunks:
-                chunk.attend()
-                chunk.backward()
+            block.backward()
             grad_query[part].copy_(block.maps(block.grad_query))
             grad_key_value[part].copy_(block.maps(block.grad_key_value))
         return grad_query, grad_key_value, grad_offset, None
@@ -115,16 +112,13 @@ def _blocks(
     n, channels, height, width = query.shape
     numel = _GPU_BLOCK
     if query.device.type == 'cpu':
-        numel = _CPU_BLOCK * torch.get_num_threads()
+        numel = _CPU_BLOCK * max(2, torch.get_num_threads()) // 2
     margin = size // 2
     samples = _share(n, numel, channels // 2 * (height + margin) * (width + margin))
-    block = None
+    block = _Block((channels, height, width), numel, offset, size, grad_offset)
     for start in range(0, n, samples):
-        count = min(samples, n - start)
-        if block is None or block.samples != count:
-            shape = count, channels, height, width
-            block = _Block(shape, numel, offset, size, grad_offset)
-        yield slice(start, start + count), block
+        block.resize(min(samples, n - start))
+        yield slice(start, start + block.samples), block
 
 
 def _share(total: int, numel: int, each: int) -> int:
@@ -134,7 +128,7 @@ def _share(total: int, numel: int, each: int) -> int:
 
 
 class _Block:
-    """Memory for some samples.
+    """Memory for some samples at a time.
 
     Maps lie one after another, channel by channel, and each of them row by row, with
     a margin of zeros behind every row and behind every map. So the pixel that is some
@@ -146,37 +140,45 @@ class _Block:
 
     def __init__(
         self,
-        shape: tuple[int, int, int, int],
+        shape: tuple[int, int, int],
         numel: int,
         offset: Tensor,
         size: int,
         grad_offset: Tensor | None,
     ) -> None:
-        self.samples, self.channels, self.height, self.width = shape
-        self.offset, self.size, self.grad_offset = offset, size, grad_offset
-        margin = size // 2
-        self.columns = self.width + margin
-        self.length = self.samples * (self.height + margin) * self.columns
+        self.channels, self.height, self.width = shape
+        self.numel, self.size, self.samples = numel, size, 0
+        self.offset, self.grad_offset = offset, grad_offset
+        self.columns = self.width + size // 2
         # Reach of a window in memory.
-        self.halo = margin * self.columns + margin
-        zeros, empty = offset.new_zeros, offset.new_empty
-        self.query = zeros(self.channels, self.length)
-        self.out = empty(self.channels, self.length)
-        self.padded = zeros(2 * self.channels * self.length + 2 * self.halo)
+        self.halo = size // 2 * self.columns + size // 2
+        self.chunks: list[_Chunk] = []
+
+    def resize(self, samples: int) -> None:
+        """Make room for a number of samples."""
+        if samples == self.samples:
+            return
+        # Views of the old memory first, for it to be freed.
+        self.chunks = []
+        self.samples = samples
+        self.length = length = samples * (self.height + self.size // 2) * self.columns
+        zeros, empty = self.offset.new_zeros, self.offset.new_empty
+        self.query = zeros(self.channels, length)
+        self.out = zeros(self.channels, length)
+        self.padded = zeros(2 * self.channels * length + 2 * self.halo)
         inner = self.padded[self.halo : self.padded.numel() - self.halo]
-        self.key_value = inner.view(-1, self.length)
+        self.key_value = inner.view(-1, length)
 
         half = self.channels // 2
-        count = _share(half, numel, self.length)
-        window = size, size, count, self.length
-        self.keys = empty(size, count, self.length + 2 * self.halo)
-        self.share, self.terms = empty(window), empty(window)
-        self.top, self.total = empty(2, count, self.length)
-        if grad_offset is not None:
-            self.grad = zeros(self.channels, self.length)
-            self.grad_query = empty(self.channels, self.length)
-            self.grad_key_value = empty(2 * self.channels, self.length)
-            spread = size**2 * count * (self.length + self.halo) + 2 * self.halo
+        count = _share(half, self.numel, length)
+        self.keys = empty(self.size, count, length + 2 * self.halo)
+        self.share = empty(self.size, self.size, count, length)
+        self.top, self.total = empty(2, count, length)
+        if self.grad_offset is not None:
+            self.grad = zeros(self.channels, length)
+            self.grad_query = empty(self.channels, length)
+            self.grad_key_value = empty(2 * self.channels, length)
+            spread = self.size**2 * count * (length + self.halo) + 2 * self.halo
             self.spread = zeros(spread)
         self.chunks = [
             _Chunk(self, start, min(start + count, first + half), start >= half)
@@ -188,6 +190,16 @@ class _Block:
         """The pixels of (C, length) without margins, as (N, C, H, W)."""
         maps = feature.view(feature.shape[0], self.samples, -1, self.columns)
         return maps[:, :, : self.height, : self.width].transpose(0, 1)
+
+    def attend(self) -> None:
+        """Compute the output from queries, keys and values."""
+        for chunk in self.chunks:
+            chunk.attend()
+
+    def backward(self) -> None:
+        """Compute all gradients, given the output's, too; overwrites what is given."""
+        for chunk in self.chunks:
+            chunk.backward()
 
 
 class _Chunk:
@@ -217,7 +229,7 @@ class _Chunk:
         step = self.keys.stride(0)
         steps = (columns, step + 1) if by_column else (step + columns, 1)
         self.key_windows = block.keys.as_strided(window, (*steps, span, 1))
-        self.share, self.terms = block.share[:, :, :count], block.terms[:, :, :count]
+        self.share = block.share[:, :, :count]
         self.top, self.total = block.top[:count], block.total[:count]
         if block.grad_offset is None:
             return
@@ -236,31 +248,36 @@ class _Chunk:
         )
         self.folded = block.spread.as_strided(window, (size * step, step, row, 1), halo)
 
-    def attend(self) -> None:
-        """Compute the output; leaves the weights times ``total``."""
+    def weigh(self) -> None:
+        """Compute the share of each position, yet to be divided by the total."""
         torch.add(self.source, self.offset, out=self.keys)
         torch.mul(self.key_windows, self.query, out=self.share)
         torch.amax(self.share, (0, 1), out=self.top)
         # Much faster than `exp`.
         self.share.sub_(self.top).exp2_()
         torch.sum(self.share, (0, 1), out=self.total)
-        torch.mul(self.share, self.values, out=self.terms)
-        torch.sum(self.terms, (0, 1), out=self.out)
+
+    def attend(self) -> None:
+        """Compute the output."""
+        self.weigh()
+        self.share.mul_(self.values)
+        torch.sum(self.share, (0, 1), out=self.out)
         self.out.div_(self.total)
 
     def backward(self) -> None:
-        """Compute all gradients, right after ``attend``; overwrites its results."""
-        share, terms, grad = self.share, self.terms, self.grad
-        grad.div_(self.total)
-        torch.mul(share, grad, out=self.spread)
+        """Compute all gradients."""
+        self.weigh()
+        share = self.share
+        self.grad.div_(self.total)
+        torch.mul(share, self.grad, out=self.spread)
         torch.sum(self.folded, (0, 1), out=self.grad_value)
-        grad.mul_(math.log(2))
-        # Through the softmax: w_i (g v_i - sum_j w_j g v_j) = g w_i (v_i - out)
-        terms.addcmul_(share, self.out, value=-1)
-        torch.mul(terms, self.key_windows, out=share)
-        torch.sum(share, (0, 1), out=self.grad_query)
-        self.grad_query.mul_(grad)
-        grad.mul_(self.query)
-        torch.mul(terms, grad, out=self.spread)
+        # Through the softmax: w_i (g v_i - sum_j w_j g v_j) = w_i g (v_i - out)
+        torch.sub(self.values, self.out, out=share)
+        share.mul_(self.spread)
+        self.query.mul_(math.log(2))
+        torch.mul(share, self.query, out=self.spread)
         torch.sum(self.folded, (0, 1), out=self.grad_key)
         self.grad_offset += self.spread.sum(-1).sum(self.axis)
+        share.mul_(self.key_windows)
+        torch.sum(share, (0, 1), out=self.grad_query)
+        self.grad_query.mul_(math.log(2))

@@ -38,11 +38,11 @@ def test_parts_are_views_in_order(height, width):
     compact = grid.compact(half)
     bulk, halves = grid.parts(compact)
     assert torch.equal(bulk, half[:, grid.bulk_columns])
-    assert [column for column, _ in halves] == list(grid.own_columns)
-    for column, rows in halves:
+    assert len(halves) == len(grid.own_columns)
+    for column, rows in zip(grid.own_columns, halves):
         assert torch.equal(rows, half[: height // 2 + 1, column])
         rows.zero_()
-    assert (compact == 0).sum() >= sum(len(rows) for _, rows in halves)
+    assert (compact == 0).sum() >= halves.numel()
 
 
 def test_columns_of_wider_features_have_their_mirror_image_elsewhere():

@@ -92,7 +92,7 @@ def test_gradcheck(monkeypatch, block):
     assert gradcheck(call, (x, y, *layer.parameters()))
 
 
-def test_keeps_its_inputs_and_projections():
+def test_keeps_its_inputs_projections_and_output():
     layer = LocalCrossAttention(4)
     kept = {}
 
@@ -103,8 +103,16 @@ def test_keeps_its_inputs_and_projections():
     x, y = torch.randn(2, 2, 4, 16, 16)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         layer(x, y)
-    # Two inputs, query, key and value.
-    assert sum(n for n in kept.values() if n >= x.numel()) == 5 * x.numel()
+    # Two inputs, query, key and value, and the output.
+    assert sum(n for n in kept.values() if n >= x.numel()) == 6 * x.numel()
+
+
+def test_second_derivatives_are_refused():
+    x = torch.randn(2, 4, 6, 6, requires_grad=True)
+    out = LocalCrossAttention(4)(x, x)
+    (grad,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match='differentiate twice'):
+        grad.sum().backward()
 
 
 def test_gradients_accumulate_over_two_backwards():

@@ -1,0 +1,94 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""A step of training never waits for the device: Python reads nothing of it."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.toy import (
+    batch,
+    feature_distill,
+    layer_distiller,
+    losses_of,
+    review_distiller,
+    reviewkd_distiller,
+)
+
+
+class NoCopyToHost(TorchFunctionMode):
+    """Refuses what copies a tensor to the host, even if it is there."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, '__name__', '')
+        assert name not in ('cpu', 'numpy', 'tolist', '__array__'), name
+        return func(*args, **(kwargs or {}))
+
+
+class NoDataDependence(TorchDispatchMode):
+    """Refuses operations that look at values: `bool`, `item`, `nonzero`, masks, ..."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+        assert not tags & set(func.tags), func
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def no_synchronisation():
+    with NoCopyToHost(), NoDataDependence():
+        yield
+
+
+@pytest.mark.parametrize(
+    'read',
+    [bool, float, torch.nonzero, torch.Tensor.tolist, lambda x: x.to('cpu').cpu()],
+)
+def test_guard_bites(read):
+    with pytest.raises(AssertionError), no_synchronisation():
+        read(torch.ones(()))
+
+
+DISTILLERS = dict(
+    fam_kd=review_distiller(warmup=dict(by_epoch=True, begin=0, end=20)),
+    reviewkd=reviewkd_distiller(),
+    checkpointed=reviewkd_distiller(with_cp=True),
+    fft_loss=layer_distiller(loss='mmfakd.FFTFeatureLoss'),
+)
+
+
+@pytest.mark.parametrize('distiller', DISTILLERS.values(), ids=DISTILLERS)
+def test_losses_and_gradients(distiller):
+    # Re-normalisation for the teacher, too.
+    model = feature_distill(
+        distiller=distiller,
+        teacher_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3),
+        data_preprocessor=dict(mean=[100.0] * 3, std=[50.0] * 3),
+    )
+    # The first step decides how deep the teacher runs.
+    losses_of(model, batch())
+    data = model.data_preprocessor(batch(), True)
+    with no_synchronisation():
+        losses = model(**data, mode='loss')
+        model.parse_losses(losses)[0].backward()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('distiller', DISTILLERS.values(), ids=DISTILLERS)
+@pytest.mark.parametrize('autocast', [False, True])
+def test_on_gpu(distiller, autocast):
+    """By CUDA's own watch over synchronising calls."""
+    model = feature_distill(distiller=distiller).cuda()
+    data = model.data_preprocessor(batch(), True)
+    for mode in ('default', 'error'):
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            with torch.autocast('cuda', enabled=autocast):
+                losses = model(**data, mode='loss')
+            model.parse_losses(losses)[0].backward()
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
