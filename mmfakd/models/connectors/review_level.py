@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-# torch 2.1 has no such function.
-_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
+from mmfakd.models.layers.compiling import is_compiling
 
 
 class ReviewLevel(BaseModule):
@@ -124,7 +123,7 @@ class ReviewLevel(BaseModule):
             return self._predict(x, deeper)
         # A compiler keeps track of statistics itself.
         contexts: dict[str, Any] = (
-            {} if _is_compiling() else {'context_fn': self._contexts}
+            {} if is_compiling() else {'context_fn': self._contexts}
         )
         return checkpoint(self._predict, x, deeper, use_reentrant=False, **contexts)
 

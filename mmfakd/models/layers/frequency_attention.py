@@ -9,11 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .compiling import is_compiling
 from .half_spectrum import HalfSpectrum
 from .spectral_filter import SpectralFilter, plain_spectral_filter
-
-# Since torch 2.3.
-_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
 
 
 class FrequencyAttention(nn.Module):
@@ -195,7 +193,7 @@ class FrequencyAttention(nn.Module):
             if not self.with_global:
                 assert weight is not None
                 return F.conv2d(x.to(dtype), weight, bias).to(x.dtype)
-            apply = plain_spectral_filter if _is_compiling() else SpectralFilter.apply
+            apply = plain_spectral_filter if is_compiling() else SpectralFilter.apply
             gate = self.gate_global.to(dtype)
             filter_, scale, grid = self._shared_filter(x.shape[-2:], dtype)
             if (

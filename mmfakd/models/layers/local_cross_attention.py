@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .compiling import is_compiling
 from .window_attention import WindowAttention, plain_window_attention
-
-# Since torch 2.3.
-_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
 
 
 class LocalCrossAttention(nn.Module):
@@ -103,7 +101,7 @@ class LocalCrossAttention(nn.Module):
                 'W): match channels and resize before.'
             )
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        attend = plain_window_attention if _is_compiling() else WindowAttention.apply
+        attend = plain_window_attention if is_compiling() else WindowAttention.apply
         with torch.autocast(device_type=x.device.type, enabled=False):
             # Scores to base two: `exp2` is much faster than `exp`.
             weight = self.query.weight.to(dtype) / math.log(2)

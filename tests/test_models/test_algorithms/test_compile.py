@@ -1,5 +1,5 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""MMEngine's `compile` of the whole training step: recorders, teacher, connectors."""
+"""Compiled: MMEngine's whole training step, or the two networks alone."""
 
 import copy
 import shutil
@@ -11,6 +11,7 @@ from mmengine.registry import MODELS
 from mmengine.utils import digit_version
 from torch._dynamo.backends.registry import lookup_backend
 
+from mmfakd.utils import export_student
 from tests.tiny_runs import (
     Recorder,
     distillation,
@@ -19,7 +20,13 @@ from tests.tiny_runs import (
     student,
     train,
 )
-from tests.toy import batch, feature_distill, review_distiller, reviewkd_distiller
+from tests.toy import (
+    batch,
+    classifier,
+    feature_distill,
+    review_distiller,
+    reviewkd_distiller,
+)
 
 pytestmark = pytest.mark.skipif(
     digit_version(torch.__version__) < digit_version('2.6'),
@@ -37,7 +44,7 @@ def fresh_compiler():
 FAM_KD = review_distiller(warmup=dict(by_epoch=False, begin=0, end=20))
 
 
-def train_steps(model, train_step, graphs, count=4):
+def train_steps(model, graphs, count=4):
     """Losses and weights of some steps, and the graphs that the last one ran."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     wrapper = OptimWrapper(optimizer)
@@ -45,20 +52,14 @@ def train_steps(model, train_step, graphs, count=4):
     data, logs = batch(), []
     for _ in range(count):
         graphs.clear()
-        logs.append(train_step(copy.deepcopy(data), wrapper))
+        logs.append(model.train_step(copy.deepcopy(data), wrapper))
     return logs, model.state_dict(), list(graphs)
 
 
-def compare(distiller, backend):
-    """Train with and without the compiler; return the graphs of a step."""
-    models = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        models.append(feature_distill(distiller=distiller))
-    plain, compiled = models
-    graphs = []
+def counted(backend, graphs):
+    """A backend that notes every graph as it runs."""
 
-    def counting(module, inputs):
+    def compile_graph(module, inputs):
         run = lookup_backend(backend)(module, inputs)
 
         def call(*args):
@@ -67,10 +68,18 @@ def compare(distiller, backend):
 
         return call
 
-    # As MMEngine's runner does it.
-    compiled.train_step = torch.compile(compiled.train_step, backend=counting)
-    logs, state, _ = train_steps(plain, plain.train_step, [])
-    other_logs, other_state, graphs = train_steps(compiled, compiled.train_step, graphs)
+    return compile_graph
+
+
+def build(distiller, **kwargs):
+    torch.manual_seed(0)
+    return feature_distill(distiller=distiller, **kwargs)
+
+
+def compare(plain, compiled, graphs):
+    """Train both; return the graphs of a step of the second."""
+    logs, state, _ = train_steps(plain, [])
+    other_logs, other_state, graphs = train_steps(compiled, graphs)
     for log, other in zip(logs, other_logs):
         assert log.keys() == other.keys()
         for name in log:
@@ -83,21 +92,41 @@ def compare(distiller, backend):
     return graphs
 
 
+def compare_step(distiller, backend):
+    """As MMEngine's runner compiles it, with the setting `compile`."""
+    graphs = []
+    model = build(distiller)
+    model.train_step = torch.compile(model.train_step, backend=counted(backend, graphs))
+    return compare(build(distiller), model, graphs)
+
+
 @pytest.mark.parametrize(
     ('distiller', 'backend', 'most'),
     [(FAM_KD, 'aot_eager', 8), (reviewkd_distiller(with_cp=True), 'eager', 7)],
     ids=['fam_kd', 'reviewkd'],
 )
-def test_same_training_in_few_graphs(distiller, backend, most):
+def test_whole_step_in_few_graphs(distiller, backend, most):
     """Batch, teacher, student, distiller, sums of losses, optimizer; the warm-up."""
-    assert len(compare(distiller, backend)) <= most
+    assert len(compare_step(distiller, backend)) <= most
+
+
+def test_networks():
+    """Backbone and neck of student and teacher, each one graph; copied and saved."""
+    graphs = []
+    model = build(FAM_KD, compile_networks=dict(backend=counted('eager', graphs)))
+    graphs = compare(build(FAM_KD), model, graphs)
+    assert len(graphs) == 4
+    assert len(model.eval().val_step(batch())) == 4
+    assert list(copy.deepcopy(model).state_dict()) == list(model.state_dict())
+    exported = export_student(dict(state_dict=model.state_dict(), meta={}))
+    MODELS.build(classifier()).load_state_dict(exported['state_dict'], strict=True)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which('g++') is None, reason='needs a C++ compiler')
 def test_inductor():
     """The compiler that users get by default."""
-    compare(FAM_KD, 'inductor')
+    compare_step(FAM_KD, 'inductor')
 
 
 def test_run(tmp_path):
@@ -137,19 +166,3 @@ def test_run(tmp_path):
             )
     exported = runs['compiled'][1]['epoch_2_student.pth']
     MODELS.build(student()).load_state_dict(exported['state_dict'], strict=True)
-
-
-def test_copies_of_a_compiled_connector():
-    """A part alone, as a script may compile it, is copied and saved as ever."""
-    model = feature_distill(distiller=reviewkd_distiller(with_cp=True))
-    connector = model.distiller.connectors['review']
-    names = list(model.state_dict())
-    connector.compile(backend='eager', fullgraph=True)
-    features = [torch.rand(2, c, s, s) for c, s in zip((4, 8, 16, 16), (8, 4, 2, 1))]
-    expected = [p.detach() for p in connector.eval()(features)]
-    copied = copy.deepcopy(model)
-    assert list(model.state_dict()) == list(copied.state_dict()) == names
-    for prediction, value in zip(
-        copied.distiller.connectors['review'](features), expected
-    ):
-        torch.testing.assert_close(prediction, value)

@@ -14,6 +14,7 @@ from mmfakd.models.layers import (
     frequency_attention,
     half_spectrum_transform,
     pack_filter,
+    spectral_filter,
 )
 from mmfakd.models.layers.half_spectrum import HalfSpectrum
 from mmfakd.utils import convert_famkd_state_dict
@@ -309,6 +310,24 @@ def test_merging_pays_where_features_are_larger_than_filters():
     assert not frequency_attention._merge_pays(filter_, torch.empty(2, 4, 8, 8))
 
 
+# Other numbers of channels out than in, and as many: the latter share memory.
+@pytest.mark.parametrize('channels', [(4, 4), (4, 2)])
+@pytest.mark.parametrize('arguments', [{}, {'groups': 2}, {'with_local': False}])
+def test_size_of_blocks_does_not_matter(monkeypatch, channels, arguments):
+    layer = FrequencyAttention(*channels, size=(9, 8), **arguments).double()
+    x = torch.randn(5, 4, 9, 8, dtype=torch.float64, requires_grad=True)
+    results = []
+    for block in (10**6, 800, 1):
+        monkeypatch.setattr(spectral_filter, '_CPU_BLOCK', block)
+        monkeypatch.setattr(spectral_filter, '_PIXELS', block // 4)
+        y = layer(x)
+        inputs = (x, *layer.parameters())
+        results.append([y, *torch.autograd.grad(y.square().sum(), inputs)])
+    for other in results[1:]:
+        for a, b in zip(other, results[0]):
+            assert distance(a, b) < 1e-12
+
+
 @pytest.mark.parametrize('merge', [False, True])
 def test_second_derivatives_are_refused(monkeypatch, merge):
     monkeypatch.setattr(frequency_attention, '_merge_pays', lambda *_: merge)
@@ -405,11 +424,18 @@ def test_every_parameter_gets_a_gradient():
     digit_version(torch.__version__) < digit_version('2.6'),
     reason='the compiler of older torch breaks the graph at FFTs or Python 3.12',
 )
-def test_compiles_to_one_graph():
+@pytest.mark.parametrize('samples', [1, 30])
+def test_compiles_to_one_graph(samples):
     layer = FrequencyAttention(3, 4, size=8)
-    x = torch.randn(2, 3, 8, 8)
-    compiled = torch.compile(layer, backend='eager', fullgraph=True)
-    assert torch.allclose(compiled(x), layer(x), atol=1e-6)
+    x = torch.randn(samples, 3, 8, 8, requires_grad=True)
+    compiled = torch.compile(layer, backend='aot_eager', fullgraph=True)
+    results = []
+    for module in (layer, compiled):
+        y = module(x)
+        inputs = (x, *layer.parameters())
+        results.append([y, *torch.autograd.grad(y.square().sum(), inputs)])
+    for a, b in zip(*results):
+        assert distance(b, a) < 1e-5
 
 
 @pytest.mark.parametrize('grid', [{}, {'size': 8, 'modes': 8}])
