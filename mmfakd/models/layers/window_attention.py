@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Pixels worked on at a time. On CPUs so few that the weights of all positions of their
-# windows stay in a cache, and so many that calls cost little; more threads take more.
+# Pixels worked on at a time. On CPUs, for each thread, so few that the weights of all
+# positions of their windows stay in a cache, and so many that calls cost little.
 _CPU_BLOCK = 3 * 2**13
 _GPU_BLOCK = 2**21
 
@@ -38,7 +38,7 @@ class WindowAttention(torch.autograd.Function):
             query (Tensor): Queries (N, C, H, W), with scores to base two: divided by
                 the natural logarithm of two.
             key_value (Tensor): Keys, then values, (N, 2 C, H, W).
-            offset (Tensor): Offsets of the keys, (size, C): one per row of the
+            offset (Tensor): Offsets of the keys, (C, size): one per row of the
                 window in the first half of the channels, one per column in the
                 second.
             size (int): Side of the window.
@@ -98,7 +98,7 @@ def plain_window_attention(
     for i in range(size):
         for j in range(size):
             windows.append(padded[..., i : i + height, j : j + width])
-            offsets.append(torch.cat([offset[i, :half], offset[j, half:]]))
+            offsets.append(torch.cat([offset[:half, i], offset[half:, j]]))
     keys, values = torch.stack(windows).split(channels, 2)
     keys = keys + torch.stack(offsets)[:, None, :, None, None]
     weights = (query * keys * math.log(2)).softmax(0)
@@ -112,7 +112,7 @@ def _blocks(
     n, channels, height, width = query.shape
     numel = _GPU_BLOCK
     if query.device.type == 'cpu':
-        numel = _CPU_BLOCK * max(2, torch.get_num_threads()) // 2
+        numel = _CPU_BLOCK * torch.get_num_threads()
     margin = size // 2
     samples = _share(n, numel, channels // 2 * (height + margin) * (width + margin))
     block = _Block((channels, height, width), numel, offset, size, grad_offset)
@@ -135,7 +135,9 @@ class _Block:
     rows and columns away is a fixed number of elements away, for all pixels alike: a
     shifted map is a mere slice of the memory, and contiguous. Margins attend as well,
     which nobody reads, and nothing comes back from them, since queries and gradients
-    are zero there.
+    are zero there. What holds all positions of a window holds them for one channel
+    after another: so threads, which share the channels, find in their caches what
+    they left there.
     """
 
     def __init__(
@@ -163,23 +165,23 @@ class _Block:
         self.samples = samples
         self.length = length = samples * (self.height + self.size // 2) * self.columns
         zeros, empty = self.offset.new_zeros, self.offset.new_empty
-        self.query = zeros(self.channels, length)
-        self.out = zeros(self.channels, length)
+        self.query, self.out = zeros(2, self.channels, length)
         self.padded = zeros(2 * self.channels * length + 2 * self.halo)
         inner = self.padded[self.halo : self.padded.numel() - self.halo]
         self.key_value = inner.view(-1, length)
 
         half = self.channels // 2
         count = _share(half, self.numel, length)
-        self.keys = empty(self.size, count, length + 2 * self.halo)
-        self.share = empty(self.size, self.size, count, length)
-        self.top, self.total = empty(2, count, length)
+        self.keys = empty(count, self.size, length + 2 * self.halo)
+        self.share = empty(count, self.size, self.size, length)
+        self.top, self.total = empty(2, count, 1, 1, length)
         if self.grad_offset is not None:
             self.grad = zeros(self.channels, length)
             self.grad_query = empty(self.channels, length)
             self.grad_key_value = empty(2 * self.channels, length)
-            spread = self.size**2 * count * (length + self.halo) + 2 * self.halo
-            self.spread = zeros(spread)
+            # For each channel so many that the last position has room.
+            spread = self.size**2 * (length + self.halo) + self.halo
+            self.spread = zeros(count, spread)
         self.chunks = [
             _Chunk(self, start, min(start + count, first + half), start >= half)
             for first in (0, half)
@@ -213,55 +215,59 @@ class _Chunk:
         size, count = block.size, stop - start
         part = slice(start, stop)
         value_part = slice(block.channels + start, block.channels + stop)
-        window = size, size, count, length
-        self.query, self.out = block.query[part], block.out[part]
-        self.offset = block.offset[:, part, None]
+        window = count, size, size, length
+        self.query, self.out = (z[part, None, None] for z in (block.query, block.out))
+        self.offset = block.offset[part, :, None]
         # All that the windows reach.
         span = length + 2 * halo
         self.source = block.padded.as_strided(
-            (count, span), (length, 1), part.start * length
+            (count, 1, span), (length, span, 1), part.start * length
         )
         self.values = block.padded.as_strided(
-            window, (columns, 1, length, 1), value_part.start * length
+            window, (length, columns, 1, 1), value_part.start * length
         )
         # One copy of the keys for each offset, and the windows that show them.
-        self.keys = block.keys[:, :count]
-        step = self.keys.stride(0)
-        steps = (columns, step + 1) if by_column else (step + columns, 1)
-        self.key_windows = block.keys.as_strided(window, (*steps, span, 1))
-        self.share = block.share[:, :, :count]
+        self.keys = block.keys[:count]
+        steps = (columns, span + 1) if by_column else (span + columns, 1)
+        self.key_windows = block.keys.as_strided(window, (size * span, *steps, 1))
+        self.share = block.share[:count]
         self.top, self.total = block.top[:count], block.total[:count]
         if block.grad_offset is None:
             return
-        self.grad, self.grad_query = block.grad[part], block.grad_query[part]
-        self.grad_key = block.grad_key_value[part]
-        self.grad_value = block.grad_key_value[value_part]
-        self.grad_offset = block.grad_offset[:, part]
-        self.axis = 0 if by_column else 1
+        self.grad, self.grad_query, self.grad_key, self.grad_value = (
+            z[:, None, None]
+            for z in (
+                block.grad[part],
+                block.grad_query[part],
+                block.grad_key_value[part],
+                block.grad_key_value[value_part],
+            )
+        )
+        self.grad_offset = block.grad_offset[part]
+        self.axis = 1 if by_column else 2
         # The adjoint of the windows sums maps that are shifted the other way. What is
         # written with the steps of a window is read at equal distances here, because
         # a sum over these is a fast one. In between are zeros.
-        row = length + halo
-        step = block.keys.shape[1] * row
+        row, step = length + halo, block.spread.stride(0)
         self.spread = block.spread.as_strided(
-            window, (size * step + columns, step + 1, row, 1), 0
+            window, (step, size * row + columns, row + 1, 1), 0
         )
-        self.folded = block.spread.as_strided(window, (size * step, step, row, 1), halo)
+        self.folded = block.spread.as_strided(window, (step, size * row, row, 1), halo)
 
     def weigh(self) -> None:
         """Compute the share of each position, yet to be divided by the total."""
         torch.add(self.source, self.offset, out=self.keys)
         torch.mul(self.key_windows, self.query, out=self.share)
-        torch.amax(self.share, (0, 1), out=self.top)
+        torch.amax(self.share, (1, 2), keepdim=True, out=self.top)
         # Much faster than `exp`.
         self.share.sub_(self.top).exp2_()
-        torch.sum(self.share, (0, 1), out=self.total)
+        torch.sum(self.share, (1, 2), keepdim=True, out=self.total)
 
     def attend(self) -> None:
         """Compute the output."""
         self.weigh()
         self.share.mul_(self.values)
-        torch.sum(self.share, (0, 1), out=self.out)
+        torch.sum(self.share, (1, 2), keepdim=True, out=self.out)
         self.out.div_(self.total)
 
     def backward(self) -> None:
@@ -270,14 +276,14 @@ class _Chunk:
         share = self.share
         self.grad.div_(self.total)
         torch.mul(share, self.grad, out=self.spread)
-        torch.sum(self.folded, (0, 1), out=self.grad_value)
+        torch.sum(self.folded, (1, 2), keepdim=True, out=self.grad_value)
         # Through the softmax: w_i (g v_i - sum_j w_j g v_j) = w_i g (v_i - out)
         torch.sub(self.values, self.out, out=share)
         share.mul_(self.spread)
         self.query.mul_(math.log(2))
         torch.mul(share, self.query, out=self.spread)
-        torch.sum(self.folded, (0, 1), out=self.grad_key)
+        torch.sum(self.folded, (1, 2), keepdim=True, out=self.grad_key)
         self.grad_offset += self.spread.sum(-1).sum(self.axis)
         share.mul_(self.key_windows)
-        torch.sum(share, (0, 1), out=self.grad_query)
+        torch.sum(share, (1, 2), keepdim=True, out=self.grad_query)
         self.grad_query.mul_(math.log(2))

@@ -8,7 +8,11 @@ from mmengine.utils import digit_version
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from mmfakd.models.layers import LocalCrossAttention, window_attention
+from mmfakd.models.layers import (
+    LocalCrossAttention,
+    local_cross_attention,
+    window_attention,
+)
 from mmfakd.utils import convert_famkd_state_dict
 from tests.golden import distance, load_golden, strip_prefix
 from tests.naive import NaiveLocalCrossAttention
@@ -56,6 +60,19 @@ def test_equals_naive(monkeypatch, size, block):
     parameters = dict(ours.named_parameters())
     ordered = [parameters[name] for name, _ in naive.named_parameters()]
     for a, b in zip(torch.autograd.grad(actual, (x, y, *ordered), grad), expected):
+        assert distance(a, b) < 1e-12
+
+
+def test_projections_are_convolutions(monkeypatch):
+    layer = LocalCrossAttention(4).double()
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64, requires_grad=True)
+    results = []
+    for few in (0, 5):
+        monkeypatch.setattr(local_cross_attention, '_FEW', few)
+        out = layer(x, x.flip(0))
+        inputs = (x, *layer.parameters())
+        results.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
+    for a, b in zip(*results):
         assert distance(a, b) < 1e-12
 
 
