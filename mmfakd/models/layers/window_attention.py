@@ -171,7 +171,7 @@ class _Block:
         self.key_value = inner.view(-1, length)
 
         half = self.channels // 2
-        count = _share(half, self.numel, length)
+        count = half if samples > 1 else _share(half, self.numel, length)
         self.keys = empty(count, self.size, length + 2 * self.halo)
         self.share = empty(count, self.size, self.size, length)
         self.top, self.total = empty(2, count, 1, 1, length)
