@@ -5,6 +5,7 @@
         --plot growth.png
 
     layers   each layer against a naive version of the published equations
+    limits   each layer against what its parts take alone, as plain operations
     pyramid  the connectors of FAM-KD, of ReviewKD, and of naive layers
     step     whole training steps against the student's with the teacher's forward pass
     growth   a level of FAM-KD and of ReviewKD, by image size, channels and batch
@@ -31,6 +32,7 @@ import mmfakd  # noqa: F401 isort: skip
 
 import torch
 from benchmarking.growth import save_growth
+from benchmarking.limits import limit_cases
 from benchmarking.machine import describe_machine
 from benchmarking.measure import Case, Options, measure
 from benchmarking.report import format_growth, format_machine, format_suite
@@ -39,7 +41,7 @@ from benchmarking.suites import CONFIGS, growth_cases, layer_cases, pyramid_case
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
-SUITES = ('layers', 'pyramid', 'step', 'growth')
+SUITES = ('layers', 'limits', 'pyramid', 'step', 'growth')
 STEP_CONFIGS = [
     str(CONFIGS / 'cifar100' / f'{method}_r56_r20_1xb64_cifar100.py')
     for method in ('fakd_review', 'reviewkd')
@@ -116,7 +118,12 @@ def collect(args: argparse.Namespace, options: Options) -> dict[str, list[Case]]
             for it.
     """
     wanted = SUITES if 'all' in args.suite else args.suite
-    makers = dict(layers=layer_cases, pyramid=pyramid_cases, growth=growth_cases)
+    makers = dict(
+        layers=layer_cases,
+        limits=limit_cases,
+        pyramid=pyramid_cases,
+        growth=growth_cases,
+    )
     suites = {
         name: (
             step_cases(

@@ -7,6 +7,7 @@ from .growth import exponent, growth_lines
 
 TITLES = {
     'layers': 'Layers, forward and backward',
+    'limits': 'Layers and their parts alone',
     'pyramid': 'Pyramids, forward and backward',
     'step': 'Whole training step',
     'growth': 'Growth of one level, forward and backward',

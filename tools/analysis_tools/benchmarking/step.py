@@ -15,6 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from mmfakd.utils.resolve_model_cfg import resolve_model_cfg
 
@@ -77,6 +78,9 @@ def _sides(
     floor, alone = (_build(cfg.model.architecture, cfg) for _ in range(2))
     teacher = _build(cfg.model.teacher, cfg)
     teacher = teacher.to(options.device).eval().requires_grad_(False)
+    if cfg.model.get('channels_last'):
+        for plain in (floor, alone, teacher):
+            convert_conv2d_weight_memory_format(plain, torch.channels_last)
 
     def run_teacher(student: Any, args: Any, kwargs: dict) -> None:
         with torch.no_grad(), options.autocast():

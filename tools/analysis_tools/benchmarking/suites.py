@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -75,18 +75,29 @@ def layer_cases(options: Options, batch_size: int | None = None) -> list[Case]:
     Returns:
         list[Case]: One for each layer and size.
     """
-    cases = []
-    for layer, sizes in LAYERS.items():
+    return [
+        Case(name, partial(layer_sides, kind, *size, options), settings)
+        for name, kind, size, settings in each_layer(batch_size)
+    ]
+
+
+def each_layer(
+    batch_size: int | None = None,
+) -> Iterator[tuple[str, type[nn.Module], tuple[int, int, int], dict[str, int]]]:
+    """Go through the layers and sizes that are measured.
+
+    Args:
+        batch_size (int, optional): Batch size in place of each case's own.
+
+    Yields:
+        tuple: Name of the case; the layer; batch, channels and pixels; the same by
+        name.
+    """
+    for kind, sizes in LAYERS.items():
         for own_batch, channels, pixels in sizes:
-            batch = batch_size or own_batch
-            cases.append(
-                Case(
-                    f'{layer.__name__}, {_size(batch, channels, pixels)}',
-                    partial(_layer_sides, layer, batch, channels, pixels, options),
-                    dict(batch=batch, channels=channels, pixels=pixels),
-                )
-            )
-    return cases
+            size = batch_size or own_batch, channels, pixels
+            settings = dict(zip(('batch', 'channels', 'pixels'), size))
+            yield f'{kind.__name__}, {_size(*size)}', kind, size, settings
 
 
 def pyramid_cases(options: Options, batch_size: int | None = None) -> list[Case]:
@@ -154,13 +165,25 @@ def _size(batch: int, channels: int, pixels: int) -> str:
     return f'batch {batch}, {channels} channels, {pixels} px'
 
 
-def _layer_sides(
+def layer_sides(
     kind: Callable[..., nn.Module],
     batch: int,
     channels: int,
     pixels: int,
     options: Options,
 ) -> list[Side]:
+    """A layer and its naive version, with the same weights.
+
+    Args:
+        kind (Callable): Class of the layer.
+        batch (int): Batch size.
+        channels (int): Channels in and out.
+        pixels (int): Height and width.
+        options (Options): Device and precision.
+
+    Returns:
+        list[Side]: Ours, then the naive one.
+    """
     inputs = [torch.randn(batch, channels, pixels, pixels)]
     layer: nn.Module
     if kind is FrequencyAttention:
