@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from mmfakd.registry import MODELS
 
+from .per_level import per_level, sizes_and_scales
+
 _CONNECTOR = {'type': 'mmfakd.FrequencyAttentionConnector'}
 
 
@@ -34,6 +36,10 @@ class LayerwiseConnector(BaseConnector):
         sizes (Sequence[int | Sequence[int]], optional): Height and width, in pixels,
             of the teacher's features, given to each connector as ``size``. None
             leaves the size to ``connector``, which then has ``modes``.
+        scales (float | Sequence[float], optional): Without ``sizes``, size of the
+            teacher's feature over that of the student's, given to each connector as
+            ``scale``. Defaults to None, for 1. Sizes and scales act as in
+            :class:`ReviewConnector`, whose level each default connector holds.
         connector (dict): Config of the connector of a level, without its channels and
             size. Defaults to ``dict(type='mmfakd.FrequencyAttentionConnector')``.
         with_cp (bool): Whether the connectors save memory by computing twice; given
@@ -45,9 +51,10 @@ class LayerwiseConnector(BaseConnector):
         - Output: the tuple of the connectors' predictions.
 
     Raises:
-        ValueError: At construction for sequences of different lengths; in ``forward``
-            for another number of levels and for features that a connector cannot
-            take. The message names the level.
+        ValueError: At construction for sequences of different lengths and for both
+            of ``sizes`` and ``scales``; in ``forward`` for another number of levels
+            and for features that a connector cannot take. The message names the
+            level.
 
     Examples:
         >>> import torch
@@ -63,24 +70,23 @@ class LayerwiseConnector(BaseConnector):
         in_channels: Sequence[int],
         out_channels: Sequence[int],
         sizes: Sequence[int | Sequence[int]] | None = None,
+        scales: float | Sequence[float] | None = None,
         connector: Mapping = _CONNECTOR,
         with_cp: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         levels = len(in_channels)
-        for name, values in (('out_channels', out_channels), ('sizes', sizes)):
-            if values is not None and len(values) != levels:
-                raise ValueError(
-                    f'LayerwiseConnector got {name} for {len(values)} levels '
-                    f'({values}), expected {levels}, as in_channels has {levels} '
-                    'entries: give one for each level, shallow to deep.'
-                )
+        owner = type(self).__name__
+        channels = per_level(out_channels, levels, 'out_channels', owner)
+        grids, factors = sizes_and_scales(sizes, scales, levels, owner)
         self.levels = nn.ModuleList()
-        for i, channels in enumerate(in_channels):
-            cfg = dict(connector, in_channels=channels, out_channels=out_channels[i])
+        for i, (inputs, outputs) in enumerate(zip(in_channels, channels)):
+            cfg = dict(connector, in_channels=inputs, out_channels=outputs)
             if sizes is not None:
-                cfg['size'] = sizes[i]
+                cfg['size'] = grids[i]
+            if scales is not None:
+                cfg['scale'] = factors[i]
             if with_cp:
                 cfg['with_cp'] = True
             self.levels.append(MODELS.build(cfg))

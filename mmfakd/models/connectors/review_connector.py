@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from inspect import signature
-from typing import Any
 
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from torch import Tensor, nn
 
 from mmfakd.registry import MODELS
 
+from .per_level import per_level, sizes_and_scales
 from .review_level import ReviewLevel, as_map, locate
 
 DEFAULT_MODES = 16
@@ -44,6 +44,11 @@ class ReviewConnector(BaseConnector):
     deepest level); *Distilling Knowledge via Knowledge Review*, CVPR 2021
     (arXiv 2104.09044).
 
+    This is the one place where features are resized, to the nearest neighbours: the
+    student's to the teacher's grid, be it finer or coarser (``sizes`` or ``scales``),
+    and a deeper level's to the next shallower one's, which may be as large, as in a
+    plain vision transformer, or smaller.
+
     All sequences run shallow to deep, one entry a level.
 
     Args:
@@ -57,7 +62,8 @@ class ReviewConnector(BaseConnector):
             resized to them. None means that features of any size go in, and the
             filter uses ``modes``. Defaults to None.
         scales (float | Sequence[float], optional): Without ``sizes``, size of the
-            teacher's feature over that of the student's. Defaults to None, for 1.
+            teacher's feature over that of the student's; products are rounded, halves
+            up. Defaults to None, for 1.
         fusion (dict): Config of the layer that fuses two features; ``channels`` is
             filled in. Defaults to ``dict(type='mmfakd.LocalCrossAttention')``.
         transform (dict | Sequence[dict]): Config, or one for each level, of the
@@ -121,23 +127,15 @@ class ReviewConnector(BaseConnector):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if sizes is not None and scales is not None:
-            raise ValueError(
-                f'ReviewConnector got sizes={sizes} and scales={scales}, expected at '
-                'most one: `sizes` fixes the sizes of the predictions, `scales` '
-                "derives them from the student's."
-            )
-        self.in_channels = _per_level(in_channels, len(in_channels), 'in_channels')
+        owner = type(self).__name__
+        self.in_channels = list(in_channels)
         levels = len(self.in_channels)
-        self.out_channels = _per_level(out_channels, levels, 'out_channels')
+        self.out_channels = per_level(out_channels, levels, 'out_channels', owner)
         if mid_channels is None:
             mid_channels = self.in_channels
-        self.mid_channels = _per_level(mid_channels, levels, 'mid_channels')
-        grids = _per_level(sizes, levels, 'sizes')
-        self.sizes = [(n, n) if isinstance(n, int) else n and tuple(n) for n in grids]
-        scales = 1.0 if scales is None else scales
-        self.scales = _per_level(scales, levels, 'scales')
-        transforms = _per_level(transform, levels, 'transform')
+        self.mid_channels = per_level(mid_channels, levels, 'mid_channels', owner)
+        self.sizes, self.scales = sizes_and_scales(sizes, scales, levels, owner)
+        transforms = per_level(transform, levels, 'transform', owner)
         self.levels = nn.ModuleList()
         for i, mid in enumerate(self.mid_channels):
             deepest = i == levels - 1
@@ -198,19 +196,6 @@ class ReviewConnector(BaseConnector):
                 raise locate(error, place, batch) from error
             predictions.insert(0, prediction)
         return tuple(predictions)
-
-
-def _per_level(value: Any, levels: int, name: str) -> list:
-    """One value a level, from a value or a sequence of them."""
-    if value is None or isinstance(value, (int, float, Mapping)):
-        return [value] * levels
-    if len(value) != levels:
-        raise ValueError(
-            f'ReviewConnector got {name} for {len(value)} levels ({value}), expected '
-            f'{levels}, as in_channels has {levels} entries: give one for each level, '
-            'shallow to deep.'
-        )
-    return list(value)
 
 
 def _build_transform(cfg: dict, size: tuple[int, int] | None) -> nn.Module:

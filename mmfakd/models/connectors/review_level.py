@@ -139,10 +139,11 @@ class ReviewLevel(BaseModule):
         """Contexts of the first and the second computation."""
         return nullcontext(), _frozen_statistics(self)
 
-    def _scaled(self, x: Tensor) -> tuple[int, int]:
+    def _scaled(self, x: Tensor) -> tuple[int, ...]:
         """Size of the prediction where none is fixed."""
         height, width = x.shape[-2:]
-        return max(1, round(height * self.scale)), max(1, round(width * self.scale))
+        # Halves up, as by convolutions and poolings of stride two.
+        return tuple(max(1, int(n * self.scale + 0.5)) for n in (height, width))
 
 
 def as_map(feature: Tensor, channels: int) -> Tensor:
@@ -167,13 +168,16 @@ def as_map(feature: Tensor, channels: int) -> Tensor:
     if feature.ndim not in (2, 4):
         raise ValueError(
             f'got a feature of shape {tuple(feature.shape)}, expected (N, C, H, W) or '
-            '(N, C): record a layer that yields maps, or reshape tokens to a map.'
+            '(N, C): record a layer that yields maps, or say with `tokens` of the '
+            'level how tokens become a map.'
         )
     if feature.shape[1] != channels:
+        last = feature.ndim == 4 and feature.shape[-1] == channels
+        hint = ' Its channels may be last: tokens=dict(channels_last=True).' * last
         raise ValueError(
             f'got {feature.shape[1]} channels (a feature of shape '
             f'{tuple(feature.shape)}), expected {channels}: correct `in_channels` or '
-            'the recorded layer.'
+            f'the recorded layer.{hint}'
         )
     return feature[..., None, None] if feature.ndim == 2 else feature
 

@@ -4,6 +4,7 @@
 from .level_distiller import LevelDistiller
 from .overhaul_distiller import OverhaulDistiller
 from .review_distiller import ReviewDistiller
+from .token_map import TokenMap
 from .warmup import Warmup
 from .warmup_distiller import WarmupDistiller
 
@@ -11,6 +12,7 @@ __all__ = [
     'LevelDistiller',
     'OverhaulDistiller',
     'ReviewDistiller',
+    'TokenMap',
     'Warmup',
     'WarmupDistiller',
 ]

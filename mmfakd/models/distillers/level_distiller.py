@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmfakd.registry import MODELS
 
-from .levels import Level, parse_levels
+from .levels import Level, parse_levels, read_level
 
 # A config, or a list of them for modules in a row.
 Connector = Union[Mapping[str, Any], Sequence[Mapping[str, Any]]]
@@ -31,13 +31,14 @@ class LevelDistiller(ConfigurableDistiller):
 
     Args:
         student_levels (str | dict | Sequence[str | dict]): The student's levels, as in
-            :class:`ReviewDistiller`; each records one tensor.
+            :class:`ReviewDistiller`, ``tokens`` included; each records one tensor.
         teacher_levels (str | dict | Sequence[str | dict]): The same of the teacher.
         level_loss (dict | Sequence[dict]): Config of the loss of every level, or one
             for each; it is called with ``s_feature`` and ``t_feature``.
         student_connectors (dict | Sequence, optional): Config of a connector that
             every level gets one of, or for each level one config, a list of configs
-            for modules in a row, or None. Defaults to None, no connectors.
+            for modules in a row, or None. They get maps. Defaults to None, no
+            connectors.
         teacher_connectors (dict | Sequence, optional): The same of the teacher, for
             example a pooling of maps that are larger than the student's.
         student_recorders (dict, optional): mmrazor recorders of the student.
@@ -114,8 +115,8 @@ class LevelDistiller(ConfigurableDistiller):
         for i, (student, teacher) in enumerate(
             zip(self.student_levels, self.teacher_levels)
         ):
-            s_feature = self.get_record(from_student=True, **student)
-            t_feature = self.get_record(from_student=False, **teacher)
+            s_feature: Any = read_level(self, student, from_student=True)
+            t_feature: Any = read_level(self, teacher, from_student=False)
             _check(i, s_feature, t_feature)
             name = f'loss_level{i}'
             loss = self.distill_losses[name]
@@ -180,9 +181,10 @@ def _check(level: int, s_feature: Any, t_feature: Any) -> None:
         raise ValueError(
             f"level {level}: the student's feature has shape {tuple(s_feature.shape)}, "
             f"the teacher's {tuple(t_feature.shape)}. Bring them to one size with "
-            '`student_connectors` or `teacher_connectors`, for example '
+            '`student_connectors` or `teacher_connectors`: '
+            '`mmfakd.FrequencyAttentionConnector` resizes to its `size`, '
             "dict(type='mmrazor.TorchNNConnector', module_name='AvgPool2d', "
-            'module_args=dict(kernel_size=2)).'
+            'module_args=dict(kernel_size=2)) pools.'
         )
 
 

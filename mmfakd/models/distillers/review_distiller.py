@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmfakd.registry import MODELS
 from mmfakd.utils.check_layer_names import check_layer_names
 
-from .levels import Level, parse_levels
+from .levels import Level, parse_levels, read_level
 from .warmup import Warmup
 
 _CONNECTOR = 'review'
@@ -44,12 +44,16 @@ class ReviewDistiller(ConfigurableDistiller):
         student_levels (str | dict | Sequence[str | dict]): The student's levels,
             shallow to deep. A level is a module name, for which a
             ``ModuleOutputs`` recorder is made, or
-            ``dict(recorder=..., record_idx=0, data_idx=None)``, whose recorder is a
-            name in ``student_recorders`` or the config of one: what enters the
-            second call of an activation is
+            ``dict(recorder=..., record_idx=0, data_idx=None, tokens=None)``, whose
+            recorder is a module name too, a name in ``student_recorders`` or the
+            config of a recorder: what enters the second call of an activation is
             ``dict(recorder=dict(type='mmrazor.ModuleInputs', source='layer1.2.relu'),
-            record_idx=1, data_idx=0)``. A level whose record is a tuple of maps (a
-            neck) stands for all of them; such a tuple may run deepest first.
+            record_idx=1, data_idx=0)``. ``tokens`` makes a map of a transformer's
+            tokens, see :class:`TokenMap`: that of a ViT's block is
+            ``dict(recorder='backbone.layers.5', tokens=dict(prefix=1))``. Where a
+            record holds their grid, as a Swin stage's does, it needs none. A level
+            whose record is a tuple of maps (a neck) stands for all of them; such a
+            tuple may run deepest first.
         teacher_levels (str | dict | Sequence[str | dict]): The same of the teacher.
         connector (dict): Config of the module that turns the list of student
             features, shallow to deep, into the tuple of predicted teacher
@@ -73,8 +77,9 @@ class ReviewDistiller(ConfigurableDistiller):
 
     Raises:
         ValueError: For unknown layer names (near matches are listed), levels of
-            different number, a level that points at no recorder, bad weights or a
-            bad warm-up, and at the first step for features whose shapes disagree.
+            different number, a level that is none, bad weights or a bad warm-up, and
+            at the first step for tokens that make no map and features whose shapes
+            disagree.
     """
 
     def __init__(
@@ -189,19 +194,8 @@ class ReviewDistiller(ConfigurableDistiller):
         """Collect the features of all levels, shallow to deep."""
         features: list[Tensor] = []
         for level in levels:
-            record = self.get_record(from_student=from_student, **level)
-            if isinstance(record, Tensor):
-                features.append(record)
-                continue
-            maps = list(record) if isinstance(record, (tuple, list)) else [record]
-            for item in maps:
-                if not isinstance(item, Tensor):
-                    role = 'student' if from_student else 'teacher'
-                    raise ValueError(
-                        f'{role} level {level} recorded a {type(record).__name__} '
-                        f'with a {type(item).__name__} in it; expected a tensor or a '
-                        'tuple of tensors. Choose one part of it with `data_idx`.'
-                    )
+            feature = read_level(self, level, from_student)
+            maps = [feature] if isinstance(feature, Tensor) else list(feature)
             if len(maps) > 1 and _area(maps[0]) < _area(maps[-1]):
                 maps.reverse()
             features += maps

@@ -3,7 +3,11 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from mmfakd.models.connectors import FrequencyAttentionConnector, LayerwiseConnector
+from mmfakd.models.connectors import (
+    FrequencyAttentionConnector,
+    LayerwiseConnector,
+    ReviewConnector,
+)
 
 
 def features(batch=2):
@@ -28,6 +32,30 @@ def test_levels_are_independent_connectors():
     changed = connector([x[0], torch.randn_like(x[1])])
     assert torch.equal(changed[0], predictions[0])
     assert not torch.equal(changed[1], predictions[1])
+
+
+@pytest.mark.parametrize('teachers', [[14, 6], [(4, 5), 2], [7, 3]])
+def test_resizes_as_the_review_does(teachers):
+    """The deepest level of a review has no deeper one to learn from."""
+    x = features()
+    connector = LayerwiseConnector([4, 6], [8, 12], sizes=teachers)
+    for i, prediction in enumerate(connector(x)):
+        review = ReviewConnector(
+            [x[i].shape[1]],
+            [prediction.shape[1]],
+            sizes=teachers[i : i + 1],
+            act_cfg=None,
+        )
+        review.levels[0].load_state_dict(connector.levels[i].level.state_dict())
+        assert torch.equal(review([x[i]])[0], prediction)
+
+
+def test_scales():
+    filters = dict(type='mmfakd.FrequencyAttentionConnector', modes=5)
+    connector = LayerwiseConnector([4, 6], [8, 12], scales=[2, 0.5], connector=filters)
+    assert [p.shape for p in connector(features())] == [(2, 8, 14, 14), (2, 12, 2, 2)]
+    same = LayerwiseConnector([4, 6], [8, 12], scales=2, connector=filters)
+    assert [m.level.scale for m in same.levels] == [2, 2]
 
 
 def test_gradients_and_state_dict():
@@ -57,6 +85,8 @@ def test_gradients_and_state_dict():
     [
         (dict(out_channels=[8]), 'out_channels for 1 levels'),
         (dict(out_channels=[8, 12], sizes=[7]), 'sizes for 1 levels'),
+        (dict(out_channels=[8, 12], scales=[1]), 'scales for 1 levels'),
+        (dict(out_channels=[8, 12], sizes=[7, 3], scales=1), 'expected at most one'),
         (dict(out_channels=[8, 12]), 'exactly one of them'),
     ],
 )

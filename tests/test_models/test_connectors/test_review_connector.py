@@ -170,11 +170,66 @@ def test_sizes_of_predictions():
         shallow, deep = connector(features((4, height, width), (4, height, width)))
         assert shallow.shape[-2:] == (height, width)
         assert deep.shape[-2:] == (2 * height, 2 * width)
+    # As a convolution of stride two halves.
     halved = ReviewConnector([4], [6], scales=0.5)
-    assert halved(features((4, 5, 1)))[0].shape[-2:] == (2, 1)
+    for height, width in [(5, 1), (13, 14), (15, 6)]:
+        stride = nn.functional.max_pool2d(torch.ones(1, 1, height, width), 1, 2)
+        assert halved(features((4, height, width)))[0].shape[-2:] == stride.shape[-2:]
     fixed = ReviewConnector([4, 4], [6, 6], sizes=[(6, 5), 3])
     shapes = [tuple(p.shape[-2:]) for p in fixed(features((4, 8, 8), (4, 8, 8)))]
     assert shapes == [(6, 5), (3, 3)]
+
+
+def nearest(x, size):
+    """Nearest neighbours by their indices: floor(i * old / new)."""
+    rows, columns = (
+        torch.div(torch.arange(new) * old, new, rounding_mode='floor')
+        for new, old in zip(size, x.shape[-2:])
+    )
+    return x[:, :, rows][:, :, :, columns]
+
+
+# Student and teacher grids of three levels.
+GRIDS = {
+    'to a finer grid': ([(4, 4)] * 3, [(8, 8)] * 3),
+    'to a coarser grid': ([(8, 8)] * 3, [(4, 4)] * 3),
+    'to an odd grid': ([(8, 8), (4, 4), (2, 2)], [(7, 7)] * 3),
+    'to a plain ViT': ([(8, 8), (4, 4), (2, 2)], [(4, 4)] * 3),
+    'from a plain ViT': ([(4, 4)] * 3, [(8, 8), (4, 4), (2, 2)]),
+    'of equal levels': ([(5, 7)] * 3, [(5, 7)] * 3),
+    'with a larger deep level': ([(2, 2), (4, 4), (8, 8)], [(2, 2), (4, 4), (8, 8)]),
+    'from a vector': ([(4, 4), (4, 4), (1, 1)], [(4, 4), (2, 2), (4, 4)]),
+}
+
+
+@pytest.mark.parametrize('by', ['sizes', 'scales'])
+@pytest.mark.parametrize('grids', GRIDS.values(), ids=GRIDS)
+def test_pyramid_over_any_grids(grids, by):
+    students, teachers = grids
+    scales = [teacher[0] / student[0] for student, teacher in zip(*grids)]
+    sizing = dict(sizes=teachers) if by == 'sizes' else dict(scales=scales)
+    connector = ReviewConnector([4, 6, 8], [3, 5, 7], **sizing).double()
+    features = [
+        torch.randn(2, c, *size, dtype=torch.double, requires_grad=True)
+        for c, size in zip((4, 6, 8), students)
+    ]
+    predictions = connector(features)
+    sum((p * torch.randn_like(p)).sum() for p in predictions).backward()
+    assert all(p.grad.any() for p in connector.parameters())
+    assert all(x.grad.any() for x in features)
+    # Once more, level by level: a deeper level is brought to this one's grid, their
+    # fusion to the teacher's.
+    fused = None
+    for level, x, size, prediction in list(
+        zip(connector.levels, features, teachers, predictions)
+    )[::-1]:
+        if fused is not None:
+            fused = nearest(level.match_deeper(fused), x.shape[-2:])
+            x = level.fusion(x, fused)
+        fused = nearest(x, size)
+        expected = level.act(level.norm(level.transform(fused)))
+        assert prediction.shape[-2:] == size
+        torch.testing.assert_close(prediction, expected)
 
 
 def test_transform_config():
@@ -332,7 +387,14 @@ def test_bad_arguments(arguments, message):
             features((4, 4, 4), (4, 2, 2)),
             r'level 1 \(of 0 to 1\): got 4 channels .*\(2, 4, 2, 2\)\), expected 8',
         ),
-        (features((4, 16), (8,)), r'level 0 .* got a feature of shape \(2, 4, 16\)'),
+        (
+            features((4, 16), (8,)),
+            r'level 0 .* got a feature of shape \(2, 4, 16\).*`tokens` of the level',
+        ),
+        (
+            features((4, 4, 4), (2, 2, 8)),
+            r'level 1 .* got 2 channels .*last: tokens=dict\(channels_last=True\)',
+        ),
         ([None, torch.ones(2, 8)], 'level 0 .* got a NoneType, expected a tensor'),
         (
             [torch.ones(1, 4, 4, 4), torch.ones(1, 8)],
