@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .compiling import is_compiling
-from .window_attention import WindowAttention, plain_window_attention
+from .triton_window_attention import fused_window_attention
+from .window_attention import plain_window_attention
 
 # With fewer channels matrix products are faster than convolutions, which on CPUs spend
 # more time on bringing features into a layout of their own.
@@ -41,6 +42,10 @@ class LocalCrossAttention(nn.Module):
     storing them. Everything is computed in float32 (float64 for float64 input) with
     autocast off, because unscaled products overflow in half precision. There is no
     second derivative.
+
+    On GPUs ``MMFAKD_TRITON=1`` in the environment asks for one Triton kernel each way
+    instead, which move a fraction of the bytes; Triton comes with torch for CUDA on
+    Linux. Their speed has not been measured yet, hence the switch.
 
     Args:
         channels (int): Channels C of both inputs and of the output; even.
@@ -105,7 +110,7 @@ class LocalCrossAttention(nn.Module):
                 'W): match channels and resize before.'
             )
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        attend = plain_window_attention if is_compiling() else WindowAttention.apply
+        attend = plain_window_attention if is_compiling() else fused_window_attention
         with torch.autocast(device_type=x.device.type, enabled=False):
             # Scores to base two: `exp2` is much faster than `exp`.
             weight = self.query.weight.to(dtype) / math.log(2)

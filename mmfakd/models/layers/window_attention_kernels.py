@@ -1,0 +1,189 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The kernels of TritonWindowAttention; importing them needs Triton.
+
+Each program works on some channels of one half, rows and columns of one sample: a tile.
+As one half of the channels has offsets by row and the other by column, positions of a
+window are counted along the offsets (``a``) and across them (``b``) in both.
+"""
+
+import triton
+import triton.language as tl
+
+# Not specialised where they are 1 or divisible by 16: one kernel serves all sizes, and
+# the threads of a warp stay on neighbours in memory, which suits shifted maps best.
+_SIZES = ['channels', 'height', 'width']
+
+
+@triton.jit
+def _tile(channels, height, width, BLOCK_C, BLOCK_H, BLOCK_W):
+    """Sample, half, channels (BLOCK_C, 1), rows and columns (1, pixels); its number."""
+    across = tl.cdiv(width, BLOCK_W)
+    tiles = tl.cdiv(height, BLOCK_H) * across
+    parts = tl.cdiv(channels // 2, BLOCK_C)
+    index = tl.program_id(0)
+    tile = index % tiles
+    index = index // tiles
+    part = index % parts
+    index = index // parts
+    half = index % 2
+    # In 64 bits, because batches may have more than 2^31 elements.
+    sample = (index // 2).to(tl.int64)
+    c = half * (channels // 2) + part * BLOCK_C + tl.arange(0, BLOCK_C)[:, None]
+    pixel = tl.arange(0, BLOCK_H * BLOCK_W)[None, :]
+    y = tile // across * BLOCK_H + pixel // BLOCK_W
+    x = tile % across * BLOCK_W + pixel % BLOCK_W
+    return sample, half, c, y, x, sample * tiles + tile
+
+
+@triton.jit
+def _strides(channels, height, width, LAST):
+    """Distances between channels and between pixels."""
+    if LAST:
+        return 1, channels
+    else:
+        return height * width, 1
+
+
+@triton.jit
+def _position(a, b, half, y, x, height, width, SIZE):
+    """Pixels away from the centre, and where that is inside of the map."""
+    down = a + half * (b - a) - SIZE // 2
+    right = b + half * (a - b) - SIZE // 2
+    inside = (y + down >= 0) & (y + down < height)
+    inside = inside & (x + right >= 0) & (x + right < width)
+    return down * width + right, inside
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def attend(
+    query,
+    key_value,
+    offset,
+    out,
+    log_total,
+    channels,
+    height,
+    width,
+    SIZE: tl.constexpr,
+    LAST: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+):
+    """Output, and logarithms to base two of the sums that softmax divides by."""
+    sample, half, c, y, x, _ = _tile(channels, height, width, BLOCK_C, BLOCK_H, BLOCK_W)
+    real = c < (half + 1) * (channels // 2)
+    valid = real & (y < height) & (x < width)
+    start = sample * (channels * height * width)
+    stride_c, stride = _strides(channels, height, width, LAST)
+    at = c * stride_c + (y * width + x) * stride
+    stride_c, stride = _strides(2 * channels, height, width, LAST)
+    key_at = c * stride_c + (y * width + x) * stride
+    key = key_value + 2 * start
+    value = key + channels * stride_c
+
+    q = tl.load(query + start + at, mask=valid, other=0.0)
+    top = q * 0 - float('inf')
+    total = q * 0
+    mean = q * 0
+    for a in range(SIZE):
+        r = tl.load(offset + c * SIZE + a, mask=real, other=0.0)
+        for b in tl.static_range(SIZE):
+            shift, inside = _position(a, b, half, y, x, height, width, SIZE)
+            near = valid & inside
+            there = key_at + shift * stride
+            k = tl.load(key + there, mask=near, other=0.0)
+            v = tl.load(value + there, mask=near, other=0.0)
+            score = q * (k + r)
+            # The larger of top and score has weight one, the other this one.
+            weight = tl.math.exp2(-tl.abs(score - top))
+            higher = score > top
+            before = tl.where(higher, weight, 1.0)
+            weight = tl.where(higher, 1.0, weight)
+            top = tl.maximum(top, score)
+            total = total * before + weight
+            mean = mean * before + weight * v
+    tl.store(out + start + at, mean / total, mask=valid)
+    tl.store(log_total + start + at, top + tl.math.log2(total), mask=valid)
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def attend_backward(
+    query,
+    key_value,
+    offset,
+    out,
+    log_total,
+    grad,
+    grad_query,
+    grad_key_value,
+    grad_offset,
+    channels,
+    height,
+    width,
+    SIZE: tl.constexpr,
+    LAST: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+):
+    """All gradients; that of offsets by tile (tiles of all samples, C, SIZE)."""
+    sample, half, c, y, x, tile = _tile(
+        channels, height, width, BLOCK_C, BLOCK_H, BLOCK_W
+    )
+    real = c < (half + 1) * (channels // 2)
+    valid = real & (y < height) & (x < width)
+    start = sample * (channels * height * width)
+    pixel = y * width + x
+    stride_c, stride = _strides(channels, height, width, LAST)
+    at = c * stride_c + pixel * stride
+    stride_c, stride_kv = _strides(2 * channels, height, width, LAST)
+    key_at = c * stride_c + pixel * stride_kv
+    key = key_value + 2 * start
+    value = key + channels * stride_c
+    query += start
+    out += start
+    log_total += start
+    grad += start
+
+    q = tl.load(query + at, mask=valid, other=0.0)
+    o = tl.load(out + at, mask=valid, other=0.0)
+    t = tl.load(log_total + at, mask=valid, other=0.0)
+    g = tl.load(grad + at, mask=valid, other=0.0)
+    k = tl.load(key + key_at, mask=valid, other=0.0)
+    v = tl.load(value + key_at, mask=valid, other=0.0)
+    grad_q = q * 0
+    grad_k = q * 0
+    grad_v = q * 0
+    for a in range(SIZE):
+        r = tl.load(offset + c * SIZE + a, mask=real, other=0.0)
+        r_back = tl.load(offset + c * SIZE + SIZE - 1 - a, mask=real, other=0.0)
+        grad_r = q * 0
+        for b in tl.static_range(SIZE):
+            shift, inside = _position(a, b, half, y, x, height, width, SIZE)
+            near = valid & inside
+            # This pixel's query looks at the other pixel's key.
+            there = key_at + shift * stride_kv
+            k_near = tl.load(key + there, mask=near, other=0.0) + r
+            v_near = tl.load(value + there, mask=near, other=0.0)
+            weight = tl.math.exp2(q * k_near - t)
+            # Through the softmax: w_i (g v_i - sum_j w_j g v_j) = w_i g (v_i - out)
+            grad_score = weight * g * (v_near - o)
+            grad_q += grad_score * k_near
+            grad_r += grad_score
+            # The other pixel's query looks at this pixel's key, the opposite way.
+            there = at + shift * stride
+            q_near = tl.load(query + there, mask=near, other=0.0)
+            o_near = tl.load(out + there, mask=near, other=0.0)
+            t_near = tl.load(log_total + there, mask=near, other=0.0)
+            g_near = tl.load(grad + there, mask=near, other=0.0)
+            share = tl.math.exp2(q_near * (k + r_back) - t_near) * g_near
+            grad_v += share
+            grad_k += share * (v - o_near) * q_near
+        part = tl.sum(grad_r * q, axis=1)[:, None] * 0.6931471805599453
+        tl.store(grad_offset + (tile * channels + c) * SIZE + a, part, mask=real)
+    # Scores have base two: d 2^s / ds = ln(2) 2^s.
+    tl.store(grad_query + start + at, grad_q * 0.6931471805599453, mask=valid)
+    grad_key = grad_key_value + 2 * start
+    tl.store(grad_key + key_at, grad_k * 0.6931471805599453, mask=valid)
+    tl.store(grad_key + channels * stride_c + key_at, grad_v, mask=valid)
