@@ -92,7 +92,9 @@ def unusable(monkeypatch):
 def test_falls_back_with_one_warning(unusable):
     inputs = make_inputs((2, 4, 5, 6), 3)
     expected = results(WindowAttention.apply, inputs, 3, inputs[0])
-    with pytest.warns(UserWarning, match=r'kernels failed here: .*\nWithout MMFAKD_TRITON=1'):
+    with pytest.warns(
+        UserWarning, match=r'kernels failed here: .*\nWithout MMFAKD_TRITON=1'
+    ):
         first = results(fused_window_attention, inputs, 3, inputs[0])
     with warnings.catch_warnings():
         warnings.simplefilter('error')
