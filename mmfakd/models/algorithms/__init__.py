@@ -2,5 +2,6 @@
 """Algorithms: teacher and student as one trainable model."""
 
 from .feature_distill import FeatureDistill
+from .teacher_evaluation import TeacherEvaluation
 
-__all__ = ['FeatureDistill']
+__all__ = ['FeatureDistill', 'TeacherEvaluation']

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from mmfakd.registry import MODELS
+from mmfakd.utils.check_class_counts import check_class_counts
 from mmfakd.utils.check_layer_names import check_layer_names
 from mmfakd.utils.load_weights import load_weights
 from mmfakd.utils.resolve_model_cfg import resolve_model_cfg
@@ -91,8 +92,9 @@ class FeatureDistill(SingleTeacherDistill):
 
     Raises:
         TypeError: If a model is neither a config nor a ``BaseModel``.
-        ValueError: For an unknown ``teacher_mode``, a trainable teacher, or a
-            recorded layer that does not exist (near names are listed).
+        ValueError: For an unknown ``teacher_mode``, a trainable teacher, a recorded
+            layer that does not exist (near names are listed), or a loss that compares
+            predictions of student and teacher although their classes differ.
     """
 
     def __init__(
@@ -165,6 +167,7 @@ class FeatureDistill(SingleTeacherDistill):
             check_layer_names(manager.recorders, model, role)
         self.distiller.prepare_from_student(student)
         self.distiller.prepare_from_teacher(built_teacher)
+        check_class_counts(self.distiller, student, built_teacher, recorded=False)
         self.teacher_mode = teacher_mode
         self._mode = None if teacher_mode == 'auto' else teacher_mode
         if channels_last:
@@ -245,8 +248,10 @@ class FeatureDistill(SingleTeacherDistill):
             dict[str, Tensor]: ``student.*`` and ``distill.*`` losses.
 
         Raises:
-            RuntimeError: If no mode of the teacher feeds all recorders, or training
-                is resumed with a teacher that has no weights.
+            RuntimeError: If no mode of the teacher feeds all recorders, training is
+                resumed with a teacher that has no weights, or the teacher cannot take
+                a batch of the student's size.
+            ValueError: If a loss compares predictions of different classes.
         """
         try:
             return self._losses(batch_inputs, data_samples)
@@ -268,6 +273,7 @@ class FeatureDistill(SingleTeacherDistill):
             return losses
 
         distiller = self.distiller
+        first = not self._started
         distiller.set_deliveries_override(False)
         self._run_teacher(self.teacher_input(batch_inputs, data_samples), data_samples)
         distiller.set_deliveries_override(True)
@@ -280,6 +286,10 @@ class FeatureDistill(SingleTeacherDistill):
             student_losses = self.architecture(batch_inputs, data_samples, mode='loss')
         if self.calculate_student_loss:
             losses.update(add_prefix(student_losses, 'student'))
+        if first:
+            check_class_counts(
+                distiller, self.architecture, self.teacher, recorded=True
+            )
         losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
         return losses
 
@@ -321,12 +331,34 @@ class FeatureDistill(SingleTeacherDistill):
     ) -> None:
         teacher = self.teacher
         with self.distiller.teacher_recorders, self.distiller.deliveries:
-            if mode == 'backbone':
-                teacher.backbone(inputs)
-            elif mode == 'neck':
-                teacher.extract_feat(inputs)
-            else:
-                teacher(inputs, data_samples, mode=mode)
+            try:
+                if mode == 'backbone':
+                    teacher.backbone(inputs)
+                elif mode == 'neck':
+                    teacher.extract_feat(inputs)
+                else:
+                    teacher(inputs, data_samples, mode=mode)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self._explain_size(inputs, error)
+                raise
+
+    def _explain_size(self, inputs: Tensor, error: RuntimeError) -> None:
+        """Say so if the teacher failed on a size that it never gets otherwise.
+
+        Its own preprocessor may pad further than the student's. Then its features
+        would not cover the student's, so it gets the batch as it is.
+        """
+        divisor = getattr(self.teacher.data_preprocessor, 'pad_size_divisor', 1)
+        height, width = inputs.shape[-2:]
+        if height % divisor == width % divisor == 0:
+            return
+        raise RuntimeError(
+            f'The teacher failed on a batch of {height} x {width} pixels ({error}). It '
+            f'is used to multiples of {divisor}: set `pad_size_divisor={divisor}` in '
+            "the student's `data_preprocessor`."
+        ) from error
 
     def _shallowest_mode(self) -> str:
         """The least mode that may do, by the names of the recorded layers."""
@@ -440,7 +472,9 @@ def _init_cfgs(module: nn.Module) -> Sequence[dict]:
 
 def _is_pretrained(cfg: dict) -> bool:
     kind = cfg.get('type')
-    return getattr(kind, '__name__', kind) in ('Pretrained', 'PretrainedInit')
+    # mmdet's PVT configs give a checkpoint without a type.
+    pretrained = ('Pretrained', 'PretrainedInit', None)
+    return 'checkpoint' in cfg and getattr(kind, '__name__', kind) in pretrained
 
 
 def _pretrained(module: nn.Module) -> bool:

@@ -23,8 +23,10 @@ class TeacherInput(nn.Module):
             = a\, x_S + b,
 
     after a flip of the channels where one of the two swaps them and the other does
-    not. Pixels that mmdet's preprocessor padded get the teacher's padding value, as
-    padding comes after normalisation.
+    not, if there are three. Pixels that mmdet's preprocessor padded get the teacher's
+    padding value, as padding comes after normalisation. The size of the batch stays
+    the student's, whatever the teacher pads to: its features would not cover the
+    student's otherwise.
 
     A teacher whose preprocessor says nothing (mmpretrain's default, where a config
     keeps it at its top level) is taken to share the student's. mmdet's always stands
@@ -51,8 +53,11 @@ class TeacherInput(nn.Module):
         target = _normalisation(teacher)
         mean, std = source['mean'], source['std']
         self.flip: bool = target.get('swap', source['swap']) != source['swap']
+        # Preprocessors swap red and blue of three channels, and leave others alone.
         if self.flip:
-            mean, std = mean.flip(0), std.flip(0)
+            mean, std = (
+                value.flip(0) if value.numel() == 3 else value for value in (mean, std)
+            )
         teacher_mean, teacher_std = target.get('mean', mean), target.get('std', std)
         channels = {value.numel() for value in (mean, std, teacher_mean, teacher_std)}
         if len(channels - {1}) > 1:
@@ -99,7 +104,7 @@ class TeacherInput(nn.Module):
         """
         if self.is_identity:
             return inputs
-        outputs = inputs.flip(1) if self.flip else inputs
+        outputs = inputs.flip(1) if self.flip and inputs.size(1) == 3 else inputs
         if self.scale is not None and self.shift is not None:
             if len(self.shift) not in (1, inputs.size(1)):
                 raise ValueError(
@@ -130,7 +135,10 @@ class TeacherInput(nn.Module):
         """
         if self.scale is None or self.shift is None:
             return f'identity, flip={self.flip}'
-        scale, shift = self.scale.flatten().tolist(), self.shift.flatten().tolist()
+        scale, shift = (
+            [float(f'{value:.6g}') for value in buffer.flatten().tolist()]
+            for buffer in (self.scale, self.shift)
+        )
         return f'scale={scale}, shift={shift}, flip={self.flip}'
 
 

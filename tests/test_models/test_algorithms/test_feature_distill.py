@@ -413,6 +413,37 @@ def test_bad_arguments(changes, error, message):
         feature_distill(**changes)
 
 
+def test_teacher_that_cannot_take_the_student_s_size():
+    """YOLOX joins maps that differ by a factor of two: it needs multiples of 32."""
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    def losses(divisor):
+        model = feature_distill(
+            architecture=dict(
+                cfg_path='mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
+                data_preprocessor=dict(pad_size_divisor=divisor),
+            ),
+            teacher=dict(cfg_path='mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'),
+            distiller=layer_distiller('neck', 'mmfakd.FFTFeatureLoss', (256, 96)),
+        )
+        for side in model.distiller.loss_forward_mappings['loss_fam'].values():
+            side['data_idx'] = 0
+        sample = DetDataSample(metainfo=dict(img_shape=(90, 120)))
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor([[10.0, 10.0, 60.0, 60.0]]), labels=torch.tensor([1])
+        )
+        image = torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)
+        return losses_of(model, dict(inputs=[image], data_samples=[sample]))
+
+    assert losses(32)['distill.loss_fam'].isfinite()
+    with pytest.raises(RuntimeError) as error:
+        losses(1)
+    message = str(error.value)
+    assert 'batch of 90 x 120 pixels (Sizes of tensors must match' in message
+    assert 'set `pad_size_divisor=32` in the student' in message
+
+
 def test_unknown_layer_under_the_stock_distiller():
     with pytest.raises(ValueError, match=r"no layer 'backbone.layr3'.*layer3"):
         feature_distill(distiller=layer_distiller('backbone.layr3'))

@@ -8,11 +8,15 @@ import pytest
 import torch
 from mmdet.models import DetDataPreprocessor
 from mmdet.structures import DetDataSample
+from mmengine.logging import MessageHub
 from mmengine.model import BaseDataPreprocessor
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 
 from mmfakd.models.algorithms.teacher_input import TeacherInput
+from mmfakd.utils.resolve_model_cfg import resolve_model_cfg
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 # What the pairs below differ in: mean and std, order of channels, both, one value
@@ -74,6 +78,56 @@ def test_equals_the_teachers_own_preprocessor_of_mmdet(student, teacher, pad_val
     assert (actual[1, :, :, 5:] == pad_value).all()
     # The student's own batch is left alone.
     assert torch.equal(seen, made['inputs'])
+
+
+# Normalisations, paddings and orders of channels as the zoos have them.
+ZOO = [
+    'mmdet::faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco.py',  # BGR, mean alone
+    'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',  # RGB, multiples of 32
+    'mmdet::detr/detr_r50_8xb2-150e_coco.py',  # the same, multiples of 1
+    'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py',  # BGR, mean and std
+    'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py',  # as it is
+    'mmdet::yolo/yolov3_d53_8xb8-320-273e_coco.py',  # RGB over 255
+    'mmpretrain::resnet/resnet34_8xb32_in1k.py',
+    'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k-384px.py',  # 127.5
+    'mmpretrain::regnet/regnetx-400mf_8xb128_in1k.py',  # BGR
+    'mmpretrain::mobilevit/mobilevit-small_8xb128_in1k.py',  # BGR over 255
+]
+
+
+@pytest.fixture(scope='module')
+def zoo():
+    """The data preprocessors of the configs."""
+    built = {}
+    for path in ZOO:
+        model, _ = resolve_model_cfg(dict(cfg_path=path))
+        cfg = dict(model.data_preprocessor)
+        kind = 'Det' if path.startswith('mmdet') else 'Cls'
+        cfg['type'] = f'{model._scope_}.{kind}DataPreprocessor'
+        built[path] = MODELS.build(cfg)
+    return built
+
+
+@pytest.mark.parametrize('teacher', ZOO)
+@pytest.mark.parametrize('student', ZOO)
+def test_real_configs_both_ways(zoo, student, teacher):
+    """Within 1e-5 of the teacher's own batch, as far as the student's goes."""
+    raw = images((37, 60), (50, 41))
+    made = zoo[student](det_batch(raw) if 'mmdet' in student else dict(inputs=raw))
+    own = zoo[teacher](det_batch(raw))['inputs']
+    map_input = TeacherInput(zoo[student], zoo[teacher])
+    seen = map_input(made['inputs'], made.get('data_samples'))
+    assert seen.shape == made['inputs'].shape
+    if 'mmdet' in student:
+        height, width = (min(a, b) for a, b in zip(seen.shape[2:], own.shape[2:]))
+        pairs = [(seen[..., :height, :width], own[..., :height, :width])]
+        assert not seen[..., height:, :].any() and not seen[..., width:].any()
+    else:
+        # Classifiers crop to one size; where they pad, no sample says so.
+        sizes = [image.shape[1:] for image in raw]
+        pairs = [(s[:, :h, :w], o[:, :h, :w]) for s, o, (h, w) in zip(seen, own, sizes)]
+    for actual, expected in pairs:
+        assert (actual - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_pairs_across_the_libraries():
@@ -153,6 +207,27 @@ def test_grey_images():
     close(TeacherInput(student, teacher)(seen, None), raw / 255)
 
 
+def test_only_three_channels_are_swapped():
+    """As mmpretrain's preprocessor does it: others have no red and blue."""
+    mean, std = [10.0, 20.0, 30.0, 40.0], [1.0, 2.0, 3.0, 4.0]
+    student = ClsDataPreprocessor(mean=mean, std=std, to_rgb=False)
+    teacher = ClsDataPreprocessor(mean=mean[::-1], std=std[::-1], to_rgb=True)
+    raw = torch.randint(0, 256, (2, 4, 8, 8))
+    seen = student(dict(inputs=raw))['inputs']
+    expected = teacher(dict(inputs=raw))['inputs']
+    close(TeacherInput(student, teacher)(seen, None), expected)
+
+
+@pytest.mark.parametrize('student', [dict(mean=[9.0], std=[2.0, 3.0, 4.0]), dict()])
+def test_one_mean_for_all_channels_and_swapped_ones(student):
+    student = ClsDataPreprocessor(**student, to_rgb=False)
+    teacher = ClsDataPreprocessor(mean=[1.0, 2.0, 3.0], std=[5.0], to_rgb=True)
+    raw = torch.stack(images((4, 4)))
+    seen = student(dict(inputs=raw))['inputs']
+    expected = teacher(dict(inputs=raw))['inputs']
+    close(TeacherInput(student, teacher)(seen, None), expected)
+
+
 def test_mixup_commutes():
     """Both see the same mixture of the same two images."""
     torch.manual_seed(0)
@@ -193,6 +268,26 @@ def test_resized_batch():
     actual = TeacherInput(student, teacher)(seen, made['data_samples'])
     assert (actual[1, :, 2:] == 0).all() and (actual[1, :, :, 2:] == 0).all()
     assert actual[1, :, :2, :2].ne(0).all()
+
+
+def test_batch_resized_at_random_as_yolox_does_it():
+    """Resizing commutes with the map, but where it mixes image and padding."""
+    MessageHub.get_instance('resize').update_info('iter', 0)
+    resize = dict(type='mmdet.BatchSyncRandomResize', random_size_range=(32, 32))
+    student = det(pad_size_divisor=8, batch_augments=[resize])
+    student.batch_augments[0]._input_size = (32, 32)
+    teacher = det(**NORMS[0], pad_size_divisor=8)
+    data = det_batch(images((16, 16), (16, 8)))
+    for sample in data['data_samples']:
+        sample.gt_instances = InstanceData(bboxes=torch.ones(1, 4))
+    own = teacher(copy.deepcopy(data))['inputs']
+    expected = torch.nn.functional.interpolate(own, (32, 32), mode='bilinear')
+    made = student(data, training=True)
+    assert made['data_samples'][1].img_shape == (32, 16)
+    seen = TeacherInput(student, teacher)(made['inputs'], made['data_samples'])
+    close(seen[0], expected[0])
+    close(seen[1, :, :, :15], expected[1, :, :, :15])
+    assert not seen[1, :, :, 16:].any()
 
 
 def test_numbers_of_channels_differ():

@@ -1,0 +1,208 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""`docs/en/own_data.md`, every command and every snippet, on small data."""
+
+import json
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from mmfakd.utils import resolve_model_cfg
+from tests.toy import classifier, feature_distill
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGE = (REPOSITORY / 'docs/en/own_data.md').read_text()
+NAMES = ('daisy', 'dandelion', 'rose', 'sunflower', 'tulip')
+
+
+def find_blocks(text):
+    return re.findall(r'^```(python|bash)\n(.*?)^```', text, re.M | re.S)
+
+
+def name_of(block):
+    return re.match(r'# (\w+\.py)\n', block)[1]
+
+
+BLOCKS = find_blocks(PAGE)
+# One short epoch on small images; nothing else is changed.
+SHORT = {
+    'max_epochs=30': 'max_epochs=1',
+    'T_max=30': 'T_max=1',
+    'epoch_30': 'epoch_1',
+    'epoch_12': 'epoch_1',
+    '(640, 480)': '(96, 64)',
+    'num_workers=2': 'num_workers=0, persistent_workers=False',
+    '--expected 90': '--expected 0',
+}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A folder with images, annotations, weights and the page's configs."""
+    folder = tmp_path_factory.mktemp('own_data')
+    rng = np.random.default_rng(0)
+
+    def image(path, *size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(0, 256, (*size, 3), np.uint8))
+
+    for split in ('train', 'val'):
+        for kind in NAMES:
+            image(folder / f'data/flowers/{split}/{kind}/1.jpg', 40, 50)
+    (folder / 'data/bccd/annotations').mkdir(parents=True)
+    names = ('Platelets', 'RBC', 'WBC')
+    for split in ('trainval', 'test'):
+        images, boxes = [], []
+        for i in (6, 7):
+            file = f'BloodImage_0000{i}.jpg'
+            image(folder / 'data/bccd/images' / file, 64, 96)
+            images.append(dict(id=i, file_name=file, height=64, width=96))
+            for j in (1, 2, 3):
+                place = dict(id=len(boxes) + 1, image_id=i, category_id=j, iscrowd=0)
+                boxes.append(dict(place, bbox=[20 * j, 5 * j, 30, 40], area=1200))
+        categories = [dict(id=i + 1, name=name) for i, name in enumerate(names)]
+        content = dict(images=images, annotations=boxes, categories=categories)
+        path = folder / f'data/bccd/annotations/{split}.json'
+        path.write_text(json.dumps(content))
+    for kind, text in BLOCKS:
+        if kind == 'python':
+            (folder / name_of(text)).write_text(shorten(text))
+    with open(folder / 'my_detector.py', 'a') as file:
+        file.write(
+            'train_cfg = dict(max_epochs=1)\n'
+            'for loader in (train_dataloader, val_dataloader):\n'
+            '    loader.update(num_workers=0, persistent_workers=False)\n'
+        )
+    return folder
+
+
+def shorten(text):
+    for long, short in SHORT.items():
+        text = text.replace(long, short)
+    return text
+
+
+RESNET34 = 'resnet34_8xb32_in1k_20210831-f257d4e6.pth'
+# Where MMEngine and torch keep what they have downloaded.
+DOWNLOADS = {
+    'mmpretrain::resnet/resnet18_8xb32_in1k.py': [
+        'hub/checkpoints/resnet18_8xb32_in1k_20210831-fbbb1da6.pth'
+    ],
+    'mmpretrain::resnet/resnet34_8xb32_in1k.py': [
+        f'checkpoints/{RESNET34}',
+        f'hub/checkpoints/{RESNET34}',
+    ],
+    'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py': [
+        'checkpoints/retinanet_r50_fpn_1x_coco_20200130-c2398f9e.pth'
+    ],
+    'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py': [
+        'hub/checkpoints/retinanet_r18_fpn_1x_coco_20220407_171055-614fd399.pth'
+    ],
+}
+
+
+@pytest.fixture(scope='module')
+def home(folder):
+    """Random weights where downloaded ones would lie."""
+    home = folder / 'home'
+    for path, files in DOWNLOADS.items():
+        cfg, _ = resolve_model_cfg(dict(cfg_path=path))
+        weights = dict(MODELS.build(cfg).state_dict())
+        for file in files:
+            (home / file).parent.mkdir(parents=True, exist_ok=True)
+            torch.save(dict(state_dict=weights), home / file)
+    # torchvision's, of the last model above.
+    backbone = {k[9:]: v for k, v in weights.items() if k.startswith('backbone.')}
+    torch.save(backbone, home / 'hub/checkpoints/resnet18-f37072fd.pth')
+    return home
+
+
+@pytest.fixture
+def place(folder, home, monkeypatch):
+    """Work in the folder, without a network."""
+    monkeypatch.setenv('MMENGINE_HOME', str(home))
+    monkeypatch.setenv('TORCH_HOME', str(home))
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(REPOSITORY / 'tools'))
+
+
+def run(command, monkeypatch):
+    """Run a command of the page in this process; its exit status."""
+    program, script, *arguments = shlex.split(shorten(command))
+    assert program == 'python'
+    script = REPOSITORY / script if script.startswith('tools/') else Path(script)
+    monkeypatch.setattr(sys, 'argv', [str(script), *arguments])
+    monkeypatch.syspath_prepend(str(script.parent))
+    try:
+        runpy.run_path(str(script), run_name='__main__')
+    except SystemExit as error:
+        return error.code
+    return None
+
+
+def commands():
+    """The commands of the page, and its scripts, in their order."""
+    for kind, block in BLOCKS:
+        if kind == 'bash':
+            yield from block.splitlines()
+        elif not re.search(r'^(model|_base_) = ', block, re.M):
+            yield f'python {name_of(block)}'
+
+
+@pytest.mark.slow
+def test_every_command(place, monkeypatch, capfd):
+    """In one test: each section builds on the one before."""
+    seen = []
+    for command in commands():
+        capfd.readouterr()
+        status = run(command, monkeypatch)
+        out = capfd.readouterr().out
+        assert not status, f'{command}: {status}\n{out}'
+        if 'check_teacher' in command and '_kd' not in command:
+            assert 'its score cannot be computed here' in out
+        elif 'check_teacher' in command:
+            assert 'accuracy/top1' in out
+        elif 'classify.py' in command:
+            assert out.splitlines()[-1].endswith(NAMES)
+        elif 'detect.py' in command:
+            assert "('Platelets', 'RBC', 'WBC')" in out
+        seen.append(command)
+    assert len(seen) >= 15
+    assert not run('python tools/train.py my_detector_from_coco.py', monkeypatch)
+
+
+def test_every_block_is_run():
+    """By name, or as the base of what is."""
+    text = ' '.join(commands())
+    configs = {name_of(block) for kind, block in BLOCKS if kind == 'python'}
+    assert len(configs) >= 7
+    assert configs <= {*re.findall(r'\w+\.py', text), 'my_detector_from_coco.py'}
+
+
+def test_the_quoted_error_is_the_real_one():
+    logits = dict(fc=dict(type='mmrazor.ModuleOutputs', source='head.fc'))
+    mapping = dict(
+        preds_S=dict(recorder='fc', from_student=True),
+        preds_T=dict(recorder='fc', from_student=False),
+    )
+    with pytest.raises(ValueError) as error:
+        feature_distill(
+            architecture=classifier(num_classes=5),
+            teacher=classifier(num_classes=1000),
+            distiller=dict(
+                type='mmrazor.ConfigurableDistiller',
+                student_recorders=logits,
+                teacher_recorders=logits,
+                distill_losses=dict(loss_kl=dict(type='mmrazor.KLDivergence')),
+                loss_forward_mappings=dict(loss_kl=mapping),
+            ),
+        )
+    quoted = ' '.join(re.findall(r'^> (.*)$', PAGE, re.M))
+    assert str(error.value) == f'{quoted} See docs/en/own_data.md.'
