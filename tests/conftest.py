@@ -30,6 +30,15 @@ def _managers(base=ManagerMixin):
         yield from _managers(manager)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave the matrix out, unless `-m` speaks of it."""
+    if 'matrix' in config.option.markexpr:
+        return
+    matrix = [item for item in items if item.get_closest_marker('matrix')]
+    items[:] = [item for item in items if item not in matrix]
+    config.hook.pytest_deselected(items=matrix)
+
+
 @pytest.fixture(autouse=True, scope='module')
 def fresh_managers():
     """Drop the global instances that fixtures of an earlier module have left."""

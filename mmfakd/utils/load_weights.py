@@ -54,8 +54,9 @@ def load_weights(
             f'{_some(reasons, " ")} Choose the checkpoint of this {role}, or set its '
             "config (number of classes, widths) to the checkpoint's."
         ) from error
-    # Old checkpoints have no counters, and norm layers do not need them.
-    missing = [key for key in missing if not key.endswith(_COUNTER)]
+    # Old checkpoints have no counters, and norm layers do not need them. Some models,
+    # such as SwinV2, take tables that they compute themselves from no checkpoint.
+    missing = [k for k in missing if not k.endswith(_COUNTER) and k not in state_dict]
     matched = len(own) - len(missing)
     if matched == 0:
         raise ValueError(

@@ -189,3 +189,19 @@ def test_position_embeddings_are_resized_as_the_model_does(path):
     expected = small.resize_pos_embed(small.pos_embed, (4, 4), (8, 8))
     torch.testing.assert_close(large.pos_embed, expected)
     torch.testing.assert_close(large.cls_token, small.cls_token)
+
+
+def test_tensors_that_a_model_refuses_are_not_missing(path):
+    """mmpretrain's SwinV2 drops its position tables from what it loads."""
+
+    class Refusing(Net):
+        def _load_from_state_dict(self, state_dict, prefix, *args):
+            state_dict.pop('neck.weight')
+            super()._load_from_state_dict(state_dict, prefix, *args)
+
+    state_dict = filled(Net())
+    torch.save(state_dict, path)
+    net = Refusing()
+    own = net.neck.weight.clone()
+    load_weights(net, path, 'teacher')
+    assert_same(net, {**state_dict, 'neck.weight': own})

@@ -1,0 +1,80 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""How large the filters of frequency attention are to be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+# Weights of one level's filter. A filter of R34-R18's has 13 M.
+MOST_DENSE_WEIGHTS = 2**24
+# Where maps have any size: five levels of a pyramid together stay below a student.
+MOST_MODE_WEIGHTS = 2**22
+MOST_MODES = 16
+
+
+def plan_dense(mid_channels: int, out_channels: int, size: Sequence[int]) -> dict:
+    """Plan a filter on maps of one size.
+
+    It is dense, one weight for each pair of channels and frequency, in as few groups
+    as keep it below :data:`MOST_DENSE_WEIGHTS`. Where the channels do not divide into
+    that many, it covers the lowest frequencies only.
+
+    Args:
+        mid_channels (int): Channels that go in.
+        out_channels (int): Channels that come out.
+        size (Sequence[int]): Height and width of the maps.
+
+    Returns:
+        dict: ``groups`` where more than one, and ``modes`` where not all.
+    """
+    groups = _groups(mid_channels, out_channels, math.prod(size), MOST_DENSE_WEIGHTS)
+    plan: dict[str, Any] = {}
+    weights = mid_channels * out_channels // groups
+    if weights * math.prod(size) > MOST_DENSE_WEIGHTS and math.prod(size) > 1:
+        modes = max(2, math.isqrt(MOST_DENSE_WEIGHTS // weights))
+        plan['modes'] = modes if modes < min(size) else tuple(size)
+    if groups > 1:
+        plan['groups'] = groups
+    return plan
+
+
+def plan_modes(mid_channels: int, out_channels: int, short_side: int) -> dict:
+    """Plan a filter for maps of any size.
+
+    It covers the 16 lowest frequencies of each axis, or as many as the short side of a
+    typical map has, in as few groups as keep it below :data:`MOST_MODE_WEIGHTS`.
+
+    Args:
+        mid_channels (int): Channels that go in.
+        out_channels (int): Channels that come out.
+        short_side (int): Short side of a typical map in pixels.
+
+    Returns:
+        dict: ``modes``, and ``groups`` where more than one.
+    """
+    modes = max(1, min(MOST_MODES, short_side))
+    groups = _groups(mid_channels, out_channels, modes * modes, MOST_MODE_WEIGHTS)
+    return dict(modes=modes, groups=groups) if groups > 1 else dict(modes=modes)
+
+
+def _groups(mid: int, out: int, frequencies: int, most: int) -> int:
+    """The least power of two that divides both and keeps a filter small."""
+    groups = 1
+    while (
+        mid * out * frequencies // groups > most
+        and mid % (2 * groups) == 0
+        and out % (2 * groups) == 0
+    ):
+        groups *= 2
+    return groups
+
+
+__all__ = [
+    'MOST_DENSE_WEIGHTS',
+    'MOST_MODES',
+    'MOST_MODE_WEIGHTS',
+    'plan_dense',
+    'plan_modes',
+]

@@ -1,0 +1,220 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Try every pair of stock models of tests/pairs.py and write docs/en/model_pairs.md.
+
+    python tools/analysis_tools/pair_matrix.py                # what has not passed yet
+    python tools/analysis_tools/pair_matrix.py -k 'swin or deit' --again
+
+Each pair is one test in a process of its own, with limits on its time and memory. Its
+result is kept, so that an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import runpy
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RESULTS = 'work_dirs/pair_matrix'
+PAGE = REPOSITORY / 'docs' / 'en' / 'model_pairs.md'
+HEAD = """\
+# Pairs of models
+
+Stock models of mmpretrain and mmdet, put together by
+`tools/misc/make_distill_config.py`. For each pair the config that the command writes is
+trained for two steps on random images by MMEngine's runner, without weights. A pair has
+passed if all losses are finite; the student's own losses in the first step are those
+without a teacher; every parameter that learns without a teacher and every one that
+distillation adds gets a gradient; and the stock model loads the exported student.
+
+`python tools/analysis_tools/pair_matrix.py` tries them all and writes this page;
+`pytest -m matrix` tries them in one process. The pairs stand in `tests/pairs.py`.
+
+"Added" counts the weights that only training has: an exported student is the stock
+model. The numbers are those of the small input that is given; filters that cover a
+whole feature grow with it.
+"""
+
+
+@dataclass
+class Result:
+    """What came of one pair.
+
+    Args:
+        passed (bool, optional): None if it has not been tried.
+        seconds (float): How long the test took.
+        problem (str): The first line of the error.
+        facts (dict[str, str]): What the test has recorded.
+    """
+
+    passed: bool | None = None
+    seconds: float = 0.0
+    problem: str = ''
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        if self.passed is None:
+            return 'not tried'
+        return 'passes' if self.passed else f'fails: {self.problem}'
+
+
+def read_result(path: Path) -> Result:
+    """Read the JUnit report of one pair.
+
+    Args:
+        path (Path): The file; it may be missing.
+
+    Returns:
+        Result: What came of the pair.
+    """
+    if not path.exists():
+        return Result()
+    case = ElementTree.parse(path).find('.//testcase')
+    if case is None:
+        return Result(False, problem='no such test')
+    facts = {p.get('name', ''): p.get('value', '') for p in case.iter('property')}
+    failures = [e for e in case if e.tag in ('failure', 'error', 'skipped')]
+    problem = failures[0].get('message', '') if failures else ''
+    first_line = next(iter(problem.splitlines()), '')
+    return Result(not failures, float(case.get('time', 0)), first_line, facts)
+
+
+def try_pair(name: str, path: Path, timeout: float, memory: float) -> Result:
+    """Run the test of one pair in a process of its own.
+
+    Args:
+        name (str): The pair's name.
+        path (Path): Where its JUnit report goes.
+        timeout (float): Seconds that it may take.
+        memory (float): Gigabytes that it may ask for.
+
+    Returns:
+        Result: What came of the pair. Without a report, none is kept.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    test = f'tests/test_pairs.py::test_pair[{name}]'
+    options = ['-q', '-m', 'matrix or not matrix', '-p', 'no:cacheprovider']
+    limit = int(memory * 2**30)
+    try:
+        process = subprocess.run(
+            [sys.executable, '-m', 'pytest', test, *options, f'--junitxml={path}'],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+        )
+    except subprocess.TimeoutExpired:
+        return Result(False, timeout, f'took longer than {timeout:g} s')
+    if not path.exists():
+        lines = (process.stdout + process.stderr).strip().splitlines() or ['']
+        return Result(False, 0, f'ended with {process.returncode}: {lines[-1]}')
+    return read_result(path)
+
+
+def format_page(results: dict[Any, Result]) -> str:
+    """Write the page of all pairs.
+
+    Args:
+        results (dict[Pair, Result]): What came of each pair, in order.
+
+    Returns:
+        str: Markdown.
+    """
+    page = [HEAD]
+    for library in dict.fromkeys(pair.library for pair in results):
+        found = {p: r for p, r in results.items() if p.library == library}
+        passed = sum(result.passed is True for result in found.values())
+        page += [
+            f'## {library}',
+            '',
+            f'{passed} of {len(found)} pairs pass.',
+            '',
+            '| Student | Teacher | Method | Input | Levels | Added | Result |',
+            '| --- | --- | --- | --- | --- | --- | --- |',
+        ]
+        for pair, result in found.items():
+            added = f'{int(result.facts.get("added", 0)) / 1e6:.2f} M'
+            cells = [
+                *(name.partition('::')[2] for name in (pair.student, pair.teacher)),
+                pair.method,
+                'x'.join(map(str, pair.size)),
+                result.facts.get('levels', ''),
+                added if result.passed else '',
+                str(result).replace('|', '\\|'),
+            ]
+            page.append(f'| {" | ".join(cells)} |')
+        page.append('')
+    return '\n'.join(page)
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        argv (Sequence[str], optional): The arguments; None takes the process's own.
+
+    Returns:
+        argparse.Namespace: The options.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'names', nargs='*', help='parts of names of pairs; none of them stands for all'
+    )
+    parser.add_argument(
+        '--again', action='store_true', help='also the pairs that have passed'
+    )
+    parser.add_argument('--timeout', type=float, default=600, help='seconds for a pair')
+    parser.add_argument('--memory', type=float, default=24, help='gigabytes for a pair')
+    parser.add_argument('--results', default=RESULTS, help='folder of the results')
+    parser.add_argument('--page', default=PAGE, help='the page to write')
+    parser.add_argument(
+        '--write-only', action='store_true', help='write the page from past results'
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Try the pairs and write the page.
+
+    Args:
+        argv (Sequence[str], optional): The arguments; None takes the process's own.
+
+    Returns:
+        int: The number of pairs that have failed.
+    """
+    args = parse_args(argv)
+    folder = Path(args.results)
+    pairs = runpy.run_path(str(REPOSITORY / 'tests' / 'pairs.py'))['PAIRS']
+    results = {pair: read_result(folder / f'{pair.name}.xml') for pair in pairs}
+    chosen = [
+        p for p in pairs if not args.names or any(n in p.name for n in args.names)
+    ]
+    for number, pair in enumerate(chosen, 1):
+        path = folder / f'{pair.name}.xml'
+        if not args.write_only and (args.again or not results[pair].passed):
+            results[pair] = try_pair(pair.name, path, args.timeout, args.memory)
+        result = results[pair]
+        print(
+            f'{number}/{len(chosen)} {pair.name}: {result} ({result.seconds:.0f} s)',
+            flush=True,
+        )
+    Path(args.page).write_text(format_page(results))
+    failed = sum(results[pair].passed is False for pair in chosen)
+    print(f'{sum(bool(results[p].passed) for p in chosen)} pass, {failed} fail')
+    return failed
+
+
+if __name__ == '__main__':
+    sys.exit(1 if main() else 0)
