@@ -93,7 +93,9 @@ def test_the_published_pair(make, tmp_path):
     assert 'levels of one stride' in text
     assert f'Weights of the teacher: {R34}' in text
     assert '--levels "backbone.layer1,backbone.layer2,' in text
-    assert 'Training adds 54.' in text
+    assert 'Filters, level by level: dense, dense, dense, dense, dense' in text
+    added = MODELS.build(shipped.model.distiller).parameters()
+    assert f'Training adds {sum(p.numel() for p in added):,} weights' in text
 
 
 def test_same_command_same_file(make, tmp_path):
@@ -281,6 +283,7 @@ MIXER = 'mlp-mixer-base-p16_64xb64_in1k'
         ),
         ([R18, R34, '--levels', 'neck[1]'], r"'neck\[1\]' of the student is no map"),
         ([R18, R34, '--levels', ','], 'names no layer'),
+        ([R18, R34, '--levels', 'neck', '--method', 'kd'], 'it has no --levels'),
         (
             [R18, MIXER, '--input-size', '160x160'],
             'on images of 160x160.*its own config trains it on 224x224',

@@ -253,6 +253,15 @@ class TestDetectors:
             ('neck[0]', 32),
         ]
 
+    def test_strides_of_small_images(self):
+        """Of 138 pixels 3 and 2 are left, as 64 and 128 do not divide it."""
+        probe = probe_features(
+            build_model('retinanet_r18_fpn_1x_coco')[0], (138, 138), heads=False
+        )
+        stages = choose_detector_levels(probe).stages
+        assert [f.size[0] for f in stages] == [18, 9, 5, 3, 2]
+        assert [f.stride for f in stages] == [8, 16, 32, 64, 128]
+
     def test_necks_in_a_row(self):
         levels = self.levels('atss_r50_fpn_dyhead_1x_coco')
         assert [f.name for f in levels.stages] == [f'neck[{i}]' for i in range(5)]

@@ -1,6 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Write a distillation config for any two models of mmpretrain or mmdet."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import os.path as osp
@@ -178,8 +180,8 @@ def main(args: list[str] | None = None) -> None:
     for note in notes:
         print(note)
     print(
-        f'Training adds {added / 1e6:.1f} M weights to the '
-        f'{plan.student.parameters / 1e6:.1f} M of the student, and leaves none in it.'
+        f'Training adds {added:,} weights to the {plan.student.parameters:,} of the '
+        'student, and leaves none in it.'
     )
     print(f'Written: {options.out}. To train it:')
     print(f'  python tools/train.py {options.out}')

@@ -482,9 +482,13 @@ def _pretrained(module: nn.Module) -> bool:
 
 
 def _drop_pretrained(model: nn.Module) -> None:
-    for module in filter(_pretrained, model.modules()):
-        kept = [cfg for cfg in _init_cfgs(module) if not _is_pretrained(cfg)]
-        module.init_cfg = kept or None  # type: ignore[assignment]
+    for module in model.modules():
+        if _pretrained(module):
+            kept = [cfg for cfg in _init_cfgs(module) if not _is_pretrained(cfg)]
+            module.init_cfg = kept or None  # type: ignore[assignment]
+        # DetectoRS's backbones read an attribute.
+        if isinstance(getattr(module, 'pretrained', None), str):
+            module.pretrained = None  # type: ignore[assignment]
 
 
 __all__ = ['FeatureDistill']

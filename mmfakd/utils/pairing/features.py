@@ -119,8 +119,15 @@ def _feature(
             data_idx = None
     else:
         return None
-    stride = 2 ** round(math.log2(math.sqrt(math.prod(image) / math.prod(size))))
-    return Feature(call, info, data_idx, channels, size, stride, tokens)
+    return Feature(call, info, data_idx, channels, size, _stride(size, image), tokens)
+
+
+def _stride(size: Sequence[int], image: Sequence[int]) -> int:
+    """The power of two that an image is divided by, rounded up, or the nearest."""
+    for stride in (2**i for i in range(max(image).bit_length() + 1)):
+        if all(-(-whole // stride) == part for whole, part in zip(image, size)):
+            return stride
+    return 2 ** round(math.log2(math.sqrt(math.prod(image) / math.prod(size))))
 
 
 def _token_grid(

@@ -19,7 +19,7 @@ from .input_size import (
 )
 from .match_levels import Matching, match_levels
 from .named_levels import match_named_levels, name_levels
-from .write_config import Plan
+from .write_config import METHODS, Plan, plan_filters
 
 
 def make_pair(
@@ -120,7 +120,29 @@ def make_pair(
         None if read is None else (read.height, read.width),
         padding,
     )
+    notes += _about_config(plan)
     return plan, matching, notes
+
+
+def _about_config(plan: Plan) -> list[str]:
+    """What the config has of numbers that another might have chosen."""
+    others = ', '.join(method for method in METHODS if method != plan.method)
+    notes = [f'Method: {plan.method}. Others: --method {others}.']
+    filters = []
+    for planned in plan_filters(plan):
+        text = 'dense'
+        if 'modes' in planned:
+            text = f'{planned["modes"]} modes'
+        if 'groups' in planned:
+            text += f' in {planned["groups"]} groups'
+        filters.append(text)
+    if filters:
+        notes.append(
+            f'Filters, level by level: {", ".join(filters)}. Others: `groups` and '
+            '`modes` in the config.'
+        )
+    notes.append('Loss weight: 1. It depends on the pair: `loss_weight` in the config.')
+    return notes
 
 
 def _padding(student: Config, teacher: str) -> int | None:
@@ -136,6 +158,8 @@ def _match(
     method: str, levels: str, student: Candidate, teacher: Candidate
 ) -> Matching:
     if method == 'kd':
+        if levels != 'auto':
+            raise ValueError('--method kd compares logits: it has no --levels.')
         return _match_logits(student, teacher)
     if levels != 'auto':
         return match_named_levels(levels, student, teacher)
@@ -175,18 +199,19 @@ def _about_size(
     if student.kind == 'detector':
         return []
     text = '{}x{}'.format(*size)
-    if given is None and read is None:
+    if read is None and given is None:
         return [
             f'WARNING: the pipeline of {student.name} does not say how large its '
             f'images are; {text} is assumed. Another: --input-size HxW.'
         ]
-    if given is not None and read is not None and (read.height, read.width) != given:
+    if read is not None and (read.height, read.width) != size:
         return [
             f'WARNING: the config is for images of {text}, the pipeline of '
             f'{student.name} yields {read.height}x{read.width}. Change it in the '
             'student or leave out --input-size.'
         ]
-    return []
+    source = '--input-size' if read is None else f"{read.source} of the student's data"
+    return [f'Images: {text}, as {source} has them.']
 
 
 def _about_parts(student: Candidate, teacher: Candidate) -> list[str]:
@@ -278,7 +303,8 @@ def _match_logits(student: Candidate, teacher: Candidate) -> Matching:
                 f'{candidate.name} is a {candidate.kind}. Use {others}.'
             )
         logits = find_logits(candidate.probe)
-        if logits is None:
+        trained = candidate.trained
+        if logits is None or (trained is not None and logits.key not in trained):
             raise ValueError(
                 f'--method kd: no layer of the {role} {candidate.name} yields just its '
                 f'logits. Use {others}.'
@@ -291,7 +317,9 @@ def _match_logits(student: Candidate, teacher: Candidate) -> Matching:
             f'classes, the teacher {theirs.channels}. Features do not mind: use '
             f'{others}.'
         )
-    return Matching([(ours, theirs)], 'logits')
+    several = any(isinstance(side.probe.output, tuple) for side in (student, teacher))
+    rule = 'logits (the first of several)' if several else 'logits'
+    return Matching([(ours, theirs)], rule)
 
 
 __all__ = ['make_pair']

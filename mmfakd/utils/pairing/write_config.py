@@ -193,11 +193,10 @@ def tokens_text(tokens: dict[str, Any]) -> str:
 
 def _features(plan: Plan) -> list[str]:
     """The distiller of the methods on features."""
-    connector = dict(fakd=_fakd_review, reviewkd=_reviewkd)
     build = {
-        'fakd-review': connector['fakd'],
+        'fakd-review': _fakd_review,
         'fakd-layer': _fakd_layer,
-        'reviewkd': connector['reviewkd'],
+        'reviewkd': _reviewkd,
     }[plan.method]
     lines = [
         "type='mmfakd.ReviewDistiller',",
@@ -253,16 +252,43 @@ def _mid_channels(plan: Plan) -> list[int]:
     return [ours.channels + ours.channels % 2 for ours, _ in plan.pairs]
 
 
-def _filters(plan: Plan, mid_channels: Sequence[int]) -> list[dict]:
-    """A plan of the filter of each level."""
+def plan_filters(plan: Plan) -> list[dict]:
+    """Plan the filter of each level.
+
+    Args:
+        plan (Plan): What the config is to state.
+
+    Returns:
+        list[dict]: ``modes`` and ``groups`` of each, where they are not the defaults;
+        none for methods without frequency attention.
+    """
+    if not plan.method.startswith('fakd'):
+        return []
     plans = []
-    for mid, (_, theirs) in zip(mid_channels, plan.pairs):
+    for mid, (_, theirs) in zip(_mid_channels(plan), plan.pairs):
         if plan.fixed:
             plans.append(plan_dense(mid, theirs.channels, theirs.size))
         else:
-            side = min(plan.typical or theirs.size) // theirs.stride
+            side = min(theirs.size)
+            if plan.typical is not None:
+                side = min(plan.typical) // theirs.stride
             plans.append(plan_modes(mid, theirs.channels, side))
-    return plans
+    return _unite(plan, plans) if plan.method == 'fakd-layer' else plans
+
+
+def _unite(plan: Plan, plans: list[dict]) -> list[dict]:
+    """One filter for all levels.
+
+    It has as many groups as the largest needs and all channels divide into.
+    """
+    groups = max(p.get('groups', 1) for p in plans)
+    counts = [feature.channels for pair in plan.pairs for feature in pair]
+    while any(count % groups for count in counts):
+        groups //= 2
+    united = dict(groups=groups) if groups > 1 else {}
+    if not plan.fixed:
+        united['modes'] = max(p['modes'] for p in plans)
+    return [united] * len(plans)
 
 
 def _fakd_review(plan: Plan) -> list[str]:
@@ -271,7 +297,7 @@ def _fakd_review(plan: Plan) -> list[str]:
     if mid != [ours.channels for ours, _ in plan.pairs]:
         lines.append(f'mid_channels={mid},  # even, for the cross attention')
     lines += _sizes(plan)
-    filters = _filters(plan, mid)
+    filters = plan_filters(plan)
     name = "type='mmfakd.FrequencyAttention'"
     if all(f == filters[0] for f in filters):
         if filters[0]:
@@ -286,20 +312,8 @@ def _fakd_review(plan: Plan) -> list[str]:
 
 
 def _fakd_layer(plan: Plan) -> list[str]:
-    filters = _filters(plan, [ours.channels for ours, _ in plan.pairs])
-    # One config for all levels: as many groups as the largest filter needs and all
-    # channels divide into.
-    groups = max(f.get('groups', 1) for f in filters)
-    counts = [f.channels for pair in plan.pairs for f in pair]
-    while any(count % groups for count in counts):
-        groups //= 2
-    arguments: dict[str, Any] = {}
-    if not plan.fixed:
-        arguments['modes'] = max(f['modes'] for f in filters)
-    if groups > 1:
-        arguments['groups'] = groups
-    # As published: no high pass.
-    arguments['high_pass'] = 0
+    # As published, without a high pass.
+    arguments = dict(plan_filters(plan)[0], high_pass=0)
     name = "type='mmfakd.FrequencyAttentionConnector'"
     return [
         "type='mmfakd.LayerwiseConnector',",
@@ -360,4 +374,11 @@ def _indent(lines: Sequence[str], columns: int) -> list[str]:
     return [' ' * columns + line for line in lines]
 
 
-__all__ = ['METHODS', 'Plan', 'level_text', 'tokens_text', 'write_config']
+__all__ = [
+    'METHODS',
+    'Plan',
+    'level_text',
+    'plan_filters',
+    'tokens_text',
+    'write_config',
+]
