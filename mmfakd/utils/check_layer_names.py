@@ -30,18 +30,35 @@ def check_layer_names(recorders: dict, model: nn.Module, role: str) -> None:
             continue
         if recorder.source in names:
             continue
+        part = recorder.source.partition('.')[0]
+        without = ' It has no neck: record layers of its backbone.' * (
+            part == 'neck' and part not in names
+        )
         raise ValueError(
             f'{role} recorder {recorder_name!r}: the {role} '
-            f'({type(model).__name__}) has no layer {recorder.source!r}. '
-            f'Nearest names: {_nearest(recorder.source, list(names))}. '
+            f'({type(model).__name__}) has no layer {recorder.source!r}.{without} '
+            f'Nearest names: {nearest_names(recorder.source, list(names))}. '
             'Choose one of `model.named_modules()`.'
         )
 
 
-def _nearest(name: str, names: list[str], count: int = 5) -> str:
+def nearest_names(name: str, names: list[str], count: int = 5) -> str:
+    """List the names that may have been meant.
+
+    Args:
+        name (str): A wrong name of a module.
+        names (list[str]): The right ones.
+        count (int): How many near names there may be, and as many siblings.
+
+    Returns:
+        str: The names in quotes, or ``'none'``.
+    """
     near = get_close_matches(name, names, n=count, cutoff=0.4)
     # A wrong leaf under a right parent is the common slip: show its siblings.
     parent = name.rpartition('.')[0]
     siblings = [n for n in names if n.rpartition('.')[0] == parent and n]
     listed = list(dict.fromkeys([*near, *siblings]))[: 2 * count]
     return ', '.join(repr(n) for n in listed) or 'none'
+
+
+__all__ = ['check_layer_names', 'nearest_names']

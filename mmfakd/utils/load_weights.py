@@ -21,7 +21,7 @@ def load_weights(
     source: str,
     role: str,
     required: Sequence[str] | None = ('',),
-) -> None:
+) -> list[str]:
     """Load the weights of a teacher or a student.
 
     Unlike MMEngine's ``load_checkpoint``, which warns and goes on, weights that do
@@ -35,6 +35,9 @@ def load_weights(
         required (Sequence[str], optional): Prefixes of the parameters that the
             checkpoint must hold; ``''`` stands for all, None for no more than one
             matching key. Other missing keys are logged.
+
+    Returns:
+        list[str]: The keys that were filled.
 
     Raises:
         FileNotFoundError: If there is no such file or name.
@@ -81,6 +84,7 @@ def load_weights(
         + (f' {"; ".join(notes)}.' if notes else ''),
         logger='current',
     )
+    return [key for key in own if key not in missing]
 
 
 def _state_dict_of(checkpoint: dict, source: str) -> dict[str, Tensor]:

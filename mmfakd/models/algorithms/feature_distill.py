@@ -17,9 +17,11 @@ from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from mmfakd.models.distillers import ReviewDistiller
 from mmfakd.registry import MODELS
 from mmfakd.utils.check_class_counts import check_class_counts
 from mmfakd.utils.check_layer_names import check_layer_names
+from mmfakd.utils.inherit_weights import check_inherited, inherit_weights
 from mmfakd.utils.load_weights import load_weights
 from mmfakd.utils.resolve_model_cfg import resolve_model_cfg
 
@@ -51,7 +53,9 @@ class FeatureDistill(SingleTeacherDistill):
     - ``cfg_path`` models take overrides.
 
     Source: *Frequency Attention for Knowledge Distillation* (arXiv 2403.05894) for
-    the loss; mmrazor 1.0.0 for the interface.
+    the loss; mmrazor 1.0.0 for the interface; the implementation of *Focal and Global
+    Knowledge Distillation for Detectors* (arXiv 2111.11837), whose students can start
+    with all of the teacher but its backbone, for ``inherit``.
 
     Args:
         architecture (dict | BaseModel): The student: a config, or
@@ -65,6 +69,10 @@ class FeatureDistill(SingleTeacherDistill):
             name. Defaults to None.
         student_ckpt (str, optional): Weights that the student starts from, likewise.
             They make the download of pretrained backbones unnecessary.
+        inherit (str | Sequence[str], optional): Names of the student's modules that
+            start as copies of the teacher's modules of the same names, for example
+            ``['neck', 'bbox_head']`` or ``'roi_head.bbox_head'``: the "inheriting
+            strategy" of detectors' distillation. Defaults to None.
         teacher_mode (str): How deep the teacher runs: ``'backbone'``, ``'neck'``
             (``extract_feat``), ``'tensor'`` or ``'loss'``. ``'auto'`` takes the
             shallowest that feeds every recorder and delivery.
@@ -93,8 +101,9 @@ class FeatureDistill(SingleTeacherDistill):
     Raises:
         TypeError: If a model is neither a config nor a ``BaseModel``.
         ValueError: For an unknown ``teacher_mode``, a trainable teacher, a recorded
-            layer that does not exist (near names are listed), or a loss that compares
-            predictions of student and teacher although their classes differ.
+            layer that does not exist (near names are listed), a loss that compares
+            predictions of student and teacher although their classes differ, or a
+            module to ``inherit`` that one of them lacks or that differs.
     """
 
     def __init__(
@@ -104,6 +113,7 @@ class FeatureDistill(SingleTeacherDistill):
         distiller: dict,
         teacher_ckpt: str | None = None,
         student_ckpt: str | None = None,
+        inherit: str | Sequence[str] | None = None,
         teacher_mode: str = 'auto',
         teacher_preprocessor: dict | None = None,
         data_preprocessor: dict | None = None,
@@ -144,6 +154,7 @@ class FeatureDistill(SingleTeacherDistill):
 
         self.student_ckpt = student_ckpt or zoo_student_ckpt
         self.teacher_ckpt = teacher_ckpt or zoo_teacher_ckpt
+        self.inherit = check_inherited(inherit, student, built_teacher)
         self.teacher_trainable = False
         self.teacher_norm_eval = True
         self.calculate_student_loss = calculate_student_loss
@@ -224,16 +235,39 @@ class FeatureDistill(SingleTeacherDistill):
     def init_weights(self) -> None:
         """Initialise the student and load all given weights.
 
+        The student's own initialisation comes first, then ``student_ckpt``, then what
+        is inherited. A checkpoint that training is resumed from goes over all.
+
         Raises:
             FileNotFoundError: If a checkpoint is neither a file nor a known name.
-            ValueError: If a checkpoint does not fit its model.
+            ValueError: If a checkpoint does not fit its model, ``inherit`` names
+                modules that the teacher has no weights for, or ``student_ckpt`` holds
+                weights of a module to inherit.
         """
         self._init_teacher()
+        if self.inherit and not self._teacher_has_weights:
+            raise ValueError(
+                f'inherit={self.inherit}: the teacher has no weights to inherit. Give '
+                '`teacher_ckpt` (in tools/train.py `--teacher-ckpt`), or leave out '
+                '`inherit`.'
+            )
         if self.student_ckpt is not None:
             _drop_pretrained(self.architecture)
         super().init_weights()
         if self.student_ckpt is not None:
-            load_weights(self.architecture, self.student_ckpt, 'student', None)
+            loaded = load_weights(self.architecture, self.student_ckpt, 'student', None)
+            twice = [
+                name
+                for name in self.inherit
+                if any(key.startswith(f'{name}.') for key in loaded)
+            ]
+            if twice:
+                raise ValueError(
+                    f'student_ckpt={self.student_ckpt!r} holds weights of {twice}, '
+                    'which `inherit` takes from the teacher. Leave out one of the two, '
+                    'or give a checkpoint without these modules.'
+                )
+        inherit_weights(self.inherit, self.architecture, self.teacher)
 
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None
@@ -290,6 +324,8 @@ class FeatureDistill(SingleTeacherDistill):
             check_class_counts(
                 distiller, self.architecture, self.teacher, recorded=True
             )
+        if isinstance(distiller, ReviewDistiller):
+            distiller.see_batch(batch_inputs, data_samples)
         losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
         return losses
 
@@ -399,6 +435,8 @@ class FeatureDistill(SingleTeacherDistill):
         """Give the teacher its weights, or warn that it has none."""
         depth = _MODES.index(self._mode or self._shallowest_mode())
         parts = [('backbone.',), ('backbone.', 'neck.'), ('',), ('',)][depth]
+        if parts != ('',):
+            parts += tuple(f'{name}.' for name in self.inherit)
         if self.teacher_ckpt is not None:
             load_weights(self.teacher, self.teacher_ckpt, 'teacher', parts)
             self._teacher_has_weights = True

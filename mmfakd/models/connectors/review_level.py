@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from mmfakd.models.layers import LocalCrossAttention
 from mmfakd.models.layers.compiling import is_compiling
 
 
@@ -131,7 +132,14 @@ class ReviewLevel(BaseModule):
         x = self.match(x)
         if self.fusion is not None:
             assert deeper is not None
-            x = self.fusion(x, _resize(self.match_deeper(deeper), x.shape[-2:]))
+            deeper = self.match_deeper(deeper)
+            # Local cross attention takes smaller maps as they are, which costs less.
+            if not (
+                isinstance(self.fusion, LocalCrossAttention)
+                and deeper.shape[-2:].numel() <= x.shape[-2:].numel()
+            ):
+                deeper = _resize(deeper, x.shape[-2:])
+            x = self.fusion(x, deeper)
         x = _resize(x, self.size or self._scaled(x))
         return self.act(self.norm(self.transform(x))), x
 

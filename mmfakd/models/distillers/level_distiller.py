@@ -182,7 +182,8 @@ def _check(level: int, s_feature: Any, t_feature: Any) -> None:
             f"level {level}: the student's feature has shape {tuple(s_feature.shape)}, "
             f"the teacher's {tuple(t_feature.shape)}. Bring them to one size with "
             '`student_connectors` or `teacher_connectors`: '
-            '`mmfakd.FrequencyAttentionConnector` resizes to its `size`, '
+            '`mmfakd.FrequencyAttentionConnector` resizes to its `size` or by its '
+            '`scale`, '
             "dict(type='mmrazor.TorchNNConnector', module_name='AvgPool2d', "
             'module_args=dict(kernel_size=2)) pools.'
         )

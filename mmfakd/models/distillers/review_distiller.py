@@ -14,6 +14,7 @@ from mmfakd.registry import MODELS
 from mmfakd.utils.check_layer_names import check_layer_names
 
 from .levels import Level, parse_levels, read_level
+from .valid_area import Share, mask_padding, valid_shares
 from .warmup import Warmup
 
 _CONNECTOR = 'review'
@@ -66,6 +67,11 @@ class ReviewDistiller(ConfigurableDistiller):
             weight grows linearly to its full value at ``end``. With
             ``by_epoch=False`` it counts iterations, which an iteration based loop
             needs, as its epoch stays 0. Defaults to None, no warm-up.
+        ignore_padding (bool): Whether the level losses count only what the images of
+            a batch cover, not what they were padded with: features are set to zero
+            there, and the loss is divided by the share of the rest. This needs
+            :class:`FeatureDistill` and data samples with ``img_shape``, as mmdet's.
+            Defaults to False, as published.
         student_recorders (dict, optional): mmrazor recorders of the student.
         teacher_recorders (dict, optional): mmrazor recorders of the teacher.
         connectors (dict, optional): Further mmrazor connectors.
@@ -90,6 +96,7 @@ class ReviewDistiller(ConfigurableDistiller):
         level_loss: dict | None = None,
         loss_weight: float | Sequence[float] = 1.0,
         warmup: dict | None = None,
+        ignore_padding: bool = False,
         student_recorders: dict | None = None,
         teacher_recorders: dict | None = None,
         connectors: dict | None = None,
@@ -118,6 +125,8 @@ class ReviewDistiller(ConfigurableDistiller):
         self._loss_by_name = {'s_feature', 't_feature'} <= set(parameters)
         self.loss_weight = _parse_loss_weight(loss_weight)
         self.warmup = None if warmup is None else Warmup(warmup)
+        self.ignore_padding = ignore_padding
+        self._shares: list[Share] = []
 
     def prepare_from_student(self, model: nn.Module) -> None:
         """Register the student's recorders, after a check of their layer names.
@@ -143,6 +152,16 @@ class ReviewDistiller(ConfigurableDistiller):
         check_layer_names(self.teacher_recorders.recorders, model, 'teacher')
         super().prepare_from_teacher(model)
 
+    def see_batch(self, inputs: Tensor, data_samples: Sequence | None) -> None:
+        """Note which part of the batch is padding; called in each step.
+
+        Args:
+            inputs (Tensor): The student's batch (N, C, H, W).
+            data_samples (Sequence, optional): Its data samples.
+        """
+        if self.ignore_padding:
+            self._shares = valid_shares(inputs, data_samples)
+
     def compute_distill_losses(self) -> dict[str, Tensor]:
         """Compute the losses of all levels and of the mappings.
 
@@ -165,18 +184,21 @@ class ReviewDistiller(ConfigurableDistiller):
             raise ValueError(
                 f'{len(student)} student levels stand against {len(teacher)} teacher '
                 f'levels: {_shapes(student)} and {_shapes(teacher)}. Give as many '
-                '`student_levels` as `teacher_levels`.'
+                '`student_levels` as `teacher_levels`; single maps of a neck are '
+                "[dict(recorder='neck', data_idx=0), ...]."
             )
         predictions = self.connectors[_CONNECTOR](student)
         weights = self._level_weights(len(teacher))
         factor = 1.0 if self.warmup is None else self.warmup.factor()
         for i, (prediction, target) in enumerate(zip(predictions, teacher)):
             if prediction.shape != target.shape:
+                ours = self._names(self.student_levels, from_student=True)[i]
+                theirs = self._names(self.teacher_levels, from_student=False)[i]
                 raise ValueError(
                     f'level {i}: the prediction has shape {tuple(prediction.shape)}, '
-                    f"the teacher's feature {tuple(target.shape)}. Set "
-                    '`out_channels` and `sizes` (or `scales`) of the connector to '
-                    "the teacher's channels and size."
+                    f"the teacher's feature {tuple(target.shape)} (student {ours!r}, "
+                    f'teacher {theirs!r}). Set in the connector '
+                    f'{_connector_advice(student, predictions, teacher)}.'
                 )
             loss = self._compare(prediction, target)
             losses[f'loss_level{i}'] = factor * weights[i] * loss
@@ -186,6 +208,12 @@ class ReviewDistiller(ConfigurableDistiller):
         return losses
 
     def _compare(self, prediction: Tensor, target: Tensor) -> Tensor:
+        if not self._shares:
+            return self._level_loss(prediction, target)
+        (prediction, target), scale = mask_padding([prediction, target], self._shares)
+        return scale * self._level_loss(prediction, target)
+
+    def _level_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         if self._loss_by_name:
             return self.level_loss(s_feature=prediction, t_feature=target)
         return self.level_loss(prediction, target)
@@ -200,6 +228,21 @@ class ReviewDistiller(ConfigurableDistiller):
                 maps.reverse()
             features += maps
         return features
+
+    def _names(self, levels: list[dict], from_student: bool) -> list[str]:
+        """Name what `_gather` collects, for messages."""
+        names: list[str] = []
+        for level in levels:
+            feature = read_level(self, level, from_student)
+            name, part = level['recorder'], level.get('data_idx')
+            if part is not None:
+                name += f'[{part}]'
+            count = 1 if isinstance(feature, Tensor) else len(feature)
+            own = [f'{name}[{i}]' for i in range(count)] if count > 1 else [name]
+            if count > 1 and _area(feature[0]) < _area(feature[-1]):
+                own.reverse()
+            names += own
+        return names
 
     def _level_weights(self, count: int) -> list[float]:
         if isinstance(self.loss_weight, float):
@@ -224,6 +267,41 @@ def _parse_loss_weight(loss_weight: float | Sequence[float]) -> float | list[flo
 
 def _area(feature: Tensor) -> int:
     return feature.shape[-2] * feature.shape[-1] if feature.dim() == 4 else 1
+
+
+def _connector_advice(
+    student: Sequence[Tensor], predictions: Sequence[Tensor], teacher: Sequence[Tensor]
+) -> str:
+    """The connector's arguments that would make the predictions fit."""
+    advice = []
+    channels = [target.shape[1] for target in teacher]
+    if channels != [prediction.shape[1] for prediction in predictions]:
+        advice.append(f'`out_channels={channels}`')
+    grids = [tuple(target.shape[2:]) for target in teacher]
+    if grids != [tuple(prediction.shape[2:]) for prediction in predictions]:
+        scales = [_scale(ours, grid) for ours, grid in zip(student, grids)]
+        text = f'`sizes={grids}` if all images have one size'
+        if None not in scales:
+            text = (
+                f"`scales={scales}` (the teacher's sizes over the student's), or {text}"
+            )
+        else:
+            text += (
+                ', or pad the batches further (`pad_size_divisor` of the '
+                "student's data_preprocessor), so that sizes are in proportion"
+            )
+        advice.append(text)
+    return ' and '.join(advice)
+
+
+def _scale(feature: Tensor, grid: tuple[int, ...]) -> float | None:
+    """The power of two by which a feature becomes as large as the teacher's."""
+    size = feature.shape[2:] if feature.dim() == 4 else (1, 1)
+    for scale in (1, 2, 4, 8, 16, 0.5, 0.25, 0.125, 0.0625):
+        # As connectors round.
+        if tuple(max(1, int(n * scale + 0.5)) for n in size) == grid:
+            return scale
+    return None
 
 
 def _shapes(features: Sequence[Tensor]) -> list[tuple[int, ...]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -14,6 +15,9 @@ from .half_spectrum import HalfSpectrum
 # On CPUs the transforms of maps of at most that many pixels are matrix products:
 # these take less time than a fast Fourier transform that has so little to do.
 _SMALL = 64
+
+# Where so few of the columns are wanted, they are matrix products axis by axis.
+_FEW = 0.3
 
 
 def transform(x: Tensor, out: Tensor, grid: HalfSpectrum) -> None:
@@ -30,10 +34,14 @@ def transform(x: Tensor, out: Tensor, grid: HalfSpectrum) -> None:
         spectrum = _complex(x.flatten(2) @ forth).unflatten(1, (groups, -1))
         out.copy_(spectrum.permute(3, 1, 0, 2))
         return
-    spectrum = torch.fft.rfft2(x, norm='ortho').unflatten(1, (groups, -1))
-    spectrum = spectrum.permute(3, 4, 1, 0, 2)
+    if _are_few(grid):
+        columns, rows, _ = _axes(grid, x.shape[-2], x.dtype, x.device)
+        spectrum = rows @ _complex(x @ columns)
+    else:
+        spectrum = torch.fft.rfft2(x, norm='ortho')
+    spectrum = spectrum.unflatten(1, (groups, -1)).permute(3, 4, 1, 0, 2)
     bulk, halves = grid.parts(out)
-    for to, source in grid.shared_rows(x.shape[-2]):
+    for to, source in grid.shared_rows(len(spectrum)):
         bulk[to].copy_(spectrum[source, grid.bulk_columns])
     own = _own_columns(spectrum, grid)
     halves.copy_(own[: grid.half_rows].transpose(0, 1))
@@ -55,6 +63,10 @@ def transform_back(spectrum: Tensor, size: Sequence[int], grid: HalfSpectrum) ->
         _, back = _matrices(grid, height, spectrum.real.dtype)
         maps = spectrum.flatten(1).t().contiguous()
         return _feature(torch.view_as_real(maps).flatten(1) @ back, spectrum, size)
+    if _are_few(grid):
+        _, rows, columns = _axes(grid, height, spectrum.real.dtype, spectrum.device)
+        half_spectrum = rows.mH @ _half_spectrum(spectrum, grid.rows, grid)
+        return torch.view_as_real(half_spectrum).flatten(-2) @ columns
     # `s` also pads the columns that the list lacks.
     half_spectrum = _half_spectrum(spectrum, height, grid)
     return torch.fft.irfft2(half_spectrum, s=(height, width), norm='ortho')
@@ -91,6 +103,11 @@ def _is_small(tensor: Tensor, size: Sequence[int]) -> bool:
     return tensor.device.type == 'cpu' and size[0] * size[1] <= _SMALL
 
 
+def _are_few(grid: HalfSpectrum) -> bool:
+    """Whether few of the columns of the half spectrum are wanted."""
+    return grid.columns <= _FEW * (grid.width // 2 + 1)
+
+
 def _complex(numbers: Tensor) -> Tensor:
     """Real and imaginary parts in turn, (..., 2 F), to complex numbers (..., F)."""
     return torch.view_as_complex(numbers.unflatten(-1, (-1, 2)))
@@ -125,6 +142,40 @@ def _matrices(
             z.transpose(1, 2).flatten(0, 1).to(dtype) for z in (forth, forth * copies)
         )
         return forth.t().contiguous(), back
+
+
+@lru_cache(maxsize=128)
+def _axes(
+    grid: HalfSpectrum, height: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The transforms of one axis each, as matrices, made on the device.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: From pixels to columns, (W, 2 columns), real and
+        imaginary parts in turn; from pixels to rows, (R, H), complex; from columns to
+        pixels, (2 columns, W).
+    """
+
+    def waves(pixels: int, frequencies: Tensor) -> Tensor:
+        # Whole periods are left out of the integers, which are exact.
+        position = torch.arange(pixels, device=device) * frequencies[:, None] % pixels
+        angle = position.to(torch.float64) * (-2 * math.pi / pixels)
+        return torch.polar(torch.full_like(angle, pixels**-0.5), angle)
+
+    with torch.inference_mode(False):
+        columns = waves(grid.width, torch.arange(grid.columns, device=device))
+        rows = waves(height, torch.arange(height, device=device))
+        rows = torch.cat([rows[source] for _, source in grid.shared_rows(height)])
+        forth = torch.view_as_real(columns.t().contiguous()).flatten(1)
+        # A frequency stands for its mirror image, too, unless it is its own.
+        copies = torch.full((grid.columns, 1), 2.0, dtype=torch.float64, device=device)
+        copies[list(grid.own_columns)] = 1
+        back = torch.view_as_real((columns * copies).t().contiguous()).flatten(1)
+        return (
+            forth.to(dtype),
+            torch.complex(rows.real.to(dtype), rows.imag.to(dtype)),
+            back.t().to(dtype).contiguous(),
+        )
 
 
 __all__ = ['transform', 'transform_back']

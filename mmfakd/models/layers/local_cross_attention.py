@@ -52,7 +52,9 @@ class LocalCrossAttention(nn.Module):
         kernel_size (int): Side of the window in pixels; odd. Defaults to 3.
 
     Shapes:
-        - x, y: (N, C, H, W) both.
+        - x: (N, C, H, W).
+        - y: (N, C, H', W'). Of another size it stands for its nearest neighbours, as
+          resized before; but it is projected at its own size, which is the same.
         - Output: (N, C, H, W), dtype of ``x``.
 
     Raises:
@@ -95,19 +97,23 @@ class LocalCrossAttention(nn.Module):
 
         Args:
             x (Tensor): Feature of this level, keys and values, (N, C, H, W).
-            y (Tensor): Feature of the deeper level, queries, (N, C, H, W).
+            y (Tensor): Feature of the deeper level, queries, (N, C, H', W').
 
         Returns:
             Tensor: Fused feature (N, C, H, W), dtype of ``x``.
 
         Raises:
-            ValueError: If the shapes differ or are not (N, channels, H, W).
+            ValueError: If they are not of shape (N, channels, H, W) with equal N.
         """
-        if x.shape != y.shape or x.ndim != 4 or x.shape[1] != self.channels:
+        if not (
+            x.ndim == y.ndim == 4
+            and x.shape[:2] == y.shape[:2]
+            and x.shape[1] == self.channels
+        ):
             raise ValueError(
                 f'LocalCrossAttention got features of shape {tuple(x.shape)} and '
-                f'{tuple(y.shape)}, expected two of one shape (N, {self.channels}, H, '
-                'W): match channels and resize before.'
+                f'{tuple(y.shape)}, expected two of shape (N, {self.channels}, H, W) '
+                'with one N: match channels before.'
             )
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         attend = plain_window_attention if is_compiling() else fused_window_attention

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .window_attention import WindowAttention
+from .window_attention import WindowAttention, enlarge
 
 # Pixels of a program, and warps that share them: registers suffice.
 _TILE = 512
@@ -99,25 +99,26 @@ def fused_window_attention(
     Returns:
         Tensor: As there.
     """
-    if _is_usable(query):
+    if _is_usable(key_value):
         try:
-            return TritonWindowAttention.apply(query, key_value, offset, size)
+            enlarged = enlarge(query, key_value)
+            return TritonWindowAttention.apply(enlarged, key_value, offset, size)
         except Exception as error:
             _give_up(error)
     return WindowAttention.apply(query, key_value, offset, size)
 
 
-def _is_usable(query: Tensor) -> bool:
-    """Whether the kernels are made for such a query, and wanted."""
+def _is_usable(key_value: Tensor) -> bool:
+    """Whether the kernels are made for such keys and values, and wanted."""
     return (
-        query.is_cuda
-        and query.dtype == torch.float32
-        # Positions in a sample of keys and values are numbers of 32 bits.
-        and query.shape[1:].numel() < 2**30
+        key_value.is_cuda
+        and key_value.dtype == torch.float32
+        # Positions in a sample are numbers of 32 bits.
+        and key_value.shape[1:].numel() < 2**31
         and not _failed
         # To be asked for, until its speed has been measured.
         and os.environ.get('MMFAKD_TRITON') == '1'
-        and _has_triton(query.device)
+        and _has_triton(key_value.device)
     )
 
 

@@ -35,8 +35,9 @@ class WindowAttention(torch.autograd.Function):
 
         Args:
             ctx (Any): Context of autograd.
-            query (Tensor): Queries (N, C, H, W), with scores to base two: divided by
-                the natural logarithm of two.
+            query (Tensor): Queries (N, C, H', W'), with scores to base two: divided
+                by the natural logarithm of two. Of another size they stand for their
+                nearest neighbours, and are enlarged block by block.
             key_value (Tensor): Keys, then values, (N, 2 C, H, W).
             offset (Tensor): Offsets of the keys, (C, size): one per row of the
                 window in the first half of the channels, one per column in the
@@ -47,12 +48,14 @@ class WindowAttention(torch.autograd.Function):
             Tensor: Values, averaged by softmax(query * (key + offset)), (N, C, H, W).
         """
         ctx.size = size
-        out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-        for part, block in _blocks(query, offset, size):
-            block.maps(block.query).copy_(query[part])
-            block.maps(block.key_value).copy_(key_value[part])
+        shape = *query.shape[:2], *key_value.shape[2:]
+        out = torch.empty(shape, dtype=query.dtype, device=query.device)
+        queries, keys_values, outs = _halves(query, key_value, out)
+        for part, block in _blocks(out, offset, size):
+            block.maps(block.query).copy_(block.enlarge(queries[part]))
+            block.maps(block.key_value).copy_(keys_values[part])
             block.attend()
-            out[part].copy_(block.maps(block.out))
+            outs[part].copy_(block.maps(block.out))
         ctx.save_for_backward(query, key_value, offset, out)
         return out
 
@@ -66,14 +69,17 @@ class WindowAttention(torch.autograd.Function):
             for z in (query, key_value)
         )
         grad_offset = torch.zeros_like(offset)
-        for part, block in _blocks(query, offset, ctx.size, grad_offset):
-            block.maps(block.query).copy_(query[part])
-            block.maps(block.key_value).copy_(key_value[part])
-            block.maps(block.out).copy_(out[part])
-            block.maps(block.grad).copy_(grad[part])
+        queries, keys_values, outs, grads, grad_queries, grad_keys_values = _halves(
+            query, key_value, out, grad, grad_query, grad_key_value
+        )
+        for part, block in _blocks(out, offset, ctx.size, grad_offset):
+            block.maps(block.query).copy_(block.enlarge(queries[part]))
+            block.maps(block.key_value).copy_(keys_values[part])
+            block.maps(block.out).copy_(outs[part])
+            block.maps(block.grad).copy_(grads[part])
             block.backward()
-            grad_query[part].copy_(block.maps(block.grad_query))
-            grad_key_value[part].copy_(block.maps(block.grad_key_value))
+            block.reduce(block.maps(block.grad_query), grad_queries[part])
+            grad_keys_values[part].copy_(block.maps(block.grad_key_value))
         return grad_query, grad_key_value, grad_offset, None
 
 
@@ -91,6 +97,7 @@ def plain_window_attention(
     Returns:
         Tensor: As there.
     """
+    query = enlarge(query, key_value)
     channels, height, width = query.shape[1:]
     half = channels // 2
     padded = F.pad(key_value, (size // 2,) * 4)
@@ -105,20 +112,65 @@ def plain_window_attention(
     return (weights * values).sum(0)
 
 
+def enlarge(query: Tensor, like: Tensor) -> Tensor:
+    """Resize to the nearest neighbours, where the size differs.
+
+    Args:
+        query (Tensor): Feature (N, C, H', W').
+        like (Tensor): Feature of height H and width W.
+
+    Returns:
+        Tensor: Feature (N, C, H, W).
+    """
+    if query.shape[-2:] == like.shape[-2:]:
+        return query
+    return F.interpolate(query, size=like.shape[-2:], mode='nearest')
+
+
+def _halves(*features: Tensor) -> list[Tensor]:
+    """View features (N, k C, H, W) as the halves of their channels, (N, 2 k, C/2, ..).
+
+    The number of channels is that of the first feature.
+    """
+    half = features[0].shape[1] // 2
+    return [feature.unflatten(1, (-1, half)) for feature in features]
+
+
 def _blocks(
-    query: Tensor, offset: Tensor, size: int, grad_offset: Tensor | None = None
-) -> Iterator[tuple[slice, _Block]]:
-    """Cut the samples into blocks: the slices, and the memory to work on them."""
-    n, channels, height, width = query.shape
+    like: Tensor, offset: Tensor, size: int, grad_offset: Tensor | None = None
+) -> Iterator[tuple[tuple[slice, ...], _Block]]:
+    """Cut the work into blocks: slices of what has halves, and the memory to work on.
+
+    Args:
+        like (Tensor): A feature (N, C, H, W).
+        offset (Tensor): Offsets of all channels.
+        size (int): Side of the window.
+        grad_offset (Tensor, optional): Their gradient, which blocks add to.
+
+    Yields:
+        tuple: Slices of samples, halves and channels of a half, and a block.
+    """
+    n, channels, height, width = like.shape
     numel = _GPU_BLOCK
-    if query.device.type == 'cpu':
+    if like.device.type == 'cpu':
         numel = _CPU_BLOCK * torch.get_num_threads()
-    margin = size // 2
-    samples = _share(n, numel, channels // 2 * (height + margin) * (width + margin))
-    block = _Block((channels, height, width), numel, offset, size, grad_offset)
-    for start in range(0, n, samples):
-        block.resize(min(samples, n - start))
-        yield slice(start, start + block.samples), block
+    margin, half = size // 2, channels // 2
+    each = (height + margin) * (width + margin)
+    samples = _share(n, numel, half * each)
+    # Where a single sample is too large, some channels of each half at a time.
+    count = half if samples > 1 else _share(half, numel, each)
+    block = _Block((height, width), offset, size, grad_offset is not None)
+    every = slice(None)
+    for first in range(0, half, count):
+        channel = slice(first, min(first + count, half))
+        for start in range(0, n, samples):
+            sample = slice(start, min(start + samples, n))
+            block.resize(sample.stop - sample.start, channel.stop - channel.start)
+            block.offset.copy_(offset.unflatten(0, (2, half))[:, channel].flatten(0, 1))
+            yield (sample, every, channel), block
+            if grad_offset is not None:
+                parts = grad_offset.unflatten(0, (2, half))[:, channel]
+                parts += block.grad_offset.unflatten(0, (2, -1))
 
 
 def _share(total: int, numel: int, each: int) -> int:
@@ -141,57 +193,66 @@ class _Block:
     """
 
     def __init__(
-        self,
-        shape: tuple[int, int, int],
-        numel: int,
-        offset: Tensor,
-        size: int,
-        grad_offset: Tensor | None,
+        self, shape: tuple[int, int], offset: Tensor, size: int, with_grad: bool
     ) -> None:
-        self.channels, self.height, self.width = shape
-        self.numel, self.size, self.samples = numel, size, 0
-        self.offset, self.grad_offset = offset, grad_offset
+        self.height, self.width = shape
+        self.like, self.size, self.with_grad = offset, size, with_grad
         self.columns = self.width + size // 2
         # Reach of a window in memory.
         self.halo = size // 2 * self.columns + size // 2
+        self.samples = self.count = 0
         self.chunks: list[_Chunk] = []
 
-    def resize(self, samples: int) -> None:
-        """Make room for a number of samples."""
-        if samples == self.samples:
+    def resize(self, samples: int, count: int) -> None:
+        """Make room for some samples, and as many channels of each half."""
+        if (samples, count) == (self.samples, self.count):
             return
         # Views of the old memory first, for it to be freed.
         self.chunks = []
-        self.samples = samples
+        self.samples, self.count = samples, count
         self.length = length = samples * (self.height + self.size // 2) * self.columns
-        zeros, empty = self.offset.new_zeros, self.offset.new_empty
-        self.query, self.out = zeros(2, self.channels, length)
-        self.padded = zeros(2 * self.channels * length + 2 * self.halo)
+        zeros, empty = self.like.new_zeros, self.like.new_empty
+        self.query, self.out = zeros(2, 2 * count, length)
+        self.padded = zeros(4 * count * length + 2 * self.halo)
         inner = self.padded[self.halo : self.padded.numel() - self.halo]
         self.key_value = inner.view(-1, length)
-
-        half = self.channels // 2
-        count = half if samples > 1 else _share(half, self.numel, length)
+        self.offset = empty(2 * count, self.size)
         self.keys = empty(count, self.size, length + 2 * self.halo)
         self.share = empty(count, self.size, self.size, length)
         self.top, self.total = empty(2, count, 1, 1, length)
-        if self.grad_offset is not None:
-            self.grad = zeros(self.channels, length)
-            self.grad_query = empty(self.channels, length)
-            self.grad_key_value = empty(2 * self.channels, length)
+        if self.with_grad:
+            self.grad = zeros(2 * count, length)
+            self.grad_query = empty(2 * count, length)
+            self.grad_key_value = empty(4 * count, length)
+            self.grad_offset = empty(2 * count, self.size)
             # For each channel so many that the last position has room.
             spread = self.size**2 * (length + self.halo) + self.halo
             self.spread = zeros(count, spread)
-        self.chunks = [
-            _Chunk(self, start, min(start + count, first + half), start >= half)
-            for first in (0, half)
-            for start in range(first, first + half, count)
-        ]
+        self.chunks = [_Chunk(self, half) for half in (0, 1)]
 
     def maps(self, feature: Tensor) -> Tensor:
-        """The pixels of (C, length) without margins, as (N, C, H, W)."""
-        maps = feature.view(feature.shape[0], self.samples, -1, self.columns)
-        return maps[:, :, : self.height, : self.width].transpose(0, 1)
+        """The pixels of (k, length) without margins, as (N, halves, channels, H, W)."""
+        maps = feature.view(-1, self.count, self.samples, self.length // self.samples)
+        maps = maps.unflatten(3, (-1, self.columns))[..., : self.height, : self.width]
+        return maps.permute(2, 0, 1, 3, 4)
+
+    def enlarge(self, query: Tensor) -> Tensor:
+        """Bring queries to the size of the maps, to the nearest neighbours."""
+        like = self.maps(self.query)
+        if query.shape == like.shape:
+            return query
+        return enlarge(query.flatten(1, 2), like).unflatten(1, (2, -1))
+
+    def reduce(self, grad: Tensor, out: Tensor) -> None:
+        """Write the gradient of what :meth:`enlarge` got."""
+        if grad.shape == out.shape:
+            out.copy_(grad)
+            return
+        small = len(out), 2 * self.count, *out.shape[-2:]
+        reduced = torch.ops.aten.upsample_nearest2d_backward(
+            grad.flatten(1, 2), grad.shape[-2:], small
+        )
+        out.copy_(reduced.unflatten(1, (2, -1)))
 
     def attend(self) -> None:
         """Compute the output from queries, keys and values."""
@@ -205,16 +266,16 @@ class _Block:
 
 
 class _Chunk:
-    """Channels ``start`` to ``stop`` of a block, which all have offsets of one kind.
+    """A half of the channels of a block, which all have offsets of one kind.
 
     The views are made once, because the memory serves one block after another.
     """
 
-    def __init__(self, block: _Block, start: int, stop: int, by_column: bool) -> None:
+    def __init__(self, block: _Block, half: int) -> None:
         length, halo, columns = block.length, block.halo, block.columns
-        size, count = block.size, stop - start
-        part = slice(start, stop)
-        value_part = slice(block.channels + start, block.channels + stop)
+        size, count, by_column = block.size, block.count, half == 1
+        part = slice(half * count, (half + 1) * count)
+        value_part = slice((2 + half) * count, (3 + half) * count)
         window = count, size, size, length
         self.query, self.out = (z[part, None, None] for z in (block.query, block.out))
         self.offset = block.offset[part, :, None]
@@ -227,12 +288,12 @@ class _Chunk:
             window, (length, columns, 1, 1), value_part.start * length
         )
         # One copy of the keys for each offset, and the windows that show them.
-        self.keys = block.keys[:count]
+        self.keys = block.keys
         steps = (columns, span + 1) if by_column else (span + columns, 1)
         self.key_windows = block.keys.as_strided(window, (size * span, *steps, 1))
-        self.share = block.share[:count]
-        self.top, self.total = block.top[:count], block.total[:count]
-        if block.grad_offset is None:
+        self.share = block.share
+        self.top, self.total = block.top, block.total
+        if not block.with_grad:
             return
         self.grad, self.grad_query, self.grad_key, self.grad_value = (
             z[:, None, None]
@@ -283,7 +344,7 @@ class _Chunk:
         self.query.mul_(math.log(2))
         torch.mul(share, self.query, out=self.spread)
         torch.sum(self.folded, (1, 2), keepdim=True, out=self.grad_key)
-        self.grad_offset += self.spread.sum(-1).sum(self.axis)
+        self.grad_offset.copy_(self.spread.sum(-1).sum(self.axis))
         share.mul_(self.key_windows)
         torch.sum(share, (1, 2), keepdim=True, out=self.grad_query)
         self.grad_query.mul_(math.log(2))

@@ -247,6 +247,7 @@ def test_inverse_transform_gets_hermitian_columns(monkeypatch, modes, size):
 
     monkeypatch.setattr(torch.fft, 'irfft2', spy)
     monkeypatch.setattr(half_spectrum_transform, '_SMALL', 0)
+    monkeypatch.setattr(half_spectrum_transform, '_FEW', 0)
     layer = FrequencyAttention(2, 2, modes=modes).double()
     layer.filter.data = torch.randn_like(layer.filter)
     layer(torch.randn(1, 2, *size, dtype=torch.float64))
@@ -260,12 +261,13 @@ def test_inverse_transform_gets_hermitian_columns(monkeypatch, modes, size):
         assert torch.allclose(column, mirror, atol=1e-12)
 
 
-@pytest.mark.parametrize('small', [0, 64])
+@pytest.mark.parametrize(('small', 'few'), [(0, 0), (64, 0), (0, 1)])
 @pytest.mark.parametrize('merge', [False, True])
 @pytest.mark.parametrize('grid', [{'size': (4, 5)}, {'modes': (3, 4), 'groups': 2}])
-def test_gradcheck(monkeypatch, grid, merge, small):
+def test_gradcheck(monkeypatch, grid, merge, small, few):
     monkeypatch.setattr(frequency_attention, '_merge_pays', lambda *_: merge)
     monkeypatch.setattr(half_spectrum_transform, '_SMALL', small)
+    monkeypatch.setattr(half_spectrum_transform, '_FEW', few)
     layer = FrequencyAttention(2, 4, **grid).double()
     names = [name for name, _ in layer.named_parameters()]
 

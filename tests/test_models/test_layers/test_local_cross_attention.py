@@ -63,6 +63,39 @@ def test_equals_naive(monkeypatch, size, block):
         assert distance(a, b) < 1e-12
 
 
+@pytest.mark.parametrize('block', [2**16, 50, 1])
+@pytest.mark.parametrize('size', [(1, 1), (3, 4), (5, 7), (4, 9)])
+def test_other_sizes_are_resized_to_nearest_neighbours(monkeypatch, size, block):
+    monkeypatch.setattr(window_attention, '_CPU_BLOCK', block)
+    layer = LocalCrossAttention(4).double()
+    x = torch.randn(3, 4, 6, 7, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(3, 4, *size, dtype=torch.float64, requires_grad=True)
+    inputs = (x, y, *layer.parameters())
+    enlarged = torch.nn.functional.interpolate(y, size=(6, 7), mode='nearest')
+    results = []
+    for out in (layer(x, y), layer(x, enlarged)):
+        grad = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+        results.append([out, *torch.autograd.grad(out, inputs, grad)])
+    for actual, expected in zip(*results):
+        assert distance(actual, expected) < 1e-12
+
+
+def test_keeps_small_queries_small():
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    x, y = torch.randn(2, 4, 16, 16), torch.randn(2, 4, 8, 8)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        LocalCrossAttention(4)(x, y)
+    # Keys and values, the output and the input; the other input and queries.
+    large = sum(n for n in kept.values() if n >= x.numel())
+    small = sum(n for n in kept.values() if y.numel() <= n < x.numel())
+    assert (large, small) == (4 * x.numel(), 2 * y.numel())
+
+
 def test_projections_are_convolutions(monkeypatch):
     layer = LocalCrossAttention(4).double()
     x = torch.randn(2, 4, 5, 6, dtype=torch.float64, requires_grad=True)
@@ -206,9 +239,13 @@ def test_channels_last_inputs(size):
     reason='the compiler of older torch does not trace autograd functions whole',
 )
 @pytest.mark.parametrize('size', [6, 16])
-def test_compiles_to_one_graph(size):
+@pytest.mark.parametrize('deeper', [1, 2])
+def test_compiles_to_one_graph(size, deeper):
     layer = LocalCrossAttention(4)
-    x, y = (torch.randn(2, 4, size, size, requires_grad=True) for _ in range(2))
+    x, y = (
+        torch.randn(2, 4, side, side, requires_grad=True)
+        for side in (size, size // deeper)
+    )
     compiled = torch.compile(layer, backend='aot_eager', fullgraph=True)
     inputs = (x, y, *layer.parameters())
     results = []
@@ -235,13 +272,16 @@ def test_bad_arguments(arguments, message):
 @pytest.mark.parametrize(
     'shapes',
     [
-        ((1, 4, 6, 6), (1, 4, 3, 3)),
+        ((1, 4, 6, 6), (1, 2, 6, 6)),
+        ((1, 4, 6, 6), (2, 4, 6, 6)),
         ((1, 2, 6, 6), (1, 2, 6, 6)),
         ((4, 6, 6), (4, 6, 6)),
     ],
 )
 def test_bad_inputs(shapes):
-    with pytest.raises(ValueError, match=r'one shape \(N, 4, H, W\): match channels'):
+    with pytest.raises(
+        ValueError, match=r'two of shape \(N, 4, H, W\).*match channels'
+    ):
         LocalCrossAttention(4)(*(torch.ones(shape) for shape in shapes))
 
 

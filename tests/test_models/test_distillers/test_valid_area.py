@@ -1,0 +1,110 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What the loss makes of the padding of a batch."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mmfakd.models.distillers.valid_area import mask_padding, valid_shares
+from tests.test_models.test_algorithms.test_host_sync import no_synchronisation
+from tests.toy import feature_distill, step, without_gradient
+from tests.toy_detectors import detection_batch, pyramid_distiller, retinanet
+
+
+def samples(*shapes):
+    return [SimpleNamespace(img_shape=shape) for shape in shapes]
+
+
+def test_shares():
+    batch = torch.empty(2, 3, 96, 128)
+    assert valid_shares(batch, samples((96, 64), (48, 128))) == [(1, 0.5), (0.5, 1)]
+    assert valid_shares(batch, samples((96, 128), (96, 128))) == []
+    # Larger than the batch: resized after the sample was made.
+    assert valid_shares(batch, samples((192, 128), (96, 128, 3))) == []
+    assert valid_shares(batch, None) == valid_shares(batch, [object()] * 2) == []
+
+
+def test_pixels_that_an_image_covers_in_part_are_valid():
+    ones = torch.ones(2, 1, 3, 4)
+    (masked,), scale = mask_padding([ones], [(1, 0.3), (2 / 3, 1)])
+    expected = torch.tensor([[[1, 1, 0, 0]] * 3, [[1] * 4, [1] * 4, [0] * 4]])
+    assert torch.equal(masked[:, 0], expected.float())
+    assert scale == 24 / (6 + 8)
+
+
+def test_masks_wait_for_no_device():
+    with no_synchronisation():
+        mask_padding([torch.ones(2, 1, 3, 4)], [(1, 0.3), (2 / 3, 1)])
+
+
+def distill(**kwargs):
+    pytest.importorskip('mmcv.ops', reason='detection needs the full mmcv')
+    torch.manual_seed(0)
+    return feature_distill(
+        architecture=retinanet(),
+        teacher=retinanet(width=16),
+        distiller=dict(pyramid_distiller(), **kwargs),
+    )
+
+
+def watched_step(model, data):
+    """The losses of a step, the predictions, and the teacher's features."""
+    seen = {}
+    keep = lambda name: lambda module, inputs, output: seen.update({name: output})  # noqa: E731
+    connector = model.distiller.connectors['review']
+    handles = [
+        connector.register_forward_hook(keep('ours')),
+        model.teacher.neck.register_forward_hook(keep('theirs')),
+    ]
+    losses = step(model, data)
+    for handle in handles:
+        handle.remove()
+    return losses, seen['ours'], seen['theirs']
+
+
+def test_loss_is_the_mean_over_the_images():
+    """Of a batch padded to 96 x 96: 64 x 96 and 80 x 64 pixels."""
+    model = distill(ignore_padding=True)
+    losses, ours, theirs = watched_step(model, detection_batch())
+    for i, (prediction, target) in enumerate(zip(ours, theirs)):
+        stride = 8 * 2**i
+        errors = (prediction - target).square()
+        valid = [
+            error[:, : -(-height // stride), : -(-width // stride)].flatten()
+            for error, height, width in zip(errors, (64, 80), (96, 64))
+        ]
+        assert torch.allclose(losses[f'distill.loss_level{i}'], torch.cat(valid).mean())
+    assert without_gradient(model) == []
+
+
+@pytest.mark.parametrize(
+    ('ignore_padding', 'sizes'), [(False, []), (True, [(64, 96), (64, 96)])]
+)
+def test_loss_is_the_mean_over_all(ignore_padding, sizes):
+    model = distill(ignore_padding=ignore_padding)
+    losses, ours, theirs = watched_step(model, detection_batch(*sizes))
+    for i, (prediction, target) in enumerate(zip(ours, theirs)):
+        expected = torch.nn.functional.mse_loss(prediction, target)
+        assert torch.equal(losses[f'distill.loss_level{i}'], expected)
+
+
+def test_what_is_in_the_padding_does_not_matter():
+    """Neither of the teacher's features, nor for the gradient of the predictions."""
+    losses = []
+    for garbage in (0, 1e3):
+        model = distill(ignore_padding=True)
+        torch.manual_seed(1)
+        data = detection_batch()
+
+        def spoil(module, inputs, output, garbage=garbage):
+            for feature in output:
+                columns = feature.shape[-1]
+                # Of the second image; a pixel more is partly covered.
+                feature[1, :, :, -(-64 * columns // 96) :] = garbage
+            return output
+
+        model.teacher.neck.register_forward_hook(spoil)
+        losses.append(step(model, data))
+    for key, value in losses[0].items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(losses[1][key])), key
