@@ -133,6 +133,9 @@ def student_config(cfg: Config) -> Config:
     if model.get('_scope_', cfg.get('default_scope')) == 'mmpretrain':
         _name_for_mmpretrain(model.get('data_preprocessor') or {})
     cfg.model = model
+    if cfg.get('default_scope') == 'mmdet' and cfg.get('visualizer') is None:
+        # mmdet's inferencer cannot do without, even if nothing is drawn.
+        cfg.visualizer = dict(type='DetLocalVisualizer', name='visualizer')
     if 'custom_hooks' in cfg:
         cfg.custom_hooks = [
             h for h in cfg.custom_hooks if _library(h) not in _LIBRARIES

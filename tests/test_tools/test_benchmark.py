@@ -287,7 +287,9 @@ def test_table_shows_the_report(measured):
                 )
                 megabytes = side['peak_bytes'] / 1e6
                 assert float(cells[6]) == pytest.approx(megabytes, rel=1e-3)
-                assert cells[7] == f'{side["parameters"]:,}'
+                megabytes += 4 * side['parameters'] / 1e6
+                assert float(cells[7]) == pytest.approx(megabytes, rel=1e-3)
+                assert cells[8] == f'{side["parameters"]:,}'
     first = text.splitlines()[0]
     assert first.startswith(f'{report["machine"]["processor"]}, 1 CPU thread, torch')
     assert first.endswith('GB/s. 2 rounds.')
@@ -474,6 +476,51 @@ def test_on_gpu(amp, monkeypatch, tmp_path):
     assert report['machine']['processor'] == torch.cuda.get_device_name()
     for case in all_cases(report):
         assert all(side['peak_bytes'] > 0 for side in case['sides']), case['name']
+
+
+# Detection.
+
+
+def detection_cases(**kwargs):
+    pytest.importorskip('mmdet')
+    from benchmarking.detection import detection_cases
+
+    return detection_cases(measuring.Options(), **kwargs)
+
+
+def test_connectors_of_a_detector():
+    """Maps of the strides 4 to 64 of 64 x 107 pixels, padded to 128."""
+    connectors, step_of = detection_cases(height=64)
+    assert 'R101-R50, batch 2, 64 x 107 px' in connectors.name
+    assert step_of.name == connectors.name.replace('connectors', 'step')
+    sides = {side.name: side.parameters for side in connectors.build()}
+    assert list(sides) == ['FAM-KD', 'ReviewKD', 'FAM-KD, layer to layer']
+    assert sides['ReviewKD'] == review_kd([256] * 5, mid=256)
+    frequencies = [independent(modes) / 4 for modes in (16, 16, 16, 16, 12)]
+    assert sides['FAM-KD'] == pyramid([256] * 5, frequencies)
+
+
+def test_detection_is_a_suite_of_the_tool(monkeypatch):
+    pytest.importorskip('mmdet')
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, '--suite', 'detection', '--only', 'neither')
+    assert 'connectors of Faster R-CNN R101-R50, batch 2, 800 x 1333' in str(
+        stopped.value
+    )
+
+
+@pytest.mark.matrix
+def test_step_of_a_detector():
+    """The student learns with the teacher beside it; then come the connectors."""
+    _, case = detection_cases(batch_size=1, height=64)
+    floor, *connectors = case.build()
+    train_step, (data, _) = floor.run.func, floor.run.args
+    assert [tuple(image.shape) for image in data['inputs']] == [(3, 64, 107)]
+    losses = floor.run()
+    assert {'loss_rpn_cls', 'loss_bbox'} <= set(losses)
+    assert floor.name == step.FLOOR and len(connectors) == 3
+    learned = train_step.__self__.parameters()
+    assert floor.parameters == sum(p.numel() for p in learned if p.requires_grad)
 
 
 # Growth.

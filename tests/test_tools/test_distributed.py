@@ -12,6 +12,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from tests.toy_detectors import detection_run, pyramid_distiller, retinanet
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = REPOSITORY / 'configs/fakd/digits/fakd_review_r18w32_r18w4_1xb50_digits.py'
 
@@ -147,6 +149,56 @@ def test_resume_on_another_number_of_processes(config, double):
     )
     assert 'resumed epoch: 1' in log
     assert (work_dir / 'epoch_2_student.pth').is_file()
+
+
+@pytest.fixture(scope='module')
+def detection_config(tmp_path_factory):
+    """FAM-KD on the pyramid of a RetinaNet, images of several sizes a batch."""
+    pytest.importorskip('mmcv.ops', reason='detection needs the full mmcv')
+    folder = tmp_path_factory.mktemp('detection')
+    model = dict(
+        type='mmfakd.FeatureDistill',
+        architecture=retinanet(),
+        teacher=retinanet(width=16),
+        distiller=pyramid_distiller(),
+    )
+    cfg = detection_run(folder, model)
+    cfg.custom_imports = dict(imports=['rank_hooks', 'mmfakd'])
+    cfg.custom_hooks = [dict(type='SaveRank')]
+    for key in list(cfg):
+        if key.startswith(('val_', 'test_')):
+            cfg.pop(key)
+    cfg.train_dataloader.dataset.pipeline[1] = dict(
+        type='RandomChoiceResize', scales=[(128, 64), (64, 96)], keep_ratio=False
+    )
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
+    cfg.train_cfg = dict(by_epoch=False, max_iters=3)
+    checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1)
+    cfg.default_hooks = dict(checkpoint=checkpoint)
+    cfg.optim_wrapper.optimizer.lr = 0.01
+    cfg.dump(folder / 'config.py')
+    return folder / 'config.py'
+
+
+def test_detection_with_two_processes(detection_config):
+    """Each step waits for the gradients of all parameters, none of them unused."""
+    folder = detection_config.parent
+    log = run(
+        *('bash', REPOSITORY / 'tools/dist_train.sh', detection_config, 2),
+        *('--work-dir', folder),
+        cwd=folder,
+    )
+    assert 'find_unused_parameters=True' not in log
+    ranks = [torch.load(folder / f'rank{rank}.pth') for rank in (0, 1)]
+    start = torch.load(folder / 'iter_1.pth', weights_only=False)['state_dict']
+    cfg = Config.fromfile(detection_config, import_custom_modules=False)
+    model = MODELS.build(cfg.model)
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert sum(name.startswith('distiller.') for name in names) > 20
+    assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in names)
+    # Two steps more: only what moves by less than its last digit is as it was.
+    moved = [name for name in names if not torch.equal(ranks[0][name], start[name])]
+    assert len(moved) > 0.9 * len(names)
 
 
 def test_dist_test(config, double):

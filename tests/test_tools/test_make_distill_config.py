@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from tests.toy import batch, classifier, step, without_gradient
+from tests.toy_detectors import retinanet
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / 'tools/misc'))
@@ -366,6 +367,36 @@ class TestDetectors:
         assert cfg.model.architecture.data_preprocessor.pad_size_divisor == 32
         assert cfg.model.architecture.cfg_path.endswith('detr_r18_8xb2-500e_coco.py')
         assert 'pads batches to multiples of 32' in text
+
+    @pytest.fixture
+    def narrow(self, tmp_path):
+        """Configs of a narrow student and a wider teacher, and one that differs."""
+        paths = []
+        for i, model in enumerate(
+            [retinanet(), retinanet(width=16), retinanet(channels=32, num_classes=4)]
+        ):
+            paths.append(tmp_path / f'{i}.py')
+            Config(dict(model=model, default_scope='mmdet')).dump(paths[-1])
+        return paths
+
+    def test_inheriting(self, make, narrow, tmp_path):
+        student, teacher, other = narrow
+        cfg, text = make(student, teacher, '--inherit', 'bbox_head')
+        assert cfg.model.inherit == ['bbox_head']
+        # KD compares the logits of classifiers.
+        assert 'Others: --method fakd-layer, reviewkd.' in text
+        assert "The student starts with the teacher's bbox_head." in text
+        written = (tmp_path / 'pair.py').read_text()
+        assert '--inherit bbox_head\n' in written
+        # All that fits: lateral convolutions join backbones of different widths.
+        cfg, text = make(student, teacher, '--inherit')
+        assert cfg.model.inherit == ['neck.fpn_convs', 'bbox_head']
+        assert MODELS.build(cfg.model).inherit == cfg.model.inherit
+        assert 'inherit' not in make(student, teacher)[0].model
+        with pytest.raises(SystemExit, match='have no module with equal tensors'):
+            make(student, other, '--inherit')
+        with pytest.raises(SystemExit, match=r"'neck\.fpn_conv'\. Nearest names"):
+            make(student, teacher, '--inherit', 'bbox_head,neck.fpn_conv')
 
     @pytest.mark.parametrize(
         ('arguments', 'message'),

@@ -9,6 +9,8 @@
     pyramid  the connectors of FAM-KD, of ReviewKD, and of naive layers
     step     whole training steps against the student's with the teacher's forward pass
     growth   a level of FAM-KD and of ReviewKD, by image size, channels and batch
+    detection  the connectors of Faster R-CNN R101-R50 at 800 x 1333, against each other
+             and against its training step; takes long, hence not part of "all"
 
 What is compared takes turns in one run. The other sides are relative to the first.
 """
@@ -21,6 +23,8 @@ import os
 import os.path as osp
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 
 if __name__ == '__main__':
     # Before torch is loaded. Where there is no driver the profiler of a CUDA build
@@ -53,7 +57,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--suite', nargs='+', choices=[*SUITES, 'all'], default=['all'])
+    parser.add_argument(
+        '--suite', nargs='+', choices=[*SUITES, 'detection', 'all'], default=['all']
+    )
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     parser.add_argument(
         '--threads',
@@ -87,7 +93,9 @@ def parse_args() -> argparse.Namespace:
         'ResNet-56 and ResNet-20 on CIFAR-100',
     )
     step.add_argument(
-        '--image-size', type=_positive, help="pixels, in place of the first config's"
+        '--image-size',
+        type=_positive,
+        help="pixels, in place of the first config's; of detection, the height",
     )
     step.add_argument(
         '--cfg-options',
@@ -117,27 +125,24 @@ def collect(args: argparse.Namespace, options: Options) -> dict[str, list[Case]]
         ValueError: If nothing is left to measure or to draw, or a config is not fit
             for it.
     """
-    wanted = SUITES if 'all' in args.suite else args.suite
-    makers = dict(
+    wanted = list(args.suite)
+    if 'all' in wanted:
+        wanted = [*SUITES, *(['detection'] if 'detection' in wanted else [])]
+    makers: dict[str, Callable[..., list[Case]]] = dict(
         layers=layer_cases,
         limits=limit_cases,
         pyramid=pyramid_cases,
         growth=growth_cases,
     )
-    suites = {
-        name: (
-            step_cases(
-                args.config,
-                options,
-                args.batch_size,
-                args.image_size,
-                args.cfg_options,
-            )
-            if name == 'step'
-            else makers[name](options, args.batch_size)
-        )
-        for name in wanted
-    }
+    makers['step'] = lambda options, batch_size: step_cases(
+        args.config, options, batch_size, args.image_size, args.cfg_options
+    )
+    if 'detection' in wanted:
+        # Classification needs no mmdet.
+        from benchmarking.detection import detection_cases
+
+        makers['detection'] = partial(detection_cases, height=args.image_size)
+    suites = {name: makers[name](options, args.batch_size) for name in wanted}
     chosen = {
         name: [case for case in cases if re.search(args.only, case.name)]
         for name, cases in suites.items()

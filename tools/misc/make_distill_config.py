@@ -55,6 +55,14 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         '--student-ckpt', help='weights that the student starts from, likewise'
     )
     parser.add_argument(
+        '--inherit',
+        nargs='?',
+        const='auto',
+        metavar='MODULES',
+        help="modules of the student that start as copies of the teacher's, separated "
+        'by commas; without names all behind the backbone that fit',
+    )
+    parser.add_argument(
         '--force', action='store_true', help='overwrite the config if it exists'
     )
     return parser.parse_args(args)
@@ -98,6 +106,8 @@ def format_command(options: argparse.Namespace) -> str:
     for name in ('teacher_ckpt', 'student_ckpt'):
         if getattr(options, name) is not None:
             words += [f'--{name.replace("_", "-")}', getattr(options, name)]
+    if options.inherit is not None:
+        words += ['--inherit', *([options.inherit] * (options.inherit != 'auto'))]
     return shlex.join(words)
 
 
@@ -168,6 +178,7 @@ def main(args: list[str] | None = None) -> None:
             format_command(options),
             options.teacher_ckpt,
             options.student_ckpt,
+            options.inherit,
         )
     except (OSError, ModuleNotFoundError, ValueError) as error:
         sys.exit(f'make_distill_config: {error}')

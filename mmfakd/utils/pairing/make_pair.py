@@ -7,7 +7,9 @@ import math
 
 from mmengine.config import Config
 
-from .candidate import Candidate, examine, load_config
+from mmfakd.utils.inherit_weights import check_inherited, find_inheritable
+
+from .candidate import Candidate, build_model, examine, load_config
 from .choose_levels import find_logits
 from .features import Feature
 from .input_size import (
@@ -31,6 +33,7 @@ def make_pair(
     command: str = '',
     teacher_ckpt: str | None = None,
     student_ckpt: str | None = None,
+    inherit: str | None = None,
 ) -> tuple[Plan, Matching, list[str]]:
     """Examine two models and plan how one learns from the other.
 
@@ -47,6 +50,8 @@ def make_pair(
             that its model zoo publishes.
         student_ckpt (str, optional): Weights that the student starts from. Defaults to
             None: the ``load_from`` of its config.
+        inherit (str, optional): Modules that start as copies of the teacher's, names
+            separated by commas, or ``'auto'`` for all behind the backbone that fit.
 
     Returns:
         tuple[Plan, Matching, list[str]]: The plan, what is matched with what, and what
@@ -119,6 +124,7 @@ def make_pair(
         student_ckpt,
         None if read is None else (read.height, read.width),
         padding,
+        [] if inherit is None else _inherited(inherit, student, teacher),
     )
     notes += _about_config(plan)
     return plan, matching, notes
@@ -126,8 +132,13 @@ def make_pair(
 
 def _about_config(plan: Plan) -> list[str]:
     """What the config has of numbers that another might have chosen."""
-    others = ', '.join(method for method in METHODS if method != plan.method)
-    notes = [f'Method: {plan.method}. Others: --method {others}.']
+    others = [method for method in METHODS if method != plan.method]
+    if 'kd' in others and 'detector' in (plan.student.kind, plan.teacher.kind):
+        others.remove('kd')
+    notes = [f'Method: {plan.method}. Others: --method {", ".join(others)}.']
+    if plan.inherit:
+        inherited = ', '.join(plan.inherit)
+        notes.append(f"The student starts with the teacher's {inherited}.")
     filters = []
     for planned in plan_filters(plan):
         text = 'dense'
@@ -143,6 +154,20 @@ def _about_config(plan: Plan) -> list[str]:
         )
     notes.append('Loss weight: 1. It depends on the pair: `loss_weight` in the config.')
     return notes
+
+
+def _inherited(names: str, student: str, teacher: str) -> list[str]:
+    """The modules of the student that start as the teacher's."""
+    ours, theirs = (build_model(name)[0] for name in (student, teacher))
+    if names != 'auto':
+        return check_inherited(names.split(','), ours, theirs)
+    found = find_inheritable(ours, theirs)
+    if not found:
+        raise ValueError(
+            f'--inherit: behind their backbones {student} and {teacher} have no module '
+            'with equal tensors in common. Leave it out.'
+        )
+    return found
 
 
 def _padding(student: Config, teacher: str) -> int | None:

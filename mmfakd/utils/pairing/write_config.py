@@ -41,6 +41,7 @@ class Plan:
             where they have many sizes.
         padding (int, optional): What sizes of batches are to be multiples of, where
             the student's own padding does not suit the teacher.
+        inherit (Sequence[str]): Modules that start as copies of the teacher's.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Plan:
     student_ckpt: str | None = None
     typical: tuple[int, int] | None = None
     padding: int | None = None
+    inherit: Sequence[str] = ()
 
 
 def write_config(plan: Plan, out: str) -> str:
@@ -105,6 +107,8 @@ def write_config(plan: Plan, out: str) -> str:
         lines.append('    teacher_ckpt=None,  # give it here or as --teacher-ckpt')
     if plan.student_ckpt:
         lines.append(f'    student_ckpt={plan.student_ckpt!r},')
+    if plan.inherit:
+        lines += ['    inherit=[', *(f'        {n!r},' for n in plan.inherit), '    ],']
     distiller = _kd if plan.method == 'kd' else _features
     lines += ['    distiller=dict(', *_indent(distiller(plan), 8), '    ),', ')']
     if student.cfg.get('load_from'):

@@ -10,6 +10,7 @@ TITLES = {
     'limits': 'Layers and their parts alone',
     'pyramid': 'Pyramids, forward and backward',
     'step': 'Whole training step',
+    'detection': 'Detection, forward and backward',
     'growth': 'Growth of one level, forward and backward',
 }
 
@@ -48,7 +49,7 @@ def format_suite(name: str, cases: list[dict]) -> str:
         str: Heading and table; ratios come first, as machines differ.
     """
     header = ['case', 'side', 'time', 'memory', 'parameters']
-    header += ['ms', 'peak MB', 'number of parameters']
+    header += ['ms', 'peak MB', 'with weights', 'number of parameters']
     lines = [f'### {TITLES[name]}', '', _row(header), _row(['---'] * len(header))]
     for case in cases:
         for index, side in enumerate(case['sides']):
@@ -68,6 +69,7 @@ def format_suite(name: str, cases: list[dict]) -> str:
                         *ratios,
                         _spread(side['seconds'], 1e3, '.4g'),
                         f'{side["peak_bytes"] / 1e6:.4g}',
+                        f'{(side["peak_bytes"] + 4 * side["parameters"]) / 1e6:.4g}',
                         f'{side["parameters"]:,}',
                     ]
                 )
@@ -77,7 +79,8 @@ def format_suite(name: str, cases: list[dict]) -> str:
         '',
         f'Time, memory and parameters are relative to "{first}"; in brackets the '
         'quartiles over the rounds. Memory is the most that tensors take at once '
-        'beyond what was there before.',
+        'beyond what was there before: with gradients, and without weights, which the '
+        'column after it adds.',
     ]
     return '\n'.join(lines)
 

@@ -75,20 +75,12 @@ def _sides(
     torch.backends.cudnn.benchmark = bool(
         cfg.get('env_cfg', {}).get('cudnn_benchmark', False)
     )
-    floor, alone = (_build(cfg.model.architecture, cfg) for _ in range(2))
-    teacher = _build(cfg.model.teacher, cfg)
-    teacher = teacher.to(options.device).eval().requires_grad_(False)
+    alone = _build(cfg.model.architecture, cfg)
     if cfg.model.get('channels_last'):
-        for plain in (floor, alone, teacher):
-            convert_conv2d_weight_memory_format(plain, torch.channels_last)
-
-    def run_teacher(student: Any, args: Any, kwargs: dict) -> None:
-        with torch.no_grad(), options.autocast():
-            # As deep as the pooled feature, the deepest that is distilled.
-            teacher.extract_feat(kwargs['inputs'])
-
-    floor.register_forward_pre_hook(run_teacher, with_kwargs=True)
-    trainings = [(FLOOR, floor, cfg), ('student alone', alone, cfg)]
+        convert_conv2d_weight_memory_format(alone, torch.channels_last)
+    data = _batch(cfg, alone, batch, pixels, options.device)
+    floor = floor_step(cfg, data, options)
+    trainings = [('student alone', alone, cfg)]
     for name, config in configs.items():
         model = _build(config.model, config)
         if count_parameters(model.architecture) != count_parameters(alone):
@@ -102,10 +94,37 @@ def _sides(
             naive = _build(config.model, config)
             use_naive_layers(naive.distiller)
             trainings.append((f'{name}, naive layers', naive, config))
-    data = _batch(cfg, alone, batch, pixels, options.device)
     return [
-        _step(name, model, config, data, options) for name, model, config in trainings
+        floor,
+        *(_step(name, *training, data, options) for name, *training in trainings),
     ]
+
+
+def floor_step(cfg: Config, data: dict, options: Options) -> Side:
+    """Make a side of what no distillation can do without.
+
+    Args:
+        cfg (Config): A distillation config.
+        data (dict): A batch as its loader gives it, on the device.
+        options (Options): Device and precision.
+
+    Returns:
+        Side: The student's training step with the teacher's forward pass.
+    """
+    student = _build(cfg.model.architecture, cfg)
+    teacher = _build(cfg.model.teacher, cfg)
+    teacher = teacher.to(options.device).eval().requires_grad_(False)
+    if cfg.model.get('channels_last'):
+        for model in (student, teacher):
+            convert_conv2d_weight_memory_format(model, torch.channels_last)
+
+    def run_teacher(student: Any, args: Any, kwargs: dict) -> None:
+        with torch.no_grad(), options.autocast():
+            # As deep as the features that are distilled.
+            teacher.extract_feat(kwargs['inputs'])
+
+    student.register_forward_pre_hook(run_teacher, with_kwargs=True)
+    return _step(FLOOR, student, cfg, data, options)
 
 
 def _step(

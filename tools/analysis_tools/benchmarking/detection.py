@@ -1,0 +1,116 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Connectors of a detector's feature pyramid, and what its training step takes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+from mmfakd.registry import MODELS
+
+from .measure import Case, Options, Side, training_pass
+from .step import floor_step
+from .suites import CONFIGS
+
+# Faster R-CNN: maps of 256 channels, of these strides, on images of this size.
+CONFIG = 'coco/fakd_review_faster-rcnn_r101_r50_8xb2_coco.py'
+OTHERS = {
+    'ReviewKD': 'coco/reviewkd_faster-rcnn_r101_r50_8xb2_coco.py',
+    'FAM-KD, layer to layer': 'coco/fakd_layer_faster-rcnn_r101_r50_8xb2_coco.py',
+}
+STRIDES = (4, 8, 16, 32, 64)
+HEIGHT, WIDTH, DIVISOR = 800, 1333, 32
+_BOXES = 8
+
+
+def detection_cases(
+    options: Options, batch_size: int | None = None, height: int | None = None
+) -> list[Case]:
+    """The connectors of Faster R-CNN R101-R50, and its training step.
+
+    Images are random, as in :func:`step_cases`. A step is the student's own with the
+    teacher's forward pass; the connectors beside it are what distillation adds, so
+    that their time relative to it is the share.
+
+    Args:
+        options (Options): Device and precision.
+        batch_size (int, optional): Images in place of the config's two.
+        height (int, optional): Height of the images in place of 800 pixels; the width
+            is in proportion, and both are padded.
+
+    Returns:
+        list[Case]: The connectors alone, and those with the step.
+    """
+    batch, height = batch_size or 2, height or HEIGHT
+    width = round(height * WIDTH / HEIGHT)
+    name = f'Faster R-CNN R101-R50, batch {batch}, {height} x {width} px'
+    settings = dict(batch=batch, height=height, width=width)
+    return [
+        Case(
+            f'connectors of {name}',
+            partial(_connector_sides, batch, height, width, options),
+            settings,
+        ),
+        Case(
+            f'step of {name}',
+            partial(_step_sides, batch, height, width, options),
+            settings,
+        ),
+    ]
+
+
+def _connector_sides(
+    batch: int, height: int, width: int, options: Options
+) -> list[Side]:
+    height, width = _padded(height), _padded(width)
+    paths = {'FAM-KD': CONFIG, **OTHERS}
+    connectors = {
+        name: Config.fromfile(CONFIGS / path).model.distiller.connector
+        for name, path in paths.items()
+    }
+    features = [
+        torch.randn(batch, channels, -(-height // stride), -(-width // stride))
+        for channels, stride in zip(connectors['FAM-KD'].in_channels, STRIDES)
+    ]
+    return [
+        training_pass(name, MODELS.build(cfg), features, options, as_list=True)
+        for name, cfg in connectors.items()
+    ]
+
+
+def _step_sides(batch: int, height: int, width: int, options: Options) -> list[Side]:
+    cfg = Config.fromfile(CONFIGS / CONFIG)
+    init_default_scope('mmdet')
+    floor = floor_step(cfg, _batch(batch, height, width, options.device), options)
+    return [floor, *_connector_sides(batch, height, width, options)]
+
+
+def _batch(count: int, height: int, width: int, device: str) -> dict[str, Any]:
+    """Random images and boxes as a loader gives them, but on the device."""
+    image = torch.randint(256, (count, 3, height, width), dtype=torch.uint8)
+    samples = []
+    for _ in range(count):
+        corner = torch.rand(_BOXES, 2) * torch.tensor([width, height]) * 0.7
+        size = torch.rand(_BOXES, 2) * torch.tensor([width, height]) * 0.25 + 4
+        sample = DetDataSample(
+            metainfo=dict(img_shape=(height, width), ori_shape=(height, width))
+        )
+        sample.gt_instances = InstanceData(
+            bboxes=torch.cat([corner, corner + size], 1),
+            labels=torch.randint(80, (_BOXES,)),
+        )
+        samples.append(sample.to(device))
+    return dict(inputs=list(image.to(device)), data_samples=samples)
+
+
+def _padded(pixels: int) -> int:
+    return -(-pixels // DIVISOR) * DIVISOR
+
+
+__all__ = ['CONFIG', 'OTHERS', 'detection_cases']
