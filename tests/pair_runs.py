@@ -97,17 +97,20 @@ class FirstImages(Sampler):
 
 
 class Watch(Hook):
-    """Ends a run after two steps; keeps the losses and what got a gradient.
+    """Ends a run after a few steps; keeps the losses and what got a gradient.
+
+    `reached` are the parameters with a gradient, `learned` those where it is not zero.
 
     Random numbers are the same in each step of each run, so that a student drops the
-    same paths with and without a teacher. `start` is a file for the weights that a
-    model without a teacher starts from.
+    same paths with and without a teacher, and before the first batch is loaded.
+    `start` is a file for the weights that a model without a teacher starts from.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, start=None):
-        self.start, self.losses, self.learned = start, [], set()
+    def __init__(self, start=None, steps=STEPS):
+        self.start, self.steps = start, steps
+        self.losses, self.reached, self.learned = [], set(), set()
 
     def before_run(self, runner):
         if self.start is not None:
@@ -120,23 +123,29 @@ class Watch(Hook):
         for name, parameter in runner.model.named_parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(self._note(name))
+        self._seed(0)
 
     def _note(self, name):
         def note(parameter):
+            self.reached.add(name)
             if parameter.grad.any():
                 self.learned.add(name)
 
         return note
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self._seed(len(self.losses))
+
+    @staticmethod
+    def _seed(number):
         for seed in (random.seed, np.random.seed, torch.manual_seed):
-            seed(len(self.losses))
+            seed(number)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.losses.append(
             {k: float(torch.as_tensor(v).detach()) for k, v in outputs.items()}
         )
-        if len(self.losses) == STEPS:
+        if len(self.losses) == self.steps:
             runner.train_loop.stop_training = True
 
 
@@ -169,16 +178,32 @@ def two_steps(cfg, size, work_dir, start=None):
         sampler=dict(type='FirstImages'),
         collate_fn=loader.get('collate_fn', dict(type='pseudo_collate')),
     )
+    for augments in values(cfg.model, 'batch_augments'):
+        for augment in augments or ():
+            if augment['type'] == 'BatchFixedSizePad':
+                augment['size'] = size
+    return watched_run(cfg, work_dir, start)
+
+
+def watched_run(cfg, work_dir, start=None, steps=STEPS, hooks=()):
+    """Train for a few steps, without evaluation and checkpoints.
+
+    Args:
+        cfg (Config): A whole config with its data; it is changed.
+        work_dir (Path): Where the runner writes.
+        start (Path, optional): Of a model without a teacher: where its weights go.
+        steps (int): Number of steps.
+        hooks (Sequence[Hook]): Further hooks.
+
+    Returns:
+        The runner, and the hook that has watched it.
+    """
     for key in list(cfg):
         if key.startswith(('val_', 'test_')):
             cfg.pop(key)
     # Mixed precision asks for a GPU.
     kept = ('optimizer', 'paramwise_cfg', 'constructor')
     cfg.optim_wrapper = {k: v for k, v in cfg.optim_wrapper.items() if k in kept}
-    for augments in values(cfg.model, 'batch_augments'):
-        for augment in augments or ():
-            if augment['type'] == 'BatchFixedSizePad':
-                augment['size'] = size
     cfg.default_hooks.pop('checkpoint')
     cfg.default_hooks.checkpoint = None
     cfg.update(
@@ -187,8 +212,8 @@ def two_steps(cfg, size, work_dir, start=None):
         log_level='ERROR',
         randomness=dict(seed=0),
     )
-    watch = Watch(start)
-    return train(cfg, watch), watch
+    watch = Watch(start, steps)
+    return train(cfg, watch, *hooks), watch
 
 
 def save_weights(config, path):

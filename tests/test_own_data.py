@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
         for kind in NAMES:
             image(folder / f'data/flowers/{split}/{kind}/1.jpg', 40, 50)
     (folder / 'data/bccd/annotations').mkdir(parents=True)
-    names = ('Platelets', 'RBC', 'WBC')
+    names = ('RBC', 'WBC', 'Platelets')
     for split in ('trainval', 'test'):
         images, boxes = [], []
         for i in (6, 7):
@@ -172,7 +172,7 @@ def test_every_command(place, monkeypatch, capfd):
         elif 'classify.py' in command:
             assert out.splitlines()[-1].endswith(NAMES)
         elif 'detect.py' in command:
-            assert "('Platelets', 'RBC', 'WBC')" in out
+            assert "('RBC', 'WBC', 'Platelets')" in out
         seen.append(command)
     assert len(seen) >= 15
     assert not run('python tools/train.py my_detector_from_coco.py', monkeypatch)

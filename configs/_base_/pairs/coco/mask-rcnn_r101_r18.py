@@ -1,0 +1,13 @@
+# Mask R-CNN ResNet-101 teaches ResNet-18; the leaves add the method.
+_base_ = [
+    '../../../fakd/coco/mask-rcnn_r18_8xb2_coco.py',
+    '../../distillers/fpn_p2_p6.py',
+    '../../distill_hooks.py',
+]
+model = dict(
+    _delete_=True,
+    type='mmfakd.FeatureDistill',
+    architecture={{_base_.model}},
+    teacher=dict(cfg_path='mmdet::mask_rcnn/mask-rcnn_r101_fpn_2x_coco.py'),
+    teacher_ckpt='mask-rcnn_r101_fpn_2x_coco',
+)

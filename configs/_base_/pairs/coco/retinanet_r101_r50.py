@@ -1,0 +1,13 @@
+# RetinaNet ResNet-101 teaches ResNet-50; the leaves add the method.
+_base_ = [
+    'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
+    '../../distillers/fpn_p3_p7.py',
+    '../../distill_hooks.py',
+]
+model = dict(
+    _delete_=True,
+    type='mmfakd.FeatureDistill',
+    architecture={{_base_.model}},
+    teacher=dict(cfg_path='mmdet::retinanet/retinanet_r101_fpn_2x_coco.py'),
+    teacher_ckpt='retinanet_r101_fpn_2x_coco',
+)

@@ -1,0 +1,9 @@
+# GFL with ResNet-18 alone, as a teacher.
+_base_ = [
+    '../../_base_/models/bccd/gfl.py',
+    '../../_base_/datasets/bccd.py',
+    '../../_base_/schedules/bccd_48e.py',
+    '../../_base_/default_runtime.py',
+]
+default_scope = 'mmdet'
+model = {{_base_.gfl_r18}}

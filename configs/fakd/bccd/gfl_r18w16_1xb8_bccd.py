@@ -1,0 +1,9 @@
+# GFL with a ResNet-18 of a quarter of the width alone, as a student.
+_base_ = [
+    '../../_base_/models/bccd/gfl.py',
+    '../../_base_/datasets/bccd.py',
+    '../../_base_/schedules/bccd_24e.py',
+    '../../_base_/default_runtime.py',
+]
+default_scope = 'mmdet'
+model = {{_base_.gfl_r18w16}}

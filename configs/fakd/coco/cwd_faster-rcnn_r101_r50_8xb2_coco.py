@@ -1,0 +1,3 @@
+# CWD (arXiv 2011.13256) on the maps of the neck.
+_base_ = '../../_base_/pairs/coco/faster-rcnn_r101_r50.py'
+model = dict(distiller={{_base_.cwd}})

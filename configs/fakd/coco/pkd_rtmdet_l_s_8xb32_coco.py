@@ -1,0 +1,3 @@
+# PKD (arXiv 2207.02039).
+_base_ = '../../_base_/pairs/coco/rtmdet_l_s.py'
+model = dict(distiller={{_base_.pkd}})

@@ -1,0 +1,12 @@
+# ReviewKD (arXiv 2104.09044), with the published weight for this pair.
+_base_ = '../../_base_/pairs/coco/faster-rcnn_r101_r18.py'
+model = dict(
+    distiller=dict(
+        type='mmfakd.ReviewDistiller',
+        student_levels='neck',
+        teacher_levels='neck',
+        loss_weight=1.2,
+        level_loss=dict(type='mmfakd.HierarchicalContextLoss'),
+        connector={{_base_.reviewkd}},
+    )
+)

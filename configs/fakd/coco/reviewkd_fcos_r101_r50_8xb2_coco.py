@@ -1,0 +1,12 @@
+# ReviewKD (arXiv 2104.09044).
+_base_ = '../../_base_/pairs/coco/fcos_r101_r50.py'
+model = dict(
+    distiller=dict(
+        type='mmfakd.ReviewDistiller',
+        student_levels='neck',
+        teacher_levels='neck',
+        loss_weight=1.0,
+        level_loss=dict(type='mmfakd.HierarchicalContextLoss'),
+        connector={{_base_.reviewkd}},
+    )
+)
