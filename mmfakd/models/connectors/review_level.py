@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmfakd.models.layers import LocalCrossAttention
 from mmfakd.models.layers.compiling import is_compiling
 
 
@@ -40,8 +39,9 @@ class ReviewLevel(BaseModule):
         mid_channels (int): Channels Cm that fusion and transform work on.
         transform (nn.Module): Maps (N, Cm, H, W) to the teacher's channels Co.
         out_channels (int): Channels Co of the prediction.
-        fusion (nn.Module, optional): Maps two features (N, Cm, H, W) to one. None at
-            the deepest level.
+        fusion (nn.Module, optional): Maps two features (N, Cm, H, W) to one. With an
+            attribute ``resizes`` that is true, it takes the deeper one as it comes,
+            (N, Cm, H', W'). None at the deepest level.
         deeper_channels (int, optional): Channels Cd of the deeper level's fused
             feature. Needed with ``fusion``.
         size (tuple[int, int], optional): Height and width of the prediction. None
@@ -133,11 +133,8 @@ class ReviewLevel(BaseModule):
         if self.fusion is not None:
             assert deeper is not None
             deeper = self.match_deeper(deeper)
-            # Local cross attention takes smaller maps as they are, which costs less.
-            if not (
-                isinstance(self.fusion, LocalCrossAttention)
-                and deeper.shape[-2:].numel() <= x.shape[-2:].numel()
-            ):
+            # A fusion that resizes by itself can do so where it costs least.
+            if not getattr(self.fusion, 'resizes', False):
                 deeper = _resize(deeper, x.shape[-2:])
             x = self.fusion(x, deeper)
         x = _resize(x, self.size or self._scaled(x))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .compiling import is_compiling
 from .triton_window_attention import fused_window_attention
-from .window_attention import plain_window_attention
+from .window_attention import enlarge, plain_window_attention
 
 # With fewer channels matrix products are faster than convolutions, which on CPUs spend
 # more time on bringing features into a layout of their own.
@@ -53,8 +53,8 @@ class LocalCrossAttention(nn.Module):
 
     Shapes:
         - x: (N, C, H, W).
-        - y: (N, C, H', W'). Of another size it stands for its nearest neighbours, as
-          resized before; but it is projected at its own size, which is the same.
+        - y: (N, C, H', W'). Of another size it stands for its nearest neighbours; it is
+          projected at the smaller of both sizes, which is the same and costs least.
         - Output: (N, C, H, W), dtype of ``x``.
 
     Raises:
@@ -68,6 +68,9 @@ class LocalCrossAttention(nn.Module):
         >>> LocalCrossAttention(8)(feature, deeper).shape
         torch.Size([2, 8, 6, 6])
     """
+
+    # Pyramids need not resize `y` before.
+    resizes = True
 
     def __init__(self, channels: int, kernel_size: int = 3) -> None:
         super().__init__()
@@ -117,6 +120,8 @@ class LocalCrossAttention(nn.Module):
             )
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         attend = plain_window_attention if is_compiling() else fused_window_attention
+        if y.shape[-2:].numel() > x.shape[-2:].numel():
+            y = enlarge(y, x)
         with torch.autocast(device_type=x.device.type, enabled=False):
             # Scores to base two: `exp2` is much faster than `exp`.
             weight = self.query.weight.to(dtype) / math.log(2)

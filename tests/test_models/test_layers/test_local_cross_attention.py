@@ -64,7 +64,7 @@ def test_equals_naive(monkeypatch, size, block):
 
 
 @pytest.mark.parametrize('block', [2**16, 50, 1])
-@pytest.mark.parametrize('size', [(1, 1), (3, 4), (5, 7), (4, 9)])
+@pytest.mark.parametrize('size', [(1, 1), (3, 4), (5, 7), (4, 9), (9, 8)])
 def test_other_sizes_are_resized_to_nearest_neighbours(monkeypatch, size, block):
     monkeypatch.setattr(window_attention, '_CPU_BLOCK', block)
     layer = LocalCrossAttention(4).double()
