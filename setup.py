@@ -14,6 +14,8 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 MIM_CONTENT = ('configs', 'tools', 'model-index.yml')
+# They need the checkout around them.
+NOT_IN_WHEEL = ('install.sh', 'quickstart.sh', 'run_tests.sh')
 
 
 class BuildPyWithMim(build_py):
@@ -43,7 +45,9 @@ class BuildPyWithMim(build_py):
                 shutil.copytree(
                     source,
                     target / name,
-                    ignore=shutil.ignore_patterns('__pycache__', '*.pyc'),
+                    ignore=shutil.ignore_patterns(
+                        '__pycache__', '*.pyc', *NOT_IN_WHEEL
+                    ),
                 )
             else:
                 shutil.copy2(source, target / name)

@@ -27,7 +27,7 @@ parse_shell_scripts() {
 check ruff "$python" -m ruff check .
 check mypy "$python" -m mypy
 check codespell "$python" -m codespell_lib
-check interrogate "$python" -m interrogate --quiet mmfakd tools
+check interrogate "$python" -m interrogate --quiet mmfakd tools demo .dev_scripts
 check shell parse_shell_scripts
 
 if [ -n "$failed" ]; then

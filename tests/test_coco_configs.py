@@ -19,8 +19,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmfakd.utils.pairing.plan_filters import plan_modes
-from tests.pair_runs import save_weights, values, watched_run
+from mmfakd.pairing.filters import plan_modes
+from tests.helpers.pair_runs import save_weights, values, watched_run
 from tests.test_configs import (
     REPOSITORY,
     SHARED,

@@ -14,8 +14,15 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
-from tests.tiny_runs import run_config, student, train
-from tests.toy import LEVELS, batch, feature_distill, losses_of, step, without_gradient
+from tests.helpers.tiny_runs import run_config, student, train
+from tests.helpers.toy import (
+    LEVELS,
+    batch,
+    feature_distill,
+    losses_of,
+    step,
+    without_gradient,
+)
 
 BASES = Path(__file__).parents[1] / 'configs' / '_base_' / 'distillers'
 IMAGES = 40

@@ -17,7 +17,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from mmfakd.utils import mdistiller_model_cfg
-from tests.toy import step, without_gradient
+from tests.helpers.toy import step, without_gradient
 
 REPOSITORY = Path(__file__).parents[1]
 LEAVES = sorted((REPOSITORY / 'configs' / 'fakd').rglob('*.py'))

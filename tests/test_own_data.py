@@ -15,7 +15,7 @@ import torch
 from mmengine.registry import MODELS
 
 from mmfakd.utils import resolve_model_cfg
-from tests.toy import classifier, feature_distill
+from tests.helpers.toy import classifier, feature_distill
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = (REPOSITORY / 'docs/en/own_data.md').read_text()

@@ -14,8 +14,8 @@ from mmengine.hub import get_config
 from mmengine.runner.checkpoint import _load_checkpoint
 
 from mmfakd.utils import export_student
-from tests.pair_runs import make_config, save_weights, two_steps
-from tests.pairs import CLASSIFICATION, DETECTION, PAIRS
+from tests.helpers.pair_runs import make_config, save_weights, two_steps
+from tests.helpers.pairs import CLASSIFICATION, DETECTION, PAIRS
 
 
 def test_names_are_unique():

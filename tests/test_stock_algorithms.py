@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, init_default_scope
 
-from tests.toy import (
+from tests.helpers.toy import (
     batch,
     classifier,
     layer_distiller,

@@ -14,7 +14,7 @@
 #
 # Run it as often as you like: with everything in place it returns at once, and after an
 # interruption it continues. `bash tools/install.sh --help` explains the options and the
-# environment variables. The work is done by tools/install.py.
+# environment variables. The work is done by .dev_scripts/install.py.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -23,7 +23,7 @@ found=''
 for candidate in ${PYTHON:-python3 python python3.12 python3.11 python3.10 python3.9}; do
     if version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])
 sys.exit(sys.version_info < (3, 9))' 2>/dev/null); then
-        exec "$candidate" "$here/install.py" "$@"
+        exec "$candidate" "$here/../.dev_scripts/install.py" "$@"
     fi
     found="$found $candidate (${version:-not there})"
 done

@@ -15,4 +15,4 @@ cd "$here/.."
 python=$(bash tools/install.sh --lite)
 # mmpretrain says for each process that mmcv-lite has no operators.
 export PYTHONWARNINGS='ignore:Fail to import'
-exec "$python" tools/misc/quickstart.py "$@"
+exec "$python" demo/quickstart.py "$@"

@@ -8,13 +8,21 @@ been checked.
 
 from .checkpoints import allow_mmengine_checkpoints, load_checkpoint_file
 from .config_inheritance import register_config_package
+from .import_hook import when_imported
 from .mmrazor_quantization import allow_mmrazor_without_quantization
-from .versions import check_environment, parse_version
+from .versions import check_environment
 
 
 def apply_shims() -> None:
-    """Apply every shim; calling it again changes nothing."""
+    """Apply every shim; calling it again changes nothing.
+
+    Those for MMEngine wait until it is imported, and with it torch.
+    """
     allow_mmrazor_without_quantization()
+    when_imported('mmengine', _mend_mmengine)
+
+
+def _mend_mmengine() -> None:
     allow_mmengine_checkpoints()
     register_config_package()
 
@@ -25,6 +33,5 @@ __all__ = [
     'apply_shims',
     'check_environment',
     'load_checkpoint_file',
-    'parse_version',
     'register_config_package',
 ]

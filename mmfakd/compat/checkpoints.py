@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any, Union
 
-from .versions import parse_version
+from mmfakd.version import parse_version
 
 # HistoryBuffer stores its statistics as functions, which protocol 2 pickles as
 # getattr(HistoryBuffer, name): these are the four names of MMEngine itself.

@@ -1,7 +1,6 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Version gates: what was found, what is wanted, what to do."""
 
-import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,7 +8,7 @@ from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import NamedTuple, Optional
 
-from ..version import __version__
+from mmfakd.version import __version__, parse_version
 
 
 class Requirement(NamedTuple):
@@ -64,28 +63,6 @@ REQUIREMENTS = (
 # Distributions that hold the module mmcv: with compiled operators, without, and
 # the name that the first one had before version 2.
 MMCV_DISTRIBUTIONS = ('mmcv', 'mmcv-lite', 'mmcv-full')
-
-
-def parse_version(text: str) -> tuple[int, ...]:
-    """Read the release number of a version.
-
-    Suffixes are dropped, so a pre-release counts as its release: a build such as
-    ``2.1.0a0+git`` is a torch 2.1, and ``0.11.0rc0`` is already an MMEngine 0.11.
-
-    Args:
-        text: e.g. '2.11.0+cu130'.
-
-    Returns:
-        At least three numbers, e.g. (2, 11, 0).
-
-    Raises:
-        ValueError: If the text does not begin with a number.
-    """
-    match = re.match(r'\d+(\.\d+)*', text)
-    if match is None:
-        raise ValueError(f'"{text}" is not a version; expected one such as "2.1.0".')
-    numbers = [int(number) for number in match.group().split('.')]
-    return (*numbers, 0, 0)[: max(3, len(numbers))]
 
 
 def installed_versions() -> dict[str, str]:

@@ -1,28 +1,30 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Converters, loaders and helpers."""
+"""What MMEngine looks for here, and public names that have moved into their rooms.
 
-from .convert_famkd_state_dict import convert_famkd_state_dict
-from .convert_mdistiller_state_dict import (
-    convert_mdistiller_state_dict,
-    find_mdistiller_archs,
-)
-from .export_student import export_student, student_config
-from .fetch_checkpoint import fetch_checkpoint
-from .load_weights import load_weights
-from .mdistiller_model_cfg import MDISTILLER_ARCHS, mdistiller_model_cfg
+The names are imported when they are used.
+"""
+
+from importlib import import_module
+from typing import Any
+
 from .register_all_modules import register_all_modules
-from .resolve_model_cfg import resolve_model_cfg
 
-__all__ = [
-    'MDISTILLER_ARCHS',
-    'convert_famkd_state_dict',
-    'convert_mdistiller_state_dict',
-    'export_student',
-    'fetch_checkpoint',
-    'find_mdistiller_archs',
-    'load_weights',
-    'mdistiller_model_cfg',
-    'register_all_modules',
-    'resolve_model_cfg',
-    'student_config',
-]
+_ROOMS = {
+    'MDISTILLER_ARCHS': 'checkpoints.mdistiller_zoo',
+    'convert_famkd_state_dict': 'checkpoints.famkd',
+    'convert_mdistiller_state_dict': 'checkpoints.mdistiller',
+    'export_student': 'checkpoints.student',
+    'fetch_checkpoint': 'checkpoints.fetch',
+    'find_mdistiller_archs': 'checkpoints.mdistiller',
+    'load_weights': 'checkpoints.load',
+    'mdistiller_model_cfg': 'checkpoints.mdistiller_zoo',
+    'resolve_model_cfg': 'model_zoo.resolve',
+    'student_config': 'checkpoints.student',
+}
+__all__ = ['register_all_modules', *sorted(_ROOMS)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'mmfakd.{_ROOMS[name]}'), name)

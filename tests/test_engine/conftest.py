@@ -3,7 +3,7 @@
 
 import pytest
 
-from tests.tiny_runs import save_teacher
+from tests.helpers.tiny_runs import save_teacher
 
 
 @pytest.fixture(scope='session')

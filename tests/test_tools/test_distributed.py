@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from tests.toy_detectors import detection_run, pyramid_distiller, retinanet
+from tests.helpers.toy_detectors import detection_run, pyramid_distiller, retinanet
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = REPOSITORY / 'configs/fakd/digits/fakd_review_r18w32_r18w4_1xb50_digits.py'

@@ -12,8 +12,8 @@ from mmengine.runner import Runner, save_checkpoint
 from mmengine.runner.checkpoint import _load_checkpoint
 from mmrazor.models.algorithms import BaseAlgorithm
 
+from mmfakd.checkpoints.student import export_student
 from mmfakd.registry import HOOKS
-from mmfakd.utils.export_student import export_student
 
 
 @HOOKS.register_module()

@@ -17,14 +17,14 @@ from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from mmfakd.checkpoints.inherit import check_inherited, inherit_weights
+from mmfakd.checkpoints.load import load_weights
+from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.models.distillers import ReviewDistiller
+from mmfakd.models.distillers.check_layer_names import check_layer_names
 from mmfakd.registry import MODELS
-from mmfakd.utils.check_class_counts import check_class_counts
-from mmfakd.utils.check_layer_names import check_layer_names
-from mmfakd.utils.inherit_weights import check_inherited, inherit_weights
-from mmfakd.utils.load_weights import load_weights
-from mmfakd.utils.resolve_model_cfg import resolve_model_cfg
 
+from .check_class_counts import check_class_counts
 from .teacher_input import TeacherInput
 
 _MODES = ('backbone', 'neck', 'tensor', 'loss')

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmfakd.models.layers.compiling import is_compiling
+from mmfakd.ops.compiling import is_compiling
 
 
 class ReviewLevel(BaseModule):

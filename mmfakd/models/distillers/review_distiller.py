@@ -11,8 +11,8 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmfakd.registry import MODELS
-from mmfakd.utils.check_layer_names import check_layer_names
 
+from .check_layer_names import check_layer_names
 from .levels import Level, parse_levels, read_level
 from .valid_area import Share, mask_padding, valid_shares
 from .warmup import Warmup

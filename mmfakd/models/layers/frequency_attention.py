@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .compiling import is_compiling
-from .half_spectrum import HalfSpectrum
-from .spectral_filter import SpectralFilter, plain_spectral_filter
+from mmfakd.ops.compiling import is_compiling
+from mmfakd.ops.half_spectrum import HalfSpectrum
+from mmfakd.ops.spectral_filter import SpectralFilter, plain_spectral_filter
 
 
 class FrequencyAttention(nn.Module):

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .compiling import is_compiling
-from .triton_window_attention import fused_window_attention
-from .window_attention import enlarge, plain_window_attention
+from mmfakd.ops.compiling import is_compiling
+from mmfakd.ops.triton_window_attention import fused_window_attention
+from mmfakd.ops.window_attention import enlarge, plain_window_attention
 
 # With fewer channels matrix products are faster than convolutions, which on CPUs spend
 # more time on bringing features into a layout of their own.

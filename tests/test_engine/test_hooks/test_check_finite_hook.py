@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from mmfakd.engine.hooks import CheckFiniteHook
 from mmfakd.engine.hooks.check_finite_hook import _not_finite
-from tests.tiny_runs import distillation, run_config, student, train
+from tests.helpers.tiny_runs import distillation, run_config, student, train
 
 # Only the shallow level of the review depends on it, so only its loss diverges.
 SHALLOW = 'distiller.connectors.review.levels.0.norm.bias'

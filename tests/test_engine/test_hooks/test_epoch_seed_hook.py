@@ -11,7 +11,7 @@ import torch
 from mmengine.registry import FUNCTIONS
 
 from mmfakd.engine.hooks.epoch_seed_hook import seed_generators
-from tests.tiny_runs import Recorder, distillation, run_config, student, train
+from tests.helpers.tiny_runs import Recorder, distillation, run_config, student, train
 
 WORKERS = [
     dict(num_workers=0),

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.hooks import StudentCheckpointHook
-from tests.tiny_runs import Recorder, distillation, run_config, student, train
+from tests.helpers.tiny_runs import Recorder, distillation, run_config, student, train
 
 HOOK = dict(type='mmfakd.StudentCheckpointHook')
 

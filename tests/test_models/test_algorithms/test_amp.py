@@ -10,8 +10,14 @@ from mmengine.registry import MODELS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmfakd.models.layers import FrequencyAttention, LocalCrossAttention
-from tests.tiny_runs import Recorder, distillation, run_config, save_teacher, train
-from tests.toy import (
+from tests.helpers.tiny_runs import (
+    Recorder,
+    distillation,
+    run_config,
+    save_teacher,
+    train,
+)
+from tests.helpers.toy import (
     LEVELS,
     batch,
     feature_distill,

@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from tests.toy_detectors import (
+from tests.helpers.toy_detectors import (
     detection_run,
     pyramid_distiller,
     retinanet,

@@ -6,7 +6,7 @@ import copy
 import pytest
 import torch
 
-from tests.toy import (
+from tests.helpers.toy import (
     LEVELS,
     batch,
     feature_distill,

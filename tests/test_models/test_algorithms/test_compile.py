@@ -12,7 +12,7 @@ from mmengine.utils import digit_version
 from torch._dynamo.backends.registry import lookup_backend
 
 from mmfakd.utils import export_student
-from tests.tiny_runs import (
+from tests.helpers.tiny_runs import (
     Recorder,
     distillation,
     run_config,
@@ -20,7 +20,7 @@ from tests.tiny_runs import (
     student,
     train,
 )
-from tests.toy import (
+from tests.helpers.toy import (
     batch,
     classifier,
     feature_distill,

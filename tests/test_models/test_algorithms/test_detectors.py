@@ -7,8 +7,8 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from mmfakd.models.layers import FrequencyAttention
-from tests.toy import feature_distill, step, without_gradient
-from tests.toy_detectors import (
+from tests.helpers.toy import feature_distill, step, without_gradient
+from tests.helpers.toy_detectors import (
     detection_batch,
     detection_run,
     pyramid_distiller,

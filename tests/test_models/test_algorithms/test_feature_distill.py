@@ -9,7 +9,7 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from torch import nn
 
-from tests.toy import (
+from tests.helpers.toy import (
     batch,
     classifier,
     feature_distill,

@@ -8,7 +8,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.toy import (
+from tests.helpers.toy import (
     batch,
     feature_distill,
     layer_distiller,

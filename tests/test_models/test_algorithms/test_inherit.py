@@ -8,9 +8,9 @@ import torch
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
-from mmfakd.utils.inherit_weights import find_inheritable
-from tests.toy import feature_distill, step
-from tests.toy_detectors import (
+from mmfakd.checkpoints.inherit import find_inheritable
+from tests.helpers.toy import feature_distill, step
+from tests.helpers.toy_detectors import (
     detection_batch,
     detection_run,
     pyramid_distiller,

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 
-from tests.toy import batch, classifier
+from tests.helpers.toy import batch, classifier
 
 OWN = dict(mean=[100.0, 90.0, 80.0], std=[50.0, 51.0, 52.0], to_rgb=True)
 STUDENT = dict(mean=[120.0] * 3, std=[60.0] * 3, to_rgb=False)

@@ -15,8 +15,8 @@ from mmengine.structures import InstanceData
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 
+from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.models.algorithms.teacher_input import TeacherInput
-from mmfakd.utils.resolve_model_cfg import resolve_model_cfg
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 # What the pairs below differ in: mean and std, order of channels, both, one value

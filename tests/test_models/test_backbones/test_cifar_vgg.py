@@ -8,8 +8,8 @@ from torch import nn
 
 from mmfakd.models.backbones import CIFARVGG
 from mmfakd.utils import convert_mdistiller_state_dict, mdistiller_model_cfg
-from tests.golden import distance
-from tests.mdistiller_zoo import random_images, zoo_golden, zoo_state_dict
+from tests.helpers.golden import distance
+from tests.helpers.mdistiller_zoo import random_images, zoo_golden, zoo_state_dict
 
 
 @pytest.mark.parametrize('depth', [8, 11, 13, 16, 19])

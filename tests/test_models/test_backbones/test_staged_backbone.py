@@ -9,8 +9,8 @@ from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from tests.mdistiller_zoo import build, levels, record
-from tests.toy import without_gradient
+from tests.helpers.mdistiller_zoo import build, levels, record
+from tests.helpers.toy import without_gradient
 
 # Type -> arguments; per stage channels, and how often the size is halved.
 BACKBONES = dict(

@@ -11,7 +11,7 @@ from torch import nn
 from mmfakd.models.connectors import ReviewConnector
 from mmfakd.models.losses import HierarchicalContextLoss
 from mmfakd.utils import convert_famkd_state_dict
-from tests.golden import distance, load_golden, strip_prefix
+from tests.helpers.golden import distance, load_golden, strip_prefix
 
 REVIEW_KD = dict(
     fusion=dict(type='mmfakd.AttentionBasedFusion'),

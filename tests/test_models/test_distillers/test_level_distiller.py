@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from tests.toy import (
+from tests.helpers.toy import (
     LEVELS,
     batch,
     classifier,

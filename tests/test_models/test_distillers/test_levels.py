@@ -8,7 +8,7 @@ from mmrazor.models.distillers import ConfigurableDistiller
 
 from mmfakd.models.distillers import TokenMap
 from mmfakd.models.distillers.levels import parse_levels, read_level, to_feature
-from tests.token_models import ARCH
+from tests.helpers.token_models import ARCH
 
 GRID = (2, 3)
 TOKENS = torch.arange(48.0).reshape(2, 6, 4)

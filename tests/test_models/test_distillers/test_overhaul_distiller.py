@@ -12,7 +12,7 @@ from scipy.stats import norm
 from torch import nn
 
 from mmfakd.models.distillers import OverhaulDistiller
-from tests.toy import (
+from tests.helpers.toy import (
     batch,
     classifier,
     feature_distill,

@@ -8,7 +8,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from torch import nn
 
-from tests.toy import (
+from tests.helpers.toy import (
     LEVELS,
     batch,
     classifier,

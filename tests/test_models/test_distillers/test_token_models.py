@@ -8,8 +8,8 @@ import torch
 from mmengine.registry import MODELS
 
 from mmfakd.utils import export_student
-from tests.token_models import MODELS_WITH_LEVELS, vit_classifier
-from tests.toy import batch, feature_distill, losses_of, step, without_gradient
+from tests.helpers.token_models import MODELS_WITH_LEVELS, vit_classifier
+from tests.helpers.toy import batch, feature_distill, losses_of, step, without_gradient
 
 PAIRS = [
     *((other, 'cnn') for other in MODELS_WITH_LEVELS if other != 'cnn'),

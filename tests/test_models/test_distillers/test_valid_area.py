@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mmfakd.models.distillers.valid_area import mask_padding, valid_shares
+from tests.helpers.toy import feature_distill, step, without_gradient
+from tests.helpers.toy_detectors import detection_batch, pyramid_distiller, retinanet
 from tests.test_models.test_algorithms.test_host_sync import no_synchronisation
-from tests.toy import feature_distill, step, without_gradient
-from tests.toy_detectors import detection_batch, pyramid_distiller, retinanet
 
 
 def samples(*shapes):

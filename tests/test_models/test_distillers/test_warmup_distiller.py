@@ -7,7 +7,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 
 from mmfakd.models.distillers import Warmup
-from tests.toy import (
+from tests.helpers.toy import (
     batch,
     classifier,
     feature_distill,

@@ -9,6 +9,11 @@ from mmengine.utils import digit_version
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
+from mmfakd.analysis.benchmark.naive_layers import (
+    NaiveFrequencyAttention,
+    high_pass_mask,
+    naive_filter,
+)
 from mmfakd.models.layers import (
     FrequencyAttention,
     frequency_attention,
@@ -16,10 +21,9 @@ from mmfakd.models.layers import (
     pack_filter,
     spectral_filter,
 )
-from mmfakd.models.layers.half_spectrum import HalfSpectrum
+from mmfakd.ops.half_spectrum import HalfSpectrum
 from mmfakd.utils import convert_famkd_state_dict
-from tests.golden import distance, load_golden
-from tests.naive import NaiveFrequencyAttention, high_pass_mask, naive_filter
+from tests.helpers.golden import distance, load_golden
 
 
 def pair(channels=(3, 4), size=(8, 8), high_pass=0.1, groups=1):

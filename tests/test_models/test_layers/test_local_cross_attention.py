@@ -8,14 +8,14 @@ from mmengine.utils import digit_version
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
+from mmfakd.analysis.benchmark.naive_layers import NaiveLocalCrossAttention
 from mmfakd.models.layers import (
     LocalCrossAttention,
     local_cross_attention,
     window_attention,
 )
 from mmfakd.utils import convert_famkd_state_dict
-from tests.golden import distance, load_golden, strip_prefix
-from tests.naive import NaiveLocalCrossAttention
+from tests.helpers.golden import distance, load_golden, strip_prefix
 
 MAPS = {
     'row_offset': 'rel_h',

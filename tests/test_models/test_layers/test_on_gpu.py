@@ -12,9 +12,14 @@ from mmfakd.models.layers import (
     LocalCrossAttention,
     triton_window_attention,
 )
-from mmfakd.models.layers.triton_window_attention import TritonWindowAttention
-from mmfakd.models.layers.window_attention import WindowAttention
-from tests.window_attentions import CASES, assert_equals_naive, make_inputs, results
+from mmfakd.ops.triton_window_attention import TritonWindowAttention
+from mmfakd.ops.window_attention import WindowAttention
+from tests.helpers.window_attentions import (
+    CASES,
+    assert_equals_naive,
+    make_inputs,
+    results,
+)
 
 pytestmark = [
     pytest.mark.gpu,

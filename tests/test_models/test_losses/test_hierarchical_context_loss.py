@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 
 from mmfakd.models.losses import HierarchicalContextLoss, hierarchical_context_loss
-from tests.golden import load_golden
+from tests.helpers.golden import load_golden
 
 
 def test_golden():

@@ -1,0 +1,130 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Which environment to install into: the active one where it fits, else our own."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Optional
+
+from .dev_scripts.installer.common import (
+    ROOT,
+    TORCH_SETS,
+    InstallError,
+    clean_environ,
+    read_requirements,
+    release,
+    satisfies,
+    say,
+)
+from .dev_scripts.installer.environment import Environment
+
+# From the first Python of this list that is there and fits, .venv is made.
+PYTHONS = ('python3', 'python', 'python3.12', 'python3.11', 'python3.10', 'python3.9')
+
+
+def why_unfit(environment: Environment, torch_set: Optional[str]) -> Optional[str]:
+    """Why an active environment cannot be used, None where it fits.
+
+    It fits when its Python, torch and torchvision are supported and nothing in it would
+    have to change its version: we only ever add to an environment that is not ours.
+    """
+    low, high = (3, 9), (3, 12)
+    if not low <= environment.python <= high:
+        return 'its Python is {}.{}, not 3.9 to 3.12'.format(*environment.python)
+    wanted = read_requirements('runtime.txt', 'det.txt', 'mminstall.txt')
+    wanted['mmcv-lite'] = wanted['mmcv']
+    dists = environment.dists
+    for name in ('pip', 'torch', 'torchvision'):
+        if name not in dists:
+            return f'it has no {name}'
+    for name, specifiers in wanted.items():
+        if name in dists and not satisfies(dists[name], specifiers):
+            bounds = ','.join(operator + bound for operator, bound in specifiers)
+            return f'it has {name} {dists[name]}, not {bounds}'
+    if torch_set and release(dists['torch'])[:2] != release(torch_set):
+        return f'it has torch {dists["torch"]}, not {torch_set}'
+    if release(dists['torch']) < (2, 3) and release(dists.get('numpy', '1')) >= (2,):
+        return f'its torch {dists["torch"]} does not work with numpy 2'
+    return None
+
+
+def find_base_python(torch_set: Optional[str]) -> str:
+    """A Python to make the environment from.
+
+    Raises:
+        InstallError: Where none has a supported version.
+    """
+    sets = [torch_set] if torch_set else list(TORCH_SETS)
+    candidates = [os.environ['PYTHON']] if os.environ.get('PYTHON') else PYTHONS
+    found = {}
+    for candidate in dict.fromkeys(candidates):
+        code = 'import sys, venv, ensurepip; print(*sys.version_info[:2])'
+        command = [candidate, '-c', code]
+        with contextlib.suppress(OSError):
+            run = subprocess.run(command, capture_output=True, text=True)
+            if run.returncode == 0:
+                major, minor = run.stdout.split()
+                found[candidate] = (int(major), int(minor))
+            elif 'ensurepip' in run.stderr or 'venv' in run.stderr:
+                say(f'{candidate} has no venv (Debian: apt install python3-venv)')
+    for name in sets:
+        low, high = TORCH_SETS[name]
+        for candidate, version in found.items():
+            if low <= version <= high:
+                return candidate
+    seen = ', '.join('{} ({}.{})'.format(k, *v) for k, v in found.items()) or 'none'
+    ranges = ' or '.join(
+        '{}.{} to {}.{} (torch {})'.format(*TORCH_SETS[s][0], *TORCH_SETS[s][1], s)
+        for s in sets
+    )
+    raise InstallError(
+        f'No usable Python. Found: {seen}. Wanted: {ranges}, with venv. Install one, '
+        'or name it: PYTHON=/path/to/python3.11 bash tools/install.sh'
+    )
+
+
+def make_environment(prefix: Path, torch_set: Optional[str]) -> Environment:
+    """Makes a virtual environment, or takes the one that is there.
+
+    One whose Python or pip does not run was cut short or has lost its base, and is made
+    anew.
+    """
+    if (prefix / 'bin' / 'python').exists():
+        with contextlib.suppress(InstallError):
+            environment = Environment(prefix, own=True)
+            if 'pip' in environment.dists:
+                return environment
+        say(f'{prefix} does not work')
+    filled = prefix.exists() and any(prefix.iterdir())
+    if filled and not (prefix / 'pyvenv.cfg').exists():
+        raise InstallError(
+            f'{prefix} is not a virtual environment, and it is not empty. Name another '
+            'folder.'
+        )
+    base = find_base_python(torch_set)
+    say(f'making {prefix} with {base}')
+    command = [base, '-m', 'venv', '--clear', str(prefix)]
+    if subprocess.run(command, env=clean_environ(), stdout=sys.stderr).returncode:
+        raise InstallError(f'{" ".join(command)} failed, the lines above say why.')
+    return Environment(prefix, own=True)
+
+
+def choose_environment(venv: Optional[Path], torch_set: Optional[str]) -> Environment:
+    """The environment to install into."""
+    if venv:
+        return make_environment(venv.absolute(), torch_set)
+    default = ROOT / '.venv'
+    active = os.environ.get('VIRTUAL_ENV') or os.environ.get('CONDA_PREFIX')
+    if active and Path(active).resolve() != default.resolve():
+        try:
+            environment = Environment(Path(active), own=False)
+            reason = why_unfit(environment, torch_set)
+        except InstallError as error:
+            reason = str(error)
+        if reason is None:
+            say(f'using the active environment {active}')
+            return environment
+        say(f'the active environment {active} does not fit: {reason}; using {default}')
+    return make_environment(default, torch_set)

@@ -1,0 +1,198 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The whole training step: forward, backward and optimizer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmpretrain.structures import DataSample
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from mmfakd.model_zoo.resolve import resolve_model_cfg
+
+from .measure import Case, Options, Side, count_parameters
+from .naive import has_naive_version, our_layers, use_naive_layers
+
+FLOOR = "student + teacher's forward"
+
+
+def step_cases(
+    configs: Sequence[Path | str],
+    options: Options,
+    batch_size: int | None = None,
+    image_size: int | None = None,
+    overrides: dict | None = None,
+) -> list[Case]:
+    """Training steps of distillations of one pair, against what none can do without.
+
+    That is the student's own step and the teacher's forward pass. Images are random
+    and already on the device; nothing is loaded, neither data nor weights. The rate
+    of learning is 0, so that no step differs from the one before; it costs the same.
+
+    Args:
+        configs (Sequence[Path | str]): Distillation configs of one pair.
+        options (Options): Device and precision.
+        batch_size (int, optional): Batch size in place of the first config's.
+        image_size (int, optional): Side of the images in pixels, in place of that
+            which the first config's transforms end with.
+        overrides (dict, optional): Settings of the configs, by dotted key.
+
+    Returns:
+        list[Case]: One case, with the student alone, the floor, every config, and
+        every config of our layers with the naive ones.
+
+    Raises:
+        ValueError: If a config has no teacher, or the size of its images is not
+            found.
+    """
+    named = {Path(path).stem: _read(path, overrides or {}) for path in configs}
+    name, cfg = next(iter(named.items()))
+    batch = batch_size or cfg.train_dataloader.batch_size
+    pixels = image_size or _image_size(name, cfg)
+    return [
+        Case(
+            f'{name}, batch {batch}, {pixels} px',
+            partial(_sides, named, batch, pixels, options),
+            dict(configs=list(named), batch=batch, pixels=pixels),
+        )
+    ]
+
+
+def _sides(
+    configs: dict[str, Config], batch: int, pixels: int, options: Options
+) -> list[Side]:
+    cfg = next(iter(configs.values()))
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    torch.backends.cudnn.benchmark = bool(
+        cfg.get('env_cfg', {}).get('cudnn_benchmark', False)
+    )
+    alone = _build(cfg.model.architecture, cfg)
+    if cfg.model.get('channels_last'):
+        convert_conv2d_weight_memory_format(alone, torch.channels_last)
+    data = _batch(cfg, alone, batch, pixels, options.device)
+    floor = floor_step(cfg, data, options)
+    trainings = [('student alone', alone, cfg)]
+    for name, config in configs.items():
+        model = _build(config.model, config)
+        if count_parameters(model.architecture) != count_parameters(alone):
+            raise ValueError(
+                f'{name} has another student than {next(iter(configs))}: give configs '
+                'of one pair.'
+            )
+        trainings.append((name, model, config))
+        layers = our_layers(model)
+        if layers and all(map(has_naive_version, layers)):
+            naive = _build(config.model, config)
+            use_naive_layers(naive.distiller)
+            trainings.append((f'{name}, naive layers', naive, config))
+    return [
+        floor,
+        *(_step(name, *training, data, options) for name, *training in trainings),
+    ]
+
+
+def floor_step(cfg: Config, data: dict, options: Options) -> Side:
+    """Make a side of what no distillation can do without.
+
+    Args:
+        cfg (Config): A distillation config.
+        data (dict): A batch as its loader gives it, on the device.
+        options (Options): Device and precision.
+
+    Returns:
+        Side: The student's training step with the teacher's forward pass.
+    """
+    student = _build(cfg.model.architecture, cfg)
+    teacher = _build(cfg.model.teacher, cfg)
+    teacher = teacher.to(options.device).eval().requires_grad_(False)
+    if cfg.model.get('channels_last'):
+        for model in (student, teacher):
+            convert_conv2d_weight_memory_format(model, torch.channels_last)
+
+    def run_teacher(student: Any, args: Any, kwargs: dict) -> None:
+        with torch.no_grad(), options.autocast():
+            # As deep as the features that are distilled.
+            teacher.extract_feat(kwargs['inputs'])
+
+    student.register_forward_pre_hook(run_teacher, with_kwargs=True)
+    return _step(FLOOR, student, cfg, data, options)
+
+
+def _step(
+    name: str, model: BaseModel, cfg: Config, data: dict, options: Options
+) -> Side:
+    model = model.to(options.device).train()
+    optim_cfg = copy.deepcopy(cfg.optim_wrapper)
+    optim_cfg.optimizer.lr = 0.0
+    if options.amp != 'none' and options.device == 'cuda':
+        optim_cfg.update(
+            type='AmpOptimWrapper', dtype=options.amp, loss_scale='dynamic'
+        )
+    elif options.amp != 'none':
+        # That wrapper wants a GPU.
+        model.forward = options.autocast()(model.forward)
+    optim_wrapper = build_optim_wrapper(model, optim_cfg)
+    return Side(
+        name, partial(model.train_step, data, optim_wrapper), count_parameters(model)
+    )
+
+
+def _read(path: Path | str, overrides: dict) -> Config:
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(overrides)
+    model = cfg.get('model') or {}
+    if not {'teacher', 'architecture', 'distiller'} <= set(model):
+        raise ValueError(
+            f'{path}: its model, {model.get("type")}, has no teacher to learn from; '
+            'choose a distillation config, for example '
+            'configs/fakd/cifar100/fakd_review_r56_r20_1xb64_cifar100.py.'
+        )
+    return cfg
+
+
+def _build(model: dict, cfg: Config) -> BaseModel:
+    """Build a model as the runner does, without weights."""
+    return MODELS.build(resolve_model_cfg(model, cfg.get('data_preprocessor'))[0])
+
+
+def _image_size(name: str, cfg: Config) -> int:
+    dataset = cfg.train_dataloader.dataset
+    while 'pipeline' not in dataset and 'dataset' in dataset:
+        dataset = dataset.dataset
+    size = None
+    for transform in dataset.get('pipeline', []):
+        size = transform.get('crop_size', transform.get('scale', size))
+    if not isinstance(size, int):
+        raise ValueError(
+            f'{name}: its transforms say no size of the images (the last `crop_size` '
+            f'or `scale` is {size}); give --image-size.'
+        )
+    return size
+
+
+def _batch(
+    cfg: Config, student: BaseModel, count: int, pixels: int, device: str
+) -> dict:
+    """Random images and labels as a loader gives them, but on the device."""
+    mean = cfg.get('data_preprocessor', {}).get('mean', [0, 0, 0])
+    shape = count, len(mean), pixels, pixels
+    classes = getattr(getattr(student, 'head', None), 'num_classes', None)
+    if classes is None:
+        raise ValueError(
+            f'the student, {type(student).__name__}, has no `head.num_classes`: the '
+            'suite step makes up images and labels for classifiers only.'
+        )
+    labels = torch.randint(classes, (count,)).tolist()
+    return dict(
+        inputs=torch.randint(256, shape, dtype=torch.uint8).to(device),
+        data_samples=[DataSample().set_gt_label(label).to(device) for label in labels],
+    )

@@ -1,0 +1,115 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Loading pretrained weights so that nothing is skipped unseen."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from .fetch import fetch_checkpoint
+from .student import student_state_dict
+
+_SHOWN = 6
+_COUNTER = 'num_batches_tracked'
+
+
+def load_weights(
+    model: nn.Module,
+    source: str,
+    role: str,
+    required: Sequence[str] | None = ('',),
+) -> list[str]:
+    """Load the weights of a teacher or a student.
+
+    Unlike MMEngine's ``load_checkpoint``, which warns and goes on, weights that do
+    not fit are an error, as a teacher with random layers teaches noise.
+
+    Args:
+        model (nn.Module): The model to fill.
+        source (str): A path, URL or model-zoo name; see
+            :func:`~mmfakd.checkpoints.fetch.fetch_checkpoint`.
+        role (str): ``'teacher'`` or ``'student'``, for messages.
+        required (Sequence[str], optional): Prefixes of the parameters that the
+            checkpoint must hold; ``''`` stands for all, None for no more than one
+            matching key. Other missing keys are logged.
+
+    Returns:
+        list[str]: The keys that were filled.
+
+    Raises:
+        FileNotFoundError: If there is no such file or name.
+        ValueError: If no key matches, a shape differs or a required key is missing.
+    """
+    state_dict = _state_dict_of(fetch_checkpoint(source), source)
+    own = [key for key in model.state_dict() if not key.endswith(_COUNTER)]
+    head = f'{role} checkpoint {source!r}'
+    try:
+        # The model itself loads: it may rename keys of older versions and resize
+        # position embeddings.
+        missing, ignored = model.load_state_dict(state_dict, strict=False)
+    except RuntimeError as error:
+        reasons = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ValueError(
+            f'{head}: {len(reasons)} tensors do not fit the {type(model).__name__}: '
+            f'{_some(reasons, " ")} Choose the checkpoint of this {role}, or set its '
+            "config (number of classes, widths) to the checkpoint's."
+        ) from error
+    # Old checkpoints have no counters, and norm layers do not need them. Some models,
+    # such as SwinV2, take tables that they compute themselves from no checkpoint.
+    missing = [k for k in missing if not k.endswith(_COUNTER) and k not in state_dict]
+    matched = len(own) - len(missing)
+    if matched == 0:
+        raise ValueError(
+            f'{head}: none of its {len(state_dict)} keys is one of the '
+            f'{type(model).__name__}. It has {_some(state_dict)}; expected '
+            f'{_some(own)}. Convert the checkpoint (see tools/model_converters) or '
+            f'choose the {role} that it belongs to.'
+        )
+    needed = [key for key in missing if required and key.startswith(tuple(required))]
+    if needed:
+        raise ValueError(
+            f'{head}: {len(needed)} tensors of the {type(model).__name__} are not in '
+            f'it: {_some(needed)}. Choose the checkpoint of this {role}.'
+        )
+    notes = [
+        f'{len(keys)} {what}: {_some(keys)}'
+        for what, keys in (('missing', missing), ('ignored', ignored))
+        if keys
+    ]
+    print_log(
+        f'Loaded {matched} tensors of the {role} from {source}.'
+        + (f' {"; ".join(notes)}.' if notes else ''),
+        logger='current',
+    )
+    return [key for key in own if key not in missing]
+
+
+def _state_dict_of(checkpoint: dict, source: str) -> dict[str, Tensor]:
+    """Find the weights in an mmengine, mdistiller, distillation or plain file."""
+    for key in ('state_dict', 'model'):
+        if isinstance(checkpoint.get(key), dict):
+            checkpoint = checkpoint[key]
+            break
+    state_dict = OrderedDict(
+        (key, value) for key, value in checkpoint.items() if isinstance(value, Tensor)
+    )
+    if not state_dict:
+        raise ValueError(
+            f'{source!r} holds no weights: expected a state dict, or one under '
+            f"'state_dict' or 'model'; got the keys {_some(checkpoint)}."
+        )
+    # With it modules know older layouts of theirs; see torch's load_state_dict.
+    state_dict._metadata = getattr(checkpoint, '_metadata', OrderedDict())  # type: ignore[attr-defined]
+    return student_state_dict(state_dict) or state_dict
+
+
+def _some(keys, separator: str = ', ') -> str:
+    shown = list(keys)[:_SHOWN]
+    more = len(keys) - len(shown)
+    return separator.join(shown) + (f'{separator}... and {more} more' if more else '')
+
+
+__all__ = ['load_weights']

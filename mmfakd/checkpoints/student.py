@@ -1,0 +1,222 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""A stock model's checkpoint out of a distillation checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import os.path as osp
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from mmfakd.compat import load_checkpoint_file
+from mmfakd.model_zoo.resolve import resolve_model_cfg
+
+_PREFIX = 'architecture.'
+
+
+def export_student(checkpoint: dict) -> dict:
+    """Turn a distillation checkpoint into one of the stock student.
+
+    The prefix ``architecture.`` is stripped (the prefix, not every occurrence);
+    teacher, connectors, optimizer and schedulers stay behind. Where an averaged
+    model (EMA) was trained, its weights are the exported ones: MMEngine's
+    ``EMAHook`` stores them under ``state_dict``.
+
+    Args:
+        checkpoint (dict): A checkpoint of ``FeatureDistill`` or of an mmrazor
+            distillation algorithm.
+
+    Returns:
+        dict: ``state_dict`` of the student; ``meta`` with ``dataset_meta`` and, as
+        ``cfg``, a config of the stock student, so that inferencers of mmpretrain and
+        mmdet work from the file alone (no ``cfg`` if the checkpoint holds no config
+        of the model). It loads under ``weights_only``.
+
+    Raises:
+        ValueError: If the checkpoint holds no student.
+    """
+    state_dict = checkpoint.get('state_dict', checkpoint)
+    student = student_state_dict(state_dict)
+    if not student:
+        shown = ', '.join(list(state_dict)[:5])
+        raise ValueError(
+            f'No key begins with {_PREFIX!r}: got {shown} ... Expected a checkpoint '
+            'of a distillation run; a checkpoint of a plain model needs no export.'
+        )
+    old_meta = checkpoint.get('meta', {})
+    kept = ('epoch', 'iter', 'seed', 'time', 'experiment_name', 'mmengine_version')
+    meta = {key: old_meta[key] for key in kept if key in old_meta}
+    meta['dataset_meta'] = _plain(old_meta.get('dataset_meta', {}))
+    cfg = _student_config_text(old_meta.get('cfg', ''))
+    if cfg is not None:
+        meta['cfg'] = cfg
+    return dict(meta=meta, state_dict=student)
+
+
+def export_file(
+    checkpoint: str, out: str, config_out: str | None = None, force: bool = False
+) -> str:
+    """Export the student of a checkpoint file.
+
+    Args:
+        checkpoint (str): Distillation checkpoint.
+        out (str): File to write.
+        config_out (str, optional): File for the stock student's config.
+        force (bool): Whether to overwrite files.
+
+    Returns:
+        str: What was written.
+
+    Raises:
+        FileExistsError: If a file exists.
+        ValueError: If the checkpoint holds no student.
+    """
+    for path in filter(None, (out, config_out)):
+        if osp.exists(path) and not force:
+            raise FileExistsError(
+                f'{path} exists; choose another name, or give --force.'
+            )
+    try:
+        student = export_student(load_checkpoint_file(checkpoint))
+    except ValueError as error:
+        raise ValueError(f'{checkpoint}: {error}') from error
+    torch.save(student, out)
+    count = sum(tensor.numel() for tensor in student['state_dict'].values())
+    written = f'{out}: {len(student["state_dict"])} tensors, {count:,} values.'
+    if config_out:
+        Config.fromstring(student['meta']['cfg'], '.py').dump(config_out)
+        written += f'\n{config_out}: its config.'
+    return written
+
+
+def student_state_dict(state_dict: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """Take the student's tensors out of those of a distillation algorithm.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): Of the algorithm, tensors of any shape.
+
+    Returns:
+        OrderedDict[str, Tensor]: The tensors whose key begins with
+        ``architecture.``, without that prefix; empty if there are none. The layout
+        versions of the modules, as ``Module.state_dict`` attaches them, are kept.
+    """
+    student = OrderedDict(
+        (key[len(_PREFIX) :], value)
+        for key, value in state_dict.items()
+        if key.startswith(_PREFIX)
+    )
+    versions = getattr(state_dict, '_metadata', {})
+    student._metadata = OrderedDict(  # type: ignore[attr-defined]
+        (key[len(_PREFIX) :], value)
+        for key, value in versions.items()
+        if f'{key}.'.startswith(_PREFIX)
+    )
+    return student
+
+
+# A run writes many checkpoints with one config, whose formatting takes a while.
+@lru_cache(maxsize=1)
+def _student_config_text(text: str) -> str | None:
+    cfg = Config.fromstring(text, file_format='.py')
+    # A runner that was built from objects has no config of its model.
+    if 'architecture' not in cfg.get('model', {}):
+        return None
+    return student_config(cfg).pretty_text
+
+
+def _plain(value: Any) -> Any:
+    """Turn configs and arrays into what ``weights_only`` loads everywhere."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(item) for item in value)
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def student_config(cfg: Config) -> Config:
+    """Turn a distillation config into a config of the stock student.
+
+    Args:
+        cfg (Config): A config whose model has an ``architecture``.
+
+    Returns:
+        Config: The same with the student as its model; hooks and imports of mmfakd
+        and mmrazor, and what says how the distillation was run, are gone.
+
+    Raises:
+        ValueError: If the model has no ``architecture``.
+    """
+    cfg = copy.deepcopy(cfg)
+    if 'architecture' not in cfg.get('model', {}):
+        raise ValueError(
+            'The config describes no distillation: `model.architecture` is missing. '
+            f'Its model has the keys {sorted(cfg.get("model", {}))}.'
+        )
+    outer = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
+    model, _ = resolve_model_cfg(cfg.model.architecture, outer)
+    scope = model.pop('_scope_', None)
+    default_scope = cfg.get('default_scope')
+    if default_scope in (*_LIBRARIES, 'mmengine', None):
+        scope = scope or _library(model)
+        if scope:
+            cfg.default_scope = scope
+    elif scope not in (default_scope, None):
+        model['_scope_'] = scope
+    if model.get('_scope_', cfg.get('default_scope')) == 'mmpretrain':
+        _name_for_mmpretrain(model.get('data_preprocessor') or {})
+    cfg.model = model
+    if cfg.get('default_scope') == 'mmdet' and cfg.get('visualizer') is None:
+        # mmdet's inferencer cannot do without, even if nothing is drawn.
+        cfg.visualizer = dict(type='DetLocalVisualizer', name='visualizer')
+    if 'custom_hooks' in cfg:
+        cfg.custom_hooks = [
+            h for h in cfg.custom_hooks if _library(h) not in _LIBRARIES
+        ]
+    for name, hook in list(cfg.get('default_hooks', {}).items()):
+        if hook is not None and _library(hook) in _LIBRARIES:
+            cfg.default_hooks.pop(name)
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
+    foreign = [name for name in imports if name.split('.')[0] not in _LIBRARIES]
+    if foreign:
+        cfg.custom_imports.imports = foreign
+    else:
+        cfg.pop('custom_imports', None)
+    # How the distillation was run says nothing of the student.
+    for key in ('launcher', 'load_from', 'model_wrapper_cfg', 'resume'):
+        cfg.pop(key, None)
+    return cfg
+
+
+_LIBRARIES = ('mmfakd', 'mmrazor')
+
+
+def _name_for_mmpretrain(preprocessor: dict) -> None:
+    """Rename what MMEngine's general preprocessor calls otherwise.
+
+    mmrazor's configs put that one around the student; mmpretrain's classifiers take
+    only their own.
+    """
+    if str(preprocessor.get('type', '')).endswith('ImgDataPreprocessor'):
+        for key in ('type', 'non_blocking'):
+            preprocessor.pop(key, None)
+        swaps = [preprocessor.pop(key, False) for key in ('bgr_to_rgb', 'rgb_to_bgr')]
+        preprocessor['to_rgb'] = any(swaps)
+
+
+def _library(cfg: Mapping) -> str | None:
+    """The library that the prefix of a type, or its class, is of."""
+    kind = cfg.get('type', '')
+    name = kind if isinstance(kind, str) else f'{kind.__module__}.'
+    library, dot, _ = name.partition('.')
+    return library if dot else None
+
+
+__all__ = ['export_student', 'student_config', 'student_state_dict']

@@ -1,0 +1,562 @@
+# PYTHON_ARGCOMPLETE_OK
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The installed command ``mmfakd``, and all its options.
+
+The parts that do the work are imported once it is known what is asked for, so that
+help needs no torch. Each command's options are the arguments of the function in
+``run``; what that returns is printed, or, a number, is the exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pickle import UnpicklingError
+from pkgutil import resolve_name
+from typing import Any
+
+from mmfakd.version import __version__
+
+CONFIG = "a config file, 'package::folder/config.py' or a name of the model zoos"
+WEIGHTS = 'path, URL or model-zoo name'
+# What a user can mend; anything else is worth a traceback.
+MISTAKES = (OSError, ImportError, UnpicklingError, ValueError)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command.
+
+    Args:
+        args (Sequence[str], optional): The command and its options. Defaults to those
+            of the process.
+
+    Raises:
+        SystemExit: With the command's exit status.
+    """
+    args = sys.argv[1:] if args is None else list(args)
+    parser = make_parser()
+    complete(parser)
+    if args[:1] == ['train'] and any(re.match('--nproc(=|$)', arg) for arg in args):
+        from mmfakd.engine.processes import split_options, start_processes
+
+        # A wrong option is told once, not by each process.
+        parser.parse_args(split_options(args)[0])
+        start_processes(args)
+    settings = vars(parser.parse_args(args))
+    settings.pop('action', None)
+    command, run = settings.pop('command'), settings.pop('run')
+    if 'output' in settings:
+        output = settings.pop('output')
+        settings['out'] = settings['out'] or output
+        if settings['out'] is None:
+            parser.error(f'{command}: give the file to write, -o FILE')
+    if command == 'pair':
+        settings['command'] = ['mmfakd', *args]
+    if settings.pop('quiet', False):
+        # Of libraries that speak of each other.
+        warnings.filterwarnings('ignore')
+    try:
+        result = resolve_name(f'mmfakd.{run}')(**settings)
+    except MISTAKES as error:
+        if command in ('train', 'test'):
+            raise
+        sys.exit(f'mmfakd {command}: {error}')
+    if isinstance(result, int):
+        sys.exit(result)
+    if result is not None:
+        print(result)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands.
+
+    Returns:
+        argparse.ArgumentParser: The parser.
+    """
+    parser = argparse.ArgumentParser(
+        prog='mmfakd', description='Frequency-domain knowledge distillation.'
+    )
+    parser.add_argument('--version', action='version', version=__version__)
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for name, add_options in COMMANDS.items():
+        text = str(add_options.__doc__)
+        command = commands.add_parser(
+            name,
+            help=text.splitlines()[0].rstrip('.'),
+            description=re.sub('^    ', '', text, flags=re.MULTILINE),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(command=name)
+        add_options(command)
+    return parser
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks for completions, where argcomplete is installed.
+
+    Args:
+        parser (argparse.ArgumentParser): The parser of all commands.
+    """
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    argcomplete.autocomplete(parser)
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    """Train a model, in general a student under a teacher.
+
+    --nproc 8 trains in eight processes of this machine, on a GPU each where there are
+    any. Options that are torchrun's go to it: --nnodes, --node-rank, --master-addr,
+    --master-port, --max-restarts and so on.
+    """
+    parser.set_defaults(run='engine.launch.train')
+    _config(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='resume from the given checkpoint, or without one from the last in the '
+        'work dir',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='train with automatic mixed precision'
+    )
+    parser.add_argument(
+        '--no-validate', action='store_true', help='do not evaluate while training'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the batch size of all processes',
+    )
+    _teacher_ckpt(parser)
+    parser.add_argument(
+        '--student-ckpt', help='weights that the student starts from, likewise'
+    )
+    parser.add_argument('--seed', type=int, help='random seed')
+    _launch(parser)
+    parser.add_argument(
+        '--nproc',
+        metavar='N',
+        default=argparse.SUPPRESS,
+        help='number of processes to start on this machine',
+    )
+
+
+def _test(parser: argparse.ArgumentParser) -> None:
+    """Evaluate a checkpoint: of a distillation (its student), or of a plain model.
+
+    A student is evaluated without the teacher's weights; a plain student file that
+    training wrote beside a checkpoint is accepted with the distillation config, too.
+    """
+    parser.set_defaults(run='engine.launch.test')
+    _config(parser)
+    parser.add_argument('checkpoint', help=f'checkpoint: {WEIGHTS}')
+    _out(parser, 'file for the results (.pkl, .json, .yml)', required=False)
+    parser.add_argument(
+        '--out-item',
+        choices=['metrics', 'pred'],
+        help='what --out holds; predictions by default',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='evaluate with automatic mixed precision'
+    )
+    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    parser.add_argument(
+        '--show', action='store_true', help='show the predictions in a window'
+    )
+    _launch(parser)
+
+
+def _pair(parser: argparse.ArgumentParser) -> None:
+    """Write a distillation config for any two models of mmpretrain or mmdet."""
+    parser.set_defaults(run='pairing.command.write_pair', quiet=True)
+    parser.add_argument('student', help=f'the model to be trained: {CONFIG}')
+    parser.add_argument('teacher', help='the model that it learns from, likewise')
+    _out(parser, 'the config to write')
+    parser.add_argument(
+        '--method',
+        choices=['fakd-review', 'fakd-layer', 'reviewkd', 'kd'],
+        default='fakd-review',
+        help='what to use (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--levels',
+        default='auto',
+        help="'auto', or layers from shallow to deep, separated by commas: "
+        "'student_layer=teacher_layer', or one name for both; 'neck[1]' is the second "
+        'map of a tuple',
+    )
+    _input_size(parser)
+    _teacher_ckpt(parser, ' (default: those that its model zoo publishes)')
+    parser.add_argument(
+        '--student-ckpt', help='weights that the student starts from, likewise'
+    )
+    parser.add_argument(
+        '--inherit',
+        nargs='?',
+        const='auto',
+        metavar='MODULES',
+        help="modules of the student that start as copies of the teacher's, separated "
+        'by commas; without names all behind the backbone that fit',
+    )
+    _force(parser)
+
+
+def _layers(parser: argparse.ArgumentParser) -> None:
+    """List the layers of a model that can be recorded, and what they yield."""
+    parser.set_defaults(run='pairing.layer_table.layer_table', quiet=True)
+    _config(parser)
+    _input_size(parser)
+    parser.add_argument(
+        '--depth',
+        type=int,
+        help='list only layers that are called within fewer than this many others',
+    )
+
+
+def _check_teacher(parser: argparse.ArgumentParser) -> None:
+    """Score the teacher of a distillation, before days of training rely on it.
+
+    The teacher is evaluated on the config's own validation set, by its own evaluator
+    and with the input that it gets in distillation: the student's batch, re-normalised.
+    Its score is compared with the one that a metafile lists, or with --expected.
+
+    Exit status: 0 if the score fits, if there is none to compare with, or if the
+    teacher tells other classes apart than the validation set has; 3 if the score is
+    lower than it should be by more than --tolerance, or the teacher predicts nothing;
+    1 for an error, such as a teacher without weights; 2 for a wrong command line.
+    """
+    parser.set_defaults(run='analysis.teacher_score.check_teacher')
+    _config(parser)
+    _teacher_ckpt(parser)
+    parser.add_argument(
+        '--expected',
+        type=float,
+        help='score in %% that the teacher is known to have, in place of the '
+        "metafile's: top-1 accuracy or box AP",
+    )
+    parser.add_argument(
+        '--tolerance',
+        type=float,
+        default=1.0,
+        help='percentage points that the score may be lower (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--work-dir', help='folder for the log (default: work_dirs/CONFIG_teacher)'
+    )
+    _cfg_options(parser)
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    """Turn a distillation checkpoint into one that stock mmpretrain or mmdet loads."""
+    parser.set_defaults(run='checkpoints.student.export_file')
+    parser.add_argument('checkpoint', help='distillation checkpoint')
+    _out(parser, 'file to write, for example student.pth', positional=True)
+    parser.add_argument(
+        '--config-out', help="also write the stock student's config to this .py file"
+    )
+    _force(parser)
+
+
+def _convert(parser: argparse.ArgumentParser) -> None:
+    """Turn a checkpoint of the mdistiller zoo into one of an mmpretrain classifier."""
+    parser.set_defaults(run='checkpoints.mdistiller_file.convert_file')
+    parser.add_argument('source', help='path or URL of the checkpoint')
+    _out(parser, 'file to write, for example resnet56.pth', positional=True)
+    parser.add_argument(
+        '--arch', help="the zoo's name of the network; found out if not given"
+    )
+    parser.add_argument(
+        '--num-classes', type=int, help='number of classes that the file must have'
+    )
+    _force(parser)
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    """Put trainings side by side: a Markdown table, figures as JSON, curves.
+
+    mmfakd compare alone='work_dirs/r18w4_seed*' fam='work_dirs/fam_seed*' -o curves.pdf
+
+    Runs of one method differ in their seed; runs of different methods are paired by it.
+    """
+    parser.set_defaults(run='analysis.compare_runs.compare_work_dirs')
+    parser.add_argument(
+        'runs',
+        nargs='+',
+        metavar='[NAME=]DIR[,DIR...]',
+        help='a method and its work dirs, one for each seed, also as a glob in quotes; '
+        "without a name, runs are grouped by their config's name",
+    )
+    parser.add_argument('--metric', help='score to compare, found by itself if common')
+    parser.add_argument('--baseline', help='method to compare with; default: the first')
+    parser.add_argument('--teacher', help="the teacher's work dir, for reference")
+    _outs(parser, 'curves (.png, .pdf, .svg), figures (.json), the table (.md)')
+
+
+def _plot(parser: argparse.ArgumentParser) -> None:
+    """Draw what frequency attention learned.
+
+    Upper row: magnitude of the filter of each level, mean over its channels, the mean
+    (DC) in the middle. Lower row: amplitude spectra over the frequency's radius of the
+    teacher's features and of the student's prediction of them, before training and
+    after.
+    """
+    parser.set_defaults(run='analysis.spectra.plot_spectra')
+    _config(parser)
+    parser.add_argument('checkpoint', help='checkpoint of that run')
+    _out(parser, 'picture to write (.png, .pdf, .svg)', positional=True)
+    _teacher_ckpt(parser)
+    parser.add_argument('--batches', type=int, default=1, help='validation batches')
+
+
+def _detections(parser: argparse.ArgumentParser) -> None:
+    """Draw what teacher and student detect, side by side on the same image.
+
+    Each picture has the ground truth (where the image is one of the validation set),
+    the teacher's and the student's detections, drawn by mmdet's own visualizer. Both
+    models get what they get in training: the student's batch, for the teacher
+    re-normalised. The checkpoint is one of the distillation, or an exported student.
+    """
+    parser.set_defaults(run='analysis.detections.draw_detections', quiet=True)
+    _config(parser)
+    parser.add_argument('student', help="the student's checkpoint")
+    _teacher_ckpt(parser)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        '--images', nargs='+', metavar='PATH', help='images, or folders of images'
+    )
+    source.add_argument(
+        '--num',
+        type=int,
+        default=8,
+        help='without --images: how many of the validation set, at equal distances '
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.3,
+        help='score above which detections are drawn (default: %(default)s)',
+    )
+    parser.add_argument(
+        '-o',
+        '--out',
+        '--out-dir',
+        default='work_dirs/detections',
+        help='folder for the pictures (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--device', help='cpu or cuda:0 (default: a GPU where there is one)'
+    )
+    _cfg_options(parser)
+
+
+def _benchmark(parser: argparse.ArgumentParser) -> None:
+    """Measure time, peak memory and parameters.
+
+    layers     each layer against a naive version of the published equations
+    limits     each layer against what its parts take alone, as plain operations
+    pyramid    the connectors of FAM-KD, of ReviewKD, and of naive layers
+    step       whole training steps against the student's with the teacher's forward
+               pass
+    growth     a level of FAM-KD and of ReviewKD, by image size, channels and batch
+    detection  the connectors of Faster R-CNN R101-R50 at 800 x 1333, against each
+               other and against its training step; takes long, hence not part of "all"
+
+    What is compared takes turns in one run. The other sides are relative to the first.
+    """
+    parser.set_defaults(run='analysis.benchmark.run.run_benchmark')
+    suites = ['layers', 'limits', 'pyramid', 'step', 'growth', 'detection', 'all']
+    parser.add_argument('--suite', nargs='+', choices=suites, default=['all'])
+    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
+    parser.add_argument(
+        '--threads', type=_positive, help="threads of the CPU; default: torch's"
+    )
+    parser.add_argument(
+        '--rounds', type=_positive, default=11, help='turns of each side'
+    )
+    parser.add_argument(
+        '--min-time', type=float, default=0.2, help='seconds that a turn lasts'
+    )
+    parser.add_argument(
+        '--amp', choices=['none', 'float16', 'bfloat16'], default='none'
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=_positive,
+        help="in place of each case's own; of growth, the middle one",
+    )
+    parser.add_argument(
+        '--only', default='', help='regular expression: cases to measure, by name'
+    )
+    step = parser.add_argument_group('suite step')
+    step.add_argument(
+        '--config',
+        nargs='+',
+        help='distillation configs of one pair; default: FAM-KD and ReviewKD of '
+        'ResNet-56 and ResNet-20 on CIFAR-100',
+    )
+    step.add_argument(
+        '--image-size',
+        type=_positive,
+        help="pixels, in place of the first config's; of detection, the height",
+    )
+    _cfg_options(step)
+    _outs(parser, 'all figures (.json), the growth as a picture (.png, .pdf, .svg)')
+
+
+def _configs(parser: argparse.ArgumentParser) -> None:
+    """List, copy or show the configs that come with mmfakd."""
+    actions = parser.add_subparsers(dest='action', required=True, metavar='ACTION')
+    listing = actions.add_parser('list', help='names, all or those that fit a pattern')
+    listing.add_argument(
+        'pattern', nargs='?', default='*', help="for example '*r56*'; quotes matter"
+    )
+    listing.set_defaults(run='model_zoo.shipped.list_configs')
+    copying = actions.add_parser(
+        'copy', help='write a config with all that it inherits into one file'
+    )
+    _config(copying)
+    _out(copying, 'file to write', required=False)
+    _force(copying)
+    copying.set_defaults(run='model_zoo.shipped.copy_config')
+    showing = actions.add_parser('show', help='print what a copy would hold')
+    _config(showing)
+    showing.set_defaults(run='model_zoo.shipped.show_config')
+
+
+def _env(parser: argparse.ArgumentParser) -> None:
+    """Print what an issue report needs: versions, GPU, what the gates say."""
+    parser.set_defaults(run='compat.environment.describe_environment')
+
+
+COMMANDS = {
+    'train': _train,
+    'test': _test,
+    'pair': _pair,
+    'layers': _layers,
+    'check-teacher': _check_teacher,
+    'export': _export,
+    'convert': _convert,
+    'compare': _compare,
+    'plot': _plot,
+    'detections': _detections,
+    'benchmark': _benchmark,
+    'configs': _configs,
+    'env': _env,
+}
+
+
+def _config(parser: argparse.ArgumentParser) -> None:
+    config: Any = parser.add_argument('config', help=CONFIG)
+
+    def completer(prefix: str, **_: Any) -> list[str]:
+        from mmfakd.model_zoo.shipped import config_names
+
+        return [name for name in config_names() if name.startswith(prefix)]
+
+    config.completer = completer
+
+
+def _teacher_ckpt(parser: argparse.ArgumentParser, default: str = '') -> None:
+    parser.add_argument(
+        '--teacher-ckpt', help=f"the teacher's weights: {WEIGHTS}{default}"
+    )
+
+
+def _cfg_options(parser: Any) -> None:
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        metavar='KEY=VALUE',
+        help='override settings of the config: key=value, key="[a,b]", '
+        'key="[(a,b),(c,d)]"; no white space',
+    )
+
+
+def _launch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--work-dir', help='folder for logs and what is written')
+    _cfg_options(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    # torch 2's launcher sends `--local-rank`, older ones `--local_rank`.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def _input_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--input-size',
+        type=parse_size,
+        metavar='HxW',
+        help='size of the images (default: as in the training pipeline)',
+    )
+
+
+def _force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--force', action='store_true', help='overwrite files that exist'
+    )
+
+
+def _out(
+    parser: argparse.ArgumentParser,
+    text: str,
+    required: bool = True,
+    positional: bool = False,
+) -> None:
+    """``-o``, which some scripts took as their last argument."""
+    if positional:
+        parser.add_argument('output', nargs='?', help=argparse.SUPPRESS)
+    parser.add_argument('-o', '--out', required=required and not positional, help=text)
+
+
+def _outs(parser: argparse.ArgumentParser, text: str) -> None:
+    """``-o`` for several files, and names that scripts gave it."""
+    parser.add_argument(
+        '-o',
+        '--out',
+        '--json',
+        '--plot',
+        action='append',
+        default=[],
+        metavar='FILE',
+        help=f'file to write, by its ending: {text}; may be given several times',
+    )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read ``HxW`` (or one number for both).
+
+    Args:
+        text (str): What was given.
+
+    Returns:
+        tuple[int, int]: Height and width.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is no size.
+    """
+    match = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?', text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no size; give height and width in pixels, as in 224x224.'
+        )
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'{text}: expected a positive number')
+    return number

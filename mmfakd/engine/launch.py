@@ -1,0 +1,246 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Training and testing from a config, in one process or several."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import os.path as osp
+from collections.abc import Sequence
+from typing import Any
+
+import mmengine
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.evaluator import DumpResults
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmfakd.checkpoints.fetch import fetch_checkpoint
+from mmfakd.checkpoints.student import student_config
+from mmfakd.model_zoo.find import config_file
+
+from .cpu_processes import init_cpu_distributed
+
+
+def train(config: str, **options: Any) -> None:
+    """Train the model of a config.
+
+    Args:
+        config (str): Path of a config, or its name.
+        **options: See :func:`merge_train_options` and :func:`merge_launch_options`.
+    """
+    cfg = merge_train_options(Config.fromfile(config_file(config)), config, **options)
+    build_runner(cfg).train()
+
+
+def test(
+    config: str,
+    checkpoint: str,
+    out: str | None = None,
+    out_item: str | None = None,
+    **options: Any,
+) -> None:
+    """Evaluate a checkpoint.
+
+    Args:
+        config (str): Path of a config, or its name.
+        checkpoint (str): Path, URL or model-zoo name.
+        out (str, optional): File for the results.
+        out_item (str, optional): ``'metrics'`` or ``'pred'``, the default.
+        **options: See :func:`merge_test_options` and :func:`merge_launch_options`.
+
+    Raises:
+        ValueError: If something is to be written and no file is given.
+    """
+    if out is None and out_item is not None:
+        raise ValueError('--out-item needs --out, the file to write.')
+    cfg = Config.fromfile(config_file(config))
+    runner = build_runner(merge_test_options(cfg, config, checkpoint, **options))
+    if out and out_item != 'metrics':
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
+    metrics = runner.test()
+    if out and out_item == 'metrics':
+        mmengine.dump(metrics, out)
+
+
+def merge_train_options(
+    cfg: Config,
+    config: str,
+    resume: str | None = None,
+    amp: bool = False,
+    no_validate: bool = False,
+    auto_scale_lr: bool = False,
+    seed: int | None = None,
+    teacher_ckpt: str | None = None,
+    student_ckpt: str | None = None,
+    **options: Any,
+) -> Config:
+    """Put the options of a training into its config.
+
+    Args:
+        cfg (Config): The config as read.
+        config (str): What it was called.
+        resume (str, optional): Checkpoint to resume from; ``'auto'`` for the last.
+        amp (bool): Whether to train with automatic mixed precision.
+        no_validate (bool): Whether not to evaluate while training.
+        auto_scale_lr (bool): Whether to scale the learning rate by the batch size.
+        seed (int, optional): Random seed.
+        teacher_ckpt (str, optional): The teacher's weights.
+        student_ckpt (str, optional): Weights that the student starts from.
+        **options: See :func:`merge_launch_options`.
+
+    Returns:
+        Config: The same config, changed.
+
+    Raises:
+        ValueError: If an option does not go with the config.
+    """
+    merge_launch_options(cfg, config, **options)
+    if no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if resume == 'auto' else resume
+    if auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ValueError(
+                '--auto-scale-lr: the config has no '
+                '`auto_scale_lr = dict(base_batch_size=...)`; add the total batch '
+                'size that its learning rate is meant for.'
+            )
+        cfg.auto_scale_lr.enable = True
+    if seed is not None:
+        cfg.randomness = ConfigDict(cfg.get('randomness') or {}, seed=seed)
+    for name, value in (('teacher_ckpt', teacher_ckpt), ('student_ckpt', student_ckpt)):
+        if value is None:
+            continue
+        if 'teacher' not in cfg.model:
+            raise ValueError(
+                f'--{name.replace("_", "-")}: the model of {config}, '
+                f'{cfg.model.get("type")}, has no teacher; choose a distillation '
+                'config, or start a plain model with `--cfg-options load_from=...`.'
+            )
+        cfg.model[name] = value
+    return cfg
+
+
+def merge_test_options(
+    cfg: Config,
+    config: str,
+    checkpoint: str,
+    amp: bool = False,
+    show: bool = False,
+    show_dir: str | None = None,
+    **options: Any,
+) -> Config:
+    """Put the options of a test into its config.
+
+    Args:
+        cfg (Config): The config as read.
+        config (str): What it was called.
+        checkpoint (str): What is tested.
+        amp (bool): Whether to evaluate with automatic mixed precision.
+        show (bool): Whether to show predictions in a window.
+        show_dir (str, optional): Folder for pictures of the predictions.
+        **options: See :func:`merge_launch_options`.
+
+    Returns:
+        Config: The config to run: for a plain student file that of the student.
+
+    Raises:
+        ValueError: If pictures are asked for and the config has no hook for them.
+    """
+    merge_launch_options(cfg, config, **options)
+    if 'architecture' in cfg.model:
+        weights = fetch_checkpoint(checkpoint)
+        weights = weights.get('state_dict', weights)
+        if not any(key.startswith('architecture.') for key in weights):
+            launcher = cfg.launcher
+            cfg = student_config(cfg)
+            cfg.launcher = launcher
+    cfg.load_from = checkpoint
+    cfg.resume = False
+    if amp:
+        cfg.test_cfg.fp16 = True
+    if show or show_dir is not None:
+        hook = cfg.get('default_hooks', {}).get('visualization')
+        if hook is None:
+            raise ValueError(
+                '--show, --show-dir: the config has no `default_hooks.visualization`; '
+                "add dict(type='VisualizationHook') of mmpretrain or "
+                "dict(type='DetVisualizationHook') of mmdet."
+            )
+        if 'Det' in hook.type:
+            hook.draw, hook.show, hook.test_out_dir = True, show, show_dir
+        else:
+            hook.enable, hook.show, hook.out_dir = True, show, show_dir
+    return cfg
+
+
+def merge_launch_options(
+    cfg: Config,
+    config: str,
+    work_dir: str | None = None,
+    cfg_options: Sequence[str] | None = None,
+    launcher: str = 'none',
+    local_rank: int = 0,
+) -> None:
+    """Put what every run has of options into a config.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        config (str): What it was called.
+        work_dir (str, optional): Folder for logs. Defaults to None: the config's, or
+            one that is named after it.
+        cfg_options (Sequence[str], optional): Overrides, ``'key=value'`` each.
+        launcher (str): What started the processes.
+        local_rank (int): Number of this process on its machine.
+    """
+    # First, so that what follows meets the final config.
+    cfg.merge_from_dict(parse_cfg_options(cfg_options))
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    cfg.launcher = launcher
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        name = osp.splitext(osp.basename(config))[0]
+        cfg.work_dir = osp.join('./work_dirs', name)
+
+
+def parse_cfg_options(pairs: Sequence[str] | None) -> dict:
+    """Read overrides of a config as MMEngine does.
+
+    Args:
+        pairs (Sequence[str], optional): ``'key=value'`` each.
+
+    Returns:
+        dict: Keys and values.
+
+    Raises:
+        ValueError: If one is no such pair.
+    """
+    for pair in pairs or ():
+        if '=' not in pair:
+            raise ValueError(
+                f'--cfg-options {pair}: expected KEY=VALUE, for example '
+                'train_cfg.max_epochs=10.'
+            )
+    parser = argparse.ArgumentParser()
+    parser.add_argument('pairs', nargs='*', action=DictAction)
+    return parser.parse_args(list(pairs or ())).pairs or {}
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner of a config, on CPU with several processes if asked for.
+
+    Args:
+        cfg (Config): The whole config.
+
+    Returns:
+        Runner: MMEngine's, or that of ``runner_type``.
+    """
+    init_cpu_distributed(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -1,0 +1,102 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""How mmfakd speaks: near names, tables, lines of progress.
+
+Nothing here imports more than Python's own library.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+_START = time.monotonic()
+
+
+def near_names(name: str, known: Iterable[str], count: int = 5) -> list[str]:
+    """Find the names that may have been meant, whatever their capitals.
+
+    Args:
+        name (str): A wrong name.
+        known (Iterable[str]): The right ones.
+        count (int): How many there may be.
+
+    Returns:
+        list[str]: The nearest first; none where none is near.
+    """
+    spelled = {known_name.lower(): known_name for known_name in known}
+    near = get_close_matches(str(name).lower(), spelled, n=count, cutoff=0.4)
+    return [spelled[match] for match in near]
+
+
+def near_layers(name: str, layers: Sequence[str], count: int = 5) -> str:
+    """List the layers of a model that may have been meant.
+
+    Args:
+        name (str): A wrong name of a layer.
+        layers (Sequence[str]): The right ones.
+        count (int): How many near names there may be, and as many siblings.
+
+    Returns:
+        str: The names in quotes, or ``'none'``.
+    """
+    # A wrong leaf under a right parent is the common slip: show its siblings.
+    parent = name.rpartition('.')[0]
+    siblings = [n for n in layers if n.rpartition('.')[0] == parent and n]
+    listed = dict.fromkeys([*near_names(name, layers, count), *siblings])
+    return quoted(list(listed)[: 2 * count])
+
+
+def quoted(names: Iterable[str]) -> str:
+    """List names in quotes.
+
+    Args:
+        names (Iterable[str]): The names.
+
+    Returns:
+        str: The list, or ``'none'``.
+    """
+    return ', '.join(map(repr, names)) or 'none'
+
+
+def aligned(rows: Sequence[Sequence[str]], widest: int | None = None) -> str:
+    """Write rows of text in columns.
+
+    Args:
+        rows (Sequence[Sequence[str]]): Rows of equal length, the heading first.
+        widest (int, optional): Width that no column is made wider than for the sake
+            of its longest cells.
+
+    Returns:
+        str: A line for each row.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    widths = [min(width, widest or width) for width in widths]
+    return '\n'.join(
+        '  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        for row in rows
+    )
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write rows of text as a table in Markdown.
+
+    Args:
+        rows (Sequence[Sequence[str]]): Rows of equal length, the heading first.
+
+    Returns:
+        list[str]: A line for each row, and the rule below the heading.
+    """
+    lines = [f'| {" | ".join(row)} |' for row in rows]
+    return [lines[0], '|' + ' --- |' * len(rows[0]), *lines[1:]]
+
+
+def progress(text: str) -> None:
+    """Say on standard error what a command is about to do.
+
+    Args:
+        text (str): A line.
+    """
+    seconds = time.monotonic() - _START
+    print(f'[{seconds:4.0f} s] {text}', file=sys.stderr, flush=True)

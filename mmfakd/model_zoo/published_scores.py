@@ -1,0 +1,134 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The scores that metafiles list for the teacher of a distillation."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import mmengine
+from mmengine.config import Config
+
+from .find import zoo_entries
+
+# Names of metafiles -> those of evaluators, and what turns these into percent.
+METRICS = {
+    'Top 1 Accuracy': ('accuracy/top1', 1),
+    'Top 5 Accuracy': ('accuracy/top5', 1),
+    'box AP': ('coco/bbox_mAP', 100),
+    'mask AP': ('coco/segm_mAP', 100),
+}
+
+
+class Published(NamedTuple):
+    """Scores and where they stand.
+
+    Attributes:
+        source (str): The metafile's entry.
+        dataset (str): The data set that it names.
+        scores (dict[str, float]): Name of the metafile -> score in percent.
+    """
+
+    source: str
+    dataset: str
+    scores: dict[str, float]
+
+
+def published_scores(cfg: Config) -> Published | None:
+    """Find the scores of a distillation's teacher.
+
+    They are looked for in the metafile beside the config, at its entry
+    (``Metadata.Teacher`` has ``Metrics`` itself, or names the ``Config`` of an entry
+    with ``Results``), then at the teacher's ``cfg_path``: in the metafiles of its
+    package, or in the one beside its file.
+
+    Args:
+        cfg (Config): Config of a distillation, as read from its file.
+
+    Returns:
+        Published | None: What is listed; None where nothing is, or where the config
+        gives the teacher another number of classes than its ``cfg_path``.
+    """
+    teacher = cfg.model.teacher
+    for found in (*_beside(cfg.filename or ''), *_of_cfg_path(teacher, cfg)):
+        scores = {
+            name: float(value)
+            for name, value in found.scores.items()
+            if name in METRICS and isinstance(value, (int, float))
+        }
+        if scores:
+            return found._replace(scores=scores)
+    return None
+
+
+def _beside(filename: str) -> Iterator[Published]:
+    """What the entry of a distillation config says of its teacher."""
+    entries = _file_entries(filename)
+    for entry in _entries_of(entries, filename):
+        teacher = (entry.get('Metadata') or {}).get('Teacher') or {}
+        if 'Metrics' in teacher:
+            source = f'Metadata.Teacher of {entry["Name"]}'
+            yield Published(source, '', teacher['Metrics'])
+        if 'Config' in teacher:
+            for named in _entries_of(entries, teacher['Config']):
+                yield from _results(named)
+
+
+def _of_cfg_path(teacher: Mapping, cfg: Config) -> Iterator[Published]:
+    """What metafiles say of the config that the teacher is taken from."""
+    path = teacher.get('cfg_path')
+    if path is None or _changes_classes(teacher):
+        return
+    package, separator, rest = path.rpartition('::')
+    if separator:
+        entries = [e for e in zoo_entries(package) if _config(e) == f'configs/{rest}']
+    else:
+        entries = _entries_of(_file_entries(path), path)
+    # One config may have several weights: those that were asked for go first.
+    weights = osp.basename(str(cfg.model.get('teacher_ckpt'))).lower()
+    entries.sort(key=lambda e: weights not in (_weights(e), e['Name'].lower()))
+    for entry in entries:
+        yield from _results(entry)
+
+
+def _results(entry: Mapping) -> Iterator[Published]:
+    """The results of an entry, of all tasks on one data set together."""
+    merged: dict[str, dict[str, Any]] = {}
+    for result in entry.get('Results') or []:
+        scores = merged.setdefault(str(result.get('Dataset', '')), {})
+        scores.update(result.get('Metrics') or {})
+    for dataset, scores in merged.items():
+        yield Published(entry['Name'], dataset, scores)
+
+
+def _file_entries(filename: str) -> list[dict]:
+    """The entries of the metafile in the folder of a config."""
+    metafile = osp.join(osp.dirname(filename), 'metafile.yml')
+    if not osp.isfile(metafile):
+        return []
+    return mmengine.load(metafile).get('Models') or []
+
+
+def _entries_of(entries: list[dict], filename: str) -> list[dict]:
+    name = osp.basename(filename)
+    return [entry for entry in entries if osp.basename(_config(entry)) == name]
+
+
+def _config(entry: Mapping) -> str:
+    return str(entry.get('Config')).replace('%2B', '+')
+
+
+def _weights(entry: Mapping) -> str:
+    return osp.basename(str(entry.get('Weights'))).lower()
+
+
+def _changes_classes(overrides: Any) -> bool:
+    """Whether overrides set a number of classes somewhere."""
+    if isinstance(overrides, Mapping):
+        return 'num_classes' in overrides or any(
+            _changes_classes(value) for value in overrides.values()
+        )
+    if isinstance(overrides, (list, tuple)):
+        return any(_changes_classes(value) for value in overrides)
+    return False

@@ -1,0 +1,189 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Refuses to compare predictions of different classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from mmrazor.models.distillers import BaseDistiller
+from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder
+from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from .count_classes import count_classes
+
+# They compare class with class ...
+_BY_CLASS = frozenset(
+    (
+        'CrossEntropyLoss',
+        'DISTLoss',
+        'DKDLoss',
+        'KDSoftCELoss',
+        'KLDivergence',
+        'KnowledgeDistillationKLDivLoss',
+        'WSLD',
+    )
+)
+# ... or channel with channel, and would broadcast one channel to many unseen.
+_BY_CHANNEL = frozenset(
+    ('ABLoss', 'ChannelWiseDivergence', 'L1Loss', 'L2Loss', 'OFDLoss')
+)
+# They compare samples or positions: channels and classes may differ.
+_BY_RELATION = frozenset(('ATLoss', 'AngleWiseRKD', 'DistanceWiseRKD'))
+_FEATURE_PARTS = ('backbone', 'neck')
+
+
+class _Side(NamedTuple):
+    """What a loss gets of the student or of the teacher."""
+
+    source: str
+    width: int
+    classes: int | None
+
+    @property
+    def is_prediction(self) -> bool:
+        return self.source.partition('.')[0] not in _FEATURE_PARTS
+
+    @property
+    def is_class_scores(self) -> bool:
+        """Whether the width is the classes', for each anchor, with background."""
+        classes = self.classes
+        return bool(classes and 0 in (self.width % classes, self.width % (classes + 1)))
+
+
+def check_class_counts(
+    distiller: BaseDistiller,
+    student: nn.Module,
+    teacher: nn.Module,
+    recorded: bool,
+) -> None:
+    """Check that no loss compares predictions of other classes.
+
+    A logits loss needs the same classes on both sides; features have no classes. A
+    loss of a mapping without connectors is refused if the student's and the teacher's
+    tensor differ in width (the last dimension of (N, C) and (N, L, C), the second of
+    (N, C, H, W)), and either the loss is known to go class by class or channel by
+    channel, or both are scores of the models' different classes. Losses that compare
+    relations of samples or attention maps, such as RKD and AT, are left alone.
+
+    Args:
+        distiller (BaseDistiller): The distiller, its recorders prepared.
+        student (nn.Module): The student.
+        teacher (nn.Module): The teacher.
+        recorded (bool): Whether a step was recorded, whose tensors tell the widths.
+            Before one only linear and convolution layers do.
+
+    Raises:
+        ValueError: If a loss cannot compare what it gets. The message has both
+            counts and says how to go on.
+    """
+    for name, mapping in _mappings(distiller):
+        kind = type(distiller.distill_losses[name]).__name__
+        # A connector may well turn one number of classes into another.
+        if kind in _BY_RELATION or any(r.get('connector') for r in mapping.values()):
+            continue
+        ours = _side(mapping, student, distiller.student_recorders, True, recorded)
+        theirs = _side(mapping, teacher, distiller.teacher_recorders, False, recorded)
+        if ours is None or theirs is None or ours.width == theirs.width:
+            continue
+        predictions = ours.is_prediction and theirs.is_prediction
+        scores = (
+            predictions
+            and ours.classes != theirs.classes
+            and ours.is_class_scores
+            and theirs.is_class_scores
+        )
+        if scores or (predictions and kind in _BY_CLASS):
+            raise ValueError(_class_message(name, kind, ours, theirs))
+        # LevelDistiller itself compares the shapes of its levels, once they are maps.
+        if kind in _BY_CLASS | _BY_CHANNEL and not name.startswith('loss_level'):
+            raise ValueError(
+                f'{name}: {kind} compares channel by channel, but the student gives '
+                f'it {ours.width} channels ({ours.source!r}) and the teacher '
+                f"{theirs.width} ({theirs.source!r}). Bring the student's to the "
+                "teacher's number with a connector, or record layers of equal width."
+            )
+
+
+def _class_message(name: str, kind: str, student: _Side, teacher: _Side) -> str:
+    both = student.classes is not None and teacher.classes is not None
+    known = both and student.classes != teacher.classes
+    counts = [side.classes if known else side.width for side in (student, teacher)]
+    return (
+        f'{name}: {kind} compares the predictions of student and teacher, but the '
+        f'student has {counts[0]} classes and the teacher {counts[1]} (layers '
+        f'{student.source!r} and {teacher.source!r}, {student.width} and '
+        f'{teacher.width} values). Features have no classes: feature losses work for '
+        'this pair. Either remove this loss and distil features (for example with '
+        'mmfakd.ReviewDistiller on layers of backbone or neck), or first train the '
+        "teacher on the student's classes. See docs/en/own_data.md."
+    )
+
+
+def _mappings(distiller: BaseDistiller) -> Iterator[tuple[str, dict[str, Mapping]]]:
+    """Losses with what they are called with: mappings, and the levels' own losses."""
+    yield from getattr(distiller, 'loss_forward_mappings', {}).items()
+    levels = getattr(distiller, 'student_levels', [])
+    for i, (ours, theirs) in enumerate(
+        zip(levels, getattr(distiller, 'teacher_levels', []))
+    ):
+        if f'loss_level{i}' in distiller.distill_losses:
+            yield (
+                f'loss_level{i}',
+                dict(
+                    s_feature=dict(ours, from_student=True),
+                    t_feature=dict(theirs, from_student=False),
+                ),
+            )
+
+
+def _side(
+    mapping: Mapping[str, Mapping],
+    model: nn.Module,
+    manager: Any,
+    from_student: bool,
+    recorded: bool,
+) -> _Side | None:
+    """The first of the records of one model that has a width."""
+    for record in mapping.values():
+        if record.get('from_student') is not from_student:
+            continue
+        recorder = manager.get_recorder(record['recorder'])
+        if recorded:
+            width = _record_width(recorder, record)
+        else:
+            width = _layer_width(recorder, model)
+        if width is not None:
+            return _Side(recorder.source, width, count_classes(model))
+    return None
+
+
+def _record_width(recorder: BaseRecorder, record: Mapping[str, Any]) -> int | None:
+    """Width of the tensor, or of the first one, that a record points at."""
+    call, part = record.get('record_idx', 0), record.get('data_idx')
+    try:
+        data = recorder.data_buffer[call]
+        for index in [part] if isinstance(part, int) else part or ():
+            data = data[index]
+        while isinstance(data, (list, tuple)):
+            data = data[0]
+    except (IndexError, TypeError):
+        # There is no such record: the distiller says so.
+        return None
+    if not isinstance(data, Tensor) or data.dim() < 2:
+        return None
+    return data.size(-1) if data.dim() == 3 else data.size(1)
+
+
+def _layer_width(recorder: BaseRecorder, model: nn.Module) -> int | None:
+    if not isinstance(recorder, ModuleOutputsRecorder):
+        return None
+    layer = model.get_submodule(recorder.source)
+    if isinstance(layer, nn.Linear):
+        return layer.out_features
+    return layer.out_channels if isinstance(layer, _ConvNd) else None
+
+
+__all__ = ['check_class_counts']

@@ -1,0 +1,237 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The computation behind FrequencyAttention, with a backward pass of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .half_spectrum import HalfSpectrum
+from .spectral_transform import transform, transform_back
+
+# Numbers worked on at a time: what stays in a CPU's cache, and what keeps a GPU busy.
+_CPU_BLOCK = 2**17
+_GPU_BLOCK = 2**26
+
+# Pixels worth a convolution of their own, which first has to rearrange its weights.
+_PIXELS = 2**12
+
+
+class SpectralFilter(torch.autograd.Function):
+    """A filter in the Fourier domain, a 1x1 convolution, and their sum.
+
+    Spectra and filter are lists of frequencies (see :class:`HalfSpectrum`), so that
+    the sum over channels is one matrix product per frequency; a spectrum of the input
+    is kept for the backward pass. What comes before and after the products goes block
+    by block, and only features and such spectra go through main memory. The filter is
+    read where it lies, and its gradient written where it shall lie: both can be much
+    larger than the features. So scales are applied to the spectra.
+
+    The computation has the dtype of the filter, whatever that of the features.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        filter_: Tensor,
+        scale: Tensor | None,
+        gate: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        grid: HalfSpectrum,
+    ) -> Tensor:
+        """Filter ``x``.
+
+        Args:
+            ctx (Any): Context of autograd.
+            x (Tensor): Feature (N, Ci, H, W).
+            filter_ (Tensor): Coefficients (F, G, Ci / G, Co / G, 2), of the frequencies
+                of ``grid``.
+            scale (Tensor, optional): What to multiply coefficients with, (F,).
+            gate (Tensor, optional): What to multiply the filtered feature with, (1,).
+            weight (Tensor, optional): Weight of the convolution, (Co, Ci, 1, 1).
+            bias (Tensor, optional): Bias of the convolution, (Co,).
+            grid (HalfSpectrum): The F frequencies, of a grid no larger than the
+                feature.
+
+        Returns:
+            Tensor: Feature (N, Co, H, W) of the dtype of ``x``.
+        """
+        dtype = filter_.dtype
+        n, channels, height, width = x.shape
+        count, groups, fan_in, fan_out, _ = filter_.shape
+        filters = torch.view_as_complex(filter_)
+        spectrum = filters.new_empty(count, groups, n, fan_in)
+        product = filters.new_empty(count, groups, n, fan_out)
+        out_channels = groups * fan_out
+        block = _block(x.device)
+        each = max(channels, out_channels)
+        least = 0 if weight is None else _PIXELS * each
+        samples = _split(n, each * height * width, max(block, least))
+        for part in samples:
+            transform(x[part].to(dtype), spectrum[:, :, part], grid)
+        for part in _split(count, 2 * product[0].numel(), block):
+            torch.bmm(
+                spectrum[part].flatten(0, 1),
+                filters[part].flatten(0, 1),
+                out=product[part].flatten(0, 1),
+            )
+            if scale is not None:
+                _real(product[part]).mul_(scale[part, None, None, None])
+        out = x.new_empty(n, out_channels, height, width)
+        for part in samples:
+            y = transform_back(product[:, :, part], (height, width), grid)
+            if gate is not None:
+                y *= gate
+            if weight is not None:
+                y += F.conv2d(x[part].to(dtype), weight)
+            if bias is not None:
+                # Last, because it can be much larger than what the norm behind this
+                # layer leaves: so only one rounding error is of its size.
+                y += bias[:, None, None]
+            out[part].copy_(y)
+        ctx.samples, ctx.grid, ctx.with_bias = samples, grid, bias is not None
+        ctx.save_for_backward(x, spectrum, filter_, scale, gate, weight)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of all tensors of ``forward`` but ``scale``."""
+        x, spectrum, filter_, scale, gate, weight = ctx.saved_tensors
+        dtype = filter_.dtype
+        count, groups, fan_in, fan_out, _ = filter_.shape
+        filters = torch.view_as_complex(filter_)
+        # Products are with conjugates: spectra are conjugated in place of filters.
+        grads = filters.new_empty(count, groups, x.shape[0], fan_out)
+        # Blocks of gradients make room for each other where they can.
+        grad_spectrum = grads if fan_in == fan_out else torch.empty_like(spectrum)
+        grad_filter = torch.empty_like(filters)
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            for part in ctx.samples:
+                transform(grad[part].to(dtype), grads[:, :, part], ctx.grid)
+            # A frequency stands for its mirror image, too, unless it is its own.
+            copies = filter_.new_full((count, 1, 1, 1, 1), 2)
+            for index in ctx.grid.own_mirror_images:
+                copies[index] = 1
+            if gate is not None:
+                copies *= gate
+            for part in _split(count, 2 * spectrum[0].numel(), _block(x.device)):
+                block, matrices = grads[part], grads[part].flatten(0, 1)
+                if scale is not None:
+                    _real(block).mul_(scale[part, None, None, None])
+                conjugate = torch.conj_physical(spectrum[part]).flatten(0, 1)
+                counted = torch.view_as_real(block) * copies[part]
+                torch.bmm(
+                    conjugate.transpose(1, 2),
+                    torch.view_as_complex(counted).flatten(0, 1),
+                    out=grad_filter[part].flatten(0, 1),
+                )
+                block.conj_physical_()
+                transposed = filters[part].flatten(0, 1).transpose(1, 2)
+                product = torch.bmm(matrices, transposed).view_as(spectrum[part])
+                torch.conj_physical(product, out=grad_spectrum[part])
+            grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+            grad_gate = None if gate is None else torch.zeros_like(gate)
+            grad_weight = None if weight is None else torch.zeros_like(weight)
+            grad_bias = filter_.new_zeros(groups * fan_out) if ctx.with_bias else None
+            for part in ctx.samples:
+                y = transform_back(grad_spectrum[:, :, part], x.shape[-2:], ctx.grid)
+                g = grad[part].to(dtype)
+                if grad_gate is not None:
+                    # The layer is linear up to its bias, and the gate comes last.
+                    real = x[part].to(dtype)
+                    grad_gate += torch.dot(y.flatten(), real.flatten())
+                    y *= gate
+                if grad_weight is not None:
+                    grad_local, grad_part, _ = torch.ops.aten.convolution_backward(
+                        g,
+                        x[part].to(dtype),
+                        weight,
+                        None,
+                        [1, 1],
+                        [0, 0],
+                        [1, 1],
+                        False,
+                        [0, 0],
+                        1,
+                        [True, True, False],
+                    )
+                    y += grad_local
+                    grad_weight += grad_part
+                if grad_bias is not None:
+                    grad_bias += g.sum((0, 2, 3))
+                grad_x[part].copy_(y)
+        grad_filter = torch.view_as_real(grad_filter)
+        return grad_x, grad_filter, None, grad_gate, grad_weight, grad_bias, None
+
+
+def plain_spectral_filter(
+    x: Tensor,
+    filter_: Tensor,
+    scale: Tensor | None,
+    gate: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    grid: HalfSpectrum,
+) -> Tensor:
+    """The function of SpectralFilter in operations that compilers trace and fuse.
+
+    Args:
+        x (Tensor): As in :meth:`SpectralFilter.forward`, and so are the others.
+        filter_ (Tensor): See there.
+        scale (Tensor, optional): See there.
+        gate (Tensor, optional): See there.
+        weight (Tensor, optional): See there.
+        bias (Tensor, optional): See there.
+        grid (HalfSpectrum): See there.
+
+    Returns:
+        Tensor: Feature (N, Co, H, W) of the dtype of ``x``.
+    """
+    real = x.to(filter_.dtype)
+    height, width = x.shape[-2:]
+    groups = filter_.shape[1]
+    filters = torch.view_as_complex(filter_)
+    if scale is not None:
+        filters = filters * scale[:, None, None, None]
+    spectrum = torch.fft.rfft2(real, norm='ortho')[..., : grid.columns]
+    rows = [spectrum[..., source, :] for _, source in grid.shared_rows(height)]
+    grouped = torch.cat(rows, -2).unflatten(1, (groups, -1)).permute(3, 4, 1, 0, 2)
+    product = (grouped @ grid.expand(filters)).permute(3, 2, 4, 0, 1).flatten(1, 2)
+    if grid.rows < height:
+        gap = (*product.shape[:2], height - grid.rows, grid.columns)
+        (top, _), (bottom, _) = grid.shared_rows(height)
+        parts = [product[..., top, :], product.new_zeros(gap), product[..., bottom, :]]
+        product = torch.cat(parts, -2)
+    y = torch.fft.irfft2(product, s=(height, width), norm='ortho')
+    if gate is not None:
+        y = y * gate
+    if weight is not None:
+        y = y + F.conv2d(real, weight)
+    if bias is not None:
+        y = y + bias[:, None, None]
+    return y.to(x.dtype)
+
+
+def _block(device: torch.device) -> int:
+    """How many numbers to work on at a time."""
+    return _CPU_BLOCK if device.type == 'cpu' else _GPU_BLOCK
+
+
+def _split(total: int, each: int, block: int) -> list[slice]:
+    """Cut an axis into equal blocks, by the numbers of one step and of a block."""
+    most = max(1, min(total, block // max(1, each)))
+    count = -(-total // most)
+    step = -(-total // count) if count else 1
+    return [slice(start, start + step) for start in range(0, total, step)]
+
+
+def _real(spectrum: Tensor) -> Tensor:
+    """Real and imaginary parts next to each other, last two axes as one."""
+    return torch.view_as_real(spectrum).flatten(-2)

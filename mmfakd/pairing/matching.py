@@ -1,0 +1,116 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Which level of the student learns from which of the teacher."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import product
+
+from .features import Feature
+from .levels import MOST_STAGES, Levels
+
+
+@dataclass
+class Matching:
+    """Pairs of levels.
+
+    Args:
+        pairs (list[tuple[Feature, Feature]]): Student's and teacher's, shallow to
+            deep.
+        rule (str): How they were matched, in a few words.
+        left (list[tuple[str, Feature]]): Whose levels stay without a partner.
+    """
+
+    pairs: list[tuple[Feature, Feature]]
+    rule: str
+    left: list[tuple[str, Feature]] = field(default_factory=list)
+
+    @property
+    def uneven(self) -> list[tuple[Feature, Feature]]:
+        """list[tuple[Feature, Feature]]: pairs of one stride whose sizes differ.
+
+        They are rounded in different ways where a map does not divide evenly.
+        """
+        return [
+            (ours, theirs)
+            for ours, theirs in self.pairs
+            if ours.stride == theirs.stride and ours.size != theirs.size
+        ]
+
+
+def match_levels(student: Levels, teacher: Levels) -> Matching:
+    """Match the levels of two models.
+
+    - Levels of one stride belong together, where at least two strides, or all of one
+      model's, are common to both.
+    - Otherwise classifiers are matched from the deepest level up, and detectors by
+      the two levels whose strides are nearest.
+    - A model whose blocks all have one size gives as many as the other has levels, the
+      last and others at equal distances before it; two such models give four.
+    - Pooled features belong together.
+
+    Args:
+        student (Levels): The student's.
+        teacher (Levels): The teacher's.
+
+    Returns:
+        Matching: The pairs; none where one of the models has no levels.
+    """
+    pairs, rule = _match_stages(student, teacher)
+    if student.pooled is not None and teacher.pooled is not None:
+        pairs.append((student.pooled, teacher.pooled))
+    taken = {id(feature) for pair in pairs for feature in pair}
+    left = [
+        (role, feature)
+        for role, levels in (('student', student), ('teacher', teacher))
+        for feature in levels.stages
+        if id(feature) not in taken and not levels.blocks
+    ]
+    return Matching(pairs, rule, left)
+
+
+def _match_stages(
+    student: Levels, teacher: Levels
+) -> tuple[list[tuple[Feature, Feature]], str]:
+    ours, theirs = student.stages, teacher.stages
+    if not ours or not theirs:
+        return [], 'pooled features alone'
+    if student.blocks or teacher.blocks:
+        counts = [len(m.stages) for m in (student, teacher) if not m.blocks]
+        count = min([*counts, len(ours), len(theirs), MOST_STAGES])
+        if student.blocks:
+            ours = spread_evenly(ours, count)
+        if teacher.blocks:
+            theirs = spread_evenly(theirs, count)
+        rule = 'blocks at equal distances, as they all have one size'
+        return list(zip(ours[-count:], theirs[-count:])), rule
+    their_strides = {f.stride: f for f in theirs}
+    common = [(f, their_strides[f.stride]) for f in ours if f.stride in their_strides]
+    if len(common) >= min(2, len(ours), len(theirs)):
+        return common, 'levels of one stride'
+    if student.is_neck:
+        nearest = min(
+            product(ours, theirs),
+            key=lambda pair: abs(math.log2(pair[0].stride / pair[1].stride)),
+        )
+        return [nearest], 'levels of the nearest strides, as none are common to both'
+    count = min(len(ours), len(theirs))
+    rule = 'levels from the deepest up, as their strides differ'
+    return list(zip(ours[-count:], theirs[-count:])), rule
+
+
+def spread_evenly(features: list[Feature], count: int) -> list[Feature]:
+    """Take features at equal distances, the last of all among them.
+
+    Args:
+        features (list[Feature]): All features, shallow to deep.
+        count (int): How many to take; not more than there are.
+
+    Returns:
+        list[Feature]: Of twelve and four those of places 2, 5, 8 and 11.
+    """
+    return [features[(i + 1) * len(features) // count - 1] for i in range(count)]
+
+
+__all__ = ['Matching', 'match_levels', 'spread_evenly']

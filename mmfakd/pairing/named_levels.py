@@ -1,0 +1,100 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Levels that a user names."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from .candidate import Candidate
+from .features import Feature, find_features
+from .matching import Matching
+
+
+def match_named_levels(levels: str, student: Candidate, teacher: Candidate) -> Matching:
+    """Match the levels that a user names.
+
+    Args:
+        levels (str): Names separated by commas, shallow to deep: ``'student=teacher'``
+            or one name for both. ``'neck[1]'`` is the second part of a tuple,
+            ``'neck'`` all of its maps. Of several calls of a layer the last counts.
+        student (Candidate): The student.
+        teacher (Candidate): The teacher.
+
+    Returns:
+        Matching: The pairs.
+
+    Raises:
+        ValueError: If a layer does not exist (near names are listed) or yields no map.
+    """
+    pairs: list[tuple[Feature, Feature]] = []
+    for item in filter(None, (part.strip() for part in levels.split(','))):
+        ours, _, theirs = (name.strip() for name in item.partition('='))
+        found = (
+            _find(ours, student, 'student'),
+            _find(theirs or ours, teacher, 'teacher'),
+        )
+        if len(found[0]) != len(found[1]):
+            raise ValueError(
+                f'--levels {item}: {len(found[0])} maps of the student stand against '
+                f'{len(found[1])} of the teacher; name single ones, as in '
+                f'{ours}[0]={theirs or ours}[1].'
+            )
+        pairs += zip(*found)
+    if not pairs:
+        raise ValueError(
+            f'--levels {levels!r} names no layer; give student=teacher,... or auto.'
+        )
+    return Matching(pairs, 'as named by --levels')
+
+
+def name_levels(matching: Matching) -> str:
+    """Name levels as ``--levels`` takes them.
+
+    Args:
+        matching (Matching): The pairs.
+
+    Returns:
+        str: The names.
+    """
+    return ','.join(
+        ours.name if ours.name == theirs.name else f'{ours.name}={theirs.name}'
+        for ours, theirs in matching.pairs
+    )
+
+
+def _find(name: str, candidate: Candidate, role: str) -> list[Feature]:
+    features = [
+        f for f in find_features(candidate.probe) if name in (f.call.name, f.name)
+    ]
+    if not features:
+        raise ValueError(_nothing(name, candidate, role))
+    last = max(f.call.order for f in features)
+    features = [f for f in features if f.call.order == last]
+    for feature in features:
+        if candidate.trained is not None and feature.key not in candidate.trained:
+            raise ValueError(
+                f'--levels: in training no gradient flows back from {feature.name!r} '
+                f'of the {role} {candidate.name}, so nothing could be learned there. '
+                'Choose another layer.'
+            )
+    return features
+
+
+def _nothing(name: str, candidate: Candidate, role: str) -> str:
+    """What to say where a name finds nothing."""
+    lister = f'tools/misc/list_layers.py {candidate.name}'
+    called = {call.name for call in candidate.probe.calls}
+    base = name.partition('[')[0]
+    if base in called:
+        return (
+            f'--levels: {name!r} of the {role} is no map, vector or sequence of tokens '
+            f'of known grid. What it yields: {lister}'
+        )
+    near = get_close_matches(base, sorted(called), n=5, cutoff=0.4)
+    return (
+        f'--levels: the {role} {candidate.name} calls no layer {base!r}. Near names: '
+        f'{", ".join(near) or "none"}. All of them: {lister}'
+    )
+
+
+__all__ = ['match_named_levels', 'name_levels']

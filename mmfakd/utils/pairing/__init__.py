@@ -1,7 +1,0 @@
-# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Distillation configs for any two models."""
-
-from .make_pair import make_pair
-from .write_config import METHODS, Plan, write_config
-
-__all__ = ['METHODS', 'Plan', 'make_pair', 'write_config']

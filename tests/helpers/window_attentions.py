@@ -1,0 +1,75 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What is compared of the implementations of attention over windows."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mmfakd.analysis.benchmark.naive_layers import naive_local_attention
+from mmfakd.ops.window_attention import plain_window_attention
+
+# Shape of the queries, side of the window, whether channels come last in memory.
+CASES = [
+    # One tile, and several that reach beyond the map.
+    ((2, 6, 5, 9), 3, False),
+    ((1, 2, 17, 33), 3, False),
+    # Windows larger than the map.
+    ((3, 2, 1, 1), 3, False),
+    ((1, 4, 1, 7), 3, False),
+    ((1, 4, 2, 1), 5, False),
+    # More channels than fill a tile.
+    ((1, 130, 2, 3), 3, False),
+    ((1, 4, 7, 6), 1, False),
+    ((1, 2, 7, 6), 5, False),
+    ((1, 2, 3, 5), 7, False),
+    ((2, 10, 6, 7), 3, True),
+    ((1, 34, 3, 9), 3, True),
+    ((1, 4, 6, 6), 5, True),
+    ((0, 4, 6, 6), 3, False),
+]
+
+
+def make_inputs(
+    shape: tuple, size: int, last: bool = False, device: str = 'cpu'
+) -> list[Tensor]:
+    """Random queries, keys with values, and offsets."""
+    n, channels, height, width = shape
+    maps = [torch.randn(n, c, height, width) for c in (channels, 2 * channels)]
+    if last:
+        maps = [z.contiguous(memory_format=torch.channels_last) for z in maps]
+    return [z.to(device) for z in (*maps, torch.randn(channels, size))]
+
+
+def naive_window_attention(
+    query: Tensor, key_value: Tensor, offset: Tensor, size: int
+) -> Tensor:
+    """The literal version, where there is one."""
+    if size != 3:
+        return plain_window_attention(query, key_value, offset, size)
+    key, value = key_value.chunk(2, 1)
+    return naive_local_attention(query * math.log(2), key, value, *offset.chunk(2))
+
+
+def results(attend, inputs: list[Tensor], size: int, grad: Tensor) -> list[Tensor]:
+    """Output and gradients, as float64 on the CPU."""
+    inputs = [z.detach().requires_grad_() for z in inputs]
+    out = attend(*inputs, size)
+    grads = torch.autograd.grad(out, inputs, grad.to(out))
+    return [z.detach().double().cpu() for z in (out, *grads)]
+
+
+def assert_equals_naive(attend, inputs, size, grad=None, tolerance=1e-5, least=0.0):
+    """Compare output and gradients with those of the naive version in float64.
+
+    Errors count relative to the largest number, or to ``least`` if that is larger.
+    """
+    grad = torch.randn_like(inputs[0]) if grad is None else grad
+    actual = results(attend, inputs, size, grad)
+    doubles = [z.double().cpu() for z in inputs]
+    expected = results(naive_window_attention, doubles, size, grad.cpu())
+    for a, b in zip(actual, expected):
+        assert a.shape == b.shape
+        if b.numel():
+            scale = max(b.abs().max().item(), least)
+            assert (a - b).abs().max().item() <= tolerance * scale

@@ -1,0 +1,83 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""TritonWindowAttention on the CPU; test_triton_window_attention.py runs this.
+
+It takes the environment variable TRITON_INTERPRET=1 from the start of the process.
+"""
+
+import pytest
+import torch
+
+from mmfakd.models.layers import triton_window_attention
+from mmfakd.ops.triton_window_attention import TritonWindowAttention
+from tests.helpers.window_attentions import (
+    CASES,
+    assert_equals_naive,
+    make_inputs,
+    results,
+)
+
+attend = TritonWindowAttention.apply
+
+
+@pytest.mark.parametrize(('shape', 'size', 'last'), CASES)
+def test_equals_naive(shape, size, last):
+    assert_equals_naive(attend, make_inputs(shape, size, last), size)
+
+
+def test_large_scores():
+    """They are as exact as float32 is at 300; where one wins, nothing moves it."""
+    query, key_value, offset = make_inputs((2, 4, 6, 6), 3)
+    inputs = query.sign() * 300, key_value.clamp(-1, 1), offset.clamp(-1, 1)
+    assert_equals_naive(attend, inputs, 3, tolerance=1e-4, least=1)
+
+
+def test_views_and_expanded_gradients():
+    query, key_value, offset = make_inputs((4, 4, 9, 7), 3)
+    query, key_value = query[::2, :, :5, ::2], key_value.transpose(2, 3)[::2, :, :5, 5:]
+    grad = torch.ones(()).expand(query.shape)
+    offset = offset.t().contiguous().t()
+    assert_equals_naive(attend, (query, key_value, offset), 3, grad)
+
+
+@pytest.mark.parametrize('last', [False, True])
+def test_layout_is_that_of_keys_and_values(last):
+    inputs = make_inputs((1, 4, 5, 6), 3, last)
+    inputs[0] = make_inputs((1, 4, 5, 6), 3, not last)[0]
+    assert_equals_naive(attend, inputs, 3)
+    out = attend(*inputs, 3)
+    assert out.is_contiguous(memory_format=torch.channels_last) == last
+
+
+def test_same_bits_in_every_run():
+    inputs = make_inputs((2, 2, 3, 4), 3)
+    first, second = (results(attend, inputs, 3, inputs[0]) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+def test_programs_keep_to_their_half():
+    """Else what two of them write would depend on who is last."""
+    from mmfakd.models.layers import window_attention_kernels as kernels
+
+    query, key_value, offset = make_inputs((1, 6, 5, 9), 3)
+    tile = triton_window_attention._tile(query, last=False)
+    assert tile['BLOCK_C'] > 3
+    out, log_total, grad_query = torch.full((3, *query.shape), torch.nan)
+    grad_key_value = torch.full_like(key_value, torch.nan)
+    grad_offset = torch.full_like(offset, torch.nan)
+    inputs = query, key_value, offset, out, log_total
+    grads = query, grad_query, grad_key_value, grad_offset
+    # One program: the first half of the channels.
+    kernels.attend[(1,)](*inputs, *query.shape[1:], SIZE=3, **tile)
+    kernels.attend_backward[(1,)](*inputs, *grads, *query.shape[1:], SIZE=3, **tile)
+    maps = out, log_total, grad_query, *grad_key_value.chunk(2, 1)
+    for z in (*(z[0] for z in maps), grad_offset):
+        assert z[:3].isfinite().all()
+        assert z[3:].isnan().all()
+
+
+def test_second_derivatives_are_refused():
+    query, key_value, offset = make_inputs((1, 2, 3, 3), 3)
+    out = attend(query.requires_grad_(), key_value, offset, 3)
+    (grad,) = torch.autograd.grad(out.square().sum(), query, create_graph=True)
+    with pytest.raises(RuntimeError, match='differentiate twice'):
+        grad.sum().backward()

@@ -1,0 +1,421 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Configs that the command writes, and what it says to bad input."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from tests.helpers.toy import batch, classifier, step, without_gradient
+from tests.helpers.toy_detectors import retinanet
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / 'tools/misc'))
+
+import make_distill_config  # noqa: E402
+
+R18, R34 = 'resnet18_8xb32_in1k', 'resnet34_8xb32_in1k'
+R34_R18 = """\
+# FAM-KD in the review pyramid (arXiv 2403.05894): resnet34_8xb32_in1k teaches
+# resnet18_8xb32_in1k. Data, schedule and runtime are the student's own. Written by
+#   tools/misc/make_distill_config.py resnet18_8xb32_in1k resnet34_8xb32_in1k --method
+#     fakd-review
+_base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
+
+# Channels x height x width.
+student_levels = [
+    'backbone.layer1',  # 64 x 56 x 56
+    'backbone.layer2',  # 128 x 28 x 28
+    'backbone.layer3',  # 256 x 14 x 14
+    'backbone.layer4',  # 512 x 7 x 7
+    'neck.gap',  # 512 x 1 x 1
+]
+teacher_levels = [
+    'backbone.layer1',  # 64 x 56 x 56
+    'backbone.layer2',  # 128 x 28 x 28
+    'backbone.layer3',  # 256 x 14 x 14
+    'backbone.layer4',  # 512 x 7 x 7
+    'neck.gap',  # 512 x 1 x 1
+]
+model = dict(
+    _delete_=True,
+    type='mmfakd.FeatureDistill',
+    architecture={{_base_.model}},
+    teacher=dict(cfg_path='mmpretrain::resnet/resnet34_8xb32_in1k.py'),
+    teacher_ckpt='resnet34_8xb32_in1k',
+    distiller=dict(
+        type='mmfakd.ReviewDistiller',
+        student_levels=student_levels,
+        teacher_levels=teacher_levels,
+        # 1 is the published weight of R34-R18 on ImageNet. Others are 0.8 to 20, and
+        # CIFAR-100 has warmup=dict(by_epoch=True, begin=0, end=20).
+        loss_weight=1.0,
+        connector=dict(
+            type='mmfakd.ReviewConnector',
+            in_channels=[64, 128, 256, 512, 512],
+            out_channels=[64, 128, 256, 512, 512],
+            sizes=[56, 28, 14, 7, 1],  # the teacher's
+        ),
+    ),
+)
+"""
+
+
+@pytest.fixture
+def make(tmp_path, capsys):
+    """Run the command; returns the config and what was printed."""
+
+    def run(*arguments, out=tmp_path / 'pair.py'):
+        make_distill_config.main([*map(str, arguments), '-o', str(out), '--force'])
+        return Config.fromfile(out), capsys.readouterr().out
+
+    return run
+
+
+def test_the_published_pair(make, tmp_path):
+    """Levels, channels and sizes of the paper, and nothing but them."""
+    cfg, text = make(R18, R34)
+    assert (tmp_path / 'pair.py').read_text() == R34_R18
+
+    shipped = Config.fromfile(
+        ROOT / 'configs/fakd/imagenet/fakd_review_r34_r18_8xb32_in1k.py'
+    )
+    assert cfg.model.distiller == shipped.model.distiller
+    assert cfg.model.architecture == shipped.model.architecture
+    for key in ('train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg'):
+        assert cfg[key] == Config.fromfile(cfg.filename)[key]
+    rows = [line.split() for line in text.splitlines()]
+    assert ['backbone.layer3', '256', '14x14'] * 2 in rows
+    assert 'levels of one stride' in text
+    assert f'Weights of the teacher: {R34}' in text
+    assert '--levels "backbone.layer1,backbone.layer2,' in text
+    assert 'Filters, level by level: dense, dense, dense, dense, dense' in text
+    added = MODELS.build(shipped.model.distiller).parameters()
+    assert f'Training adds {sum(p.numel() for p in added):,} weights' in text
+
+
+def test_same_command_same_file(make, tmp_path):
+    texts = []
+    for folder in ('once', 'again'):
+        out = tmp_path / folder / 'pair.py'
+        make('mobilenet-v2_8xb32_in1k', R18, '--input-size', 64, out=out)
+        texts.append(out.read_text())
+    assert texts[0] == texts[1]
+
+
+def test_shapes_come_from_the_given_size(make):
+    cfg, text = make(R18, R34, '--input-size', '64x96')
+    sizes = [(16, 24), (8, 12), (4, 6), (2, 3), 1]
+    assert cfg.model.distiller.connector.sizes == sizes
+    assert 'WARNING: the config is for images of 64x96, the pipeline' in text
+
+
+def test_tokens_teach_maps(make):
+    cfg, text = make('mobilenet-v2_8xb32_in1k', 'deit-tiny_4xb256_in1k')
+    distiller = cfg.model.distiller
+    assert distiller.student_levels == [
+        *(f'backbone.layer{i}' for i in (2, 3, 5, 7)),
+        'neck.gap',
+    ]
+    assert distiller.teacher_levels == [
+        *(
+            dict(recorder=f'backbone.layers.{i}', tokens=dict(prefix=1))
+            for i in (2, 5, 8, 11)
+        ),
+        dict(recorder='backbone', data_idx=0),
+    ]
+    assert distiller.connector.sizes == [14, 14, 14, 14, 1]
+    # Tokens have negative values.
+    assert distiller.connector.act_cfg is None
+    assert 'Not taken of the student: backbone.layer1 (16 x 112 x 112' in text
+    assert 'any of the blocks backbone.layers.0 to backbone.layers.11' in text
+
+
+@pytest.mark.parametrize('method', ['fakd-layer', 'reviewkd', 'kd'])
+def test_other_methods(make, method):
+    cfg, _ = make(R18, 'resnet50_8xb32_in1k', '--method', method)
+    distiller = cfg.model.distiller
+    if method == 'kd':
+        assert distiller.type == 'mmrazor.ConfigurableDistiller'
+        for role in ('student', 'teacher'):
+            assert distiller[f'{role}_recorders'].logits.source == 'head.fc'
+        return
+    connector = distiller.connector
+    assert connector.in_channels == [64, 128, 256, 512, 512]
+    assert connector.out_channels == [256, 512, 1024, 2048, 2048]
+    assert connector.sizes == [56, 28, 14, 7, 1]
+    if method == 'reviewkd':
+        assert connector.mid_channels == 512
+        assert distiller.level_loss.type == 'mmfakd.HierarchicalContextLoss'
+    else:
+        assert connector.type == 'mmfakd.LayerwiseConnector'
+        # 64 x 256 channels on 56 x 56 are more than 16 M weights.
+        assert connector.connector.groups == 4
+        assert connector.connector.high_pass == 0
+
+
+def test_named_levels(make):
+    levels = 'backbone.layer2.0=backbone.layer2, backbone.layer4,neck'
+    cfg, text = make(R18, R34, '--levels', levels, '--input-size', 64)
+    assert cfg.model.distiller.student_levels == [
+        'backbone.layer2.0',
+        'backbone.layer4',
+        dict(recorder='neck', data_idx=0),
+    ]
+    assert cfg.model.distiller.teacher_levels[0] == 'backbone.layer2'
+    assert 'as named by --levels' in text
+
+
+def test_weights(make):
+    weights = ['--teacher-ckpt', 'a.pth', '--student-ckpt', 'b.pth']
+    cfg, text = make(R18, R34, *weights, '--input-size', 64)
+    assert (cfg.model.teacher_ckpt, cfg.model.student_ckpt) == ('a.pth', 'b.pth')
+    assert 'Weights of' not in text
+
+
+STUDENT = """\
+_base_ = '{data}'
+model = {model}
+default_scope = 'mmpretrain'
+data_preprocessor = dict(num_classes=10, mean=[0.0] * 3, std=[255.0] * 3)
+load_from = 'start.pth'
+"""
+DATA = """\
+train_dataloader = dict(
+    dataset=dict(
+        type='CIFAR10', pipeline=[dict(type='RandomCrop', crop_size=32, padding=4)]
+    )
+)
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Configs of a user's own narrow student and wider teacher, in two folders."""
+    for name in ('data', 'students', 'teachers'):
+        (tmp_path / name).mkdir()
+    (tmp_path / 'data' / 'cifar.py').write_text(DATA)
+    student, teacher = tmp_path / 'students/s.py', tmp_path / 'teachers/t.py'
+    for path, width in ((student, 4), (teacher, 8)):
+        text = STUDENT.format(data='../data/cifar.py', model=classifier(width))
+        path.write_text(text if path is student else text.replace('load_from', '# '))
+    return student, teacher
+
+
+def test_own_configs_by_path(make, own, tmp_path, monkeypatch):
+    """Paths in a config are relative to it, wherever training is started."""
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / 'pairs' / 'pair.py'
+    arguments = [path.relative_to(tmp_path) for path in own]
+    cfg, text = make(*arguments, out=out)
+    assert str(tmp_path) not in out.read_text()
+    assert '/students/s.py' in out.read_text()
+    monkeypatch.chdir(tmp_path / 'data')
+    cfg = Config.fromfile(out)
+    assert 'no weights of the teacher are known' in text
+    assert cfg.model.teacher_ckpt is None
+    # What the student would start from alone does not fit the pair of the two.
+    assert (cfg.load_from, cfg.model.student_ckpt) == (None, 'start.pth')
+    assert 'the `load_from` of its config, start.pth' in text
+
+    init_default_scope(cfg.default_scope)
+    cfg.model.data_preprocessor = cfg.data_preprocessor
+    model = MODELS.build(cfg.model)
+    losses = step(model, batch(size=32))
+    assert all(torch.isfinite(loss).all() for loss in losses.values())
+    assert without_gradient(model) == []
+
+
+def test_generated_config_follows_the_rules_of_shipped_ones(make, tmp_path):
+    for method in make_distill_config.METHODS:
+        make(R18, 'mobilenet-v2_8xb32_in1k', '--method', method, '--input-size', 64)
+        text = (tmp_path / 'pair.py').read_text()
+        assert len(text.splitlines()) <= 80
+        assert 'mmfakd::' not in text and 'find_unused_parameters' not in text
+        assert 'custom_imports' not in text
+        assert max(map(len, text.splitlines())) <= 88
+
+
+def test_a_file_is_not_overwritten(tmp_path):
+    out = tmp_path / 'pair.py'
+    out.write_text('mine')
+    with pytest.raises(SystemExit, match='exists; give --force'):
+        make_distill_config.main([R18, R34, '-o', str(out)])
+    assert out.read_text() == 'mine'
+
+
+def test_as_a_command(tmp_path):
+    """From another folder, and with a clear message alone where it fails."""
+    command = [sys.executable, str(ROOT / 'tools/misc/make_distill_config.py')]
+    done = subprocess.run(
+        [*command, 'resnet18', R34, '-o', 'pair.py'],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("make_distill_config: 'resnet18' is")
+    assert list(tmp_path.iterdir()) == []
+
+
+MIXER = 'mlp-mixer-base-p16_64xb64_in1k'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ([R18, 'resnet34_8xb32_in1'], 'Near names: resnet34_8xb32_in1k'),
+        (['levit/levit-128s_8xb256_in1k', R34], 'its own library cannot train it'),
+        ([R18, 'mae_vit-base-p16_8xb512-amp-coslr-300e_in1k'], 'a MAE is neither'),
+        (
+            [R18, R34, '--levels', 'backbone.layer5'],
+            "student resnet18.* calls no layer 'backbone.layer5'. Near names: backbone",
+        ),
+        (
+            [R18, R34, '--levels', 'backbone.layer1=backbone.layr1'],
+            "teacher resnet34.* no layer 'backbone.layr1'. Near names: backbone.layer1",
+        ),
+        ([R18, R34, '--levels', 'neck[1]'], r"'neck\[1\]' of the student is no map"),
+        ([R18, R34, '--levels', ','], 'names no layer'),
+        ([R18, R34, '--levels', 'neck', '--method', 'kd'], 'it has no --levels'),
+        (
+            [R18, MIXER, '--input-size', '160x160'],
+            'on images of 160x160.*its own config trains it on 224x224',
+        ),
+        ([MIXER, R34, '--input-size', '160x160'], 'Another size: --input-size'),
+        (
+            [R18, 'resnet34_8xb16_cifar10', '--method', 'kd'],
+            'student has 1000 classes, the teacher 10. Features do not mind',
+        ),
+        (
+            ['revvit-small_8xb256_in1k', R34, '--levels', 'backbone.layers.3[0]=neck'],
+            'no gradient flows back',
+        ),
+    ],
+)
+def test_bad_input(tmp_path, arguments, message):
+    out = tmp_path / 'pair.py'
+    with pytest.raises(SystemExit, match=message):
+        make_distill_config.main([*arguments, '-o', str(out)])
+    assert not out.exists()
+
+
+def test_bad_size(tmp_path, capsys):
+    arguments = [R18, R34, '-o', str(tmp_path / 'pair.py'), '--input-size', '0x224']
+    with pytest.raises(SystemExit):
+        make_distill_config.main(arguments)
+    assert "'0x224' is no size" in capsys.readouterr().err
+
+
+def test_teacher_smaller_than_the_student(make):
+    _, text = make(R34, R18, '--input-size', 64)
+    assert (
+        'the teacher (11.7 M parameters) is smaller than the student (21.8 M)' in text
+    )
+
+
+def test_student_whose_blocks_cannot_be_learned_from(make):
+    _, text = make('revvit-small_8xb256_in1k', R34)
+    assert 'no gradient flows back from these layers of the student' in text
+
+
+@pytest.fixture(scope='module')
+def mmdet():
+    """Detection, which needs the full mmcv."""
+    pytest.importorskip('mmcv.ops')
+    return pytest.importorskip('mmdet')
+
+
+@pytest.mark.usefixtures('mmdet')
+class TestDetectors:
+    RETINANET = 'retinanet_r18_fpn_1x_coco'
+
+    def test_two_stages_teach_one(self, make):
+        teacher = 'faster-rcnn_r50_fpn_1x_coco'
+        cfg, text = make(self.RETINANET, teacher, '--input-size', '128x160')
+        distiller = cfg.model.distiller
+        assert distiller.student_levels == [
+            dict(recorder='neck', data_idx=i) for i in range(4)
+        ]
+        assert distiller.teacher_levels == [
+            dict(recorder='neck', data_idx=i) for i in range(1, 5)
+        ]
+        # For images of any size: no `sizes`, few frequencies, and no resizing.
+        assert not {'sizes', 'scales'} & set(distiller.connector)
+        modes = [level['modes'] for level in distiller.connector.transform]
+        # Its images have a short side of 800.
+        assert modes == [16, 16, 16, 800 // 64]
+        assert 'Not taken of the student: neck[4] (without a partner' in text
+        assert cfg.default_scope == 'mmdet'
+
+    def test_other_strides(self, make):
+        teacher = 'centernet_r18-dcnv2_8xb16-crop512-140e_coco'
+        cfg, text = make(self.RETINANET, teacher, '--input-size', '128x160')
+        assert cfg.model.distiller.connector.scales == [2]
+        assert 'nearest strides' in text
+
+    def test_batches_are_padded_where_the_teacher_needs_it(self, make):
+        """DETR pads to the largest image, YOLOX halves evenly."""
+        cfg, text = make('detr_r18_8xb2-500e_coco', 'yolox_tiny_8xb8-300e_coco')
+        assert cfg.model.architecture.data_preprocessor.pad_size_divisor == 32
+        assert cfg.model.architecture.cfg_path.endswith('detr_r18_8xb2-500e_coco.py')
+        assert 'pads batches to multiples of 32' in text
+
+    @pytest.fixture
+    def narrow(self, tmp_path):
+        """Configs of a narrow student and a wider teacher, and one that differs."""
+        paths = []
+        for i, model in enumerate(
+            [retinanet(), retinanet(width=16), retinanet(channels=32, num_classes=4)]
+        ):
+            paths.append(tmp_path / f'{i}.py')
+            Config(dict(model=model, default_scope='mmdet')).dump(paths[-1])
+        return paths
+
+    def test_inheriting(self, make, narrow, tmp_path):
+        student, teacher, other = narrow
+        cfg, text = make(student, teacher, '--inherit', 'bbox_head')
+        assert cfg.model.inherit == ['bbox_head']
+        # KD compares the logits of classifiers.
+        assert 'Others: --method fakd-layer, reviewkd.' in text
+        assert "The student starts with the teacher's bbox_head." in text
+        written = (tmp_path / 'pair.py').read_text()
+        assert '--inherit bbox_head\n' in written
+        # All that fits: lateral convolutions join backbones of different widths.
+        cfg, text = make(student, teacher, '--inherit')
+        assert cfg.model.inherit == ['neck.fpn_convs', 'bbox_head']
+        assert MODELS.build(cfg.model).inherit == cfg.model.inherit
+        assert 'inherit' not in make(student, teacher)[0].model
+        with pytest.raises(SystemExit, match='have no module with equal tensors'):
+            make(student, other, '--inherit')
+        with pytest.raises(SystemExit, match=r"'neck\.fpn_conv'\. Nearest names"):
+            make(student, teacher, '--inherit', 'bbox_head,neck.fpn_conv')
+
+    @pytest.mark.parametrize(
+        ('arguments', 'message'),
+        [
+            (
+                ['faster-rcnn_r50-caffe-c4_1x_coco', RETINANET],
+                'student faster.* has no neck.*--levels student_layer=teacher_layer',
+            ),
+            ([RETINANET, R18], f'{RETINANET} is a detector, {R18} a classifier'),
+            ([RETINANET, RETINANET, '--method', 'kd'], 'compares the logits of class'),
+            (
+                [RETINANET, RETINANET, '--levels', 'neck=backbone'],
+                '5 maps of the student stand against 4 of the teacher',
+            ),
+        ],
+    )
+    def test_bad_input(self, tmp_path, arguments, message):
+        out = tmp_path / 'pair.py'
+        arguments = [*arguments, '-o', str(out), '--input-size', '64x96']
+        with pytest.raises(SystemExit, match=message):
+            make_distill_config.main(arguments)
+        assert not out.exists()

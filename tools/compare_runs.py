@@ -1,0 +1,9 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""`mmfakd compare`, as a script."""
+
+import sys
+
+from mmfakd.cli import main
+
+if __name__ == '__main__':
+    main(['compare', *sys.argv[1:]])
