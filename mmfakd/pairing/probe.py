@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from typing import Any, Union
 
 import torch
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 # Of mmcv, where an operator has no implementation for a device.
@@ -82,91 +80,6 @@ class Probe:
     tokens: dict[int, tuple[int, int]] = field(default_factory=dict)
     output: Any = None
     note: str = ''
-
-
-def build_without_weights(cfg: Mapping[str, Any], scope: str | None) -> BaseModel:
-    """Build a model from a config with random weights, without network.
-
-    Args:
-        cfg (Mapping): Config of the model. It is not changed.
-        scope (str, optional): Registry scope, the config's ``default_scope``.
-
-    Returns:
-        BaseModel: The model in evaluation mode.
-
-    Raises:
-        ValueError: If it cannot be built, for example because it fetches another
-            model from the network.
-    """
-    cfg = without_pretrained(cfg)
-    try:
-        with DefaultScope.overwrite_default_scope(scope), _no_network():
-            model = MODELS.build(cfg)
-    except Exception as error:
-        raise ValueError(
-            f'a model of type {cfg.get("type")!r} cannot be built without weights and '
-            f'network: {type(error).__name__}: {error}'
-        ) from error
-    # Some override `train` without a result.
-    model.eval()
-    return model
-
-
-def without_pretrained(cfg: Any) -> Any:
-    """Copy a config without what needs weights or several processes.
-
-    Args:
-        cfg (Any): A config, or any part of one.
-
-    Returns:
-        Any: The copy: ``Pretrained`` initialisers are gone, ``pretrained`` is off, and
-        norms are not synchronised, which changes neither shapes nor names.
-    """
-    if isinstance(cfg, Mapping):
-        copied = {}
-        for key, value in cfg.items():
-            if key == 'init_cfg':
-                value = _without_pretrained_init(value)
-            elif key == 'pretrained':
-                value = False if isinstance(value, bool) else None
-            elif key == 'teacher_ckpt':
-                value = None
-            elif key == 'type' and value in ('SyncBN', 'MMSyncBN'):
-                value = 'BN'
-            else:
-                value = without_pretrained(value)
-            copied[key] = value
-        return type(cfg)(copied)  # type: ignore[call-arg]
-    if isinstance(cfg, (list, tuple)):
-        return type(cfg)(without_pretrained(value) for value in cfg)
-    return cfg
-
-
-@contextmanager
-def _no_network() -> Iterator[None]:
-    """Let attempts to connect fail at once, not after a firewall's patience."""
-
-    def refuse(self: socket.socket, address: Any) -> None:
-        raise OSError(f'it asks for a connection to {address}')
-
-    connect = socket.socket.connect
-    socket.socket.connect = refuse  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        socket.socket.connect = connect  # type: ignore[method-assign]
-
-
-def _without_pretrained_init(init_cfg: Any) -> Any:
-    cfgs = [init_cfg] if isinstance(init_cfg, Mapping) else init_cfg or []
-    kept = [
-        cfg
-        for cfg in cfgs
-        if not str(getattr(cfg.get('type'), '__name__', cfg.get('type'))).startswith(
-            'Pretrained'
-        )
-    ]
-    return kept[0] if isinstance(init_cfg, Mapping) and kept else kept or None
 
 
 @torch.no_grad()
@@ -490,20 +403,3 @@ def _walk(
     elif isinstance(output, tuple):
         for i, part in enumerate(output):
             yield from _walk(part, (*path, i))
-
-
-__all__ = [
-    'Call',
-    'DataIdx',
-    'Probe',
-    'TensorInfo',
-    'TensorNumbers',
-    'build_without_weights',
-    'input_channels',
-    'is_classifier',
-    'is_detector',
-    'probe_features',
-    'record_calls',
-    'tensors_of',
-    'without_pretrained',
-]

@@ -1,0 +1,36 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Features as maps, and maps of another size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def as_map(feature: Tensor) -> Tensor:
+    """Take a vector for a map of one pixel.
+
+    Args:
+        feature (Tensor): (N, C), or a map, which stays as it is.
+
+    Returns:
+        Tensor: (N, C, 1, 1), or the map.
+    """
+    return feature[..., None, None] if feature.ndim == 2 else feature
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize maps to the nearest neighbours, where the size differs.
+
+    Args:
+        x (Tensor): Maps (N, C, H, W).
+        size (Sequence[int]): Height and width to come out.
+
+    Returns:
+        Tensor: Maps (N, C, *size).
+    """
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode='nearest')
