@@ -1,19 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""The command line of the installer; call it through ``tools/install.sh``."""
+"""Installs mmfakd with everything it needs, and prints the path of the Python to use.
 
-import argparse
-import hashlib
-import os
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn, Optional
+Progress goes to standard error. Call it through `bash tools/install.sh`.
 
-from installer.choose_environment import choose_environment
-from installer.common import ROOT, TORCH_SETS, InstallError, locked
-from installer.installer import Installer
-
-EPILOG = """\
 flavours of mmcv
   --lite        without compiled operators: enough for classification, nothing to
                 compile. Where the full mmcv is already there, that serves as well.
@@ -34,14 +23,34 @@ environment variables
                 login node; TORCH_CUDA_ARCH_LIST then names the GPUs, as in '8.0;9.0'
 """
 
+import argparse
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from installer.choose_environment import choose_environment
+from installer.common import ROOT, InstallError, locked
+from installer.installer import Installer
+from installer.versions import TORCH_SETS
+
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line.
+
+    Args:
+        argv (Sequence[str], optional): Its words. Defaults to those of the process.
+
+    Returns:
+        argparse.Namespace: The options.
+    """
+    summary, _, details = str(__doc__).partition('\n\n')
     parser = argparse.ArgumentParser(
         prog='bash tools/install.sh',
-        description='Installs mmfakd with everything it needs, and prints the path of\n'
-        'the Python to use. Progress goes to standard error.',
-        epilog=EPILOG,
+        description=summary,
+        epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flavour = parser.add_mutually_exclusive_group()
@@ -73,7 +82,12 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Installs, and prints the path of the Python to use."""
+    """Install, and print the path of the Python to use.
+
+    Args:
+        argv (Sequence[str], optional): The words of the command line. Defaults to
+            those of the process.
+    """
     args = parse_args(argv)
     prefix = (args.venv or ROOT / '.venv').absolute()
     extras = [name for name in ('tests', 'lint') if getattr(args, name)]
@@ -84,16 +98,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     print(environment.executable)
 
 
-def fail(message: str, code: int) -> NoReturn:
-    """Ends with a message on standard error."""
-    print(f'[install] {message}', file=sys.stderr)
-    sys.exit(code)
-
-
 if __name__ == '__main__':
     try:
         main()
     except InstallError as error:
-        fail(str(error), 1)
+        sys.exit(f'[install] {error}')
     except KeyboardInterrupt:
-        fail('interrupted; the same command again continues', 130)
+        message = '[install] interrupted; the same command again continues'
+        print(message, file=sys.stderr)
+        sys.exit(130)

@@ -1,8 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Try every pair of stock models of tests/pairs.py and write docs/en/model_pairs.md.
+"""Try the pairs of stock models of model_pairs.yml and write docs/en/model_pairs.md.
 
-    python tools/analysis_tools/pair_matrix.py                # what has not passed yet
-    python tools/analysis_tools/pair_matrix.py -k 'swin or deit' --again
+    python .dev_scripts/pair_matrix.py                     # what has not passed yet
+    python .dev_scripts/pair_matrix.py swin deit --again
 
 Each pair is one test in a process of its own, with limits on its time and memory. Its
 result is kept, so that an interrupted run goes on where it was.
@@ -12,30 +12,33 @@ from __future__ import annotations
 
 import argparse
 import resource
-import runpy
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from model_pairs import PAIRS, Pair
+
+from mmfakd.messages import markdown
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = 'work_dirs/pair_matrix'
 PAGE = REPOSITORY / 'docs' / 'en' / 'model_pairs.md'
 HEAD = """\
 # Pairs of models
 
-Stock models of mmpretrain and mmdet, put together by
-`tools/misc/make_distill_config.py`. For each pair the config that the command writes is
-trained for two steps on random images by MMEngine's runner, without weights. A pair has
-passed if all losses are finite; the student's own losses in the first step are those
-without a teacher; every parameter that learns without a teacher and every one that
-distillation adds gets a gradient; and the stock model loads the exported student.
+Stock models of mmpretrain and mmdet, put together by `mmfakd pair`. For each pair the
+config that the command writes is trained for two steps on random images by MMEngine's
+runner, without weights. A pair has passed if all losses are finite; the student's own
+losses in the first step are those without a teacher; every parameter that learns
+without a teacher and every one that distillation adds gets a gradient; and the stock
+model loads the exported student.
 
-`python tools/analysis_tools/pair_matrix.py` tries them all and writes this page;
-`pytest -m matrix` tries them in one process. The pairs stand in `tests/pairs.py`.
+`python .dev_scripts/pair_matrix.py` tries them all and writes this page;
+`pytest -m matrix` tries them in one process. The pairs stand in
+`.dev_scripts/model_pairs.yml`.
 
 "Added" counts the weights that only training has: an exported student is the stock
 model. The numbers are those of the small input that is given; filters that cover a
@@ -121,7 +124,7 @@ def try_pair(name: str, path: Path, timeout: float, memory: float) -> Result:
     return read_result(path)
 
 
-def format_page(results: dict[Any, Result]) -> str:
+def format_page(results: dict[Pair, Result]) -> str:
     """Write the page of all pairs.
 
     Args:
@@ -134,37 +137,34 @@ def format_page(results: dict[Any, Result]) -> str:
     for library in dict.fromkeys(pair.library for pair in results):
         found = {p: r for p, r in results.items() if p.library == library}
         passed = sum(result.passed is True for result in found.values())
-        page += [
-            f'## {library}',
-            '',
-            f'{passed} of {len(found)} pairs pass.',
-            '',
-            '| Student | Teacher | Method | Input | Levels | Added | Result |',
-            '| --- | --- | --- | --- | --- | --- | --- |',
+        rows: list[list[str]] = [
+            ['Student', 'Teacher', 'Method', 'Input', 'Levels', 'Added', 'Result']
         ]
         for pair, result in found.items():
             added = f'{int(result.facts.get("added", 0)) / 1e6:.2f} M'
-            cells = [
-                *(name.partition('::')[2] for name in (pair.student, pair.teacher)),
-                pair.method,
-                'x'.join(map(str, pair.size)),
-                result.facts.get('levels', ''),
-                added if result.passed else '',
-                str(result).replace('|', '\\|'),
-            ]
-            page.append(f'| {" | ".join(cells)} |')
-        page.append('')
+            rows.append(
+                [
+                    *(name.partition('::')[2] for name in (pair.student, pair.teacher)),
+                    pair.method,
+                    'x'.join(map(str, pair.size)),
+                    result.facts.get('levels', ''),
+                    added if result.passed else '',
+                    str(result).replace('|', '\\|'),
+                ]
+            )
+        count = f'{passed} of {len(found)} pairs pass.'
+        page += [f'## {library}', '', count, '', *markdown(rows), '']
     return '\n'.join(page)
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Try the pairs and write the page.
 
     Args:
         argv (Sequence[str], optional): The arguments; None takes the process's own.
 
     Returns:
-        argparse.Namespace: The options.
+        int: The number of pairs that have failed.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -182,24 +182,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--write-only', action='store_true', help='write the page from past results'
     )
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Try the pairs and write the page.
-
-    Args:
-        argv (Sequence[str], optional): The arguments; None takes the process's own.
-
-    Returns:
-        int: The number of pairs that have failed.
-    """
-    args = parse_args(argv)
+    args = parser.parse_args(argv)
     folder = Path(args.results)
-    pairs = runpy.run_path(str(REPOSITORY / 'tests' / 'pairs.py'))['PAIRS']
-    results = {pair: read_result(folder / f'{pair.name}.xml') for pair in pairs}
+    results = {pair: read_result(folder / f'{pair.name}.xml') for pair in PAIRS}
     chosen = [
-        p for p in pairs if not args.names or any(n in p.name for n in args.names)
+        p for p in PAIRS if not args.names or any(n in p.name for n in args.names)
     ]
     for number, pair in enumerate(chosen, 1):
         path = folder / f'{pair.name}.xml'

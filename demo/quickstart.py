@@ -4,36 +4,38 @@
 import argparse
 import os
 import os.path as osp
+import shlex
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
 
-from mmfakd.analysis.compare_runs import compare, format_table
-from mmfakd.analysis.curves import save_curves
 from mmfakd.analysis.read_run import read_run
 
-CONFIGS = 'configs/fakd/digits'
 TEACHER = 'r18w32_1xb50_digits'
 STUDENT = 'r18w4_1xb50_digits'
 PAIR = 'r18w32_r18w4_1xb50_digits'
+FAM = f'fakd_review_{PAIR}'
 METHODS = {
     'student alone': STUDENT,
     'KD': f'kd_{PAIR}',
     'ReviewKD': f'reviewkd_{PAIR}',
     'FAM-KD layer to layer': f'fakd_layer_{PAIR}',
-    'FAM-KD with review': f'fakd_review_{PAIR}',
+    'FAM-KD with review': FAM,
 }
-FAM = METHODS['FAM-KD with review']
-METRIC = 'accuracy/top1'
 # Far below what the teacher reaches, far above chance (10 %).
 LEAST_TEACHER_ACCURACY = 90.0
+MMFAKD = [sys.executable, '-m', 'mmfakd']
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+    """Read the command line.
+
+    Returns:
+        argparse.Namespace: The options.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--seeds',
@@ -50,115 +52,144 @@ def parse_args() -> argparse.Namespace:
 
 
 def say(text: str) -> None:
-    """Print a step of the job."""
+    """Print a step of the job.
+
+    Args:
+        text (str): What comes now.
+    """
     print(f'\n== {text}', flush=True)
 
 
 def train(config: str, work_dir: str, *options: str) -> None:
-    """Train one config in a process of its own; its output goes to a log file."""
+    """Train one config in a process of its own; its output goes to a log file.
+
+    Args:
+        config (str): Its name.
+        work_dir (str): Folder for what is written.
+        *options (str): Further options of ``mmfakd train``.
+    """
     os.makedirs(work_dir, exist_ok=True)
     log = osp.join(work_dir, 'train.log')
-    command = [sys.executable, 'tools/train.py', f'{CONFIGS}/{config}.py']
-    command += ['--work-dir', work_dir, *options]
-    with open(log, 'w') as file:
-        result = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT)
-    if result.returncode != 0:
-        with open(log) as file:
+    command = ['train', config, '--work-dir', work_dir, *options]
+    with open(log, 'w+') as file:
+        if subprocess.run([*MMFAKD, *command], stdout=file, stderr=file).returncode:
+            file.seek(0)
             print(''.join(file.readlines()[-15:]), file=sys.stderr)
-        sys.exit(f'{" ".join(command)} failed; its whole output is in {log}.')
+            words = shlex.join(['mmfakd', *command])
+            sys.exit(f'{words} failed; its whole output is in {log}.')
+
+
+def accuracy(work_dir: str) -> float:
+    """Read the accuracy of the last epoch.
+
+    Args:
+        work_dir (str): Folder of a training.
+
+    Returns:
+        float: Percent of the test images.
+    """
+    return read_run(work_dir).last('accuracy/top1')
 
 
 def run(*command: str) -> None:
-    """Run a tool as a user would; stop if it fails."""
-    print(f'$ python {" ".join(command)}', flush=True)
-    result = subprocess.run([sys.executable, *command])
-    if result.returncode != 0:
-        sys.exit(result.returncode)
+    """Run a command as a user would; stop if it fails.
+
+    Args:
+        *command (str): Its words, ``mmfakd`` or ``python`` the first.
+    """
+    print(f'$ {shlex.join(command)}', flush=True)
+    program = MMFAKD if command[0] == 'mmfakd' else MMFAKD[:1]
+    status = subprocess.run([*program, *command[1:]]).returncode
+    if status:
+        sys.exit(status)
 
 
-def main() -> None:
-    """Train, compare, draw, export."""
-    args = parse_args()
-    cores = os.cpu_count() or 1
-    # The tensors are small: on a busy machine a second thread of a process makes it
-    # twenty times slower, on an idle one hardly faster.
-    os.environ['OMP_NUM_THREADS'] = '1'
-    root = args.work_dir
-    teacher_dir = osp.join(root, TEACHER)
-    epochs = Config.fromfile(f'{CONFIGS}/{TEACHER}.py').train_cfg.max_epochs
-    teacher_ckpt = osp.join(teacher_dir, f'epoch_{epochs}.pth')
+def train_teacher(work_dir: str) -> str:
+    """Train the teacher, and see that there is something to learn from it.
 
-    say(f'Training the teacher; its log: {teacher_dir}/train.log')
-    train(TEACHER, teacher_dir)
-    teacher = read_run(teacher_dir)
-    reached = teacher.last(METRIC)
+    Args:
+        work_dir (str): Folder for what is written.
+
+    Returns:
+        str: Its checkpoint.
+    """
+    say(f'Training the teacher; its log: {work_dir}/train.log')
+    train(TEACHER, work_dir)
+    reached = accuracy(work_dir)
     print(f'Teacher: {reached:.1f} % of 500 test images right.')
     if reached < LEAST_TEACHER_ACCURACY:
         sys.exit(
             f'The teacher reaches {reached:.1f} %, expected at least '
             f'{LEAST_TEACHER_ACCURACY} %: nothing can be learned from it. See its log.'
         )
+    return find_latest_checkpoint(work_dir)
 
-    several = args.seeds > 1
-    methods = (
-        METHODS
-        if several
-        else {
-            name: config for name, config in METHODS.items() if config in (STUDENT, FAM)
-        }
-    )
-    jobs = []
-    for seed in range(args.seeds):
-        for config in methods.values():
-            options = ['--seed', str(seed)]
-            if config != STUDENT:
-                options += ['--teacher-ckpt', teacher_ckpt]
-            jobs.append((config, osp.join(root, f'{config}_seed{seed}'), options))
+
+def train_students(work_dirs: dict[str, list[str]], teacher_ckpt: str) -> None:
+    """Train all students, as many at a time as there are cores.
+
+    Args:
+        work_dirs (dict[str, list[str]]): Name of a method -> a folder for each seed.
+        teacher_ckpt (str): The teacher's checkpoint.
+    """
+    # Seed by seed, so that the first comparisons are there early.
+    jobs = [
+        (METHODS[name], folders[seed], str(seed))
+        for seed in range(len(work_dirs['student alone']))
+        for name, folders in work_dirs.items()
+    ]
+    cores = os.cpu_count() or 1
     say(f'Training {len(jobs)} students, {cores} at a time, seeds from 0')
     start = time.time()
     with ThreadPoolExecutor(cores) as pool:
-        futures = [
-            pool.submit(train, config, work_dir, *options)
-            for config, work_dir, options in jobs
+        teacher = ['--teacher-ckpt', teacher_ckpt]
+        trainings = [
+            pool.submit(
+                train, name, path, '--seed', seed, *(teacher if name != STUDENT else [])
+            )
+            for name, path, seed in jobs
         ]
-        for (_, work_dir, _), future in zip(jobs, futures):
-            future.result()
-            accuracy = read_run(work_dir).last(METRIC)
-            print(f'{time.time() - start:5.0f} s  {accuracy:5.1f} %  {work_dir}')
+        for (_, path, _), training in zip(jobs, trainings):
+            training.result()
+            print(f'{time.time() - start:5.0f} s  {accuracy(path):5.1f} %  {path}')
 
-    say('Comparison (accuracy on the 500 test images, in %)')
-    runs = {
-        name: [read_run(osp.join(root, f'{c}_seed{s}')) for s in range(args.seeds)]
-        for name, c in methods.items()
+
+def main() -> None:
+    """Train, compare, draw, export."""
+    args = parse_args()
+    # The tensors are small: on a busy machine a second thread of a process makes it
+    # twenty times slower, on an idle one hardly faster.
+    os.environ['OMP_NUM_THREADS'] = '1'
+    root = args.work_dir
+    teacher_dir = osp.join(root, TEACHER)
+    teacher_ckpt = train_teacher(teacher_dir)
+
+    work_dirs = {
+        name: [osp.join(root, f'{config}_seed{seed}') for seed in range(args.seeds)]
+        for name, config in METHODS.items()
+        if args.seeds > 1 or config in (STUDENT, FAM)
     }
-    comparison = compare(runs, METRIC, baseline='student alone', teacher=teacher)
-    table = format_table(comparison)
-    print(table)
-    with open(osp.join(root, 'table.md'), 'w') as file:
-        file.write(table + '\n')
-    curves = osp.join(root, 'curves.png')
-    save_curves(comparison, curves)
+    train_students(work_dirs, teacher_ckpt)
 
-    fam_dir = osp.join(root, f'{FAM}_seed0')
-    fam_ckpt = osp.join(fam_dir, f'epoch_{epochs}.pth')
+    table, curves = osp.join(root, 'table.md'), osp.join(root, 'curves.png')
+    say('Comparison (accuracy on the 500 test images, in %)')
+    runs = [f'{name}={",".join(folders)}' for name, folders in work_dirs.items()]
+    run('mmfakd', 'compare', *runs, '--teacher', teacher_dir, '-o', table, '-o', curves)
+
+    fam_dir = work_dirs['FAM-KD with review'][0]
+    fam_ckpt = find_latest_checkpoint(fam_dir)
     picture = osp.join(root, 'frequency_attention.png')
     student = osp.join(root, 'student.pth')
     say('Drawing what was learned')
-    run(
-        'tools/plot_frequency_attention.py',
-        f'{CONFIGS}/{FAM}.py',
-        fam_ckpt,
-        picture,
-        '--teacher-ckpt',
-        teacher_ckpt,
-    )
+    with_teacher = ('--teacher-ckpt', teacher_ckpt)
+    run('mmfakd', 'plot', FAM, fam_ckpt, '-o', picture, *with_teacher)
     say('Exporting the student')
-    run('tools/export_student.py', fam_ckpt, student, '--force')
+    run('mmfakd', 'export', fam_ckpt, '-o', student, '--force')
     say('Classifying with it in stock mmpretrain, without mmfakd')
-    run('demo/classify_with_mmpretrain.py', student)
+    run('python', 'demo/classify_with_mmpretrain.py', student)
 
     say('Done')
-    print(f'table       {root}/table.md')
+    print(f'table       {table}')
     print(f'curves      {curves} (accuracy and loss by epoch)')
     print(f'picture     {picture} (filters and spectra)')
     print(f'student     {student} (stock mmpretrain, strict=True)')

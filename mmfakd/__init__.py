@@ -6,13 +6,15 @@ shims they need on current torch (see :mod:`mmfakd.compat`). Models, data sets a
 hooks are imported by the registries when a config first names them.
 """
 
+import os.path
 import sys
 
 from .compat import apply_shims, check_environment
 from .version import __version__
 
 # `mmfakd env` says itself what is wrong with an environment.
-if sys.argv[1:] != ['env']:
+_words = [os.path.basename(word) for word in sys.argv]
+if _words not in (['mmfakd', 'env'], ['-m', 'env']):
     check_environment()
 apply_shims()
 

@@ -4,7 +4,7 @@
 
 The parts that do the work are imported once it is known what is asked for, so that
 help needs no torch. Each command's options are the arguments of the function in
-``run``; what that returns is printed, or, a number, is the exit status.
+``run``; what that returns is printed, called, or, a number, is the exit status.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from pickle import UnpicklingError
 from pkgutil import resolve_name
 from typing import Any
 
+from mmfakd.messages import progress
 from mmfakd.version import __version__
 
 CONFIG = "a config file, 'package::folder/config.py' or a name of the model zoos"
 WEIGHTS = 'path, URL or model-zoo name'
+# Commands that take a while before they have something to say.
+SLOW = ('pair', 'layers', 'check-teacher', 'plot', 'detections', 'benchmark')
 # What a user can mend; anything else is worth a traceback.
 MISTAKES = (OSError, ImportError, UnpicklingError, ValueError)
 
@@ -39,7 +42,8 @@ def main(args: Sequence[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else list(args)
     parser = make_parser()
     complete(parser)
-    if args[:1] == ['train'] and any(re.match('--nproc(=|$)', arg) for arg in args):
+    several = any(re.match('--nproc(=|$)', arg) for arg in args)
+    if several and args[0] in ('train', 'test'):
         from mmfakd.engine.processes import split_options, start_processes
 
         # A wrong option is told once, not by each process.
@@ -58,15 +62,18 @@ def main(args: Sequence[str] | None = None) -> None:
     if settings.pop('quiet', False):
         # Of libraries that speak of each other.
         warnings.filterwarnings('ignore')
+    if command in SLOW:
+        progress('Loading libraries')
     try:
         result = resolve_name(f'mmfakd.{run}')(**settings)
     except MISTAKES as error:
-        if command in ('train', 'test'):
-            raise
         sys.exit(f'mmfakd {command}: {error}')
-    if isinstance(result, int):
+    if callable(result):
+        # A training or test, whose errors deserve a traceback.
+        result()
+    elif isinstance(result, int):
         sys.exit(result)
-    if result is not None:
+    elif result is not None:
         print(result)
 
 
@@ -114,38 +121,27 @@ def _train(parser: argparse.ArgumentParser) -> None:
     any. Options that are torchrun's go to it: --nnodes, --node-rank, --master-addr,
     --master-port, --max-restarts and so on.
     """
-    parser.set_defaults(run='engine.launch.train')
+    add = parser.add_argument
+    parser.set_defaults(run='engine.launch:train')
     _config(parser)
-    parser.add_argument(
+    add(
         '--resume',
         nargs='?',
         const='auto',
         help='resume from the given checkpoint, or without one from the last in the '
         'work dir',
     )
-    parser.add_argument(
-        '--amp', action='store_true', help='train with automatic mixed precision'
-    )
-    parser.add_argument(
-        '--no-validate', action='store_true', help='do not evaluate while training'
-    )
-    parser.add_argument(
+    add('--amp', action='store_true', help='train with automatic mixed precision')
+    add('--no-validate', action='store_true', help='do not evaluate while training')
+    add(
         '--auto-scale-lr',
         action='store_true',
         help='scale the learning rate by the batch size of all processes',
     )
     _teacher_ckpt(parser)
-    parser.add_argument(
-        '--student-ckpt', help='weights that the student starts from, likewise'
-    )
-    parser.add_argument('--seed', type=int, help='random seed')
+    add('--student-ckpt', help='weights that the student starts from, likewise')
+    add('--seed', type=int, help='random seed')
     _launch(parser)
-    parser.add_argument(
-        '--nproc',
-        metavar='N',
-        default=argparse.SUPPRESS,
-        help='number of processes to start on this machine',
-    )
 
 
 def _test(parser: argparse.ArgumentParser) -> None:
@@ -153,39 +149,38 @@ def _test(parser: argparse.ArgumentParser) -> None:
 
     A student is evaluated without the teacher's weights; a plain student file that
     training wrote beside a checkpoint is accepted with the distillation config, too.
+    --nproc N evaluates in several processes, as in `mmfakd train`.
     """
-    parser.set_defaults(run='engine.launch.test')
+    add = parser.add_argument
+    parser.set_defaults(run='engine.launch:test')
     _config(parser)
-    parser.add_argument('checkpoint', help=f'checkpoint: {WEIGHTS}')
+    add('checkpoint', help=f'checkpoint: {WEIGHTS}')
     _out(parser, 'file for the results (.pkl, .json, .yml)', required=False)
-    parser.add_argument(
+    add(
         '--out-item',
         choices=['metrics', 'pred'],
         help='what --out holds; predictions by default',
     )
-    parser.add_argument(
-        '--amp', action='store_true', help='evaluate with automatic mixed precision'
-    )
-    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
-    parser.add_argument(
-        '--show', action='store_true', help='show the predictions in a window'
-    )
+    add('--amp', action='store_true', help='evaluate with automatic mixed precision')
+    add('--show-dir', help='folder for pictures of the predictions')
+    add('--show', action='store_true', help='show the predictions in a window')
     _launch(parser)
 
 
 def _pair(parser: argparse.ArgumentParser) -> None:
     """Write a distillation config for any two models of mmpretrain or mmdet."""
-    parser.set_defaults(run='pairing.command.write_pair', quiet=True)
-    parser.add_argument('student', help=f'the model to be trained: {CONFIG}')
-    parser.add_argument('teacher', help='the model that it learns from, likewise')
+    add = parser.add_argument
+    parser.set_defaults(run='pairing.command:write_pair', quiet=True)
+    add('student', help=f'the model to be trained: {CONFIG}')
+    add('teacher', help='the model that it learns from, likewise')
     _out(parser, 'the config to write')
-    parser.add_argument(
+    add(
         '--method',
         choices=['fakd-review', 'fakd-layer', 'reviewkd', 'kd'],
         default='fakd-review',
         help='what to use (default: %(default)s)',
     )
-    parser.add_argument(
+    add(
         '--levels',
         default='auto',
         help="'auto', or layers from shallow to deep, separated by commas: "
@@ -194,10 +189,8 @@ def _pair(parser: argparse.ArgumentParser) -> None:
     )
     _input_size(parser)
     _teacher_ckpt(parser, ' (default: those that its model zoo publishes)')
-    parser.add_argument(
-        '--student-ckpt', help='weights that the student starts from, likewise'
-    )
-    parser.add_argument(
+    add('--student-ckpt', help='weights that the student starts from, likewise')
+    add(
         '--inherit',
         nargs='?',
         const='auto',
@@ -210,7 +203,7 @@ def _pair(parser: argparse.ArgumentParser) -> None:
 
 def _layers(parser: argparse.ArgumentParser) -> None:
     """List the layers of a model that can be recorded, and what they yield."""
-    parser.set_defaults(run='pairing.layer_table.layer_table', quiet=True)
+    parser.set_defaults(run='pairing.layer_table:layer_table', quiet=True)
     _config(parser)
     _input_size(parser)
     parser.add_argument(
@@ -232,49 +225,44 @@ def _check_teacher(parser: argparse.ArgumentParser) -> None:
     lower than it should be by more than --tolerance, or the teacher predicts nothing;
     1 for an error, such as a teacher without weights; 2 for a wrong command line.
     """
-    parser.set_defaults(run='analysis.teacher_score.check_teacher')
+    add = parser.add_argument
+    parser.set_defaults(run='analysis.teacher_score:check_teacher')
     _config(parser)
     _teacher_ckpt(parser)
-    parser.add_argument(
+    add(
         '--expected',
         type=float,
         help='score in %% that the teacher is known to have, in place of the '
         "metafile's: top-1 accuracy or box AP",
     )
-    parser.add_argument(
+    add(
         '--tolerance',
         type=float,
         default=1.0,
         help='percentage points that the score may be lower (default: %(default)s)',
     )
-    parser.add_argument(
-        '--work-dir', help='folder for the log (default: work_dirs/CONFIG_teacher)'
-    )
+    add('--work-dir', help='folder for the log (default: work_dirs/CONFIG_teacher)')
     _cfg_options(parser)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
     """Turn a distillation checkpoint into one that stock mmpretrain or mmdet loads."""
-    parser.set_defaults(run='checkpoints.student.export_file')
-    parser.add_argument('checkpoint', help='distillation checkpoint')
+    add = parser.add_argument
+    parser.set_defaults(run='checkpoints.student:export_file')
+    add('checkpoint', help='distillation checkpoint')
     _out(parser, 'file to write, for example student.pth', positional=True)
-    parser.add_argument(
-        '--config-out', help="also write the stock student's config to this .py file"
-    )
+    add('--config-out', help="also write the stock student's config to this .py file")
     _force(parser)
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
     """Turn a checkpoint of the mdistiller zoo into one of an mmpretrain classifier."""
-    parser.set_defaults(run='checkpoints.mdistiller_file.convert_file')
-    parser.add_argument('source', help='path or URL of the checkpoint')
+    add = parser.add_argument
+    parser.set_defaults(run='checkpoints.mdistiller_file:convert_file')
+    add('source', help='path or URL of the checkpoint')
     _out(parser, 'file to write, for example resnet56.pth', positional=True)
-    parser.add_argument(
-        '--arch', help="the zoo's name of the network; found out if not given"
-    )
-    parser.add_argument(
-        '--num-classes', type=int, help='number of classes that the file must have'
-    )
+    add('--arch', help="the zoo's name of the network; found out if not given")
+    add('--num-classes', type=int, help='number of classes that the file must have')
     _force(parser)
 
 
@@ -285,17 +273,18 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 
     Runs of one method differ in their seed; runs of different methods are paired by it.
     """
-    parser.set_defaults(run='analysis.compare_runs.compare_work_dirs')
-    parser.add_argument(
+    add = parser.add_argument
+    parser.set_defaults(run='analysis.compare_runs:compare_work_dirs')
+    add(
         'runs',
         nargs='+',
         metavar='[NAME=]DIR[,DIR...]',
         help='a method and its work dirs, one for each seed, also as a glob in quotes; '
         "without a name, runs are grouped by their config's name",
     )
-    parser.add_argument('--metric', help='score to compare, found by itself if common')
-    parser.add_argument('--baseline', help='method to compare with; default: the first')
-    parser.add_argument('--teacher', help="the teacher's work dir, for reference")
+    add('--metric', help='score to compare, found by itself if common')
+    add('--baseline', help='method to compare with; default: the first')
+    add('--teacher', help="the teacher's work dir, for reference")
     _outs(parser, 'curves (.png, .pdf, .svg), figures (.json), the table (.md)')
 
 
@@ -307,12 +296,13 @@ def _plot(parser: argparse.ArgumentParser) -> None:
     teacher's features and of the student's prediction of them, before training and
     after.
     """
-    parser.set_defaults(run='analysis.spectra.plot_spectra')
+    add = parser.add_argument
+    parser.set_defaults(run='analysis.spectra:plot_spectra')
     _config(parser)
-    parser.add_argument('checkpoint', help='checkpoint of that run')
+    add('checkpoint', help='checkpoint of that run')
     _out(parser, 'picture to write (.png, .pdf, .svg)', positional=True)
     _teacher_ckpt(parser)
-    parser.add_argument('--batches', type=int, default=1, help='validation batches')
+    add('--batches', type=int, default=1, help='validation batches')
 
 
 def _detections(parser: argparse.ArgumentParser) -> None:
@@ -323,9 +313,10 @@ def _detections(parser: argparse.ArgumentParser) -> None:
     models get what they get in training: the student's batch, for the teacher
     re-normalised. The checkpoint is one of the distillation, or an exported student.
     """
-    parser.set_defaults(run='analysis.detections.draw_detections', quiet=True)
+    add = parser.add_argument
+    parser.set_defaults(run='analysis.detections:draw_detections', quiet=True)
     _config(parser)
-    parser.add_argument('student', help="the student's checkpoint")
+    add('student', help="the student's checkpoint")
     _teacher_ckpt(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
@@ -338,22 +329,20 @@ def _detections(parser: argparse.ArgumentParser) -> None:
         help='without --images: how many of the validation set, at equal distances '
         '(default: %(default)s)',
     )
-    parser.add_argument(
+    add(
         '--score-thr',
         type=float,
         default=0.3,
         help='score above which detections are drawn (default: %(default)s)',
     )
-    parser.add_argument(
+    add(
         '-o',
         '--out',
         '--out-dir',
         default='work_dirs/detections',
         help='folder for the pictures (default: %(default)s)',
     )
-    parser.add_argument(
-        '--device', help='cpu or cuda:0 (default: a GPU where there is one)'
-    )
+    add('--device', help='cpu or cuda:0 (default: a GPU where there is one)')
     _cfg_options(parser)
 
 
@@ -371,30 +360,21 @@ def _benchmark(parser: argparse.ArgumentParser) -> None:
 
     What is compared takes turns in one run. The other sides are relative to the first.
     """
-    parser.set_defaults(run='analysis.benchmark.run.run_benchmark')
+    add = parser.add_argument
+    parser.set_defaults(run='analysis.benchmark.run:run_benchmark')
     suites = ['layers', 'limits', 'pyramid', 'step', 'growth', 'detection', 'all']
-    parser.add_argument('--suite', nargs='+', choices=suites, default=['all'])
-    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
-    parser.add_argument(
-        '--threads', type=_positive, help="threads of the CPU; default: torch's"
-    )
-    parser.add_argument(
-        '--rounds', type=_positive, default=11, help='turns of each side'
-    )
-    parser.add_argument(
-        '--min-time', type=float, default=0.2, help='seconds that a turn lasts'
-    )
-    parser.add_argument(
-        '--amp', choices=['none', 'float16', 'bfloat16'], default='none'
-    )
-    parser.add_argument(
+    add('--suite', nargs='+', choices=suites, default=['all'])
+    add('--device', choices=['cpu', 'cuda'], default='cpu')
+    add('--threads', type=_positive, help="threads of the CPU; default: torch's")
+    add('--rounds', type=_positive, default=11, help='turns of each side')
+    add('--min-time', type=float, default=0.2, help='seconds that a turn lasts')
+    add('--amp', choices=['none', 'float16', 'bfloat16'], default='none')
+    add(
         '--batch-size',
         type=_positive,
         help="in place of each case's own; of growth, the middle one",
     )
-    parser.add_argument(
-        '--only', default='', help='regular expression: cases to measure, by name'
-    )
+    add('--only', default='', help='regular expression: cases to measure, by name')
     step = parser.add_argument_group('suite step')
     step.add_argument(
         '--config',
@@ -418,22 +398,22 @@ def _configs(parser: argparse.ArgumentParser) -> None:
     listing.add_argument(
         'pattern', nargs='?', default='*', help="for example '*r56*'; quotes matter"
     )
-    listing.set_defaults(run='model_zoo.shipped.list_configs')
+    listing.set_defaults(run='model_zoo.shipped:list_configs')
     copying = actions.add_parser(
         'copy', help='write a config with all that it inherits into one file'
     )
     _config(copying)
     _out(copying, 'file to write', required=False)
     _force(copying)
-    copying.set_defaults(run='model_zoo.shipped.copy_config')
+    copying.set_defaults(run='model_zoo.shipped:copy_config')
     showing = actions.add_parser('show', help='print what a copy would hold')
     _config(showing)
-    showing.set_defaults(run='model_zoo.shipped.show_config')
+    showing.set_defaults(run='model_zoo.shipped:show_config')
 
 
 def _env(parser: argparse.ArgumentParser) -> None:
     """Print what an issue report needs: versions, GPU, what the gates say."""
-    parser.set_defaults(run='compat.environment.describe_environment')
+    parser.set_defaults(run='compat.environment:describe_environment')
 
 
 COMMANDS = {
@@ -482,16 +462,23 @@ def _cfg_options(parser: Any) -> None:
 
 
 def _launch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--work-dir', help='folder for logs and what is written')
+    add = parser.add_argument
+    add('--work-dir', help='folder for logs and what is written')
     _cfg_options(parser)
-    parser.add_argument(
+    add(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='job launcher',
     )
+    add(
+        '--nproc',
+        metavar='N',
+        default=argparse.SUPPRESS,
+        help='number of processes to start on this machine',
+    )
     # torch 2's launcher sends `--local-rank`, older ones `--local_rank`.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    add('--local_rank', '--local-rank', type=int, default=0)
 
 
 def _input_size(parser: argparse.ArgumentParser) -> None:
@@ -516,9 +503,10 @@ def _out(
     positional: bool = False,
 ) -> None:
     """``-o``, which some scripts took as their last argument."""
+    add = parser.add_argument
     if positional:
-        parser.add_argument('output', nargs='?', help=argparse.SUPPRESS)
-    parser.add_argument('-o', '--out', required=required and not positional, help=text)
+        add('output', nargs='?', help=argparse.SUPPRESS)
+    add('-o', '--out', required=required and not positional, help=text)
 
 
 def _outs(parser: argparse.ArgumentParser, text: str) -> None:

@@ -10,31 +10,7 @@ child of that scope.
 Reference: https://mmengine.readthedocs.io/en/latest/advanced_tutorials/registry.html
 """
 
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import EVALUATOR as MMENGINE_EVALUATOR
-from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import INFERENCERS as MMENGINE_INFERENCERS
-from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
-from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import (
-    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-)
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
-from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
-from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
-from mmengine.registry import RUNNER_CONSTRUCTORS as MMENGINE_RUNNER_CONSTRUCTORS
-from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
-from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
-from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
-from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
-from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
-from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
+from mmengine import registry as root
 from mmengine.registry import Registry
 
 
@@ -46,30 +22,30 @@ def _child(parent: Registry, location: str) -> Registry:
 
 
 # Networks, layers, connectors, losses, distillers and algorithms.
-MODELS = _child(MMENGINE_MODELS, 'models')
-WEIGHT_INITIALIZERS = _child(MMENGINE_WEIGHT_INITIALIZERS, 'models')
-TASK_UTILS = _child(MMENGINE_TASK_UTILS, 'models')
+MODELS = _child(root.MODELS, 'models')
+WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'models')
+TASK_UTILS = _child(root.TASK_UTILS, 'models')
 
 # Data.
-DATASETS = _child(MMENGINE_DATASETS, 'datasets')
-DATA_SAMPLERS = _child(MMENGINE_DATA_SAMPLERS, 'datasets')
-TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'datasets')
+DATASETS = _child(root.DATASETS, 'datasets')
+DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets')
+TRANSFORMS = _child(root.TRANSFORMS, 'datasets')
 
 # Everything that runs a model.
-RUNNERS = _child(MMENGINE_RUNNERS, 'engine')
-RUNNER_CONSTRUCTORS = _child(MMENGINE_RUNNER_CONSTRUCTORS, 'engine')
-LOOPS = _child(MMENGINE_LOOPS, 'engine')
-HOOKS = _child(MMENGINE_HOOKS, 'engine')
-STRATEGIES = _child(MMENGINE_STRATEGIES, 'engine')
-MODEL_WRAPPERS = _child(MMENGINE_MODEL_WRAPPERS, 'engine')
-OPTIMIZERS = _child(MMENGINE_OPTIMIZERS, 'engine')
-OPTIM_WRAPPERS = _child(MMENGINE_OPTIM_WRAPPERS, 'engine')
-OPTIM_WRAPPER_CONSTRUCTORS = _child(MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
-PARAM_SCHEDULERS = _child(MMENGINE_PARAM_SCHEDULERS, 'engine')
-EVALUATOR = _child(MMENGINE_EVALUATOR, 'engine')
-METRICS = _child(MMENGINE_METRICS, 'engine')
-LOG_PROCESSORS = _child(MMENGINE_LOG_PROCESSORS, 'engine')
-VISUALIZERS = _child(MMENGINE_VISUALIZERS, 'engine')
-VISBACKENDS = _child(MMENGINE_VISBACKENDS, 'engine')
-INFERENCERS = _child(MMENGINE_INFERENCERS, 'engine')
-FUNCTIONS = _child(MMENGINE_FUNCTIONS, 'engine')
+RUNNERS = _child(root.RUNNERS, 'engine')
+RUNNER_CONSTRUCTORS = _child(root.RUNNER_CONSTRUCTORS, 'engine')
+LOOPS = _child(root.LOOPS, 'engine')
+HOOKS = _child(root.HOOKS, 'engine')
+STRATEGIES = _child(root.STRATEGIES, 'engine')
+MODEL_WRAPPERS = _child(root.MODEL_WRAPPERS, 'engine')
+OPTIMIZERS = _child(root.OPTIMIZERS, 'engine')
+OPTIM_WRAPPERS = _child(root.OPTIM_WRAPPERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
+PARAM_SCHEDULERS = _child(root.PARAM_SCHEDULERS, 'engine')
+EVALUATOR = _child(root.EVALUATOR, 'engine')
+METRICS = _child(root.METRICS, 'engine')
+LOG_PROCESSORS = _child(root.LOG_PROCESSORS, 'engine')
+VISUALIZERS = _child(root.VISUALIZERS, 'engine')
+VISBACKENDS = _child(root.VISBACKENDS, 'engine')
+INFERENCERS = _child(root.INFERENCERS, 'engine')
+FUNCTIONS = _child(root.FUNCTIONS, 'engine')

@@ -13,10 +13,10 @@ def parse_version(text: str) -> tuple[int, ...]:
     ``2.1.0a0+git`` is a torch 2.1, and ``0.11.0rc0`` is already an MMEngine 0.11.
 
     Args:
-        text: e.g. '2.11.0+cu130'.
+        text (str): For example ``'2.11.0+cu130'``.
 
     Returns:
-        At least three numbers, e.g. (2, 11, 0).
+        tuple[int, ...]: At least three numbers, for example (2, 11, 0).
 
     Raises:
         ValueError: If the text does not begin with a number.

@@ -2,11 +2,13 @@
 """Every shipped config: parses, builds, learns, and is listed where users look."""
 
 import re
+import shutil
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
 import cv2
+import make_configs
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from mmengine.hub import get_config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from mmfakd.utils import mdistiller_model_cfg
+from mmfakd.checkpoints.mdistiller_zoo import mdistiller_model_cfg
 from tests.helpers.toy import step, without_gradient
 
 REPOSITORY = Path(__file__).parents[1]
@@ -183,6 +185,67 @@ def test_cifar_networks_are_the_zoo_s(file, arch):
     assert model.neck == zoo['neck']
     for key in ('type', 'num_classes', 'in_channels', 'loss'):
         assert model.head[key] == zoo['head'][key]
+
+
+def test_files_are_as_the_table_has_them(capsys):
+    make_configs.main(['--check'])
+    assert capsys.readouterr().out == 'All files are as configs.yml has them.\n'
+    written = {REPOSITORY / path for path in make_configs.make_files()}
+    folders = {'cifar100', 'imagenet', 'coco'}
+    assert {path for path in LEAVES if path.parent.name in folders} <= written
+
+
+def test_what_differs_from_the_table_is_named_and_written(monkeypatch, tmp_path):
+    shutil.copytree(REPOSITORY / 'configs', tmp_path / 'configs')
+    monkeypatch.setattr(make_configs, 'REPOSITORY', tmp_path)
+    changed = tmp_path / 'configs/fakd/imagenet/kd_r34_r18_8xb32_in1k.py'
+    expected = changed.read_text()
+    changed.write_text(expected.replace('0.5', '0.6'))
+    (tmp_path / 'configs/fakd/coco/metafile.yml').unlink()
+    with pytest.raises(SystemExit) as error:
+        make_configs.main(['--check'])
+    message = str(error.value)
+    assert message.startswith('2 files are not as configs.yml has them: ')
+    assert 'kd_r34_r18_8xb32_in1k.py, configs/fakd/coco/metafile.yml. ' in message
+    make_configs.main([])
+    make_configs.main(['--check'])
+    assert changed.read_text() == expected
+
+
+def test_results_of_the_table_stand_in_the_metafile(monkeypatch, tmp_path):
+    table = yaml.safe_load(make_configs.TABLE.read_text())
+    results = [dict(Task='Image Classification', Metrics={'Top 1 Accuracy': 71.5})]
+    name = 'kd_r34_r18_8xb32_in1k'
+    table['imagenet']['results'] = {name: dict(Results=results)}
+    (tmp_path / 'configs.yml').write_text(yaml.safe_dump(table))
+    monkeypatch.setattr(make_configs, 'TABLE', tmp_path / 'configs.yml')
+    content = make_configs.make_files()['configs/fakd/imagenet/metafile.yml']
+    entries = {entry['Name']: entry for entry in yaml.safe_load(content)['Models']}
+    assert entries[name]['Results'] == results
+    assert entries[name]['Metadata']['Location'] == 'logits'
+    assert [n for n, entry in entries.items() if 'Results' in entry] == [name]
+
+
+def test_checkpoints_with_a_connector_of_its_own_a_stage_load():
+    """As `fakd_layer_r18w32_r18w4_1xb50_digits` had in mmrazor's distiller."""
+    path = next(p for p in LEAVES if p.stem.startswith('fakd_layer_r18w32'))
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    cfg.model.data_preprocessor = cfg.data_preprocessor
+    trained, resumed = MODELS.build(cfg.model), MODELS.build(cfg.model)
+    new = 'distiller.connectors.review.levels.'
+    old = {
+        re.sub(
+            rf'^{new}(\d)',
+            lambda match: f'distiller.connectors.stage{int(match[1]) + 1}',
+            key,
+        ): value
+        for key, value in trained.state_dict().items()
+    }
+    assert 'distiller.connectors.stage3.level.transform.filter' in old
+    resumed.load_state_dict(old, strict=True)
+    for key, value in trained.state_dict().items():
+        assert torch.equal(resumed.state_dict()[key], value)
 
 
 def test_every_folder_has_data():

@@ -69,11 +69,20 @@ def test_wheel_holds_modules_and_mim(wheel):
     found = contents(wheel)
     modules = {name for name in files_of('mmfakd') if name.endswith('.py')}
     mim = files_of('configs') | files_of('tools') | {'model-index.yml'}
+    # These need the checkout around them.
+    left_out = {f'tools/{n}.sh' for n in ('install', 'quickstart', 'run_tests')}
+    assert left_out < mim
+    mim -= left_out
     assert len(modules) > 20
     assert modules <= set(found)
     assert {f'mmfakd/.mim/{name}' for name in mim} <= set(found)
     for name in mim:
         assert found[f'mmfakd/.mim/{name}'] == (ROOT / name).read_bytes()
+    beside = [name for name in found if name not in modules]
+    assert {name for name in beside if name.startswith('mmfakd/')} == {
+        'mmfakd/py.typed',
+        *(f'mmfakd/.mim/{name}' for name in mim),
+    }
     tops = {name.split('/')[0] for name in found}
     assert {top for top in tops if not top.endswith('.dist-info')} == {'mmfakd'}
 
@@ -165,3 +174,23 @@ print(*(model.name for model in index.models))
     # mim finds a model by its config's name, which it lower-cases.
     assert Path(LEAF).stem in models.split()
     assert models == models.lower()
+
+
+def test_installed_command_in_any_folder(wheel, site, tmp_path):
+    (name,) = (n for n in contents(wheel) if n.endswith('entry_points.txt'))
+    assert 'mmfakd = mmfakd.cli:main' in contents(wheel)[name].decode()
+
+    def call(*words):
+        command = [sys.executable, '-m', 'mmfakd', *words]
+        environ = {'PYTHONPATH': str(site), 'PATH': ''}
+        result = subprocess.run(
+            command, cwd=tmp_path, env=environ, capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    leaf = Path(LEAF).stem
+    assert leaf in call('configs', 'list', '*digits*').split()
+    call('configs', 'copy', leaf)
+    assert "type='mmfakd.FeatureDistill'" in (tmp_path / f'{leaf}.py').read_text()
+    assert str(site / 'mmfakd') in call('env')

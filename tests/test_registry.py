@@ -12,7 +12,7 @@ from mmfakd.utils.register_all_modules import register_all_modules
 REGISTRIES = {
     name: registry
     for name, registry in vars(mmfakd.registry).items()
-    if isinstance(registry, Registry) and not name.startswith('MMENGINE_')
+    if isinstance(registry, Registry)
 }
 
 

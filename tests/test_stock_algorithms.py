@@ -131,7 +131,7 @@ def test_feature_distill_of_detectors():
     )
     _, still = train_two_steps(model, detection_batch())
     assert still == []
-    assert model._mode == 'neck'
+    assert model._teacher.mode == 'neck'
 
 
 def by_cfg_path(role):

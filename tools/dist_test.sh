@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Evaluate on the GPUs (or, without any, in several processes) of one or more nodes.
-# usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
+# usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of mmfakd test]
 # environment: NNODES, NODE_RANK, MASTER_ADDR, PORT, PYTHON
 set -euo pipefail
 
 if [ $# -lt 3 ]; then
-    echo "usage: $0 CONFIG CHECKPOINT GPUS [arguments of tools/test.py]" >&2
+    echo "usage: $0 CONFIG CHECKPOINT GPUS [options of mmfakd test]" >&2
     exit 2
 fi
 CONFIG=$1

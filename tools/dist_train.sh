@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Train on the GPUs (or, without any, in several processes) of one or more nodes.
-# usage: tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
+# usage: tools/dist_train.sh CONFIG GPUS [options of mmfakd train]
 # environment: NNODES, NODE_RANK, MASTER_ADDR, PORT, PYTHON
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
-    echo "usage: $0 CONFIG GPUS [arguments of tools/train.py]" >&2
+    echo "usage: $0 CONFIG GPUS [options of mmfakd train]" >&2
     exit 2
 fi
 CONFIG=$1

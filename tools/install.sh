@@ -10,7 +10,7 @@
 # error. So a script that needs the package says
 #
 #   python=$(bash tools/install.sh --lite)
-#   "$python" tools/train.py ...
+#   "$python" -m mmfakd train ...
 #
 # Run it as often as you like: with everything in place it returns at once, and after an
 # interruption it continues. `bash tools/install.sh --help` explains the options and the

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Train on a Slurm cluster.
-# usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]
+# usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [options of mmfakd train]
 # environment: GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS, PYTHON
 set -euo pipefail
 
 if [ $# -lt 4 ]; then
-    echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]" >&2
+    echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR [options of mmfakd train]" >&2
     exit 2
 fi
 PARTITION=$1

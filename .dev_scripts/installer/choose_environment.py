@@ -8,30 +8,28 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from .dev_scripts.installer.common import (
-    ROOT,
-    TORCH_SETS,
-    InstallError,
-    clean_environ,
-    read_requirements,
-    release,
-    satisfies,
-    say,
-)
-from .dev_scripts.installer.environment import Environment
+from .common import ROOT, InstallError, clean_environ, say
+from .environment import Environment
+from .versions import TORCH_SETS, read_requirements, release, satisfies
 
 # From the first Python of this list that is there and fits, .venv is made.
 PYTHONS = ('python3', 'python', 'python3.12', 'python3.11', 'python3.10', 'python3.9')
 
 
 def why_unfit(environment: Environment, torch_set: Optional[str]) -> Optional[str]:
-    """Why an active environment cannot be used, None where it fits.
+    """Find out why an active environment cannot be used.
 
     It fits when its Python, torch and torchvision are supported and nothing in it would
     have to change its version: we only ever add to an environment that is not ours.
+
+    Args:
+        environment (Environment): The active environment.
+        torch_set (str, optional): The set of versions that is asked for.
+
+    Returns:
+        str | None: The reason, None where it fits.
     """
-    low, high = (3, 9), (3, 12)
-    if not low <= environment.python <= high:
+    if not any(environment.python in pythons for pythons in TORCH_SETS.values()):
         return 'its Python is {}.{}, not 3.9 to 3.12'.format(*environment.python)
     wanted = read_requirements('runtime.txt', 'det.txt', 'mminstall.txt')
     wanted['mmcv-lite'] = wanted['mmcv']
@@ -51,16 +49,22 @@ def why_unfit(environment: Environment, torch_set: Optional[str]) -> Optional[st
 
 
 def find_base_python(torch_set: Optional[str]) -> str:
-    """A Python to make the environment from.
+    """Find a Python to make the environment from.
+
+    Args:
+        torch_set (str, optional): The set of versions that is asked for.
+
+    Returns:
+        str: Its command.
 
     Raises:
         InstallError: Where none has a supported version.
     """
     sets = [torch_set] if torch_set else list(TORCH_SETS)
-    candidates = [os.environ['PYTHON']] if os.environ.get('PYTHON') else PYTHONS
-    found = {}
-    for candidate in dict.fromkeys(candidates):
-        code = 'import sys, venv, ensurepip; print(*sys.version_info[:2])'
+    named = os.environ.get('PYTHON')
+    code = 'import sys, venv, ensurepip; print(*sys.version_info[:2])'
+    found: dict[str, tuple[int, int]] = {}
+    for candidate in [named] if named else PYTHONS:
         command = [candidate, '-c', code]
         with contextlib.suppress(OSError):
             run = subprocess.run(command, capture_output=True, text=True)
@@ -69,14 +73,12 @@ def find_base_python(torch_set: Optional[str]) -> str:
                 found[candidate] = (int(major), int(minor))
             elif 'ensurepip' in run.stderr or 'venv' in run.stderr:
                 say(f'{candidate} has no venv (Debian: apt install python3-venv)')
-    for name in sets:
-        low, high = TORCH_SETS[name]
-        for candidate, version in found.items():
-            if low <= version <= high:
-                return candidate
+    fits = (c for s in sets for c, python in found.items() if python in TORCH_SETS[s])
+    if base := next(fits, None):
+        return base
     seen = ', '.join('{} ({}.{})'.format(k, *v) for k, v in found.items()) or 'none'
     ranges = ' or '.join(
-        '{}.{} to {}.{} (torch {})'.format(*TORCH_SETS[s][0], *TORCH_SETS[s][1], s)
+        '{}.{} to {}.{} (torch {})'.format(*TORCH_SETS[s][0], *TORCH_SETS[s][-1], s)
         for s in sets
     )
     raise InstallError(
@@ -86,10 +88,20 @@ def find_base_python(torch_set: Optional[str]) -> str:
 
 
 def make_environment(prefix: Path, torch_set: Optional[str]) -> Environment:
-    """Makes a virtual environment, or takes the one that is there.
+    """Make a virtual environment, or take the one that is there.
 
     One whose Python or pip does not run was cut short or has lost its base, and is made
     anew.
+
+    Args:
+        prefix (Path): Its folder.
+        torch_set (str, optional): The set of versions that is asked for.
+
+    Returns:
+        Environment: The environment.
+
+    Raises:
+        InstallError: Where the folder holds something else, or no Python is found.
     """
     if (prefix / 'bin' / 'python').exists():
         with contextlib.suppress(InstallError):
@@ -112,7 +124,15 @@ def make_environment(prefix: Path, torch_set: Optional[str]) -> Environment:
 
 
 def choose_environment(venv: Optional[Path], torch_set: Optional[str]) -> Environment:
-    """The environment to install into."""
+    """Choose the environment to install into.
+
+    Args:
+        venv (Path, optional): The folder that the user names.
+        torch_set (str, optional): The set of versions that is asked for.
+
+    Returns:
+        Environment: The environment.
+    """
     if venv:
         return make_environment(venv.absolute(), torch_set)
     default = ROOT / '.venv'

@@ -11,41 +11,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from .dev_scripts.installer.common import (
-    InstallError,
-    clean_environ,
-    release,
-    run_watched,
-    say,
-)
+from .common import InstallError, clean_environ, run_watched, say
+from .versions import release
 
 NOTE = 'mmfakd-install.json'
 # Runs in the environment: what is installed there.
 PROBE = """
-import importlib.metadata as metadata, json, sys, sysconfig
-dists = {}
-for dist in metadata.distributions():
-    data = dist.metadata
-    if data['Name']:
-        dists.setdefault(data['Name'].lower().replace('_', '-'), data['Version'])
-try:
-    source = metadata.distribution('mmfakd').read_text('direct_url.json')
-except metadata.PackageNotFoundError:
-    source = None
+import importlib.metadata, json, sys, sysconfig
+dists, source = {}, None
+for dist in importlib.metadata.distributions():
+    name = (dist.metadata['Name'] or '').lower().replace('_', '-')
+    if name and name not in dists:
+        dists[name] = dist.metadata['Version']
+        source = dist.read_text('direct_url.json') if name == 'mmfakd' else source
 print(json.dumps(dict(
     python=list(sys.version_info[:2]), site=sysconfig.get_path('purelib'),
     include=sysconfig.get_path('include'), dists=dists, source=source)))
 """
-# Runs in the environment: imports what the arguments name, tells the first that fails.
+# Runs in the environment: imports what the arguments name; the last word it prints is
+# the one that fails.
 VERIFY = """
-import importlib, sys, traceback
+import importlib, sys
 for name in sys.argv[1:]:
-    try:
-        importlib.import_module(name)
-    except BaseException:
-        print(name)
-        traceback.print_exc()
-        sys.exit(1)
+    print(name, flush=True)
+    importlib.import_module(name)
 """
 
 
@@ -53,8 +42,8 @@ class Environment:
     """One Python environment, looked at and changed from outside.
 
     Args:
-        prefix: Its folder.
-        own: Whether it is ours alone (``.venv``, ``--venv``), so that installed
+        prefix (Path): Its folder.
+        own (bool): Whether it is ours alone (``.venv``, ``--venv``), so that installed
             versions may be changed; else they are kept and only what lacks is added.
 
     Raises:
@@ -68,7 +57,7 @@ class Environment:
         self.refresh()
 
     def refresh(self) -> None:
-        """Looks again what is installed."""
+        """Look again what is installed."""
         state = json.loads(self.output('-c', PROBE))
         self.python: tuple[int, int] = tuple(state['python'])
         self.site = Path(state['site'])
@@ -76,23 +65,39 @@ class Environment:
         self.dists: dict[str, str] = state['dists']
         self.source: Optional[str] = state['source']
 
+    def _run(self, *args: str) -> str:
+        return subprocess.run(
+            [str(self.executable), *args],
+            env=clean_environ(),
+            cwd='/',  # what lies in the working directory is not installed
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
     def output(self, *args: str) -> str:
-        """Runs its Python and returns what that prints."""
+        """Run its Python.
+
+        Args:
+            *args (str): The words behind ``python``.
+
+        Returns:
+            str: What it prints.
+
+        Raises:
+            InstallError: Where it fails.
+        """
         try:
-            return subprocess.run(
-                [str(self.executable), *args],
-                env=clean_environ(),
-                cwd='/',  # what lies in the working directory is not installed
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout
+            return self._run(*args)
         except (OSError, subprocess.CalledProcessError) as error:
             detail = getattr(error, 'stderr', None) or error
             raise InstallError(f'{self.executable} does not run: {detail}') from error
 
     def pip(self, *args: object) -> None:
-        """Runs pip in it, with a line now and then from long downloads.
+        """Run pip in it, with a line now and then from long downloads.
+
+        Args:
+            *args (object): The words behind ``pip``.
 
         Raises:
             InstallError: Where pip fails; its last lines are printed before.
@@ -127,26 +132,36 @@ class Environment:
             )
 
     def first_failing_import(self, modules: Sequence[str]) -> Optional[tuple[str, str]]:
-        """The first of the modules that cannot be imported, with its traceback."""
-        result = subprocess.run(
-            [str(self.executable), '-c', VERIFY, *modules],
-            env=clean_environ(),
-            cwd='/',  # the repository itself must not stand in for the installation
-            capture_output=True,
-            text=True,
-        )
-        if result.returncode == 0:
-            return None
-        lines = result.stdout.split()
-        return (lines[-1] if lines else modules[0]), result.stderr.strip()
+        """Import modules in it.
+
+        Args:
+            modules (Sequence[str]): Their names.
+
+        Returns:
+            tuple[str, str] | None: The first that fails, and its traceback.
+        """
+        try:
+            self._run('-c', VERIFY, *modules)
+        except subprocess.CalledProcessError as error:
+            tried = [word for word in error.stdout.split() if word in modules]
+            return [modules[0], *tried][-1], error.stderr.strip()
+        return None
 
     def read_note(self) -> dict[str, Any]:
-        """What the last complete installation left, else an empty dict."""
+        """Read what the last complete installation left.
+
+        Returns:
+            dict[str, Any]: The note; empty where there is none.
+        """
         try:
             return json.loads((self.prefix / NOTE).read_text())
         except (OSError, ValueError):
             return {}
 
     def write_note(self, note: dict[str, Any]) -> None:
-        """Leaves a note for the next call."""
+        """Leave a note for the next call.
+
+        Args:
+            note (dict[str, Any]): The note.
+        """
         (self.prefix / NOTE).write_text(json.dumps(note, indent=2) + '\n')

@@ -8,57 +8,29 @@ import math
 import os.path as osp
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import mmengine
-from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from mmfakd.messages import markdown
+from mmfakd.messages import markdown, progress
 
+from .count_parameters import count_parameters
 from .curves import save_curves
-from .read_run import Run, count_parameters, read_run
+from .notes import Notes
+from .read_run import read_run
+from .run import Run
 
 METRICS = ('accuracy/top1', 'coco/bbox_mAP')
+_MISSING = object()
 # What runs of one method may differ in.
-FREE_KEYS = (
-    'experiment_name',
-    'launcher',
-    'load_from',
-    'randomness',
-    'resume',
-    'work_dir',
-)
-
-
-class Notes:
-    """What a reader of a comparison has to know, each thing said once.
-
-    Equal remarks on several runs become one line that names them all.
-    """
-
-    def __init__(self) -> None:
-        self._subjects: dict[str, list[str]] = {}
-
-    def add(self, subject: str, remark: str) -> None:
-        """Add a remark.
-
-        Args:
-            subject (str): The run or method.
-            remark (str): What is to be said about it.
-        """
-        subjects = self._subjects.setdefault(remark, [])
-        if subject not in subjects:
-            subjects.append(subject)
-
-    def lines(self) -> list[str]:
-        """Give the notes as lines of text.
-
-        Returns:
-            list[str]: One sentence each.
-        """
-        return [f'{", ".join(who)}: {what}.' for what, who in self._subjects.items()]
+FREE_KEYS = {
+    *('experiment_name', 'launcher', 'load_from', 'randomness', 'resume', 'work_dir')
+}
+TIMES = ('seconds', 'step_seconds', 'data_share')
 
 
 def compare(
@@ -125,34 +97,29 @@ def format_table(comparison: dict) -> str:
     Returns:
         str: The table.
     """
-    metric, baseline = comparison['metric'], comparison['baseline']
     rows = [comparison['teacher']] if comparison['teacher'] else []
     rows += comparison['methods']
-    scores = [run['best'] for row in rows for run in row['runs']]
     # Percent, or a fraction of one.
-    digits = 2 if max(scores) > 1 else 4
-    header = ['method', 'seeds', f'last {metric}', 'best', f'minus {baseline}']
-    header += ['train time', 'per step', 'loading data', 'parameters']
-    header += ['added in training']
-    table = [header]
-    for row in rows:
-        cells = [row['method'], _seeds(row['runs'])]
-        cells += [_spread(row[key], digits) for key in ('last', 'best')]
-        difference = row['difference']
-        if difference is None:
-            cells.append('')
-        else:
-            cells.append(f'{difference["mean"]:+.{digits}f}')
-            if difference['standard_error'] is not None:
-                cells[-1] += f' ± {difference["standard_error"]:.{digits}f}'
-        cells += [_duration(row['seconds']), _duration(row['step_seconds'])]
-        share = row['data_share']
-        cells.append('' if share is None else f'{share:.0%}')
-        for key in ('parameters', 'added'):
-            cells.append('' if row[key] is None else f'{row[key]:,}')
-        table.append(cells)
+    in_percent = max(run['best'] for row in rows for run in row['runs']) > 1
+    form = '.2f' if in_percent else '.4f'
+    cells: dict[str, Callable[[dict], str]] = {
+        'method': lambda row: row['method'],
+        'seeds': lambda row: _seeds(row['runs']),
+        f'last {comparison["metric"]}': lambda row: _mean_deviation(row['last'], form),
+        'best': lambda row: _mean_deviation(row['best'], form),
+        f'minus {comparison["baseline"]}': lambda row: _mean_error(
+            row['difference'], form
+        ),
+        'train time': lambda row: _duration(row['seconds']),
+        'per step': lambda row: _duration(row['step_seconds']),
+        'loading data': lambda row: _known(row['data_share'], '{:.0%}'),
+        'parameters': lambda row: _known(row['parameters'], '{:,}'),
+        'added in training': lambda row: _known(row['added'], '{:,}'),
+    }
     lines = [
-        *markdown(table),
+        *markdown(
+            [[*cells], *([cell(row) for cell in cells.values()] for row in rows)]
+        ),
         '',
         'Scores: mean over the seeds (sample standard deviation). Differences: of the '
         'last scores, mean of the pairs ± its standard error. Times: of training '
@@ -165,60 +132,26 @@ def format_table(comparison: dict) -> str:
 
 def _choose_metric(runs: Iterable[Run], metric: str | None) -> str:
     logged = sorted({name for run in runs for name in run.scores})
-    if metric is None:
-        found = [name for name in METRICS if name in logged]
-        if len(found) != 1:
-            raise ValueError(
-                f'{" and ".join(found) if found else "none of " + ", ".join(METRICS)} '
-                f'in the logs, which hold {logged or "no validation"}; choose with '
-                '--metric.'
-            )
-        return found[0]
-    if metric not in logged:
+    found = [name for name in METRICS if name in logged]
+    if metric is None and len(found) != 1:
+        which = ' and '.join(found) or f'none of {", ".join(METRICS)}'
+        raise ValueError(
+            f'{which} in the logs, which hold {logged or "no validation"}; choose with '
+            '--metric.'
+        )
+    if metric not in (None, *logged):
         raise ValueError(
             f'metric {metric!r}: the logs hold {logged or "no validation"}.'
         )
-    return metric
+    return metric or found[0]
 
 
 def _summarize(method: str, runs: list[Run], metric: str, notes: Notes) -> dict:
     """Average the runs of a method that are of the same length, and note the rest."""
-    label = {id(run): _label(method, run) for run in runs}
-    for run in runs:
-        for remark in run.remarks:
-            notes.add(label[id(run)], remark)
-        if metric not in run.scores:
-            has = ', '.join(sorted(run.scores)) or 'no validation'
-            notes.add(label[id(run)], f'no {metric} in its logs ({has}), left out')
-    scored = [run for run in runs if metric in run.scores]
-    if len({run.unit for run in scored}) > 1:
-        raise ValueError(
-            f'{method}: some of its runs count epochs and others iterations; give them '
-            'names of their own.'
-        )
-    ends = {id(run): max(run.scores[metric]) for run in scored}
-    longest = max(ends.values(), default=0)
-    counted = [run for run in scored if ends[id(run)] == longest]
-    for run in scored:
-        end = ends[id(run)]
-        remark = f'its last {metric} is that of {run.unit} {end}'
-        if run.length is not None and end < run.length:
-            remark += f', {run.length} were asked for'
-        elif end == longest:
-            continue
-        if end < longest:
-            remark += f'; left out, as the longest run of this method has {longest}'
-        notes.add(label[id(run)], remark)
-    for run in counted[1:]:
-        differing = _differing(counted[0].config, run.config)
-        if differing:
-            notes.add(
-                label[id(run)],
-                f'its config differs from that of {label[id(counted[0])]} in '
-                f'{", ".join(differing)}',
-            )
+    counted = _longest_runs(method, runs, metric, notes)
     parameters = added = None
     if counted:
+        progress(f'{method}: counting parameters')
         try:
             parameters, added = count_parameters(counted[0].config)
         # Whatever a model that cannot be built here raises; the rest is still true.
@@ -229,35 +162,73 @@ def _summarize(method: str, runs: list[Run], metric: str, notes: Notes) -> dict:
                 'parameters unknown, building the model failed with '
                 f'{type(error).__name__}: {reason}',
             )
-    details = [_details(run, metric) for run in counted]
+    details = [
+        dict(
+            work_dir=run.work_dir,
+            seed=run.seed,
+            last=run.last(metric),
+            best=max(run.scores[metric].values()),
+            curve=sorted(run.scores[metric].items()),
+            losses=sorted(run.losses.items()),
+            **{key: getattr(run, key) for key in TIMES},
+        )
+        for run in counted
+    ]
     return dict(
         method=method,
         unit=counted[0].unit if counted else None,
         last=_statistics([run['last'] for run in details]),
         best=_statistics([run['best'] for run in details]),
         difference=None,
-        seconds=_mean([run.seconds for run in counted]),
-        step_seconds=_mean([run.step_seconds for run in counted]),
-        data_share=_mean([run.data_share for run in counted]),
+        **{key: _mean([run[key] for run in details]) for key in TIMES},
         parameters=parameters,
         added=added,
         runs=details,
     )
 
 
-def _details(run: Run, metric: str) -> dict:
-    curve = run.scores[metric]
-    return dict(
-        work_dir=run.work_dir,
-        seed=run.seed,
-        last=run.last(metric),
-        best=max(curve.values()),
-        seconds=run.seconds,
-        step_seconds=run.step_seconds,
-        data_share=run.data_share,
-        curve=sorted(curve.items()),
-        losses=sorted(run.losses.items()),
-    )
+def _longest_runs(method: str, runs: list[Run], metric: str, notes: Notes) -> list[Run]:
+    """Runs of a method that got as far as its longest; notes say what is not so."""
+    for run in runs:
+        for remark in run.remarks:
+            notes.add(_label(method, run), remark)
+        if metric not in run.scores:
+            has = ', '.join(sorted(run.scores)) or 'no validation'
+            remark = f'no {metric} in its logs ({has}), left out'
+            notes.add(_label(method, run), remark)
+    scored = [run for run in runs if metric in run.scores]
+    if len({run.unit for run in scored}) > 1:
+        raise ValueError(
+            f'{method}: some of its runs count epochs and others iterations; give them '
+            'names of their own.'
+        )
+    longest = max((max(run.scores[metric]) for run in scored), default=0)
+    counted: list[Run] = []
+    for run in scored:
+        end = max(run.scores[metric])
+        remark = ''
+        if run.length is not None and end < run.length:
+            remark += f', {run.length} were asked for'
+        if end < longest:
+            remark += f'; left out, as the longest run of this method has {longest}'
+        else:
+            counted.append(run)
+        if remark:
+            remark = f'its last {metric} is that of {run.unit} {end}{remark}'
+            notes.add(_label(method, run), remark)
+    for first, run in zip(counted[:1] * len(counted), counted[1:]):
+        differing = [
+            key
+            for key in _differing(dict(first.config), dict(run.config))
+            if key.partition('.')[0] not in FREE_KEYS
+        ]
+        if differing:
+            keys = ', '.join(differing[:5] + ['...'] * (len(differing) > 5))
+            remark = (
+                f'its config differs from that of {_label(method, first)} in {keys}'
+            )
+            notes.add(_label(method, run), remark)
+    return counted
 
 
 def _difference(method: dict, baseline: dict, notes: Notes) -> dict | None:
@@ -265,24 +236,23 @@ def _difference(method: dict, baseline: dict, notes: Notes) -> dict | None:
     mine, base = method['runs'], baseline['runs']
     if not mine or not base:
         return None
-    name, other = method['method'], baseline['method']
-    seeds = [[run['seed'] for run in runs] for runs in (mine, base)]
+    subject = f'{method["method"]} and {baseline["method"]}'
+    by_seed = [{run['seed']: run for run in runs} for runs in (mine, base)]
+    common = [seed for seed in by_seed[0] if seed in by_seed[1]]
     reason = None
-    if any(None in known for known in seeds):
+    if any(None in runs for runs in by_seed):
         reason = 'not all seeds are known'
-    elif any(len(set(known)) < len(known) for known in seeds):
+    elif len(by_seed[0]) < len(mine) or len(by_seed[1]) < len(base):
         reason = 'a seed is there twice'
-    elif not set(seeds[0]) & set(seeds[1]):
+    elif not common:
         reason = 'they have no seed in common'
+    pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in common]
     if reason is not None:
         pairs = list(zip(mine, base))
-        notes.add(f'{name} and {other}', f'paired in the order given, as {reason}')
-    else:
-        by_seed = {run['seed']: run for run in base}
-        pairs = [(run, by_seed[run['seed']]) for run in mine if run['seed'] in by_seed]
+        notes.add(subject, f'paired in the order given, as {reason}')
     if len(pairs) < max(len(mine), len(base)):
         notes.add(
-            f'{name} and {other}',
+            subject,
             f'{len(mine)} and {len(base)} runs, the difference is that of '
             f'{len(pairs)} pair{"s" if len(pairs) > 1 else ""}',
         )
@@ -296,38 +266,30 @@ def _difference(method: dict, baseline: dict, notes: Notes) -> dict | None:
 
 
 def _note_inequality(methods: list[dict], notes: Notes) -> None:
-    ends: dict[str, list[str]] = {}
-    counts: dict[str, list[str]] = {}
+    ends, counts = defaultdict(list), defaultdict(list)
     for method in methods:
         curve = method['runs'][0]['curve']
-        ends.setdefault(f'{method["unit"]} {curve[-1][0]}', []).append(method['method'])
-        counts.setdefault(str(len(curve)), []).append(method['method'])
+        ends[f'at {method["unit"]} {curve[-1][0]}'].append(method['method'])
+        counts[str(len(curve))].append(method['method'])
+
+    def groups(named: dict[str, list[str]]) -> str:
+        return '; '.join(f'{", ".join(names)} {key}' for key, names in named.items())
+
     if len(ends) > 1:
-        parts = [f'{", ".join(names)} at {end}' for end, names in ends.items()]
-        notes.add('Runs of unequal length', f'they end, {"; ".join(parts)}')
+        notes.add('Runs of unequal length', f'they end, {groups(ends)}')
     if len(counts) > 1:
-        parts = [f'{", ".join(names)} {count}' for count, names in counts.items()]
-        notes.add(
-            'Unequal numbers of validations',
-            f'{"; ".join(parts)}; `best` is a maximum over them',
-        )
+        remark = f'{groups(counts)}; `best` is a maximum over them'
+        notes.add('Unequal numbers of validations', remark)
 
 
-def _differing(one: Config, other: Config) -> list[str]:
-    """Keys in which two configs differ, apart from those that runs may differ in."""
-    flat = [dict(_flatten(cfg.to_dict())) for cfg in (one, other)]
-    keys = [key for key in {**flat[0], **flat[1]} if key.split('.')[0] not in FREE_KEYS]
-    missing = object()
-    differing = [k for k in keys if flat[0].get(k, missing) != flat[1].get(k, missing)]
-    return differing[:5] + ['...'] * (len(differing) > 5)
-
-
-def _flatten(tree: dict, prefix: str = '') -> Iterable[tuple[str, object]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f'{prefix}{key}.')
-        else:
-            yield f'{prefix}{key}', value
+def _differing(one: dict, other: dict, prefix: str = '') -> Iterator[str]:
+    """Keys in which two configs differ."""
+    for key in {**one, **other}:
+        mine, theirs = (cfg.get(key, _MISSING) for cfg in (one, other))
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            yield from _differing(mine, theirs, f'{prefix}{key}.')
+        elif mine != theirs:
+            yield f'{prefix}{key}'
 
 
 def _label(method: str, run: Run) -> str:
@@ -341,35 +303,36 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _statistics(values: list[float]) -> dict:
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return dict(mean=_mean(values), spread=spread)
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return dict(mean=_mean(values), spread=deviation)
 
 
 def _seeds(runs: list[dict]) -> str:
     """Seeds, runs of three and more of them as a range."""
     known = sorted(run['seed'] for run in runs if run['seed'] is not None)
-    ranges: list[list[int]] = []
-    for seed in known:
-        if ranges and seed == ranges[-1][-1] + 1:
-            ranges[-1].append(seed)
-        else:
-            ranges.append([seed])
     parts: list[str] = []
-    for found in ranges:
-        if len(found) > 2:
-            parts.append(f'{found[0]}-{found[-1]}')
-        else:
-            parts += map(str, found)
+    for _, group in groupby(enumerate(known), lambda pair: pair[1] - pair[0]):
+        seeds = [str(seed) for _, seed in group]
+        parts += [f'{seeds[0]}-{seeds[-1]}'] if len(seeds) > 2 else seeds
     if len(known) < len(runs):
         parts.append(f'{len(runs) - len(known)} unknown')
     return ', '.join(parts) or 'none'
 
 
-def _spread(value: dict, digits: int) -> str:
-    if value['mean'] is None:
+def _mean_deviation(value: dict, form: str) -> str:
+    mean, deviation = f'{{:{form}}}', f' ({{:{form}}})'
+    return _known(value['mean'], mean) + _known(value['spread'], deviation)
+
+
+def _mean_error(value: dict | None, form: str) -> str:
+    if value is None:
         return ''
-    text = f'{value["mean"]:.{digits}f}'
-    return text if value['spread'] is None else f'{text} ({value["spread"]:.{digits}f})'
+    mean, error = f'{{:+{form}}}', f' ± {{:{form}}}'
+    return _known(value['mean'], mean) + _known(value['standard_error'], error)
+
+
+def _known(value: float | None, template: str) -> str:
+    return '' if value is None else template.format(value)
 
 
 def _duration(seconds: float | None) -> str:

@@ -44,7 +44,7 @@ def label_lines(axis: Axes) -> None:
     ends = {line: np.asarray(line.get_xydata())[-1] for line in axis.lines}
     heights = {line: to_axes.transform(end)[1] for line, end in ends.items()}
     lines = sorted(axis.lines, key=heights.__getitem__)
-    places = spread_out([heights[line] for line in lines], gap=0.07)
+    places = keep_apart([heights[line] for line in lines], gap=0.07)
     for line, place in zip(lines, places):
         color = line.get_color()
         axis.annotate(
@@ -62,7 +62,7 @@ def label_lines(axis: Axes) -> None:
         )
 
 
-def spread_out(values: list[float], gap: float) -> list[float]:
+def keep_apart(values: list[float], gap: float) -> list[float]:
     """Move ascending values as little as possible to be `gap` apart (least squares).
 
     That is isotonic regression of what remains when the gaps are taken out, by

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import glob
 import json
 import math
@@ -11,67 +10,10 @@ import os.path as osp
 import re
 import statistics
 from dataclasses import dataclass
-from typing import Any
-
-import mmfakd  # noqa: F401 isort: skip
 
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
-from mmengine.utils import import_modules_from_strings
 
-
-@dataclass
-class Run:
-    """One training, stitched together over its resumptions.
-
-    Attributes:
-        work_dir (str): Its work dir, as given.
-        name (str): Name of its config, without ``.py``.
-        seed (int, optional): Its random seed; None if neither config nor log has it.
-        config (Config): The config of its newest log.
-        unit (str): What its loop counts, ``'epoch'`` or ``'iteration'``.
-        length (int, optional): Epochs or iterations that the config asks for.
-        scores (dict[str, dict[int, float]]): Metric -> epoch or iteration -> score.
-        losses (dict[int, float]): Epoch or iteration -> the student's own training
-            loss, as weighted in the config and without distillation losses.
-        seconds (float, optional): Time in training iterations: logged times per
-            iteration, each multiplied by the iterations since the entry before.
-        step_seconds (float, optional): Median of the logged times per iteration.
-        data_share (float, optional): Share of that time that went into waiting for
-            data, from 0 to 1.
-        remarks (list[str]): What a reader has to know about the logs.
-    """
-
-    work_dir: str
-    name: str
-    seed: int | None
-    config: Config
-    unit: str
-    length: int | None
-    scores: dict[str, dict[int, float]]
-    losses: dict[int, float]
-    seconds: float | None
-    step_seconds: float | None
-    data_share: float | None
-    remarks: list[str]
-
-    def last(self, metric: str) -> float:
-        """Give the score of the last validation.
-
-        Args:
-            metric (str): The score to read.
-
-        Returns:
-            float: The score.
-
-        Raises:
-            ValueError: If the logs hold no such score.
-        """
-        if metric not in self.scores:
-            has = sorted(self.scores) or 'no validation at all'
-            raise ValueError(f'{self.work_dir}: no {metric!r} in its logs, but {has}.')
-        curve = self.scores[metric]
-        return curve[max(curve)]
+from .run import Run
 
 
 @dataclass
@@ -122,8 +64,47 @@ def read_run(work_dir: str) -> Run:
             'iterations); expected the work dir of an MMEngine training that has '
             'reached its first log entry.'
         )
-    first = logs[0]
-    starts = 1
+    first, starts, training, validations = _stitch(logs)
+    config = logs[-1].config
+    loop = config.get('train_cfg') or {}
+    unit = 'iteration' if 'max_iters' in loop else 'epoch'
+    remarks = []
+    if starts > 1:
+        remarks.append(f'its work dir holds {starts} trainings, the newest counts')
+    begin = 0
+    if training[0]['step'] > first.interval:
+        begin = training[0]['step'] - first.interval
+        remarks.append(
+            f'its logs begin after iteration {begin}, the ones before are missing'
+        )
+    scores: dict[str, dict[int, float]] = {}
+    for before, row in validations:
+        position = _position(unit, before, row, loop)
+        for key, value in row.items():
+            is_score = isinstance(value, (int, float)) and math.isfinite(value)
+            if is_score and key not in ('step', 'time', 'data_time'):
+                scores.setdefault(key, {})[position] = value
+    return Run(
+        work_dir=work_dir,
+        name=_config_name(work_dir),
+        seed=_seed(first),
+        config=config,
+        unit=unit,
+        length=loop.get('max_iters') or loop.get('max_epochs'),
+        scores=scores,
+        losses=_losses(unit, training),
+        **_times(training, begin),
+        remarks=remarks,
+    )
+
+
+def _stitch(logs: list[_Log]) -> tuple[_Log, int, list[dict], list[tuple[dict, dict]]]:
+    """The newest training of several, without what a resumption did again.
+
+    Returns its first log, the number of trainings, rows of training, and rows of
+    validation, each with the row of training before it.
+    """
+    first, starts = logs[0], 1
     training: list[dict] = []
     validations: list[tuple[dict, dict]] = []
     for log in logs:
@@ -143,68 +124,7 @@ def read_run(work_dir: str) -> Run:
                     if before.get('step', 0) < row['step']
                 ]
             training.append(row)
-
-    config = logs[-1].config
-    loop = config.get('train_cfg') or {}
-    unit = 'iteration' if 'max_iters' in loop else 'epoch'
-    remarks = []
-    if starts > 1:
-        remarks.append(f'its work dir holds {starts} trainings, the newest counts')
-    begin = 0
-    if training[0]['step'] > first.interval:
-        begin = training[0]['step'] - first.interval
-        remarks.append(
-            f'its logs begin after iteration {begin}, the ones before are missing'
-        )
-    scores: dict[str, dict[int, float]] = {}
-    for before, row in validations:
-        position = _position(unit, before, row, loop)
-        for key, value in row.items():
-            if key not in ('step', 'time', 'data_time') and _is_finite(value):
-                scores.setdefault(key, {})[position] = value
-    seconds, step_seconds, data_share = _times(training, begin)
-    return Run(
-        work_dir=work_dir,
-        name=_config_name(work_dir),
-        seed=_seed(first),
-        config=config,
-        unit=unit,
-        length=loop.get('max_iters') or loop.get('max_epochs'),
-        scores=scores,
-        losses=_losses(unit, training),
-        seconds=seconds,
-        step_seconds=step_seconds,
-        data_share=data_share,
-        remarks=remarks,
-    )
-
-
-def count_parameters(config: Config) -> tuple[int, int]:
-    """Count parameters by building the model, without weights and without data.
-
-    Args:
-        config (Config): The whole config of a training.
-
-    Returns:
-        tuple[int, int]: Parameters of the model that stays (the student's), and
-        parameters that only training has (connectors and the like; no teacher's).
-    """
-    if config.get('custom_imports'):
-        import_modules_from_strings(**config.custom_imports)
-    cfg = _without_weights(config.model)
-    if config.get('data_preprocessor'):
-        # As the runner does.
-        cfg.setdefault('data_preprocessor', config.data_preprocessor)
-    scope = config.get('default_scope') or 'mmengine'
-    with DefaultScope.overwrite_default_scope(scope):
-        model = MODELS.build(cfg)
-    student = getattr(model, 'architecture', model)
-    kept = set(student.parameters())
-    # mmrazor's algorithms have the teacher among their modules.
-    teacher = getattr(model, 'teacher', None)
-    teachers = set() if teacher is None else set(teacher.parameters())
-    added = set(model.parameters()) - kept - teachers
-    return sum(p.numel() for p in kept), sum(p.numel() for p in added)
+    return first, starts, training, validations
 
 
 def _read_log(path: str) -> _Log | None:
@@ -237,10 +157,6 @@ def _is_training(row: dict) -> bool:
     return 'iter' in row
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
 def _position(unit: str, before: dict, row: dict, loop: dict) -> int:
     """Epoch or iteration of a validation; `before` is the training row before it."""
     if unit == 'epoch':
@@ -271,19 +187,20 @@ def _own_loss(row: dict) -> float:
     return math.nan if distilled else row.get('loss', math.nan)
 
 
-def _times(
-    training: list[dict], begin: int
-) -> tuple[float | None, float | None, float | None]:
+def _times(training: list[dict], begin: int) -> dict[str, float | None]:
     if not all('time' in row for row in training):
-        return None, None, None
+        return dict(seconds=None, step_seconds=None, data_share=None)
     seconds = waited = 0.0
     for row in training:
         # Times are means over a window of iterations, in general those since `begin`.
         seconds += row['time'] * (row['step'] - begin)
         waited += row.get('data_time', 0.0) * (row['step'] - begin)
         begin = row['step']
-    median = statistics.median(row['time'] for row in training)
-    return seconds, median, waited / seconds if seconds else None
+    return dict(
+        seconds=seconds,
+        step_seconds=statistics.median(row['time'] for row in training),
+        data_share=waited / seconds if seconds else None,
+    )
 
 
 def _seed(log: _Log) -> int | None:
@@ -309,21 +226,3 @@ def _config_name(work_dir: str) -> str:
             return name
     folder = osp.basename(osp.abspath(work_dir))
     return re.sub(r'[_-]?seed[_-]?\d+$', '', folder) or folder
-
-
-def _without_weights(cfg: Any) -> Any:
-    """Copy a model config, with nothing in it that is loaded while building."""
-    cfg = copy.deepcopy(cfg)
-    nodes = [cfg]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, dict):
-            for key in ('teacher_ckpt', 'student_ckpt'):
-                if key in node:
-                    node[key] = None
-            if 'cfg_path' in node and 'pretrained' in node:
-                node['pretrained'] = False
-            nodes.extend(node.values())
-        elif isinstance(node, (list, tuple)):
-            nodes.extend(node)
-    return cfg

@@ -8,21 +8,26 @@ teacher's features and of the student's prediction of them, before training and 
 
 from __future__ import annotations
 
-import matplotlib
+from collections.abc import Sequence
+from functools import partial
+from itertools import count
+from typing import Any
+
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmfakd.compat import load_checkpoint_file
-from mmfakd.model_zoo.find import config_file
+from mmfakd.messages import progress
+from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.models.layers import FrequencyAttention
 
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
+from .distillation import open_distillation
 
 Pair = tuple[Tensor, Tensor]
 
@@ -63,46 +68,47 @@ def radial_spectrum(feature: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def compared_features(model: nn.Module, batches: list[dict]) -> dict[str, Pair]:
+def compared_features(model: Any, batches: Sequence[dict]) -> dict[str, Pair]:
     """Run batches and catch what the distillation losses compare.
 
     Args:
-        model (nn.Module): The distillation algorithm.
-        batches (list[dict]): Batches of the data loader.
+        model (BaseModel): The distillation algorithm.
+        batches (Sequence[dict]): Batches of the data loader.
 
     Returns:
-        dict[str, tuple[Tensor, Tensor]]: Level -> (prediction, teacher feature).
+        dict[str, tuple[Tensor, Tensor]]: Level -> (prediction, teacher feature), of
+        the levels whose features are maps.
     """
-    distiller = model.distiller
-    pairs: dict[str, list[Pair]] = {}
-    hooks = []
-
-    def catch(name: str):
-        def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            values = [*args, *kwargs.values()]
-            # A review distiller calls one loss for all levels, in their order.
-            level = name or f'level {calls[0] % len(distiller.teacher_levels)}'
-            calls[0] += 1
-            pairs.setdefault(level, []).append((values[0], values[1]))
-
-        return hook
-
-    calls = [0]
-    losses = dict(distiller.distill_losses.named_children())
-    if hasattr(distiller, 'level_loss'):
-        losses[''] = distiller.level_loss
-    for name, loss in losses.items():
-        hooks.append(loss.register_forward_pre_hook(catch(name), with_kwargs=True))
+    losses = dict(model.distiller.distill_losses.named_children())
+    if hasattr(model.distiller, 'level_loss'):
+        losses[''] = model.distiller.level_loss
+    caught: list[tuple[str, Pair]] = []
+    hooks = [
+        loss.register_forward_pre_hook(partial(_catch, caught, name), with_kwargs=True)
+        for name, loss in losses.items()
+    ]
     model.eval()
+    pairs: dict[str, list[Pair]] = {}
     for batch in batches:
+        caught.clear()
         data = model.data_preprocessor(batch, False)
         model.loss(data['inputs'], data['data_samples'])
+        # A review distiller calls one loss for all levels, in their order.
+        numbers = count()
+        for name, pair in caught:
+            pairs.setdefault(name or f'level {next(numbers)}', []).append(pair)
     for hook in hooks:
         hook.remove()
     return {
         level: (torch.cat([a for a, _ in both]), torch.cat([b for _, b in both]))
         for level, both in pairs.items()
+        if all(torch.is_tensor(feature) and feature.dim() == 4 for feature in both[0])
     }
+
+
+def _catch(caught: list, name: str, module: Any, args: tuple, kwargs: dict) -> None:
+    prediction, teacher, *_ = (*args, *kwargs.values())
+    caught.append((name, (prediction, teacher)))
 
 
 def plot_spectra(
@@ -125,69 +131,81 @@ def plot_spectra(
         str: What was drawn.
 
     Raises:
+        FileNotFoundError: If there is no such config; near names are listed.
         ValueError: If the distiller has no frequency attention on maps.
     """
-    cfg = Config.fromfile(config_file(config))
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    if teacher_ckpt is not None:
-        cfg.model.teacher_ckpt = teacher_ckpt
-    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
-    seen = [batch for _, batch in zip(range(batches), loader)]
-
-    # Without these lines of initialisation, one for each parameter.
-    MMLogger.get_instance('plot', log_level='WARNING')
-    set_random_seed(cfg.get('randomness', {}).get('seed') or 0)
-    # As the runner does.
-    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    model = MODELS.build(cfg.model)
-    model.init_weights()
-    before = compared_features(model, seen)
-    trained = load_checkpoint_file(checkpoint)['state_dict']
-    model.load_state_dict(trained, strict=True)
-    after = compared_features(model, seen)
-
-    filters = {
-        name: layer
-        for name, layer in model.distiller.named_modules()
-        if isinstance(layer, FrequencyAttention)
-        and layer.with_global
-        # One frequency is a number, not a picture.
-        and layer.grid != (1, 1)
-    }
-    levels = {n: pair for n, pair in after.items() if pair[1].shape[-2:] != (1, 1)}
-    if not filters or not levels:
-        raise ValueError(
-            f'{config}: no FrequencyAttention on maps larger than 1x1 in its '
-            'distiller; expected a FAM-KD config.'
-        )
+    with open_distillation(config, teacher_ckpt) as cfg:
+        init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+        loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
+        seen = [batch for _, batch in zip(range(batches), loader)]
+        # Without these lines of initialisation, one for each parameter.
+        MMLogger.get_instance('plot', log_level='WARNING')
+        set_random_seed(cfg.get('randomness', {}).get('seed') or 0)
+        progress('building teacher and student')
+        model_cfg, _ = resolve_model_cfg(cfg.model, cfg.get('data_preprocessor'))
+        model = MODELS.build(model_cfg)
+        model.init_weights()
+        progress(f'running {len(seen)} batches, before training and after')
+        before = compared_features(model, seen)
+        trained = load_checkpoint_file(checkpoint)['state_dict']
+        model.load_state_dict(trained, strict=True)
+        after = compared_features(model, seen)
+        filters = {
+            name: layer
+            for name, layer in model.distiller.named_modules()
+            if isinstance(layer, FrequencyAttention)
+            and layer.with_global
+            # One frequency is a number, not a picture.
+            and layer.grid != (1, 1)
+        }
+        levels = {
+            name: (*pair, before[name][0])
+            for name, pair in after.items()
+            if pair[1].shape[-2:] != (1, 1)
+        }
+        if not filters or not levels:
+            raise ValueError(
+                'no FrequencyAttention on maps larger than 1x1 in its distiller; '
+                'expected a FAM-KD config.'
+            )
     columns = max(len(filters), len(levels))
-    figure, axes = plt.subplots(2, columns, figsize=(3.2 * columns, 6), squeeze=False)
+    figure = Figure(figsize=(3.2 * columns, 6), layout='tight')
+    axes = figure.subplots(2, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_visible(False)
     for axis, (name, layer) in zip(axes[0], filters.items()):
-        axis.set_visible(True)
-        height, width = layer.grid
-        extent = (-(width // 2) - 0.5, (width + 1) // 2 - 0.5)
-        extent += ((height + 1) // 2 - 0.5, -(height // 2) - 0.5)
-        image = axis.imshow(filter_magnitude(layer), extent=extent, cmap='magma')
-        figure.colorbar(image, ax=axis, fraction=0.046)
-        axis.set_title(f'filter, {height}x{width}\n{name}', fontsize=8)
-        axis.set_xlabel('cycles per image')
-    for axis, (name, (prediction, teacher)) in zip(axes[1], levels.items()):
-        axis.set_visible(True)
-        axis.plot(radial_spectrum(teacher), 'k-', label='teacher')
-        axis.plot(radial_spectrum(before[name][0]), 'C1:', label='student, before')
-        axis.plot(radial_spectrum(prediction), 'C0--', label='student, after')
-        axis.set_yscale('log')
-        axis.set_title(f'spectrum, {name}', fontsize=8)
-        axis.set_xlabel('cycles per image')
-        axis.legend(fontsize=7)
-    for axis in axes.flat:
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axis in axes[0]:
-        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+        _draw_filter(axis, name, layer)
+    for axis, (name, features) in zip(axes[1], levels.items()):
+        _draw_spectra(axis, name, *features)
     axes[0][0].set_ylabel('cycles per image')
     axes[1][0].set_ylabel('root mean square amplitude')
-    figure.tight_layout()
     figure.savefig(out, dpi=120)
     return f'{out}: {len(filters)} filters, {len(levels)} spectra.'
+
+
+def _draw_filter(axis: Axes, name: str, layer: FrequencyAttention) -> None:
+    height, width = layer.grid
+    left, top = -(width // 2) - 0.5, -(height // 2) - 0.5
+    extent = (left, left + width, top + height, top)
+    image = axis.imshow(filter_magnitude(layer), extent=extent, cmap='magma')
+    axis.figure.colorbar(image, ax=axis, fraction=0.046)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _label(axis, f'filter, {height}x{width}\n{name}')
+
+
+def _draw_spectra(
+    axis: Axes, name: str, after: Tensor, teacher: Tensor, before: Tensor
+) -> None:
+    axis.plot(radial_spectrum(teacher), 'k-', label='teacher')
+    axis.plot(radial_spectrum(before), 'C1:', label='student, before')
+    axis.plot(radial_spectrum(after), 'C0--', label='student, after')
+    axis.set_yscale('log')
+    axis.legend(fontsize=7)
+    _label(axis, f'spectrum, {name}')
+
+
+def _label(axis: Axes, title: str) -> None:
+    axis.set_visible(True)
+    axis.set_title(title, fontsize=8)
+    axis.set_xlabel('cycles per image')
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -9,6 +9,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mmfakd.ops.filter_storage import pack_filter
+
+from .state_dict import some
+
 _FILTER = {
     'weights1': 'filter',
     'w0.weight': 'local.weight',
@@ -107,26 +111,24 @@ def _convert_levels(
             f'{len(levels) - 1} without gaps: pass the whole list of levels, '
             'deepest first.'
         )
-    converted = {}
-    for index in sorted(levels, reverse=True):
-        level = _convert_level(levels[index], high_pass, f'{index}.')
-        prefix = f'levels.{len(levels) - 1 - index}.'
-        converted.update({prefix + key: value for key, value in level.items()})
-    return converted
+    return {
+        f'levels.{len(levels) - 1 - index}.{key}': value
+        for index in sorted(levels, reverse=True)
+        for key, value in _convert_level(levels[index], high_pass, f'{index}.').items()
+    }
 
 
 def _convert_level(
     state_dict: dict[str, Tensor], high_pass: float, prefix: str = ''
 ) -> dict[str, Tensor]:
     """Convert one level, without the block that has no effect."""
-    converted = _rename(state_dict, _LEVEL, high_pass, prefix)
-    if not any(key.startswith('fusion.') for key in converted):
-        converted = {
-            key: value
-            for key, value in converted.items()
-            if not key.startswith('match_deeper.')
-        }
-    return converted
+    # A block is there as a whole or not at all; `conv2` is always there.
+    blocks = {key.split('.')[0] for key in state_dict} | {'conv2'}
+    names = {key: name for key, name in _LEVEL.items() if key.split('.')[0] in blocks}
+    converted = _rename(state_dict, names, high_pass, prefix)
+    if 'att_conv' in blocks:
+        return converted
+    return {k: v for k, v in converted.items() if not k.startswith('match_deeper.')}
 
 
 def _rename(
@@ -137,47 +139,33 @@ def _rename(
 ) -> dict[str, Tensor]:
     """Rename the keys of one module, and reshape what is stored differently."""
     unknown = [prefix + key for key in state_dict if key not in names]
-    # A block is there as a whole or not at all; `conv2` is always there.
-    blocks = {key.split('.')[0] for key in state_dict} if names is _LEVEL else set()
     missing = [
         prefix + key
         for key in names
-        if key not in state_dict
-        and not key.endswith('num_batches_tracked')
-        and (names is not _LEVEL or key.split('.')[0] in blocks | {'conv2'})
+        if key not in state_dict and not key.endswith('num_batches_tracked')
     ]
     if unknown or missing:
         raise ValueError(
             'convert_famkd_state_dict does not recognise this state dict. Unknown '
-            f'keys: {_listed(unknown)}. Missing keys: {_listed(missing)}. Expected is '
-            'a frequency attention (weights1, w0.weight, w0.bias, rate1, rate2), a '
+            f'keys: {some(unknown, 20)}. Missing keys: {some(missing, 20)}. Expected '
+            'is a frequency attention (weights1, w0.weight, w0.bias, rate1, rate2), a '
             'cross attention (rel_h, rel_w, *_conv.weight), a level (conv1_x, conv1, '
             'att_conv, conv2) or a list of levels (0.conv2... and so on): strip '
             'prefixes such as `module.` and other modules first.'
         )
     return {
-        names[key]: _convert(key, value, high_pass) for key, value in state_dict.items()
+        names[key]: _convert(key.split('.')[-1], value, high_pass)
+        for key, value in state_dict.items()
     }
 
 
-def _convert(key: str, value: Tensor, high_pass: float) -> Tensor:
+def _convert(name: str, value: Tensor, high_pass: float) -> Tensor:
     """Convert one tensor."""
-    # Here, because models import utils.
-    from mmfakd.models.layers import pack_filter
-
-    name = key.split('.')[-1]
     if name == 'weights1':
         if not value.is_complex():
             value = torch.view_as_complex(value.contiguous())
         return pack_filter(value, high_pass)
+    value = value.detach().clone()
     if name in ('rate1', 'rate2'):
-        return value.detach().clone().reshape(1)
-    if name in ('rel_h', 'rel_w'):
-        return value.detach().clone().flatten(1)
-    return value.detach().clone()
-
-
-def _listed(keys: list[str], most: int = 20) -> str:
-    """Keys for a message, not all of them if there are many."""
-    more = [f'and {len(keys) - most} more'] if len(keys) > most else []
-    return ', '.join(keys[:most] + more) or 'none'
+        return value.reshape(1)
+    return value.flatten(1) if name in ('rel_h', 'rel_w') else value

@@ -8,20 +8,17 @@ import logging
 import os
 import os.path as osp
 import re
-from difflib import get_close_matches
-from importlib import import_module
-from importlib.util import find_spec
 
-import mmengine
-from mmengine.dist import barrier, get_local_rank, is_distributed
+from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader, _get_mmengine_home
 from torch.hub import download_url_to_file
 
 from mmfakd.compat import load_checkpoint_file
+from mmfakd.messages import near_names
+from mmfakd.model_zoo.find import WEIGHT_ZOOS, zoo_weights
 from mmfakd.model_zoo.resolve import package_config
 
-_ZOOS = ('mmpretrain', 'mmdet', 'mmrazor', 'mmfakd')
 # As in `resnet18_8xb32_in1k_20210831-fbbb1da6.pth`; a date is none.
 _HASH_IN_NAME = re.compile(r'-(?!20\d{6}\.)([0-9a-f]{8,64})\.pth$')
 
@@ -48,8 +45,8 @@ def fetch_checkpoint(source: str) -> dict:
         ModuleNotFoundError: If it names a package that is not installed.
         RuntimeError: If a download fails or does not have the hash in its name.
     """
-    if osp.isfile(osp.expanduser(source)):
-        path = osp.expanduser(source)
+    path = osp.expanduser(source)
+    if osp.isfile(path):
         _warn_of_hash(path)
         return load_checkpoint_file(path)
     if not re.match(r'^(\S+:)?\w[\w+-]*://', source):
@@ -100,8 +97,7 @@ def _download(url: str) -> str:
                 f'{url} could not be downloaded: {error}. Download it elsewhere and '
                 f'give the path of the file, or put it at {path}.'
             ) from error
-    if is_distributed():
-        barrier()
+    barrier()
     return path
 
 
@@ -114,35 +110,15 @@ def _weights_of_name(name: str) -> str:
             raise FileNotFoundError(
                 f'{name!r}: no weights are published for that config ({error}).'
             ) from error
-    known: dict[str, str] = {}
     # A name has neither folder nor ending: do not read every metafile for a typo
     # in a path.
-    if not re.search(r'[/\\]|\.pth$|\.pt$', name):
-        for zoo in filter(find_spec, _ZOOS):
-            known.update(_zoo_weights(zoo))
-        if name.lower() in known:
-            return known[name.lower()]
-    near = get_close_matches(name.lower(), known, n=5)
+    is_path = re.search(r'[/\\]|\.pth$|\.pt$', name)
+    known = {} if is_path else zoo_weights()
+    if name.lower() in known:
+        return known[name.lower()]
+    near = near_names(name, known)
     raise FileNotFoundError(
         f'{name!r} is neither a file, nor an address, nor a name in the model zoos of '
-        f'{", ".join(_ZOOS)}.'
+        f'{", ".join(WEIGHT_ZOOS)}.'
         + (f' Near names: {", ".join(near)}.' if near else ' Check the path.')
     )
-
-
-def _zoo_weights(zoo: str) -> dict[str, str]:
-    root = osp.join(osp.dirname(str(import_module(zoo).__file__)), '.mim')
-    index = osp.join(root, 'model-index.yml')
-    if not osp.isfile(index):
-        return {}
-    weights = {}
-    for metafile in mmengine.load(index)['Import']:
-        for entry in mmengine.load(osp.join(root, metafile)).get('Models', []):
-            if entry.get('Weights'):
-                first = entry['Weights']
-                first = first[0] if isinstance(first, list) else first
-                weights[entry['Name'].lower()] = first
-    return weights
-
-
-__all__ = ['fetch_checkpoint']

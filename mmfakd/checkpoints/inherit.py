@@ -11,7 +11,7 @@ from torch import nn
 
 from mmfakd.messages import near_layers
 
-_SHOWN = 4
+from .state_dict import some
 
 
 def check_inherited(
@@ -51,12 +51,11 @@ def check_inherited(
             student.get_submodule(name), teacher.get_submodule(name)
         )
         if differing:
-            more = f' and {len(differing) - _SHOWN} more' * (len(differing) > _SHOWN)
             inside = find_inheritable(student, teacher, name)
             raise ValueError(
                 f"inherit: {name!r} of the student cannot start as the teacher's: "
-                + '; '.join(f'{name}.{text}' for text in differing[:_SHOWN])
-                + f'{more}. Leave it out, or set the widths, classes or number of '
+                + some((f'{name}.{text}' for text in differing), separator='; ')
+                + '. Leave it out, or set the widths, classes or number of '
                 "levels of the student's to the teacher's."
                 + (f' Parts that fit: {inside}.' if inside else '')
             )
@@ -127,6 +126,3 @@ def _differences(student: nn.Module, teacher: nn.Module) -> list[str]:
         for key in dict.fromkeys([*ours, *theirs])
         if ours.get(key) != theirs.get(key)
     ]
-
-
-__all__ = ['check_inherited', 'find_inheritable', 'inherit_weights']

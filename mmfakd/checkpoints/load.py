@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import nn
 
 from .fetch import fetch_checkpoint
+from .state_dict import COUNTER, find_state_dict, some
 from .student import student_state_dict
 
-_SHOWN = 6
-_COUNTER = 'num_batches_tracked'
+_some = partial(some, most=6, cut=', ...')
 
 
 def load_weights(
@@ -43,9 +43,10 @@ def load_weights(
         FileNotFoundError: If there is no such file or name.
         ValueError: If no key matches, a shape differs or a required key is missing.
     """
-    state_dict = _state_dict_of(fetch_checkpoint(source), source)
-    own = [key for key in model.state_dict() if not key.endswith(_COUNTER)]
     head = f'{role} checkpoint {source!r}'
+    state_dict = find_state_dict(fetch_checkpoint(source), head)
+    state_dict = student_state_dict(state_dict) or state_dict
+    own = [key for key in model.state_dict() if not key.endswith(COUNTER)]
     try:
         # The model itself loads: it may rename keys of older versions and resize
         # position embeddings.
@@ -54,19 +55,18 @@ def load_weights(
         reasons = [line.strip() for line in str(error).splitlines()[1:]]
         raise ValueError(
             f'{head}: {len(reasons)} tensors do not fit the {type(model).__name__}: '
-            f'{_some(reasons, " ")} Choose the checkpoint of this {role}, or set its '
-            "config (number of classes, widths) to the checkpoint's."
+            f'{some(reasons, 6, " ", " ...")} Choose the checkpoint of this {role}, or '
+            "set its config (number of classes, widths) to the checkpoint's."
         ) from error
-    # Old checkpoints have no counters, and norm layers do not need them. Some models,
-    # such as SwinV2, take tables that they compute themselves from no checkpoint.
-    missing = [k for k in missing if not k.endswith(_COUNTER) and k not in state_dict]
+    # Some models, such as SwinV2, take tables that they compute from no checkpoint.
+    missing = [k for k in missing if not k.endswith(COUNTER) and k not in state_dict]
     matched = len(own) - len(missing)
     if matched == 0:
         raise ValueError(
             f'{head}: none of its {len(state_dict)} keys is one of the '
             f'{type(model).__name__}. It has {_some(state_dict)}; expected '
-            f'{_some(own)}. Convert the checkpoint (see tools/model_converters) or '
-            f'choose the {role} that it belongs to.'
+            f'{_some(own)}. Convert the checkpoint (`mmfakd convert`) or choose the '
+            f'{role} that it belongs to.'
         )
     needed = [key for key in missing if required and key.startswith(tuple(required))]
     if needed:
@@ -85,31 +85,3 @@ def load_weights(
         logger='current',
     )
     return [key for key in own if key not in missing]
-
-
-def _state_dict_of(checkpoint: dict, source: str) -> dict[str, Tensor]:
-    """Find the weights in an mmengine, mdistiller, distillation or plain file."""
-    for key in ('state_dict', 'model'):
-        if isinstance(checkpoint.get(key), dict):
-            checkpoint = checkpoint[key]
-            break
-    state_dict = OrderedDict(
-        (key, value) for key, value in checkpoint.items() if isinstance(value, Tensor)
-    )
-    if not state_dict:
-        raise ValueError(
-            f'{source!r} holds no weights: expected a state dict, or one under '
-            f"'state_dict' or 'model'; got the keys {_some(checkpoint)}."
-        )
-    # With it modules know older layouts of theirs; see torch's load_state_dict.
-    state_dict._metadata = getattr(checkpoint, '_metadata', OrderedDict())  # type: ignore[attr-defined]
-    return student_state_dict(state_dict) or state_dict
-
-
-def _some(keys, separator: str = ', ') -> str:
-    shown = list(keys)[:_SHOWN]
-    more = len(keys) - len(shown)
-    return separator.join(shown) + (f'{separator}... and {more} more' if more else '')
-
-
-__all__ = ['load_weights']

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import copy
-from difflib import get_close_matches
 from typing import Any
+
+from mmfakd.messages import near_names
 
 # What the zoo's networks were trained with, for values up to 255. CIFAR's data sets
 # give RGB images, files are read as BGR.
@@ -21,13 +22,10 @@ _IMAGENET = dict(
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
 )
+# Initialisation of the classifier, where it is not torch's own.
 _TORCH_LINEAR = dict(type='Kaiming', layer='Linear', a=5**0.5, distribution='uniform')
-# Initialisation of the classifier: torch's own, or as named.
-_HEADS: dict[str, dict | None] = dict(
-    torch=None,
-    zero_bias=dict(_TORCH_LINEAR, mode='fan_in', nonlinearity='leaky_relu', bias=0),
-    normal=dict(type='Normal', layer='Linear', std=0.01),
-)
+_ZERO_BIAS = dict(_TORCH_LINEAR, mode='fan_in', nonlinearity='leaky_relu', bias=0)
+_NORMAL = dict(type='Normal', layer='Linear', std=0.01)
 
 
 def _cifar_resnet(depth: int, widen: int = 1) -> dict:
@@ -39,12 +37,12 @@ def _cifar_resnet(depth: int, widen: int = 1) -> dict:
 
 def _wide_resnet(depth: int, widen: int) -> dict:
     backbone = dict(type='mmrazor.WideResNet', depth=depth, widen_factor=widen)
-    return dict(backbone=backbone, channels=64 * widen, head='zero_bias')
+    return dict(backbone=backbone, channels=64 * widen, init_cfg=_ZERO_BIAS)
 
 
 def _vgg(depth: int) -> dict:
     backbone = dict(type='mmfakd.CIFARVGG', depth=depth)
-    return dict(backbone=backbone, channels=512, head='normal')
+    return dict(backbone=backbone, channels=512, init_cfg=_NORMAL)
 
 
 def _resnet(kind: str, depth: int, data: dict) -> dict:
@@ -61,7 +59,7 @@ _ZOO: dict[str, dict] = {
     **{f'wrn_{d}_{w}': _wide_resnet(d, w) for d in (16, 40) for w in (1, 2)},
     **{f'vgg{d}': _vgg(d) for d in (8, 11, 13, 16, 19)},
     'MobileNetV2': dict(
-        backbone=dict(type='mmfakd.CIFARMobileNetV2'), channels=1280, head='normal'
+        backbone=dict(type='mmfakd.CIFARMobileNetV2'), channels=1280, init_cfg=_NORMAL
     ),
     'ShuffleV1': dict(backbone=dict(type='mmfakd.CIFARShuffleNetV1'), channels=960),
     'ShuffleV2': dict(backbone=dict(type='mmfakd.CIFARShuffleNetV2'), channels=1024),
@@ -100,15 +98,14 @@ def mdistiller_model_cfg(arch: str, num_classes: int | None = None) -> dict:
         ({'type': 'mmfakd.CIFARResNet', 'depth': 20}, 100)
     """
     if arch not in _ZOO:
-        known = {name.lower(): name for name in reversed(MDISTILLER_ARCHS)}
-        near = [known[name] for name in get_close_matches(str(arch).lower(), known)]
+        near = near_names(arch, reversed(MDISTILLER_ARCHS))
         raise ValueError(
             f'arch={arch!r} is no network of the mdistiller zoo.'
             + (f' Near names: {", ".join(near)}.' if near else '')
             + f' Expected one of {", ".join(MDISTILLER_ARCHS)}.'
         )
-    entry = copy.deepcopy(_ZOO[arch])
-    preprocessor = copy.deepcopy(entry.get('data', _CIFAR))
+    entry = copy.deepcopy({'data': _CIFAR, **_ZOO[arch]})
+    preprocessor = entry['data']
     if num_classes is not None:
         preprocessor['num_classes'] = num_classes
     return dict(
@@ -123,9 +120,6 @@ def mdistiller_model_cfg(arch: str, num_classes: int | None = None) -> dict:
             in_channels=entry['channels'],
             loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
             topk=(1, 5),
-            init_cfg=copy.deepcopy(_HEADS[entry.get('head', 'torch')]),
+            init_cfg=entry.get('init_cfg'),
         ),
     )
-
-
-__all__ = ['MDISTILLER_ARCHS', 'mdistiller_model_cfg']

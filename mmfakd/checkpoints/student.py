@@ -18,7 +18,10 @@ from torch import Tensor
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 
+from .state_dict import some
+
 _PREFIX = 'architecture.'
+_LIBRARIES = ('mmfakd', 'mmrazor')
 
 
 def export_student(checkpoint: dict) -> dict:
@@ -45,10 +48,9 @@ def export_student(checkpoint: dict) -> dict:
     state_dict = checkpoint.get('state_dict', checkpoint)
     student = student_state_dict(state_dict)
     if not student:
-        shown = ', '.join(list(state_dict)[:5])
         raise ValueError(
-            f'No key begins with {_PREFIX!r}: got {shown} ... Expected a checkpoint '
-            'of a distillation run; a checkpoint of a plain model needs no export.'
+            f'No key begins with {_PREFIX!r}: got {some(state_dict)}. Expected a '
+            'checkpoint of a distillation run; one of a plain model needs no export.'
         )
     old_meta = checkpoint.get('meta', {})
     kept = ('epoch', 'iter', 'seed', 'time', 'experiment_name', 'mmengine_version')
@@ -107,18 +109,19 @@ def student_state_dict(state_dict: Mapping[str, Tensor]) -> OrderedDict[str, Ten
         ``architecture.``, without that prefix; empty if there are none. The layout
         versions of the modules, as ``Module.state_dict`` attaches them, are kept.
     """
-    student = OrderedDict(
+    student = _without_prefix(state_dict)
+    versions = _without_prefix(getattr(state_dict, '_metadata', {}))
+    student._metadata = versions  # type: ignore[attr-defined]
+    return student
+
+
+def _without_prefix(named: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """What stands under the prefix, the student itself as ``''``."""
+    return OrderedDict(
         (key[len(_PREFIX) :], value)
-        for key, value in state_dict.items()
-        if key.startswith(_PREFIX)
-    )
-    versions = getattr(state_dict, '_metadata', {})
-    student._metadata = OrderedDict(  # type: ignore[attr-defined]
-        (key[len(_PREFIX) :], value)
-        for key, value in versions.items()
+        for key, value in named.items()
         if f'{key}.'.startswith(_PREFIX)
     )
-    return student
 
 
 # A run writes many checkpoints with one config, whose formatting takes a while.
@@ -180,22 +183,18 @@ def student_config(cfg: Config) -> Config:
             h for h in cfg.custom_hooks if _library(h) not in _LIBRARIES
         ]
     for name, hook in list(cfg.get('default_hooks', {}).items()):
-        if hook is not None and _library(hook) in _LIBRARIES:
+        if _library(hook or {}) in _LIBRARIES:
             cfg.default_hooks.pop(name)
-    imports = (cfg.get('custom_imports') or {}).get('imports') or []
-    imports = [imports] if isinstance(imports, str) else list(imports)
-    foreign = [name for name in imports if name.split('.')[0] not in _LIBRARIES]
+    imports = cfg.pop('custom_imports', None) or {}
+    names = imports.get('imports') or []
+    names = [names] if isinstance(names, str) else names
+    foreign = [name for name in names if name.split('.')[0] not in _LIBRARIES]
     if foreign:
-        cfg.custom_imports.imports = foreign
-    else:
-        cfg.pop('custom_imports', None)
+        cfg.custom_imports = dict(imports, imports=foreign)
     # How the distillation was run says nothing of the student.
     for key in ('launcher', 'load_from', 'model_wrapper_cfg', 'resume'):
         cfg.pop(key, None)
     return cfg
-
-
-_LIBRARIES = ('mmfakd', 'mmrazor')
 
 
 def _name_for_mmpretrain(preprocessor: dict) -> None:
@@ -217,6 +216,3 @@ def _library(cfg: Mapping) -> str | None:
     name = kind if isinstance(kind, str) else f'{kind.__module__}.'
     library, dot, _ = name.partition('.')
     return library if dot else None
-
-
-__all__ = ['export_student', 'student_config', 'student_state_dict']

@@ -6,6 +6,9 @@ upstream thread. Nothing here imports torch or MMEngine before the versions have
 been checked.
 """
 
+import sys
+from contextlib import suppress
+
 from .checkpoints import allow_mmengine_checkpoints, load_checkpoint_file
 from .config_inheritance import register_config_package
 from .import_hook import when_imported
@@ -16,15 +19,25 @@ from .versions import check_environment
 def apply_shims() -> None:
     """Apply every shim; calling it again changes nothing.
 
-    Those for MMEngine wait until it is imported, and with it torch.
+    Those for MMEngine wait until torch or MMEngine is imported.
     """
     allow_mmrazor_without_quantization()
     when_imported('mmengine', _mend_mmengine)
+    when_imported('torch', _import_mmengine)
 
 
 def _mend_mmengine() -> None:
     allow_mmengine_checkpoints()
     register_config_package()
+
+
+def _import_mmengine() -> None:
+    """Bring the shims, as ``torch.load`` alone is to read MMEngine's checkpoints."""
+    # MMEngine imports torch in the middle of its own import.
+    if 'mmengine' not in sys.modules:
+        # What is wrong with MMEngine is none of torch's business.
+        with suppress(Exception):
+            import mmengine  # noqa: F401
 
 
 __all__ = [

@@ -9,7 +9,7 @@ import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import IO, Any, Union
+from typing import Any, Union
 
 from mmfakd.version import parse_version
 
@@ -27,12 +27,12 @@ def _history_buffer_getattr(owner: Any, name: str, *default: Any) -> Any:
     """``getattr`` that knows ``HistoryBuffer``'s own statistics and nothing else.
 
     Args:
-        owner: must be MMEngine's ``HistoryBuffer`` class.
-        name: 'min', 'max', 'current' or 'mean'.
-        default: must be absent.
+        owner (type): Must be MMEngine's ``HistoryBuffer``.
+        name (str): ``'min'``, ``'max'``, ``'current'`` or ``'mean'``.
+        *default: Must be absent.
 
     Returns:
-        The statistics function.
+        Callable: The statistics function.
 
     Raises:
         pickle.UnpicklingError: If anything else is asked for.
@@ -133,11 +133,7 @@ class _RestrictedPickle:
     """The part of a pickle module that ``torch.load`` uses."""
 
     Unpickler = _RestrictedUnpickler
-
-    @staticmethod
-    def load(file: IO[bytes], **kwargs: Any) -> Any:
-        """Unpickle one object."""
-        return _RestrictedUnpickler(file, **kwargs).load()
+    load = staticmethod(lambda file, **kw: _RestrictedUnpickler(file, **kw).load())
 
 
 def _restricted_load(path: Path, map_location: Any) -> Any:
@@ -182,12 +178,13 @@ def load_checkpoint_file(
     every version of torch (see :func:`allow_mmengine_checkpoints`).
 
     Args:
-        path: the file.
-        map_location: where the tensors go, as in :func:`torch.load`.
+        path (str | os.PathLike): The file.
+        map_location (Any): Where the tensors go, as in :func:`torch.load`. Defaults
+            to ``'cpu'``.
 
     Returns:
-        The content, a dict: a checkpoint of MMEngine (``meta``, ``state_dict``,
-        ...) or a bare state dict.
+        dict[str, Any]: A checkpoint of MMEngine (``meta``, ``state_dict``, ...) or a
+        bare state dict.
 
     Raises:
         FileNotFoundError: If there is no such file.

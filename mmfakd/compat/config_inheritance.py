@@ -40,18 +40,15 @@ def register_config_package() -> None:
     list and answers ``get_installed_path('mmfakd')`` with the real folder. Other
     packages are not touched.
     """
-    import mmengine.config.config
-    import mmengine.config.utils
-    import mmengine.utils.package_utils
+    from mmengine.config.utils import MODULE2PACKAGE
+    from mmengine.utils import get_installed_path as original
 
-    mmengine.config.utils.MODULE2PACKAGE.setdefault(_PACKAGE, _PACKAGE)
-
-    original = mmengine.utils.package_utils.get_installed_path
+    MODULE2PACKAGE.setdefault(_PACKAGE, _PACKAGE)
     if hasattr(original, _PACKAGE):
         return
     wrapper = _with_own_path(original)
-    # Each of these has bound the function to a name of its own.
-    for name in ('utils.package_utils', 'utils', 'config.config', 'hub.hub'):
-        module = sys.modules.get(f'mmengine.{name}')
-        if module is not None:
+    # Several modules have bound the function to a name of their own.
+    for name, module in list(sys.modules.items()):
+        bound = getattr(module, 'get_installed_path', None)
+        if name.startswith('mmengine') and bound is original:
             module.get_installed_path = wrapper  # type: ignore[attr-defined]

@@ -1,65 +1,76 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Shims that wait for the library that they are for."""
+"""Shims that wait for the module that they are for."""
+
+from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from collections.abc import Callable
+from copy import copy
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Callable, Optional
+from typing import Any
+
+# Runs a module's own code.
+Execute = Callable[[ModuleType], None]
 
 
-class _ThenCall(Loader):
-    """Load a module as its own loader does, then call something."""
+class _ImportHook(MetaPathFinder):
+    """Find one module as the finders behind this one do, but see to its execution."""
 
-    def __init__(self, loader: Loader, action: Callable[[], None]) -> None:
-        self.loader = loader
-        self.action = action
+    def __init__(self, watched: str, around: Callable[[Execute, ModuleType], None]):
+        self.watched = watched
+        self.around = around
 
-    def create_module(self, spec: ModuleSpec) -> Optional[ModuleType]:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        # From here on the module is as if nobody had looked on.
-        module.__loader__ = self.loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self.loader
-        self.loader.exec_module(module)
-        self.action()
-
-
-class _Waiting(MetaPathFinder):
-    """Find one library as usual, once, with an action behind its import."""
-
-    def __init__(self, library: str, action: Callable[[], None]) -> None:
-        self.library = library
-        self.action = action
-
-    def find_spec(
-        self,
-        fullname: str,
-        path: Optional[Sequence[str]],
-        target: Optional[ModuleType] = None,
-    ) -> Optional[ModuleSpec]:
-        if fullname != self.library:
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if name != self.watched:
             return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _ThenCall(spec.loader, self.action)
+        behind = sys.meta_path[sys.meta_path.index(self) + 1 :]
+        found = (finder.find_spec(name, path, target) for finder in behind)
+        spec = next(filter(None, found), None)
+        if spec is None or spec.loader is None:
+            return spec
+        # Some finders give all modules the same loader.
+        loader: Any = copy(spec.loader)
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            # From here on the loader is an ordinary one.
+            del loader.exec_module
+            self.around(execute, module)
+
+        spec.loader = loader
+        loader.exec_module = exec_module
         return spec
 
 
-def when_imported(library: str, action: Callable[[], None]) -> None:
-    """Call something as soon as a library has been imported.
+def around_import(name: str, around: Callable[[Execute, ModuleType], None]) -> None:
+    """Take part in every import of a module from now on, a reload included.
+
+    Args:
+        name (str): The module.
+        around (Callable): Called in place of what runs the module's code, with that
+            and the module.
+    """
+    # Also of an mmfakd that was imported before and dropped.
+    if not any(getattr(hook, 'watched', None) == name for hook in sys.meta_path):
+        sys.meta_path.insert(0, _ImportHook(name, around))
+
+
+def when_imported(name: str, action: Callable[[], None]) -> None:
+    """Call something once a module has been imported, at once where it has been.
 
     So ``import mmfakd`` itself is quick: ``mmfakd --help`` needs no torch.
 
     Args:
-        library: name of the package.
-        action: what to call: at once where the package is there already. It may be
-            called again, after a failed import for example.
+        name (str): The module.
+        action (Callable): What to call; again after a reload.
     """
-    if library in sys.modules:
+
+    def around(execute: Execute, module: ModuleType) -> None:
+        execute(module)
         action()
-    else:
-        sys.meta_path.insert(0, _Waiting(library, action))
+
+    if name in sys.modules:
+        action()
+    around_import(name, around)

@@ -1,13 +1,10 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Let mmrazor 1.0 be imported on torch 2, without its quantization part."""
 
-import sys
-from collections.abc import Callable, Sequence
-from functools import partial
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any, Optional
+from typing import Any
+
+from .import_hook import Execute, around_import
 
 _SUBPACKAGE = 'mmrazor.structures.quantization'
 
@@ -18,15 +15,9 @@ class _Unavailable(type):
     def __getattr__(cls, name: str) -> Any:
         if name.startswith('__'):
             raise AttributeError(name)
-        return cls._fail()
-
-    def __getitem__(cls, key: Any) -> Any:
-        return cls._fail()
+        return cls()
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        return cls._fail()
-
-    def _fail(cls) -> Any:
         raise ImportError(
             f"{_SUBPACKAGE}.{cls.__name__} is not available: mmrazor's "
             'quantization uses names that torch has removed since version 1.13 '
@@ -35,8 +26,10 @@ class _Unavailable(type):
             'an environment with torch 1.13, without mmfakd.'
         )
 
+    __getitem__ = __call__
 
-def _execute(real: Callable[[ModuleType], None], module: ModuleType) -> None:
+
+def _execute(real: Execute, module: ModuleType) -> None:
     """Run the real subpackage; where that fails, leave placeholders in it."""
     try:
         real(module)
@@ -53,25 +46,6 @@ def _execute(real: Callable[[ModuleType], None], module: ModuleType) -> None:
         vars(module).update(__all__=[], __getattr__=placeholder)
 
 
-class _QuantizationFinder(MetaPathFinder):
-    """Find one subpackage of mmrazor as usual, but import it with care."""
-
-    def find_spec(
-        self,
-        fullname: str,
-        path: Optional[Sequence[str]],
-        target: Optional[ModuleType] = None,
-    ) -> Optional[ModuleSpec]:
-        """Find the subpackage; any other module is left to the next finder."""
-        if fullname != _SUBPACKAGE:
-            return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            real = spec.loader.exec_module
-            spec.loader.exec_module = partial(_execute, real)  # type: ignore[method-assign]
-        return spec
-
-
 def allow_mmrazor_without_quantization() -> None:
     """Make ``import mmrazor.models`` work where mmrazor's quantization cannot.
 
@@ -85,5 +59,4 @@ def allow_mmrazor_without_quantization() -> None:
     imported, nothing changes. It works after a failed attempt to import mmrazor,
     too, because Python drops the modules that failed.
     """
-    if not any(isinstance(finder, _QuantizationFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _QuantizationFinder())
+    around_import(_SUBPACKAGE, _execute)

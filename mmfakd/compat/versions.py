@@ -14,12 +14,12 @@ from mmfakd.version import __version__, parse_version
 class Requirement(NamedTuple):
     """Versions of one library that mmfakd works with.
 
-    Attributes:
-        name: name of the distribution.
-        minimum: first version that works, '0' for any.
-        below: first version that does not work any more, or None.
-        reason: where the bounds come from.
-        required: whether mmfakd needs the library at all.
+    Args:
+        name (str): Name of the distribution.
+        minimum (str): First version that works, ``'0'`` for any.
+        below (str, optional): First version that does not work any more.
+        reason (str): Where the bounds come from.
+        required (bool): Whether mmfakd needs the library at all. Defaults to True.
     """
 
     name: str
@@ -33,11 +33,16 @@ class Requirement(NamedTuple):
         return f'{self.name}{lower}' + (f',<{self.below}' if self.below else '')
 
     def accepts(self, version: str) -> bool:
-        """Tell whether a version, e.g. '2.11.0+cu130', lies within the bounds."""
-        found = parse_version(version)
-        return found >= parse_version(self.minimum) and (
-            self.below is None or found < parse_version(self.below)
-        )
+        """Tell whether a version lies within the bounds.
+
+        Args:
+            version (str): For example ``'2.11.0+cu130'``.
+
+        Returns:
+            bool: Whether it does.
+        """
+        low, high = parse_version(self.minimum), parse_version(self.below or '9999')
+        return low <= parse_version(version) < high
 
 
 # As in the files of requirements/, a test compares them.
@@ -69,9 +74,9 @@ def installed_versions() -> dict[str, str]:
     """Collect the versions that :func:`find_problems` judges.
 
     Returns:
-        Distribution names and versions; what is not installed is left out.
-        'python' is the interpreter, and 'pkg_resources' stands for the module of
-        this name with the version of setuptools.
+        dict[str, str]: Distribution names and versions; what is not installed is left
+        out. ``'python'`` is the interpreter, and ``'pkg_resources'`` stands for the
+        module of this name with the version of setuptools.
     """
     versions = {'python': '.'.join(map(str, sys.version_info[:3]))}
     names = [requirement.name for requirement in REQUIREMENTS]
@@ -92,10 +97,11 @@ def find_problems(versions: Mapping[str, str]) -> list[str]:
     """Compare versions with what mmfakd needs.
 
     Args:
-        versions: what is installed, as :func:`installed_versions` returns it.
+        versions (Mapping[str, str]): What is installed, as
+            :func:`installed_versions` returns it.
 
     Returns:
-        One sentence a problem: what was found, what is wanted, what to do.
+        list[str]: A text for each problem: what was found, what is wanted, what to do.
     """
     problems = []
     if parse_version(versions['python']) < (3, 9):
@@ -132,13 +138,9 @@ def find_problems(versions: Mapping[str, str]) -> list[str]:
             f'`pip install "{advice}"`.'
         )
 
-    torch, numpy = versions.get('torch'), versions.get('numpy')
-    if (
-        torch is not None
-        and numpy is not None
-        and parse_version(torch) < (2, 3)
-        and parse_version(numpy) >= (2,)
-    ):
+    # What is missing is told above, or not needed.
+    torch, numpy = versions.get('torch', '3'), versions.get('numpy', '1')
+    if parse_version(torch) < (2, 3) and parse_version(numpy) >= (2,):
         problems.append(
             f'numpy {numpy} is installed; numpy<2 is wanted with torch {torch} (torch '
             'before 2.3 is built for numpy 1). Run `pip install "numpy<2"`.'

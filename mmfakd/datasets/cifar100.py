@@ -36,9 +36,7 @@ class CIFAR100(ImageArrays):
     Args:
         data_root (str): The folder.
         split (str): ``'train'`` or ``'test'``. Defaults to ``'train'``.
-        images_per_class (int, optional): Take only the first so many images of each
-            class, in the order of the files. Defaults to None, all.
-        **kwargs: Other arguments of :class:`ImageArrays`.
+        **kwargs: Other arguments of :class:`ImageArrays`, such as ``images_per_class``.
 
     Raises:
         ValueError: For an unknown split, a damaged file, or arrays that are not all
@@ -48,22 +46,11 @@ class CIFAR100(ImageArrays):
 
     METAINFO = OfficialCIFAR100.METAINFO
 
-    def __init__(
-        self,
-        data_root: str,
-        split: str = 'train',
-        images_per_class: int | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, data_root: str, split: str = 'train', **kwargs: Any) -> None:
         if split not in _NUM_IMAGES:
             raise ValueError(f"split={split!r}; expected 'train' or 'test'.")
         self.split = split
-        super().__init__(
-            data_files=(),
-            data_root=data_root,
-            images_per_class=images_per_class,
-            **kwargs,
-        )
+        super().__init__(data_files=(), data_root=data_root, **kwargs)
 
     def load_data_list(self) -> np.ndarray:
         """Find and read the images of the split.
@@ -86,11 +73,10 @@ class CIFAR100(ImageArrays):
     def _find_files(self) -> list[str]:
         """Name the files of the split in the folder."""
         official = osp.join(OfficialCIFAR100.base_folder, self.split)
-        if osp.isfile(osp.join(self.data_root, official)):
-            return [official]
         whole = f'{self.split}.npz'
-        if osp.isfile(osp.join(self.data_root, whole)):
-            return [whole]
+        for name in (official, whole):
+            if osp.isfile(osp.join(self.data_root, name)):
+                return [name]
         names = os.listdir(self.data_root) if osp.isdir(self.data_root) else []
         parts = {
             int(match[1]): match[0]
@@ -120,6 +106,3 @@ class CIFAR100(ImageArrays):
             entries = pickle.load(file, encoding='latin1')
         images = entries['data'].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return np.ascontiguousarray(images), np.array(entries['fine_labels'])
-
-
-__all__ = ['CIFAR100']

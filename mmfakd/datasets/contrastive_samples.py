@@ -82,7 +82,7 @@ class ContrastiveSamples:
             return
         self.dataset.full_init()
         labels = [self._read_label(i) for i in range(len(self.dataset))]
-        classes, self._classes, sizes = np.unique(
+        classes, self._classes, self._sizes = np.unique(
             labels, return_inverse=True, return_counts=True
         )
         if len(classes) < 2:
@@ -94,8 +94,7 @@ class ContrastiveSamples:
         # In this order every class is one block: the negatives are all but a block.
         # int32 halves the megabytes that the workers send for every batch.
         self._order = np.argsort(self._classes, kind='stable').astype(np.int32)
-        self._ends = np.cumsum(sizes)
-        self._sizes = sizes
+        self._ends = np.cumsum(self._sizes)
         self._fully_initialized = True
 
     def _read_label(self, idx: int) -> int:
@@ -161,23 +160,13 @@ class ContrastiveSamples:
         # all of the others to draw some.
         state = np.random.get_bit_generator()  # type: ignore[attr-defined]
         generator = np.random.Generator(state)
-        drawn = generator.choice(
-            others,
-            self.num_negatives,
-            replace=self.num_negatives > others,
-            shuffle=False,
-        )
+        count = self.num_negatives
+        drawn = generator.choice(others, count, replace=count > others, shuffle=False)
         drawn += size * (drawn >= end - size)
-        indices = np.empty(1 + self.num_negatives, np.int32)
-        indices[0] = idx
-        indices[1:] = self._order[drawn]
-        return indices
+        return np.append(np.int32(idx), self._order[drawn])
 
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(num_negatives={self.num_negatives}, '
             f'dataset={self.dataset})'
         )
-
-
-__all__ = ['ContrastiveSamples']

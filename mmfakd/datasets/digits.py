@@ -32,10 +32,9 @@ class Digits(BaseDataset):
         split (str): ``'train'`` or ``'test'``. Defaults to ``'train'``.
         labels_per_class (int, optional): Training images of each class; None for
             all. Defaults to None.
-        metainfo (dict, optional): Further meta information.
-        pipeline (Sequence): Transforms. An image enters as ``img``, a uint8 array of
-            shape (8, 8, 1) with values 0 to 255, and its class as ``gt_label``.
-        **kwargs: Other arguments of mmpretrain's ``BaseDataset``.
+        **kwargs: Other arguments of mmpretrain's ``BaseDataset``. Into its ``pipeline``
+            an image enters as ``img``, a uint8 array of shape (8, 8, 1) with values 0
+            to 255, and its class as ``gt_label``.
 
     Raises:
         ValueError: For an unknown split, or a number of labels that is not there.
@@ -48,8 +47,6 @@ class Digits(BaseDataset):
         self,
         split: str = 'train',
         labels_per_class: int | None = None,
-        metainfo: dict | None = None,
-        pipeline: Any = (),
         **kwargs: Any,
     ) -> None:
         if split not in ('train', 'test'):
@@ -61,7 +58,7 @@ class Digits(BaseDataset):
             )
         self.split = split
         self.labels_per_class = labels_per_class
-        super().__init__(ann_file='', metainfo=metainfo, pipeline=pipeline, **kwargs)
+        super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Read the images of the split.
@@ -100,6 +97,3 @@ class Digits(BaseDataset):
         """
         labels = self.labels_per_class
         return [f'Split: \t{self.split}', f'Labels per class: \t{labels}']
-
-
-__all__ = ['Digits']

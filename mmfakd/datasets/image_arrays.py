@@ -18,14 +18,7 @@ from mmpretrain.datasets import BaseDataset
 from mmfakd.registry import DATASETS
 
 # What reading a truncated, altered or foreign file raises.
-_DAMAGE = (
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_DAMAGE = (EOFError, OSError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 @DATASETS.register_module()
@@ -48,12 +41,10 @@ class ImageArrays(BaseDataset):
             class, in the order of the files. Defaults to None, all.
         image_key (str): Name of the images in the files. Defaults to ``'images'``.
         label_key (str): Name of the labels in the files. Defaults to ``'labels'``.
-        metainfo (dict, optional): Further meta information.
-        pipeline (Sequence): Transforms. An image enters as ``img``, a uint8 array of
-            shape (H, W, C) of its own, with channels as in the file, and its class
-            as ``gt_label``.
-        **kwargs: Other arguments of mmpretrain's ``BaseDataset``. ``serialize_data``
-            has no effect.
+        **kwargs: Other arguments of mmpretrain's ``BaseDataset``. Into its ``pipeline``
+            an image enters as ``img``, a uint8 array of shape (H, W, C) of its own,
+            with channels as in the file, and its class as ``gt_label``.
+            ``serialize_data`` has no effect.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -69,15 +60,12 @@ class ImageArrays(BaseDataset):
         images_per_class: int | None = None,
         image_key: str = 'images',
         label_key: str = 'labels',
-        metainfo: dict | None = None,
-        pipeline: Any = (),
         **kwargs: Any,
     ) -> None:
-        if images_per_class is not None and (
-            not isinstance(images_per_class, int) or images_per_class < 1
-        ):
+        count = images_per_class
+        if count is not None and not (isinstance(count, int) and count >= 1):
             raise ValueError(
-                f'images_per_class={images_per_class!r}; expected a positive whole '
+                f'images_per_class={count!r}; expected a positive whole '
                 'number, or None for all images.'
             )
         if isinstance(data_files, (str, os.PathLike)):
@@ -88,14 +76,8 @@ class ImageArrays(BaseDataset):
         self.label_key = label_key
         # `data_list` holds row numbers, which are no records to serialize.
         kwargs['serialize_data'] = False
-        super().__init__(
-            ann_file='',
-            data_root=osp.expanduser(data_root),
-            classes=classes,
-            metainfo=metainfo,
-            pipeline=pipeline,
-            **kwargs,
-        )
+        root = osp.expanduser(data_root)
+        super().__init__(ann_file='', data_root=root, classes=classes, **kwargs)
 
     def load_data_list(self) -> np.ndarray:
         """Read the arrays.
@@ -116,11 +98,10 @@ class ImageArrays(BaseDataset):
                     f'{path}: images of {images.shape[1:]}, but those of {paths[0]} '
                     f'are of {parts[0][0].shape[1:]}; all parts need one size.'
                 )
-        images = np.concatenate([images for images, _ in parts])
-        labels = np.concatenate([labels for _, labels in parts]).astype(np.int64)
+        images, labels = map(np.concatenate, zip(*parts))
         # Grey images get the channel that transforms and models expect.
         self.images = images[..., None] if images.ndim == 3 else images
-        self.labels = labels
+        self.labels = labels.astype(np.int64)
         if self.images_per_class is None:
             return np.arange(len(labels))
         return self._first_of_each_class(self.images_per_class)
@@ -157,12 +138,8 @@ class ImageArrays(BaseDataset):
 
     def _check(self, path: str, images: np.ndarray, labels: np.ndarray) -> None:
         """Raise if the arrays of a file are not images and their classes."""
-        channels = images.shape[3:]
-        if (
-            images.dtype != np.uint8
-            or images.ndim not in (3, 4)
-            or channels not in ((), (1,), (3,))
-        ):
+        of_images = images.ndim >= 3 and images.shape[3:] in ((), (1,), (3,))
+        if images.dtype != np.uint8 or not of_images:
             raise ValueError(
                 f'{path}: {self.image_key!r} is {images.dtype} of shape '
                 f'{images.shape}; expected uint8 of shape (N, H, W, 3), (N, H, W, 1) '
@@ -179,10 +156,11 @@ class ImageArrays(BaseDataset):
         names = self._metainfo.get('classes')
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or (names is not None and high >= len(names)):
-            expected = '0 or more' if names is None else f'0 to {len(names) - 1}'
+            count = len(names or ())
+            expected = f'0 to {count - 1}, as there are {count} classes'
             raise ValueError(
-                f'{path}: labels from {low} to {high}; expected {expected}'
-                + ('.' if names is None else f', as there are {len(names)} classes.')
+                f'{path}: labels from {low} to {high}; expected '
+                f'{"0 or more" if names is None else expected}.'
             )
 
     def _first_of_each_class(self, count: int) -> np.ndarray:
@@ -240,6 +218,3 @@ class ImageArrays(BaseDataset):
             f'Files: \t{", ".join(self.data_files)}',
             f'Images per class: \t{self.images_per_class or "all"}',
         ]
-
-
-__all__ = ['ImageArrays']

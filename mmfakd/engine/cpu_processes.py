@@ -29,15 +29,10 @@ def init_cpu_distributed(cfg: Config) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     if not dist.is_initialized():
         dist.init_process_group('gloo')
-    cfg.model_wrapper_cfg = dict(
-        dict(
-            type='MMDistributedDataParallel',
-            broadcast_buffers=False,
-            find_unused_parameters=cfg.get('find_unused_parameters', False),
-        ),
-        **(cfg.get('model_wrapper_cfg') or {}),
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
-    cfg.model_wrapper_cfg.device_ids = None
-
-
-__all__ = ['init_cpu_distributed']
+    wrapper.update(cfg.get('model_wrapper_cfg') or {}, device_ids=None)
+    cfg.model_wrapper_cfg = wrapper

@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 import os
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import mmengine
@@ -22,15 +23,22 @@ from mmfakd.model_zoo.find import config_file
 from .cpu_processes import init_cpu_distributed
 
 
-def train(config: str, **options: Any) -> None:
-    """Train the model of a config.
+def train(config: str, **options: Any) -> Callable[[], Any]:
+    """Prepare the training of a config's model.
 
     Args:
         config (str): Path of a config, or its name.
         **options: See :func:`merge_train_options` and :func:`merge_launch_options`.
+
+    Returns:
+        Callable: What trains it. What is raised before is a mistake of the user's.
+
+    Raises:
+        FileNotFoundError: If there is no such config; near names are listed.
+        ValueError: If an option does not go with the config.
     """
-    cfg = merge_train_options(Config.fromfile(config_file(config)), config, **options)
-    build_runner(cfg).train()
+    cfg = merge_train_options(Config.fromfile(config_file(config)), **options)
+    return lambda: build_runner(cfg).train()
 
 
 def test(
@@ -39,8 +47,8 @@ def test(
     out: str | None = None,
     out_item: str | None = None,
     **options: Any,
-) -> None:
-    """Evaluate a checkpoint.
+) -> Callable[[], None]:
+    """Prepare the evaluation of a checkpoint.
 
     Args:
         config (str): Path of a config, or its name.
@@ -49,23 +57,32 @@ def test(
         out_item (str, optional): ``'metrics'`` or ``'pred'``, the default.
         **options: See :func:`merge_test_options` and :func:`merge_launch_options`.
 
+    Returns:
+        Callable: What evaluates it.
+
     Raises:
-        ValueError: If something is to be written and no file is given.
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If something is to be written and no file is given, or an option
+            does not go with the config.
     """
     if out is None and out_item is not None:
         raise ValueError('--out-item needs --out, the file to write.')
     cfg = Config.fromfile(config_file(config))
-    runner = build_runner(merge_test_options(cfg, config, checkpoint, **options))
-    if out and out_item != 'metrics':
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
-    metrics = runner.test()
-    if out and out_item == 'metrics':
-        mmengine.dump(metrics, out)
+    cfg = merge_test_options(cfg, checkpoint, **options)
+
+    def evaluate() -> None:
+        runner = build_runner(cfg)
+        if out and out_item != 'metrics':
+            runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
+        metrics = runner.test()
+        if out and out_item == 'metrics':
+            mmengine.dump(metrics, out)
+
+    return evaluate
 
 
 def merge_train_options(
     cfg: Config,
-    config: str,
     resume: str | None = None,
     amp: bool = False,
     no_validate: bool = False,
@@ -79,7 +96,6 @@ def merge_train_options(
 
     Args:
         cfg (Config): The config as read.
-        config (str): What it was called.
         resume (str, optional): Checkpoint to resume from; ``'auto'`` for the last.
         amp (bool): Whether to train with automatic mixed precision.
         no_validate (bool): Whether not to evaluate while training.
@@ -95,7 +111,7 @@ def merge_train_options(
     Raises:
         ValueError: If an option does not go with the config.
     """
-    merge_launch_options(cfg, config, **options)
+    merge_launch_options(cfg, **options)
     if no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if amp:
@@ -114,37 +130,36 @@ def merge_train_options(
         cfg.auto_scale_lr.enable = True
     if seed is not None:
         cfg.randomness = ConfigDict(cfg.get('randomness') or {}, seed=seed)
-    for name, value in (('teacher_ckpt', teacher_ckpt), ('student_ckpt', student_ckpt)):
-        if value is None:
-            continue
+    weights = dict(teacher_ckpt=teacher_ckpt, student_ckpt=student_ckpt)
+    for name in [name for name, value in weights.items() if value is not None]:
         if 'teacher' not in cfg.model:
             raise ValueError(
-                f'--{name.replace("_", "-")}: the model of {config}, '
+                f'--{name.replace("_", "-")}: the model of {cfg.filename}, '
                 f'{cfg.model.get("type")}, has no teacher; choose a distillation '
                 'config, or start a plain model with `--cfg-options load_from=...`.'
             )
-        cfg.model[name] = value
+        cfg.model[name] = weights[name]
     return cfg
 
 
 def merge_test_options(
     cfg: Config,
-    config: str,
     checkpoint: str,
     amp: bool = False,
     show: bool = False,
     show_dir: str | None = None,
+    cfg_options: Sequence[str] | None = None,
     **options: Any,
 ) -> Config:
     """Put the options of a test into its config.
 
     Args:
         cfg (Config): The config as read.
-        config (str): What it was called.
         checkpoint (str): What is tested.
         amp (bool): Whether to evaluate with automatic mixed precision.
         show (bool): Whether to show predictions in a window.
         show_dir (str, optional): Folder for pictures of the predictions.
+        cfg_options (Sequence[str], optional): Overrides, ``'key=value'`` each.
         **options: See :func:`merge_launch_options`.
 
     Returns:
@@ -153,14 +168,13 @@ def merge_test_options(
     Raises:
         ValueError: If pictures are asked for and the config has no hook for them.
     """
-    merge_launch_options(cfg, config, **options)
+    cfg.merge_from_dict(parse_cfg_options(cfg_options))
     if 'architecture' in cfg.model:
         weights = fetch_checkpoint(checkpoint)
         weights = weights.get('state_dict', weights)
         if not any(key.startswith('architecture.') for key in weights):
-            launcher = cfg.launcher
             cfg = student_config(cfg)
-            cfg.launcher = launcher
+    merge_launch_options(cfg, **options)
     cfg.load_from = checkpoint
     cfg.resume = False
     if amp:
@@ -182,7 +196,6 @@ def merge_test_options(
 
 def merge_launch_options(
     cfg: Config,
-    config: str,
     work_dir: str | None = None,
     cfg_options: Sequence[str] | None = None,
     launcher: str = 'none',
@@ -192,9 +205,8 @@ def merge_launch_options(
 
     Args:
         cfg (Config): The config, changed in place.
-        config (str): What it was called.
         work_dir (str, optional): Folder for logs. Defaults to None: the config's, or
-            one that is named after it.
+            one that is named after its file.
         cfg_options (Sequence[str], optional): Overrides, ``'key=value'`` each.
         launcher (str): What started the processes.
         local_rank (int): Number of this process on its machine.
@@ -206,8 +218,7 @@ def merge_launch_options(
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
-        name = osp.splitext(osp.basename(config))[0]
-        cfg.work_dir = osp.join('./work_dirs', name)
+        cfg.work_dir = osp.join('./work_dirs', Path(cfg.filename).stem)
 
 
 def parse_cfg_options(pairs: Sequence[str] | None) -> dict:

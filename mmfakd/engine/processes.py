@@ -1,17 +1,20 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Several processes for one training."""
+"""Several processes for one command."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from typing import NoReturn
 
 from torch.distributed.run import get_args_parser
 
 # One of these means that torchrun is told where the processes meet.
 _MEETING = ('--nnodes', '--master', '--rdzv', '--standalone')
+# A command has its own help, and what torchrun is to run is settled.
+_SETTLED = ('help', 'module', 'no_python', 'run_path')
 
 
 def start_processes(words: Sequence[str]) -> NoReturn:
@@ -35,24 +38,24 @@ def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Tell the options of torchrun from those of a command.
 
     Args:
-        words (Sequence[str]): A command line with both.
+        words (Sequence[str]): A command line with both, in any order.
 
     Returns:
         tuple[list[str], list[str]]: What is left for the command, and torchrun's.
     """
     known = get_args_parser()._option_string_actions
-    known['--nproc'] = known['--nproc-per-node']
-    own, launcher, rest = [], [], list(words)
-    while rest:
-        word = rest.pop(0)
-        name, equals, _ = word.partition('=')
-        # `-m` and the like are none of a command's.
-        if not name.startswith('--') or name == '--help' or name not in known:
+    own: list[str] = []
+    launcher: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition('=')
+        name = '--nproc-per-node' if name == '--nproc' else name
+        # Of the short ones, torchrun's mean something else.
+        action = known.get(name) if name.startswith('--') else None
+        if action is None or action.dest in _SETTLED:
             own.append(word)
             continue
-        launcher.append(word.replace('--nproc=', '--nproc-per-node='))
-        if word == '--nproc':
-            launcher[-1] = '--nproc-per-node'
-        if not equals and known[name].nargs != 0 and rest:
-            launcher.append(rest.pop(0))
+        launcher.append(f'{name}{equals}{value}')
+        if not equals and action.nargs != 0:
+            launcher += islice(rest, 1)
     return own, launcher

@@ -57,7 +57,7 @@ def without_pretrained(cfg: Any) -> Any:
                 value = _without_pretrained_init(value)
             elif key == 'pretrained':
                 value = False if isinstance(value, bool) else None
-            elif key == 'teacher_ckpt':
+            elif key in ('teacher_ckpt', 'student_ckpt'):
                 value = None
             elif key == 'type' and value in ('SyncBN', 'MMSyncBN'):
                 value = 'BN'
@@ -86,12 +86,8 @@ def _no_network() -> Iterator[None]:
 
 
 def _without_pretrained_init(init_cfg: Any) -> Any:
-    cfgs = [init_cfg] if isinstance(init_cfg, Mapping) else init_cfg or []
-    kept = [
-        cfg
-        for cfg in cfgs
-        if not str(getattr(cfg.get('type'), '__name__', cfg.get('type'))).startswith(
-            'Pretrained'
-        )
-    ]
-    return kept[0] if isinstance(init_cfg, Mapping) and kept else kept or None
+    if isinstance(init_cfg, Mapping):
+        kind = init_cfg.get('type')
+        name = getattr(kind, '__name__', str(kind))
+        return None if name.startswith('Pretrained') else init_cfg
+    return [cfg for cfg in init_cfg or () if _without_pretrained_init(cfg)] or None

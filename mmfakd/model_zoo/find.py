@@ -1,21 +1,27 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Configs of models by path, package path or model-zoo name."""
+"""Configs of models, and their weights, by path, package path or model-zoo name.
+
+Nothing but the files of the installed packages is read; no network is used, and no
+package is imported.
+"""
 
 from __future__ import annotations
 
 import os.path as osp
 import re
-from difflib import get_close_matches
+from collections import defaultdict
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import unquote
 
-import mmengine
+import yaml
 
-from .shipped import config_folder
+from mmfakd.messages import near_names
 
-ZOOS = ('mmpretrain', 'mmdet')
+# Packages whose configs have names, and those whose weights have.
+ZOOS = ('mmpretrain', 'mmdet', 'mmfakd')
+WEIGHT_ZOOS = ('mmpretrain', 'mmdet', 'mmrazor', 'mmfakd')
 _NEAR = 5
 # Folders whose files share names with those that are meant.
 _HIDDEN = {'_base_', 'deploy'}
@@ -24,16 +30,15 @@ _HIDDEN = {'_base_', 'deploy'}
 def find_config(name: str) -> str:
     """Find the config that a user means.
 
-    Nothing but the files of the installed packages is read; no network is used.
-
     Args:
         name (str): One of
 
             - the path of a config file;
             - ``'package::folder/config.py'``;
-            - a name of the model zoos of mmpretrain and mmdet, or the name of one of
-              their config files without its folder, with ``'package::'`` before it or
-              not: ``'resnet18_8xb32_in1k'``, ``'mmdet::faster-rcnn_r50_fpn_1x_coco'``.
+            - a name of the model zoos of mmfakd, mmpretrain and mmdet, or the name of
+              one of their config files without its folder, with ``'package::'`` before
+              it or not: ``'resnet18_8xb32_in1k'``,
+              ``'mmdet::faster-rcnn_r50_fpn_1x_coco'``.
 
     Returns:
         str: The path of the file (as given, or of a config of mmfakd), or
@@ -47,21 +52,17 @@ def find_config(name: str) -> str:
     if '::' not in name and osp.isfile(osp.expanduser(name)):
         return osp.expanduser(name)
     package, _, rest = name.rpartition('::')
-    if package and find_spec(package) is None:
-        raise ModuleNotFoundError(
-            f'{name!r}: the package {package!r} is not installed. Install it first, '
-            f'for example with `mim install {package}`.'
-        )
-    zoos = (package,) if package else tuple(filter(find_spec, ZOOS))
+    zoos = [package] if package else list(filter(find_spec, ZOOS))
     names: dict[str, list[str]] = {}
     for zoo in zoos:
         for known, configs in zoo_configs(zoo).items():
-            names.setdefault(known, []).extend(configs)
+            names[known] = [*names.get(known, []), *configs]
+    if not package:
+        # Its own configs go before others of the same name.
+        names.update(zoo_configs('mmfakd'))
     key = rest.lower()
-    found = next(
-        (names[k] for k in (key, f'{key}.py', key.removesuffix('.py')) if k in names),
-        [],
-    )
+    spellings = (key, f'{key}.py', key.removesuffix('.py'))
+    found = next((names[known] for known in spellings if known in names), [])
     if len(found) == 1:
         return _inheritable(found[0])
     if found:
@@ -69,12 +70,30 @@ def find_config(name: str) -> str:
             f'{name!r} stands for {len(found)} configs: {", ".join(found)}. '
             'Give one of these.'
         )
-    near = _near(key, names)
+    near = _near(key, names, bool(package))
     raise FileNotFoundError(
         f'{name!r} is neither a config file nor a name in the model zoos of '
-        f'{" and ".join(zoos)}.'
+        f'{", ".join(zoos)}.'
         + (f' Near names: {", ".join(near)}.' if near else ' Check the path.')
     )
+
+
+def config_file(name: str) -> str:
+    """Find the file of a config.
+
+    Args:
+        name (str): As for :func:`find_config`.
+
+    Returns:
+        str: The path of the file.
+
+    Raises:
+        FileNotFoundError: If there is no such config; near names are listed.
+        ModuleNotFoundError: If the package of ``'package::...'`` is not installed.
+        ValueError: If the name stands for several configs, which are listed.
+    """
+    package, _, path = find_config(name).rpartition('::')
+    return str(package_folder(package) / 'configs' / path) if package else path
 
 
 def find_weights(config: str, name: str = '') -> str | None:
@@ -95,13 +114,26 @@ def find_weights(config: str, name: str = '') -> str | None:
     published = [
         entry['Name']
         for entry in zoo_entries(package)
-        if str(entry.get('Config')).replace('%2B', '+') == f'configs/{path}'
-        and entry.get('Weights')
+        if entry['Config'] == f'configs/{path}' and entry['Weights']
     ]
     wanted = name.rpartition('::')[2].lower()
-    return next((n for n in published if n.lower() == wanted), None) or next(
-        iter(published), None
-    )
+    named = [known for known in published if known.lower() == wanted]
+    return next(iter(named + published), None)
+
+
+def zoo_weights() -> dict[str, str]:
+    """List the weights that the installed packages publish.
+
+    Returns:
+        dict[str, str]: Names of the model zoos of ``WEIGHT_ZOOS`` in lower case ->
+        address of the first weights of that name.
+    """
+    return {
+        entry['Name'].lower(): entry['Weights']
+        for zoo in filter(find_spec, WEIGHT_ZOOS)
+        for entry in zoo_entries(zoo)
+        if entry['Weights']
+    }
 
 
 @cache
@@ -112,16 +144,31 @@ def zoo_entries(package: str) -> list[dict]:
         package (str): Its name.
 
     Returns:
-        list[dict]: The models of all its metafiles; none where it has no metafiles.
+        list[dict]: The models of all its metafiles, as :func:`read_metafile` gives
+        them; none where it has no metafiles.
     """
-    root = _mim(package)
-    if not (root / 'model-index.yml').is_file():
-        return []
-    return [
-        entry
-        for metafile in mmengine.load(str(root / 'model-index.yml'))['Import']
-        for entry in mmengine.load(str(root / metafile)).get('Models', [])
-    ]
+    root = package_folder(package)
+    index = root / 'model-index.yml'
+    imported = _load(index)['Import'] if index.is_file() else []
+    return [entry for path in imported for entry in read_metafile(root / path)]
+
+
+def read_metafile(path: Path) -> list[dict]:
+    """Read a metafile.
+
+    Args:
+        path (Path): The file.
+
+    Returns:
+        list[dict]: Its models: ``Config`` with its path in plain letters, ``Weights``
+        the first or None. None where there is no such file.
+    """
+    entries = _load(path).get('Models') if path.is_file() else None
+    for entry in entries or []:
+        weights = entry.get('Weights')
+        entry['Weights'] = weights[0] if isinstance(weights, list) else weights
+        entry['Config'] = unquote(str(entry.get('Config')))
+    return entries or []
 
 
 @cache
@@ -135,31 +182,54 @@ def zoo_configs(package: str) -> dict[str, list[str]]:
         dict[str, list[str]]: Names in lower case (of its model zoo, of files without
         folder and ending, and of files with their folder) -> configs as
         ``'package::folder/config.py'``.
+
+    Raises:
+        ModuleNotFoundError: If the package is not installed.
     """
-    root = _mim(package) / 'configs'
-    names: dict[str, list[str]] = {}
-
-    def add(name: str, path: str) -> None:
-        configs = names.setdefault(name.lower(), [])
-        if f'{package}::{path}' not in configs:
-            configs.append(f'{package}::{path}')
-
-    by_file: dict[str, list[str]] = {}
-    for file in sorted(root.rglob('*.py')):
-        path = file.relative_to(root).as_posix()
-        add(path, path)
-        if not _HIDDEN & set(file.parts) and file.name != '__init__.py':
-            by_file.setdefault(file.stem, []).append(path)
+    root = package_folder(package) / 'configs'
+    files = sorted(file.relative_to(root) for file in root.rglob('*.py'))
+    names = defaultdict(list, {str(file).lower(): [str(file)] for file in files})
     for entry in zoo_entries(package):
-        path = str(entry.get('Config')).replace('%2B', '+').partition('configs/')[2]
-        if (root / path).is_file():
-            add(entry['Name'], path)
-    for stem, paths in by_file.items():
-        # A name of the model zoo goes before files that share it.
-        if stem.lower() not in names:
-            for path in paths:
-                add(stem, path)
-    return names
+        path = entry['Config'].partition('configs/')[2]
+        if path.lower() in names and path not in names[entry['Name'].lower()]:
+            names[entry['Name'].lower()].append(path)
+    # A name of the model zoo goes before files that share it.
+    in_zoo = set(names)
+    for file in files:
+        stem = file.stem.lower()
+        if stem not in in_zoo | {'__init__'} and not _HIDDEN & set(file.parts):
+            names[stem].append(str(file))
+    return {k: [f'{package}::{path}' for path in paths] for k, paths in names.items()}
+
+
+def package_folder(package: str) -> Path:
+    """Find the folder of a package's configs and metafiles.
+
+    Args:
+        package (str): Its name.
+
+    Returns:
+        Path: ``.mim`` in the package, in a checkout of mmfakd the folder around it.
+
+    Raises:
+        ModuleNotFoundError: If the package is not installed.
+    """
+    spec = find_spec(package)
+    if spec is None:
+        raise ModuleNotFoundError(
+            f'the package {package!r} is not installed. Install it first, for example '
+            f'with `mim install {package}`.'
+        )
+    folder = Path(str(spec.origin)).parent
+    installed = folder / '.mim'
+    is_checkout = package == 'mmfakd' and not installed.is_dir()
+    return folder.parent if is_checkout else installed
+
+
+def _load(path: Path) -> dict:
+    # The one in C is many times as fast.
+    loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+    return yaml.load(path.read_text('utf-8'), loader)
 
 
 def _inheritable(config: str) -> str:
@@ -168,45 +238,17 @@ def _inheritable(config: str) -> str:
     # Folders such as `gn+ws` do not match what MMEngine looks for.
     if package != 'mmfakd' and re.match(r'\w+::\w+/\w', config):
         return config
-    return str((_mim(package) / 'configs' / path).resolve())
+    return str((package_folder(package) / 'configs' / path).resolve())
 
 
-def config_file(name: str) -> str:
-    """Find the file of a config.
-
-    Args:
-        name (str): As for :func:`find_config`; configs of mmfakd have names, too, and
-            go first.
-
-    Returns:
-        str: The path of the file.
-
-    Raises:
-        FileNotFoundError: If there is no such config; near names are listed.
-        ModuleNotFoundError: If the package of ``'package::...'`` is not installed.
-        ValueError: If the name stands for several configs, which are listed.
-    """
-    own = f'mmfakd::{name}'
-    if '::' not in name and name.lower().removesuffix('.py') in zoo_configs('mmfakd'):
-        name = name if osp.isfile(name) else own
-    package, _, path = find_config(name).rpartition('::')
-    return str(_mim(package) / 'configs' / path) if package else path
-
-
-def _mim(package: str) -> Path:
-    """The folder of a package with its configs and metafiles."""
-    if package == 'mmfakd':
-        return config_folder().parent
-    return Path(str(import_module(package).__file__)).parent / '.mim'
-
-
-def _near(key: str, names: dict[str, list[str]]) -> list[str]:
+def _near(key: str, names: dict[str, list[str]], in_package: bool) -> list[str]:
     """Names that a user may have meant, the nearest first."""
-    if '/' not in key:
-        names = {name: configs for name, configs in names.items() if '/' not in name}
-    begin = sorted((name for name in names if name.startswith(key)), key=len)
-    close = get_close_matches(key, names, n=_NEAR)
-    return list(dict.fromkeys([*begin[:_NEAR], *close]))[: 2 * _NEAR]
-
-
-__all__ = ['ZOOS', 'find_config', 'find_weights', 'zoo_configs', 'zoo_entries']
+    folder = key.rpartition('/')[0]
+    # A path from nowhere in the zoos is that of a file, and like none of theirs.
+    known = [
+        name
+        for name in names
+        if name.rpartition('/')[0] == folder or (in_package and folder and '/' in name)
+    ]
+    begin = sorted((name for name in known if name.startswith(key)), key=len)
+    return list(dict.fromkeys([*begin[:_NEAR], *near_names(key, known, _NEAR)]))

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os.path as osp
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import mmengine
 from mmengine.config import Config
 
-from .find import zoo_entries
+from .find import read_metafile, zoo_entries
 
 # Names of metafiles -> those of evaluators, and what turns these into percent.
 METRICS = {
@@ -64,14 +64,13 @@ def published_scores(cfg: Config) -> Published | None:
 
 def _beside(filename: str) -> Iterator[Published]:
     """What the entry of a distillation config says of its teacher."""
-    entries = _file_entries(filename)
-    for entry in _entries_of(entries, filename):
+    for entry in _entries_beside(filename, filename):
         teacher = (entry.get('Metadata') or {}).get('Teacher') or {}
         if 'Metrics' in teacher:
             source = f'Metadata.Teacher of {entry["Name"]}'
             yield Published(source, '', teacher['Metrics'])
         if 'Config' in teacher:
-            for named in _entries_of(entries, teacher['Config']):
+            for named in _entries_beside(filename, teacher['Config']):
                 yield from _results(named)
 
 
@@ -80,15 +79,19 @@ def _of_cfg_path(teacher: Mapping, cfg: Config) -> Iterator[Published]:
     path = teacher.get('cfg_path')
     if path is None or _changes_classes(teacher):
         return
-    package, separator, rest = path.rpartition('::')
-    if separator:
-        entries = [e for e in zoo_entries(package) if _config(e) == f'configs/{rest}']
+    package, _, rest = path.rpartition('::')
+    if package:
+        entries = [e for e in zoo_entries(package) if e['Config'] == f'configs/{rest}']
     else:
-        entries = _entries_of(_file_entries(path), path)
+        entries = _entries_beside(path, path)
     # One config may have several weights: those that were asked for go first.
-    weights = osp.basename(str(cfg.model.get('teacher_ckpt'))).lower()
-    entries.sort(key=lambda e: weights not in (_weights(e), e['Name'].lower()))
-    for entry in entries:
+    asked = osp.basename(str(cfg.model.get('teacher_ckpt'))).lower()
+    for entry in sorted(
+        entries,
+        key=lambda e: (
+            asked not in (osp.basename(str(e['Weights'])).lower(), e['Name'].lower())
+        ),
+    ):
         yield from _results(entry)
 
 
@@ -102,25 +105,13 @@ def _results(entry: Mapping) -> Iterator[Published]:
         yield Published(entry['Name'], dataset, scores)
 
 
-def _file_entries(filename: str) -> list[dict]:
-    """The entries of the metafile in the folder of a config."""
-    metafile = osp.join(osp.dirname(filename), 'metafile.yml')
-    if not osp.isfile(metafile):
-        return []
-    return mmengine.load(metafile).get('Models') or []
-
-
-def _entries_of(entries: list[dict], filename: str) -> list[dict]:
-    name = osp.basename(filename)
-    return [entry for entry in entries if osp.basename(_config(entry)) == name]
-
-
-def _config(entry: Mapping) -> str:
-    return str(entry.get('Config')).replace('%2B', '+')
-
-
-def _weights(entry: Mapping) -> str:
-    return osp.basename(str(entry.get('Weights'))).lower()
+def _entries_beside(filename: str, config: str) -> list[dict]:
+    """The entries of a config in the metafile that lies beside a file."""
+    return [
+        entry
+        for entry in read_metafile(Path(filename).parent / 'metafile.yml')
+        if osp.basename(entry['Config']) == osp.basename(config)
+    ]
 
 
 def _changes_classes(overrides: Any) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import copy
 import os.path as osp
-from importlib.util import find_spec
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
+
+from .find import package_folder
 
 
 def resolve_model_cfg(
@@ -70,25 +71,22 @@ def _load_config(path: str, pretrained: bool) -> Config:
             cfg = package_config(path, pretrained)
         except (AssertionError, ValueError) as error:
             raise ValueError(f'cfg_path={path!r}: {error}.') from error
-        if pretrained and 'model_path' not in cfg:
-            raise ValueError(
-                f'cfg_path={path!r} has no weights in the metafiles of its package, '
-                'but pretrained=True asks for them. Give the weights with '
-                '`teacher_ckpt` or `student_ckpt` instead.'
-            )
-        return cfg
-    if not osp.isfile(path):
+    elif osp.isfile(path):
+        cfg = Config.fromfile(path)
+    else:
         raise FileNotFoundError(
             f'cfg_path={path!r} is no file; give a config file or '
             "'package::folder/config.py', for example "
             "'mmpretrain::resnet/resnet34_8xb32_in1k.py'."
         )
-    if pretrained:
+    if pretrained and 'model_path' not in cfg:
+        has_none = 'has no weights in the metafiles of its package'
         raise ValueError(
-            f'cfg_path={path!r} is a file and has no metafile, so pretrained=True '
-            'finds no weights; give `teacher_ckpt` or `student_ckpt`.'
+            f'cfg_path={path!r} {has_none if "::" in path else "has no metafile"}, but '
+            'pretrained=True asks for weights. Give them with `teacher_ckpt` or '
+            '`student_ckpt` instead.'
         )
-    return Config.fromfile(path)
+    return cfg
 
 
 def package_config(path: str, pretrained: bool = False) -> Config:
@@ -106,13 +104,5 @@ def package_config(path: str, pretrained: bool = False) -> Config:
         ModuleNotFoundError: If the package is not installed. MMEngine's hub would
             install it by itself, into whatever ``python`` comes first on the path.
     """
-    package = path.split('::')[0]
-    if find_spec(package) is None:
-        raise ModuleNotFoundError(
-            f'{path!r}: the package {package!r} is not installed. Install it first, '
-            f'for example with `mim install {package}`.'
-        )
+    package_folder(path.partition('::')[0])
     return get_config(path, pretrained=pretrained)
-
-
-__all__ = ['package_config', 'resolve_model_cfg']

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os.path as osp
-from fnmatch import fnmatch
+import fnmatch
 from pathlib import Path
 
 from mmfakd.messages import near_names
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+from .find import config_file, package_folder
 
 
 def config_folder() -> Path:
@@ -18,8 +17,7 @@ def config_folder() -> Path:
     Returns:
         Path: In an installed package ``.mim/configs``, in a checkout ``configs``.
     """
-    installed = _PACKAGE / '.mim' / 'configs'
-    return installed if installed.is_dir() else _PACKAGE.parent / 'configs'
+    return package_folder('mmfakd') / 'configs'
 
 
 def config_names() -> list[str]:
@@ -44,7 +42,7 @@ def list_configs(pattern: str = '*') -> str:
         ValueError: If none fits.
     """
     names = config_names()
-    found = [name for name in names if fnmatch(name, pattern)]
+    found = fnmatch.filter(names, pattern)
     if not found:
         near = near_names(pattern.strip('*'), names)
         raise ValueError(
@@ -67,8 +65,6 @@ def show_config(config: str) -> str:
     # Listing needs no torch.
     from mmengine.config import Config
 
-    from .find import config_file
-
     return Config.fromfile(config_file(config)).pretty_text.rstrip()
 
 
@@ -86,11 +82,9 @@ def copy_config(config: str, out: str | None = None, force: bool = False) -> str
     Raises:
         FileExistsError: If the file exists.
     """
-    name = osp.splitext(osp.basename(config))[0]
-    out = out or f'{name}.py'
-    if osp.exists(out) and not force:
-        raise FileExistsError(f'{out} exists; choose another name, or give --force.')
-    text = show_config(config)
-    with open(out, 'w') as file:
-        file.write(f'# {name} of mmfakd, with all that it inherits.\n{text}\n')
-    return f'Written: {out}. To train it: mmfakd train {out}'
+    name = Path(config_file(config)).stem
+    path = Path(out or f'{name}.py')
+    if path.exists() and not force:
+        raise FileExistsError(f'{path} exists; choose another name, or give --force.')
+    path.write_text(f'# {name}, with all that it inherits.\n{show_config(config)}\n')
+    return f'Written: {path}. To train it: mmfakd train {path}'

@@ -9,5 +9,3 @@ import torch
 is_compiling = getattr(torch.compiler, 'is_compiling', None) or (
     torch._utils.is_compiling
 )
-
-__all__ = ['is_compiling']

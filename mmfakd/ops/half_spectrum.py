@@ -29,6 +29,19 @@ class HalfSpectrum:
     columns: int
     width: int
 
+    @classmethod
+    def whole(cls, height: int, width: int) -> HalfSpectrum:
+        """List all frequencies of a size.
+
+        Args:
+            height (int): Height in pixels.
+            width (int): Width in pixels.
+
+        Returns:
+            HalfSpectrum: The frequencies that ``rfft2`` yields.
+        """
+        return cls(height, width // 2 + 1, width)
+
     @property
     def own_columns(self) -> tuple[int, ...]:
         """tuple[int, ...]: columns that are their own mirror image."""
@@ -55,6 +68,21 @@ class HalfSpectrum:
         return [
             bulk + i * half + row for i in range(len(self.own_columns)) for row in rows
         ]
+
+    def multiplicity(self, like: Tensor) -> Tensor:
+        """Count the frequencies of the full spectrum that each stands for.
+
+        Args:
+            like (Tensor): Shape (F, ...), for dtype and device.
+
+        Returns:
+            Tensor: Shape (F,): 2, itself and its mirror image, or 1 where it is both.
+        """
+        multiplicity = like.new_full((len(like),), 2)
+        # One by one: a list of places would have to go to the device first.
+        for place in self.own_mirror_images:
+            multiplicity[place] = 1
+        return multiplicity
 
     def shared_rows(self, height: int) -> list[tuple[slice, slice]]:
         """Find the rows in a spectrum that may be taller.
@@ -116,17 +144,13 @@ class HalfSpectrum:
         columns = []
         for half in halves:
             rows = half[1 : mirrored + 1]
-            ends = [half[:1].real + 0j]
-            if self.rows % 2 == 0:
-                ends.append(half[-1:].real + 0j)
-            column = [ends[0], rows, *ends[1:], rows.flip(0).conj()]
-            columns.append(_join(column)[:, None])
+            # Row R / 2 of an even R is real, too.
+            first, middle = half[:1].real + 0j, half[mirrored + 1 :].real + 0j
+            column = _join([first, rows, middle, rows.flip(0).conj()])
+            columns.append(column[:, None])
         return _join([columns[0], bulk, *columns[1:]], dim=1)
 
 
 def _join(tensors: list[Tensor], dim: int = 0) -> Tensor:
     """Concatenate what is not empty, which a compiler has no code for."""
     return torch.cat([tensor for tensor in tensors if tensor.numel()], dim)
-
-
-__all__ = ['HalfSpectrum']

@@ -21,6 +21,24 @@ def as_map(feature: Tensor) -> Tensor:
     return feature[..., None, None] if feature.ndim == 2 else feature
 
 
+def check_map(x: Tensor, channels: int, owner: str) -> None:
+    """Refuse what is no map of so many channels.
+
+    Args:
+        x (Tensor): The map.
+        channels (int): Number of channels C that it must have.
+        owner (str): Name of the layer that got it, for the message.
+
+    Raises:
+        ValueError: If it is not (N, C, H, W).
+    """
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(
+            f'{owner} got an input of shape {tuple(x.shape)}, expected '
+            f'(N, {channels}, H, W): adapt `in_channels` or the feature.'
+        )
+
+
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resize maps to the nearest neighbours, where the size differs.
 

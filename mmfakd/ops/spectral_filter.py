@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .compiling import is_compiling
 from .half_spectrum import HalfSpectrum
 from .spectral_transform import transform, transform_back
 
@@ -19,6 +20,53 @@ _GPU_BLOCK = 2**26
 
 # Pixels worth a convolution of their own, which first has to rearrange its weights.
 _PIXELS = 2**12
+
+# No bias, stride, padding, dilation, no transposition, padding of the output, groups;
+# which gradients are wanted.
+_CONV = None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, False]
+
+
+def spectral_filter(
+    x: Tensor,
+    filter_: Tensor,
+    scale: Tensor | None,
+    gate: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    grid: HalfSpectrum,
+) -> Tensor:
+    """Filter in the Fourier domain and add a 1x1 convolution.
+
+    Computed as costs least: where filter and convolution can become one filter and
+    that is cheaper, by that; block by block, or, under a compiler, in operations that
+    it traces and fuses.
+
+    Args:
+        x (Tensor): Feature (N, Ci, H, W).
+        filter_ (Tensor): Coefficients (F, G, Ci / G, Co / G, 2), of the frequencies
+            of ``grid``.
+        scale (Tensor, optional): What to multiply coefficients with, (F,).
+        gate (Tensor): What to multiply the filtered feature with, (1,).
+        weight (Tensor, optional): Weight of the convolution, (Co, Ci, 1, 1).
+        bias (Tensor, optional): Bias of the convolution, (Co,).
+        grid (HalfSpectrum): The F frequencies, of a grid no larger than the feature.
+
+    Returns:
+        Tensor: Feature (N, Co, H, W) of the dtype of ``x``.
+    """
+    compute = _plain_spectral_filter if is_compiling() else SpectralFilter.apply
+    size = x.shape[-2:]
+    # A filter that takes up the convolution must mix all channels, as that does, and
+    # pass all frequencies of the input.
+    can_merge = filter_.shape[1] == 1 and grid == HalfSpectrum.whole(*size)
+    if weight is None or not (can_merge and _merge_pays(filter_, x)):
+        return compute(x, filter_, scale, gate, weight, bias, grid)
+    filter_ = _merge(filter_, gate if scale is None else gate * scale, weight)
+    if size == (1, 1):
+        # The mean is all there is, and it is real.
+        weight = filter_[0, 0, ..., 0].t()[..., None, None]
+        return F.conv2d(x.to(filter_.dtype), weight, bias).to(x.dtype)
+    return compute(x, filter_, None, None, None, bias, grid)
 
 
 class SpectralFilter(torch.autograd.Function):
@@ -49,15 +97,14 @@ class SpectralFilter(torch.autograd.Function):
 
         Args:
             ctx (Any): Context of autograd.
-            x (Tensor): Feature (N, Ci, H, W).
-            filter_ (Tensor): Coefficients (F, G, Ci / G, Co / G, 2), of the frequencies
-                of ``grid``.
-            scale (Tensor, optional): What to multiply coefficients with, (F,).
-            gate (Tensor, optional): What to multiply the filtered feature with, (1,).
+            x (Tensor): Feature (N, Ci, H, W); for it and the others see
+                :func:`spectral_filter`.
+            filter_ (Tensor): Coefficients (F, G, Ci / G, Co / G, 2).
+            scale (Tensor, optional): Factors of the coefficients, (F,).
+            gate (Tensor, optional): Factor of the filtered feature, (1,).
             weight (Tensor, optional): Weight of the convolution, (Co, Ci, 1, 1).
             bias (Tensor, optional): Bias of the convolution, (Co,).
-            grid (HalfSpectrum): The F frequencies, of a grid no larger than the
-                feature.
+            grid (HalfSpectrum): The F frequencies.
 
         Returns:
             Tensor: Feature (N, Co, H, W) of the dtype of ``x``.
@@ -69,18 +116,15 @@ class SpectralFilter(torch.autograd.Function):
         spectrum = filters.new_empty(count, groups, n, fan_in)
         product = filters.new_empty(count, groups, n, fan_out)
         out_channels = groups * fan_out
-        block = _block(x.device)
         each = max(channels, out_channels)
         least = 0 if weight is None else _PIXELS * each
-        samples = _split(n, each * height * width, max(block, least))
+        samples = _split(n, each * height * width, x.device, least)
         for part in samples:
             transform(x[part].to(dtype), spectrum[:, :, part], grid)
-        for part in _split(count, 2 * product[0].numel(), block):
-            torch.bmm(
-                spectrum[part].flatten(0, 1),
-                filters[part].flatten(0, 1),
-                out=product[part].flatten(0, 1),
-            )
+        for part in _split(count, 2 * product[0].numel(), x.device):
+            matrices = (z[part].flatten(0, 1) for z in (spectrum, filters, product))
+            left, right, result = matrices
+            torch.bmm(left, right, out=result)
             if scale is not None:
                 _real(product[part]).mul_(scale[part, None, None, None])
         out = x.new_empty(n, out_channels, height, width)
@@ -116,25 +160,21 @@ class SpectralFilter(torch.autograd.Function):
             for part in ctx.samples:
                 transform(grad[part].to(dtype), grads[:, :, part], ctx.grid)
             # A frequency stands for its mirror image, too, unless it is its own.
-            copies = filter_.new_full((count, 1, 1, 1, 1), 2)
-            for index in ctx.grid.own_mirror_images:
-                copies[index] = 1
+            factor = ctx.grid.multiplicity(filter_).view(-1, 1, 1, 1, 1)
             if gate is not None:
-                copies *= gate
-            for part in _split(count, 2 * spectrum[0].numel(), _block(x.device)):
+                factor *= gate
+            for part in _split(count, 2 * spectrum[0].numel(), x.device):
                 block, matrices = grads[part], grads[part].flatten(0, 1)
                 if scale is not None:
                     _real(block).mul_(scale[part, None, None, None])
                 conjugate = torch.conj_physical(spectrum[part]).flatten(0, 1)
-                counted = torch.view_as_real(block) * copies[part]
-                torch.bmm(
-                    conjugate.transpose(1, 2),
-                    torch.view_as_complex(counted).flatten(0, 1),
-                    out=grad_filter[part].flatten(0, 1),
-                )
+                counted = torch.view_as_real(block) * factor[part]
+                counted = torch.view_as_complex(counted).flatten(0, 1)
+                result = grad_filter[part].flatten(0, 1)
+                torch.bmm(conjugate.mT, counted, out=result)
                 block.conj_physical_()
-                transposed = filters[part].flatten(0, 1).transpose(1, 2)
-                product = torch.bmm(matrices, transposed).view_as(spectrum[part])
+                product = torch.bmm(matrices, filters[part].flatten(0, 1).mT)
+                product = product.view_as(spectrum[part])
                 torch.conj_physical(product, out=grad_spectrum[part])
             grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
             grad_gate = None if gate is None else torch.zeros_like(gate)
@@ -145,22 +185,11 @@ class SpectralFilter(torch.autograd.Function):
                 g = grad[part].to(dtype)
                 if grad_gate is not None:
                     # The layer is linear up to its bias, and the gate comes last.
-                    real = x[part].to(dtype)
-                    grad_gate += torch.dot(y.flatten(), real.flatten())
+                    grad_gate += torch.dot(y.flatten(), x[part].to(dtype).flatten())
                     y *= gate
                 if grad_weight is not None:
                     grad_local, grad_part, _ = torch.ops.aten.convolution_backward(
-                        g,
-                        x[part].to(dtype),
-                        weight,
-                        None,
-                        [1, 1],
-                        [0, 0],
-                        [1, 1],
-                        False,
-                        [0, 0],
-                        1,
-                        [True, True, False],
+                        g, x[part].to(dtype), weight, *_CONV
                     )
                     y += grad_local
                     grad_weight += grad_part
@@ -171,29 +200,9 @@ class SpectralFilter(torch.autograd.Function):
         return grad_x, grad_filter, None, grad_gate, grad_weight, grad_bias, None
 
 
-def plain_spectral_filter(
-    x: Tensor,
-    filter_: Tensor,
-    scale: Tensor | None,
-    gate: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    grid: HalfSpectrum,
-) -> Tensor:
-    """The function of SpectralFilter in operations that compilers trace and fuse.
-
-    Args:
-        x (Tensor): As in :meth:`SpectralFilter.forward`, and so are the others.
-        filter_ (Tensor): See there.
-        scale (Tensor, optional): See there.
-        gate (Tensor, optional): See there.
-        weight (Tensor, optional): See there.
-        bias (Tensor, optional): See there.
-        grid (HalfSpectrum): See there.
-
-    Returns:
-        Tensor: Feature (N, Co, H, W) of the dtype of ``x``.
-    """
+def _plain_spectral_filter(x: Tensor, filter_: Tensor, *others: Any) -> Tensor:
+    """The function of SpectralFilter in operations that compilers trace and fuse."""
+    scale, gate, weight, bias, grid = others
     real = x.to(filter_.dtype)
     height, width = x.shape[-2:]
     groups = filter_.shape[1]
@@ -219,13 +228,12 @@ def plain_spectral_filter(
     return y.to(x.dtype)
 
 
-def _block(device: torch.device) -> int:
-    """How many numbers to work on at a time."""
-    return _CPU_BLOCK if device.type == 'cpu' else _GPU_BLOCK
+def _split(total: int, each: int, device: torch.device, least: int = 0) -> list[slice]:
+    """Cut an axis into equal blocks, by the numbers of one step.
 
-
-def _split(total: int, each: int, block: int) -> list[slice]:
-    """Cut an axis into equal blocks, by the numbers of one step and of a block."""
+    A block has as many numbers as suit the device, or ``least`` if that is more.
+    """
+    block = max(least, _CPU_BLOCK if device.type == 'cpu' else _GPU_BLOCK)
     most = max(1, min(total, block // max(1, each)))
     count = -(-total // most)
     step = -(-total // count) if count else 1
@@ -235,3 +243,18 @@ def _split(total: int, each: int, block: int) -> list[slice]:
 def _real(spectrum: Tensor) -> Tensor:
     """Real and imaginary parts next to each other, last two axes as one."""
     return torch.view_as_real(spectrum).flatten(-2)
+
+
+def _merge_pays(filter_: Tensor, x: Tensor) -> bool:
+    """Whether to pass over the filter some times instead of over the feature."""
+    return filter_.numel() <= 2 * x.numel()
+
+
+def _merge(filter_: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
+    """Coefficients (F, 1, Ci, Co, 2) of both branches together.
+
+    To the Fourier domain the local branch is a filter that is the same everywhere.
+    """
+    local = weight.flatten(1).t()
+    local = torch.stack([local, torch.zeros_like(local)], -1)
+    return torch.addcmul(local, filter_, factor.view(-1, 1, 1, 1, 1))

@@ -135,12 +135,8 @@ def _matrices(
         half = torch.fft.rfft2(pixels, norm='ortho').permute(1, 2, 0)
         rows = [half[source, : grid.columns] for _, source in grid.shared_rows(height)]
         forth = torch.view_as_real(grid.compact(torch.cat(rows)).contiguous())
-        # A frequency stands for its mirror image, too, unless it is its own.
-        copies = torch.full((len(forth), 1, 1), 2, dtype=torch.float64)
-        copies[grid.own_mirror_images] = 1
-        forth, back = (
-            z.transpose(1, 2).flatten(0, 1).to(dtype) for z in (forth, forth * copies)
-        )
+        back = forth * grid.multiplicity(forth)[:, None, None]
+        forth, back = (z.transpose(1, 2).flatten(0, 1).to(dtype) for z in (forth, back))
         return forth.t().contiguous(), back
 
 
@@ -171,11 +167,5 @@ def _axes(
         copies = torch.full((grid.columns, 1), 2.0, dtype=torch.float64, device=device)
         copies[list(grid.own_columns)] = 1
         back = torch.view_as_real((columns * copies).t().contiguous()).flatten(1)
-        return (
-            forth.to(dtype),
-            torch.complex(rows.real.to(dtype), rows.imag.to(dtype)),
-            back.t().to(dtype).contiguous(),
-        )
-
-
-__all__ = ['transform', 'transform_back']
+        rows = torch.complex(rows.real.to(dtype), rows.imag.to(dtype))
+        return forth.to(dtype), rows, back.t().to(dtype).contiguous()

@@ -1,5 +1,5 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""The attention of LocalCrossAttention in one kernel each way, for GPUs."""
+"""Attention over windows in one kernel each way, for GPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .window_attention import WindowAttention, enlarge
+from .blockwise_window_attention import BlockwiseWindowAttention
 
 # Pixels of a program, and warps that share them: registers suffice.
 _TILE = 512
@@ -24,7 +24,7 @@ _failed = False
 
 
 class TritonWindowAttention(torch.autograd.Function):
-    """WindowAttention that reads its inputs once and writes nothing but results.
+    """Attention that reads its inputs once and writes nothing but results.
 
     The forward pass keeps the logarithm of what softmax divides by, one number a query,
     from which the backward pass gets every weight. That gathers: a pixel's query finds
@@ -42,14 +42,15 @@ class TritonWindowAttention(torch.autograd.Function):
 
         Args:
             ctx (Any): Context of autograd.
-            query (Tensor): As in :meth:`WindowAttention.forward`, and so are the
-                others; float32, with fewer than 2^30 numbers a sample.
-            key_value (Tensor): See there.
-            offset (Tensor): See there.
-            size (int): See there.
+            query (Tensor): Queries (N, C, H, W), float32, with fewer than 2^30 numbers
+                a sample; for it and the others see
+                :func:`~mmfakd.ops.window_attention.window_attention`.
+            key_value (Tensor): Keys, then values, (N, 2 C, H, W).
+            offset (Tensor): Offsets of the keys, (C, size).
+            size (int): Side of the window.
 
         Returns:
-            Tensor: As there.
+            Tensor: Averaged values (N, C, H, W), laid out as keys and values.
         """
         last = not key_value.is_contiguous() and key_value.is_contiguous(
             memory_format=torch.channels_last
@@ -77,39 +78,23 @@ class TritonWindowAttention(torch.autograd.Function):
         try:
             _launch('attend_backward', (*inputs, *grads, parts), ctx.size, tile)
         except Exception as error:
-            _give_up(error)
+            give_up(error)
             with torch.enable_grad():
                 leaves = [z.detach().requires_grad_() for z in inputs[:3]]
-                out = WindowAttention.apply(*leaves, ctx.size)
+                out = BlockwiseWindowAttention.apply(*leaves, ctx.size)
             return (*torch.autograd.grad(out, leaves, grad), None)
         return grad_query, grad_key_value, parts.sum(0), None
 
 
-def fused_window_attention(
-    query: Tensor, key_value: Tensor, offset: Tensor, size: int
-) -> Tensor:
-    """TritonWindowAttention where it is asked for and runs, else WindowAttention.
+def is_usable(key_value: Tensor) -> bool:
+    """Tell whether the kernels are made for such keys and values, and wanted.
 
     Args:
-        query (Tensor): As in :meth:`WindowAttention.forward`, and so are the others.
-        key_value (Tensor): See there.
-        offset (Tensor): See there.
-        size (int): See there.
+        key_value (Tensor): Keys and values.
 
     Returns:
-        Tensor: As there.
+        bool: Whether to try.
     """
-    if _is_usable(key_value):
-        try:
-            enlarged = enlarge(query, key_value)
-            return TritonWindowAttention.apply(enlarged, key_value, offset, size)
-        except Exception as error:
-            _give_up(error)
-    return WindowAttention.apply(query, key_value, offset, size)
-
-
-def _is_usable(key_value: Tensor) -> bool:
-    """Whether the kernels are made for such keys and values, and wanted."""
     return (
         key_value.is_cuda
         and key_value.dtype == torch.float32
@@ -122,18 +107,15 @@ def _is_usable(key_value: Tensor) -> bool:
     )
 
 
-@functools.cache
-def _has_triton(device: torch.device) -> bool:
-    """Whether Triton is installed and supports the device."""
-    if importlib.util.find_spec('triton') is None:
-        return False
-    if torch.version.hip:
-        return True
-    return torch.cuda.get_device_capability(device) >= (7, 0)
+def give_up(error: Exception) -> None:
+    """Leave Triton alone from now on, and say so; unless memory is short.
 
+    Args:
+        error (Exception): What a kernel raised.
 
-def _give_up(error: Exception) -> None:
-    """Leave Triton alone from now on, and say so; unless memory is short."""
+    Raises:
+        torch.cuda.OutOfMemoryError: If that is the error.
+    """
     global _failed
     if isinstance(error, torch.cuda.OutOfMemoryError):
         raise error
@@ -143,6 +125,16 @@ def _give_up(error: Exception) -> None:
         f'failed here: {type(error).__name__}: {error}\n'
         'Without MMFAKD_TRITON=1 in the environment they are not tried.'
     )
+
+
+@functools.cache
+def _has_triton(device: torch.device) -> bool:
+    """Whether Triton is installed and supports the device."""
+    if importlib.util.find_spec('triton') is None:
+        return False
+    if torch.version.hip:
+        return True
+    return torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def _tile(query: Tensor, last: bool) -> dict[str, int]:
@@ -170,22 +162,16 @@ def _launch(
     name: str, tensors: tuple[Tensor, ...], size: int, tile: dict[str, int]
 ) -> None:
     """Run a kernel on all tiles of all channels of all samples."""
-    from mmfakd.models.layers import window_attention_kernels
+    # The kernels need Triton, which not every torch brings.
+    from . import window_attention_kernels
 
     query = tensors[0]
-    samples, channels, height, width = query.shape
+    samples, channels, *_ = query.shape
     parts = -(-(channels // 2) // tile['BLOCK_C'])
     programs = samples * 2 * parts * _count(query, tile)
     if programs == 0:
         return
     kernel = getattr(window_attention_kernels, name)
+    options = dict(tile, SIZE=size, num_warps=_WARPS[name])
     with torch.cuda.device_of(query):
-        kernel[(programs,)](
-            *tensors,
-            channels,
-            height,
-            width,
-            SIZE=size,
-            num_warps=_WARPS[name],
-            **tile,
-        )
+        kernel[(programs,)](*tensors, *query.shape[1:], **options)

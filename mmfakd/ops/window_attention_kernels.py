@@ -16,7 +16,11 @@ _SIZES = ['channels', 'height', 'width']
 
 @triton.jit
 def _tile(channels, height, width, BLOCK_C, BLOCK_H, BLOCK_W):
-    """Sample, half, channels (BLOCK_C, 1), rows and columns (1, pixels); its number."""
+    """Half, channels (BLOCK_C, 1), rows and columns (1, pixels), of a tile.
+
+    Then which channels exist and which pixels of them do; where the sample begins, of
+    which all have C channels; the number of the tile.
+    """
     across = tl.cdiv(width, BLOCK_W)
     tiles = tl.cdiv(height, BLOCK_H) * across
     parts = tl.cdiv(channels // 2, BLOCK_C)
@@ -32,26 +36,37 @@ def _tile(channels, height, width, BLOCK_C, BLOCK_H, BLOCK_W):
     pixel = tl.arange(0, BLOCK_H * BLOCK_W)[None, :]
     y = tile // across * BLOCK_H + pixel // BLOCK_W
     x = tile % across * BLOCK_W + pixel % BLOCK_W
-    return sample, half, c, y, x, sample * tiles + tile
+    real = c < (half + 1) * (channels // 2)
+    valid = real & (y < height) & (x < width)
+    start = sample * (channels * height * width)
+    return half, c, y, x, real, valid, start, sample * tiles + tile
 
 
 @triton.jit
-def _strides(channels, height, width, LAST):
-    """Distances between channels and between pixels."""
+def _places(c, y, x, channels, height, width, LAST):
+    """Places in a sample; distances between channels and between pixels."""
     if LAST:
-        return 1, channels
+        return c + (y * width + x) * channels, 1, channels
     else:
-        return height * width, 1
+        return c * (height * width) + (y * width + x), height * width, 1
 
 
 @triton.jit
-def _position(a, b, half, y, x, height, width, SIZE):
-    """Pixels away from the centre, and where that is inside of the map."""
+def _position(a, b, half, y, x, height, width, valid, SIZE):
+    """Pixels away from the centre, and where that is inside of the map, too."""
     down = a + half * (b - a) - SIZE // 2
     right = b + half * (a - b) - SIZE // 2
     inside = (y + down >= 0) & (y + down < height)
     inside = inside & (x + right >= 0) & (x + right < width)
-    return down * width + right, inside
+    return down * width + right, valid & inside
+
+
+@triton.jit
+def _load_pair(first, second, at, mask):
+    """Two numbers that lie alike."""
+    a = tl.load(first + at, mask=mask, other=0.0)
+    b = tl.load(second + at, mask=mask, other=0.0)
+    return a, b
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -71,14 +86,11 @@ def attend(
     BLOCK_W: tl.constexpr,
 ):
     """Output, and logarithms to base two of the sums that softmax divides by."""
-    sample, half, c, y, x, _ = _tile(channels, height, width, BLOCK_C, BLOCK_H, BLOCK_W)
-    real = c < (half + 1) * (channels // 2)
-    valid = real & (y < height) & (x < width)
-    start = sample * (channels * height * width)
-    stride_c, stride = _strides(channels, height, width, LAST)
-    at = c * stride_c + (y * width + x) * stride
-    stride_c, stride = _strides(2 * channels, height, width, LAST)
-    key_at = c * stride_c + (y * width + x) * stride
+    half, c, y, x, real, valid, start, _ = _tile(
+        channels, height, width, BLOCK_C, BLOCK_H, BLOCK_W
+    )
+    at, _, _ = _places(c, y, x, channels, height, width, LAST)
+    key_at, stride_c, stride = _places(c, y, x, 2 * channels, height, width, LAST)
     key = key_value + 2 * start
     value = key + channels * stride_c
 
@@ -89,11 +101,8 @@ def attend(
     for a in range(SIZE):
         r = tl.load(offset + c * SIZE + a, mask=real, other=0.0)
         for b in tl.static_range(SIZE):
-            shift, inside = _position(a, b, half, y, x, height, width, SIZE)
-            near = valid & inside
-            there = key_at + shift * stride
-            k = tl.load(key + there, mask=near, other=0.0)
-            v = tl.load(value + there, mask=near, other=0.0)
+            shift, near = _position(a, b, half, y, x, height, width, valid, SIZE)
+            k, v = _load_pair(key, value, key_at + shift * stride, near)
             score = q * (k + r)
             # The larger of top and score has weight one, the other this one.
             weight = tl.math.exp2(-tl.abs(score - top))
@@ -128,55 +137,37 @@ def attend_backward(
     BLOCK_W: tl.constexpr,
 ):
     """All gradients; that of offsets by tile (tiles of all samples, C, SIZE)."""
-    sample, half, c, y, x, tile = _tile(
+    half, c, y, x, real, valid, start, tile = _tile(
         channels, height, width, BLOCK_C, BLOCK_H, BLOCK_W
     )
-    real = c < (half + 1) * (channels // 2)
-    valid = real & (y < height) & (x < width)
-    start = sample * (channels * height * width)
-    pixel = y * width + x
-    stride_c, stride = _strides(channels, height, width, LAST)
-    at = c * stride_c + pixel * stride
-    stride_c, stride_kv = _strides(2 * channels, height, width, LAST)
-    key_at = c * stride_c + pixel * stride_kv
+    at, _, stride = _places(c, y, x, channels, height, width, LAST)
+    key_at, stride_c, stride_kv = _places(c, y, x, 2 * channels, height, width, LAST)
     key = key_value + 2 * start
     value = key + channels * stride_c
-    query += start
-    out += start
-    log_total += start
-    grad += start
+    query, out = query + start, out + start
+    log_total, grad = log_total + start, grad + start
 
-    q = tl.load(query + at, mask=valid, other=0.0)
-    o = tl.load(out + at, mask=valid, other=0.0)
-    t = tl.load(log_total + at, mask=valid, other=0.0)
-    g = tl.load(grad + at, mask=valid, other=0.0)
-    k = tl.load(key + key_at, mask=valid, other=0.0)
-    v = tl.load(value + key_at, mask=valid, other=0.0)
-    grad_q = q * 0
-    grad_k = q * 0
-    grad_v = q * 0
+    q, o = _load_pair(query, out, at, valid)
+    t, g = _load_pair(log_total, grad, at, valid)
+    k, v = _load_pair(key, value, key_at, valid)
+    grad_q, grad_k, grad_v = q * 0, q * 0, q * 0
     for a in range(SIZE):
         r = tl.load(offset + c * SIZE + a, mask=real, other=0.0)
         r_back = tl.load(offset + c * SIZE + SIZE - 1 - a, mask=real, other=0.0)
         grad_r = q * 0
         for b in tl.static_range(SIZE):
-            shift, inside = _position(a, b, half, y, x, height, width, SIZE)
-            near = valid & inside
+            shift, near = _position(a, b, half, y, x, height, width, valid, SIZE)
             # This pixel's query looks at the other pixel's key.
-            there = key_at + shift * stride_kv
-            k_near = tl.load(key + there, mask=near, other=0.0) + r
-            v_near = tl.load(value + there, mask=near, other=0.0)
+            k_near, v_near = _load_pair(key, value, key_at + shift * stride_kv, near)
+            k_near += r
             weight = tl.math.exp2(q * k_near - t)
             # Through the softmax: w_i (g v_i - sum_j w_j g v_j) = w_i g (v_i - out)
             grad_score = weight * g * (v_near - o)
             grad_q += grad_score * k_near
             grad_r += grad_score
             # The other pixel's query looks at this pixel's key, the opposite way.
-            there = at + shift * stride
-            q_near = tl.load(query + there, mask=near, other=0.0)
-            o_near = tl.load(out + there, mask=near, other=0.0)
-            t_near = tl.load(log_total + there, mask=near, other=0.0)
-            g_near = tl.load(grad + there, mask=near, other=0.0)
+            q_near, o_near = _load_pair(query, out, at + shift * stride, near)
+            t_near, g_near = _load_pair(log_total, grad, at + shift * stride, near)
             share = tl.math.exp2(q_near * (k + r_back) - t_near) * g_near
             grad_v += share
             grad_k += share * (v - o_near) * q_near

@@ -2,6 +2,7 @@
 """Distillation configs for any two models."""
 
 from .pair import make_pair
-from .render import METHODS, Plan, write_config
+from .plan import METHODS, Plan
+from .render import write_config
 
 __all__ = ['METHODS', 'Plan', 'make_pair', 'write_config']

@@ -3,157 +3,172 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePath
 
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
-from mmfakd.model_zoo.find import find_config, find_weights
-from mmfakd.model_zoo.resolve import package_config, resolve_model_cfg
+from mmfakd.messages import progress
+from mmfakd.model_zoo.build import build_without_weights
+from mmfakd.model_zoo.find import config_file, find_config
+from mmfakd.model_zoo.resolve import resolve_model_cfg
 
 from .check_trainable import check_trainable
+from .features import Feature
+from .input_size import read_input_size
 from .levels import Levels, choose_classifier_levels, choose_detector_levels
-from .probe import (
-    Probe,
-    build_without_weights,
-    is_classifier,
-    is_detector,
-    probe_features,
-)
+from .probe import Probe, is_classifier, is_detector, probe_features
 
 
-@dataclass
 class Candidate:
     """A model to be student or teacher.
 
+    Its config is read at once. It is built when its model is first asked for, and that
+    one is run as often as its levels are wanted for another size of images.
+
     Args:
-        name (str): What the user called it.
-        config (str): What :func:`~mmfakd.model_zoo.find.find_config` made of it.
+        name (str): As for :func:`~mmfakd.model_zoo.find.find_config`.
+        role (str): ``'student'`` or ``'teacher'``. Defaults to ``'model'``.
+
+    Attributes:
+        config (str): What :func:`~mmfakd.model_zoo.find.find_config` made of the name.
         cfg (Config): The config itself.
-        kind (str): ``'classifier'`` or ``'detector'``.
-        parameters (int): Number of its parameters.
-        probe (Probe): What its layers yield.
+        probe (Probe): What its layers yielded when it was last run.
         levels (Levels): Its levels.
         trained (set[tuple], optional): Keys of the features that a training step
             reaches. None where no step was tried.
         unreached (list[str]): Levels that would have been chosen, had a training step
             reached them.
+
+    Raises:
+        FileNotFoundError: If there is no such config; near names are listed.
+        ValueError: If it cannot be read or has no model.
     """
 
-    name: str
-    config: str
-    cfg: Config
-    kind: str
-    parameters: int
     probe: Probe
     levels: Levels
-    trained: set[tuple] | None = None
-    unreached: list[str] = field(default_factory=list)
+
+    def __init__(self, name: str, role: str = 'model') -> None:
+        progress(f'Reading the config of the {role} {name}')
+        self.name, self.role = name, role
+        self.config = find_config(name)
+        self.trained: set[tuple] | None = None
+        self.unreached: list[str] = []
+        try:
+            self.cfg = Config.fromfile(config_file(self.config))
+        except Exception as error:
+            raise ValueError(
+                f'{name!r}: the config {self.config} cannot be read: '
+                f'{type(error).__name__}: {error}'
+            ) from error
+        if 'model' not in self.cfg:
+            raise ValueError(f'{name!r}: the config {self.config} has no `model`.')
+
+    @cached_property
+    def model(self) -> BaseModel:
+        """BaseModel: the model without weights, in evaluation mode.
+
+        Raises:
+            ValueError: If it cannot be built, or is neither a classifier nor a
+                detector.
+        """
+        progress(f'Building the {self.role} {self.name}')
+        cfg, _ = resolve_model_cfg(self.cfg.model, self.cfg.get('data_preprocessor'))
+        # Parts of a package's configs, such as its `_base_/models`, name no scope.
+        package = self.config.rpartition('::')[0] or None
+        try:
+            model = build_without_weights(cfg, self.cfg.get('default_scope', package))
+        except ValueError as error:
+            raise ValueError(f'{self.name!r}: {error}') from error
+        if not (is_classifier(model) or is_detector(model)):
+            raise ValueError(
+                f'{self.name!r}: a {type(model).__name__} is neither an mmpretrain '
+                'classifier nor an mmdet detector. Give a config of one of these; of a '
+                'self-supervised model, for example, the config of its fine-tuning.'
+            )
+        return model
+
+    @property
+    def kind(self) -> str:
+        """str: ``'classifier'`` or ``'detector'``."""
+        return 'detector' if is_detector(self.model) else 'classifier'
+
+    @property
+    def parameters(self) -> int:
+        """int: number of its parameters."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
     def title(self) -> str:
         """str: the config's name without folder and ending."""
         return PurePath(self.config.partition('::')[2] or self.config).stem
 
-    @property
-    def weights(self) -> str | None:
-        """The model-zoo name of its published weights, if there are any."""
-        return find_weights(self.config, self.name)
+    def learns(self, feature: Feature) -> bool:
+        """Tell whether gradients flow back from a feature, as far as was tried.
 
+        Args:
+            feature (Feature): A feature of it.
 
-def load_config(name: str) -> tuple[str, Config]:
-    """Find and read a config.
+        Returns:
+            bool: Whether they do.
+        """
+        return self.trained is None or feature.key in self.trained
 
-    Args:
-        name (str): As for :func:`~mmfakd.model_zoo.find.find_config`.
+    def run(self, size: tuple[int, int], heads: bool = True) -> Probe:
+        """Find out what its layers yield for images of a size.
 
-    Returns:
-        tuple[str, Config]: Its path or package path, and the config.
+        Args:
+            size (tuple[int, int]): Height and width of the images.
+            heads (bool): Whether to run the heads, too; without them on one image,
+                which takes half the time.
 
-    Raises:
-        FileNotFoundError: If there is none; near names are listed.
-        ValueError: If it has no model.
-    """
-    config = find_config(name)
-    try:
-        cfg = package_config(config) if '::' in config else Config.fromfile(config)
-    except Exception as error:
-        raise ValueError(
-            f'{name!r}: the config {config} cannot be read: {type(error).__name__}: '
-            f'{error}'
-        ) from error
-    if 'model' not in cfg:
-        raise ValueError(f'{name!r}: the config {config} has no `model`.')
-    return config, cfg
+        Returns:
+            Probe: What its layers yield.
 
+        Raises:
+            ValueError: If it cannot be built or run.
+        """
+        model = self.model
+        progress(f'Running {self.name} on images of {size[0]}x{size[1]}')
+        try:
+            return probe_features(model, size, heads, batch_size=2 if heads else 1)
+        except ValueError as error:
+            raise ValueError(f'{self.name!r}: {error}{self._advice(size)}') from error
 
-def build_model(name: str) -> tuple[BaseModel, Config]:
-    """Build the model of a config without weights.
-
-    Args:
-        name (str): As for :func:`~mmfakd.model_zoo.find.find_config`.
-
-    Returns:
-        tuple[BaseModel, Config]: The model in evaluation mode, and its config.
-
-    Raises:
-        FileNotFoundError: If there is no such config; near names are listed.
-        ValueError: If it cannot be built, or is neither a classifier nor a detector.
-    """
-    config, cfg = load_config(name)
-    model_cfg, _ = resolve_model_cfg({'cfg_path': config})
-    try:
-        model = build_without_weights(model_cfg, cfg.get('default_scope'))
-    except ValueError as error:
-        raise ValueError(f'{name!r}: {error}') from error
-    if not (is_classifier(model) or is_detector(model)):
-        raise ValueError(
-            f'{name!r}: a {type(model).__name__} is neither an mmpretrain classifier '
-            'nor an mmdet detector. Give a config of one of these; of a '
-            'self-supervised model, for example, the config of its fine-tuning.'
+    def _advice(self, size: tuple[int, int]) -> str:
+        """What to do where it fails on images of a size."""
+        if self.role != 'teacher':
+            return ' Another size: --input-size HxW.'
+        read = read_input_size(self.cfg)
+        if read is None or not read.fixed or (read.height, read.width) == size:
+            return ''
+        return (
+            ' The teacher gets the batches of the student; its own config trains it on '
+            f'{read.height}x{read.width}. Choose a teacher for {size[0]}x{size[1]}, or '
+            'train the student on the larger images, too.'
         )
-    return model, cfg
 
+    def examine(self, size: tuple[int, int]) -> None:
+        """Run it, and find its levels; of a student those that training reaches.
 
-def examine(name: str, input_size: tuple[int, int], student: bool) -> Candidate:
-    """Build a model and find out what its layers yield.
+        Args:
+            size (tuple[int, int]): Height and width of the images.
 
-    Args:
-        name (str): As for :func:`~mmfakd.model_zoo.find.find_config`.
-        input_size (tuple[int, int]): Height and width of the images.
-        student (bool): Whether to try a training step, too, of a classifier.
-
-    Returns:
-        Candidate: What was found.
-
-    Raises:
-        FileNotFoundError: If there is no such config; near names are listed.
-        ValueError: If it cannot be built, run or trained, or is neither a classifier
-            nor a detector.
-    """
-    model, cfg = build_model(name)
-    trained, unreached = None, []
-    try:
-        if is_classifier(model):
-            kind = 'classifier'
-            probe = probe_features(model, input_size)
-            levels = choose_classifier_levels(probe)
-            if student:
-                trained = check_trainable(model, probe)
-                unreached = [f.name for f in levels.all if f.key not in trained]
-                levels = choose_classifier_levels(probe, trained)
-        else:
-            kind = 'detector'
-            probe = probe_features(model, input_size, heads=False)
-            levels = choose_detector_levels(probe)
-    except ValueError as error:
-        raise ValueError(f'{name!r}: {error}') from error
-    parameters = sum(p.numel() for p in model.parameters())
-    config = find_config(name)
-    return Candidate(
-        name, config, cfg, kind, parameters, probe, levels, trained, unreached
-    )
-
-
-__all__ = ['Candidate', 'build_model', 'examine', 'load_config']
+        Raises:
+            ValueError: If it cannot be built, run or, a classifier to be a student,
+                trained.
+        """
+        self.probe = self.run(size, heads=self.kind == 'classifier')
+        if self.kind == 'detector':
+            self.levels = choose_detector_levels(self.probe)
+            return
+        self.levels = choose_classifier_levels(self.probe)
+        if self.role == 'student':
+            progress(f'Taking a training step of {self.name}')
+            try:
+                self.trained = check_trainable(self.model, self.probe)
+            except ValueError as error:
+                raise ValueError(f'{self.name!r}: {error}') from error
+            self.unreached = [f.name for f in self.levels.all if not self.learns(f)]
+            self.levels = choose_classifier_levels(self.probe, self.trained)

@@ -7,7 +7,7 @@ import torch
 from mmengine.model import BaseModel
 
 from .features import find_features
-from .probe import Probe, record_calls
+from .probe import CallRecorder, Probe, dummy_images
 
 
 def check_trainable(model: BaseModel, probe: Probe) -> set[tuple]:
@@ -55,6 +55,7 @@ def check_trainable(model: BaseModel, probe: Probe) -> set[tuple]:
 
 
 def _step(model: BaseModel, probe: Probe, scores: bool) -> set[tuple]:
+    # An optional library.
     from mmpretrain.structures import DataSample
 
     count = probe.input_shape[0]
@@ -63,12 +64,8 @@ def _step(model: BaseModel, probe: Probe, scores: bool) -> set[tuple]:
     if scores:
         for sample, row in zip(samples, torch.eye(classes)):
             sample.set_gt_score(row)
-    inputs = torch.randn(probe.input_shape, generator=torch.Generator().manual_seed(0))
     step = Probe(probe.input_shape, tokens=probe.tokens)
-    with record_calls(model, step):
-        losses = model(inputs, samples, mode='loss')
+    with CallRecorder(model, step):
+        losses = model(dummy_images(probe.input_shape), samples, mode='loss')
     model.parse_losses(losses)[0].backward()
     return {f.key for f in find_features(step) if f.info.has_graph}
-
-
-__all__ = ['check_trainable']

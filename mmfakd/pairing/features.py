@@ -8,13 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .probe import (
-    Call,
-    DataIdx,
-    Probe,
-    TensorInfo,
-    tensors_of,
-)
+from .probe import Call, DataIdx, Probe, TensorInfo, tensors_of
 
 # Class, distillation and register tokens together; more has not been seen.
 _MOST_EXTRA_TOKENS = 16
@@ -29,7 +23,7 @@ class Feature:
         info (TensorInfo): The tensor.
         data_idx (DataIdx): Its place in a tuple that the layer returned.
         channels (int): Its channels C.
-        size (tuple[int, int]): Its height and width; (1, 1) for a vector.
+        size (tuple[int, ...]): Its height and width; (1, 1) for a vector.
         stride (int): Pixels of the image for one of the map, the nearest power of two.
         tokens (dict, optional): The level key ``tokens`` that makes it a map.
     """
@@ -38,20 +32,27 @@ class Feature:
     info: TensorInfo
     data_idx: DataIdx
     channels: int
-    size: tuple[int, int]
+    size: tuple[int, ...]
     stride: int
     tokens: dict[str, Any] | None
-
-    @property
-    def non_negative(self) -> bool:
-        """bool: whether it has no negative value."""
-        return self.info.non_negative
 
     @property
     def name(self) -> str:
         """str: name of the layer, with the place in its tuple: ``'neck[1]'``."""
         path = self.data_idx if isinstance(self.data_idx, tuple) else (self.data_idx,)
         return self.call.name + ''.join(f'[{i}]' for i in path if i is not None)
+
+    @property
+    def level(self) -> str | dict[str, Any]:
+        """Union[str, dict]: as a distiller takes it, a layer's name or more."""
+        level: dict[str, Any] = dict(recorder=self.call.name)
+        if self.call.index:
+            level['record_idx'] = self.call.index
+        if self.data_idx is not None:
+            level['data_idx'] = self.data_idx
+        if self.tokens is not None:
+            level['tokens'] = self.tokens
+        return level if len(level) > 1 else self.call.name
 
     @property
     def key(self) -> tuple:
@@ -77,49 +78,86 @@ def find_features(probe: Probe) -> list[Feature]:
     Returns:
         list[Feature]: The features in the order of the calls.
     """
-    grids = _grids(probe)
-    features = []
-    for call in probe.calls:
-        for data_idx, info in tensors_of(call.output):
-            feature = _feature(call, data_idx, info, probe, grids)
-            if feature is not None:
-                features.append(feature)
-    return features
+    finder = _Finder(probe)
+    found = (finder.feature(*place) for place in finder.places)
+    return [feature for feature in found if feature is not None]
 
 
-def _feature(
-    call: Call,
-    data_idx: DataIdx,
-    info: TensorInfo,
-    probe: Probe,
-    grids: set[tuple[int, int]],
-) -> Feature | None:
-    batch, _, *image = probe.input_shape
-    shape = info.shape
-    if len(shape) < 2 or shape[0] != batch:
-        return None
-    tokens: dict[str, Any] | None = None
-    if len(shape) == 2:
-        channels, size = shape[1], (1, 1)
-    elif len(shape) == 4:
-        if _is_grid(shape[2:], image):
+class _Finder:
+    """Makes features of the tensors of a probe."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.batch, _, *self.image = probe.input_shape
+        self.tokens = probe.tokens
+        self.places = [
+            (call, data_idx, info)
+            for call in probe.calls
+            for data_idx, info in tensors_of(call.output)
+        ]
+        # All sizes of maps that can be told without doubt.
+        self.grids: set[tuple[int, ...]] = set()
+        for call, data_idx, info in self.places:
+            if len(info.shape) == 4 and info.shape[0] == self.batch:
+                sizes = (info.shape[2:], info.shape[1:3])
+                grids = [size for size in sizes if _is_grid(size, self.image)]
+                self.grids.update(grids[:1])
+            own = _size_beside(call.output, data_idx)
+            if own is not None:
+                self.grids.add(own)
+        self.grids.discard((1, 1))
+
+    def feature(
+        self, call: Call, data_idx: DataIdx, info: TensorInfo
+    ) -> Feature | None:
+        shape, tokens = info.shape, None
+        size: tuple[int, ...] = (1, 1)
+        if len(shape) not in (2, 3, 4) or shape[0] != self.batch:
+            return None
+        if len(shape) == 2:
+            channels = shape[1]
+        elif len(shape) == 3:
+            found = self.token_grid(call, data_idx, shape[1])
+            if found is None:
+                return None
+            channels, (size, tokens) = shape[2], found
+            if tokens is None and data_idx == 0:
+                data_idx = None
+        elif _is_grid(shape[2:], self.image):
             channels, size = shape[1], shape[2:]
-        elif _is_grid(shape[1:3], image):
-            channels, size = shape[3], shape[1:3]
-            tokens = dict(channels_last=True)
+        elif _is_grid(shape[1:3], self.image):
+            channels, size, tokens = shape[3], shape[1:3], dict(channels_last=True)
         else:
             return None
-    elif len(shape) == 3:
-        found = _token_grid(call, data_idx, shape[1], probe, grids)
-        if found is None:
-            return None
-        size, tokens = found
-        channels = shape[2]
-        if tokens is None and data_idx == 0:
-            data_idx = None
-    else:
+        stride = _stride(size, self.image)
+        return Feature(call, info, data_idx, channels, size, stride, tokens)
+
+    def token_grid(
+        self, call: Call, data_idx: DataIdx, length: int
+    ) -> tuple[tuple[int, ...], dict | None] | None:
+        """Height and width of a sequence's map, and how tokens become it."""
+        own = _size_beside(call.output, data_idx)
+        if own is not None and math.prod(own) == length:
+            # The record (tokens, (h, w)) says all.
+            return own, None
+        extras = [(extra, 0) for extra in range(_MOST_EXTRA_TOKENS + 1)]
+        if length in self.tokens:
+            extras.insert(0, self.tokens[length])
+        for exact in (True, False):
+            for prefix, suffix in extras:
+                patches = length - prefix - suffix
+                side = math.isqrt(max(patches, 0))
+                sizes = sorted(s for s in self.grids if math.prod(s) == patches)
+                square = side * side == patches and _is_grid((side, side), self.image)
+                if square and not exact:
+                    sizes.append((side, side))
+                if patches > 1 and sizes:
+                    tokens: dict[str, Any] = dict(prefix=prefix)
+                    if suffix:
+                        tokens['suffix'] = suffix
+                    if sizes[0][0] != sizes[0][1]:
+                        tokens['size'] = sizes[0]
+                    return sizes[0], tokens
         return None
-    return Feature(call, info, data_idx, channels, size, _stride(size, image), tokens)
 
 
 def _stride(size: Sequence[int], image: Sequence[int]) -> int:
@@ -130,59 +168,7 @@ def _stride(size: Sequence[int], image: Sequence[int]) -> int:
     return 2 ** round(math.log2(math.sqrt(math.prod(image) / math.prod(size))))
 
 
-def _token_grid(
-    call: Call,
-    data_idx: DataIdx,
-    length: int,
-    probe: Probe,
-    grids: set[tuple[int, int]],
-) -> tuple[tuple[int, int], dict | None] | None:
-    """Height and width of a sequence's map, and how tokens become it."""
-    own = _size_beside(call.output, data_idx)
-    if own is not None and math.prod(own) == length:
-        # The record (tokens, (h, w)) says all.
-        return own, None
-    image = probe.input_shape[2:]
-    extras = [(extra, 0) for extra in range(_MOST_EXTRA_TOKENS + 1)]
-    if length in probe.tokens:
-        extras.insert(0, probe.tokens[length])
-    for exact in (True, False):
-        for prefix, suffix in extras:
-            patches = length - prefix - suffix
-            side = math.isqrt(max(patches, 0))
-            sizes = sorted(size for size in grids if math.prod(size) == patches)
-            if not exact and side * side == patches and _is_grid((side, side), image):
-                sizes.append((side, side))
-            if patches > 1 and sizes:
-                size = sizes[0]
-                tokens: dict[str, Any] = dict(prefix=prefix)
-                if suffix:
-                    tokens['suffix'] = suffix
-                if size[0] != size[1]:
-                    tokens['size'] = size
-                return size, tokens
-    return None
-
-
-def _grids(probe: Probe) -> set[tuple[int, int]]:
-    """All sizes of maps that can be told without doubt."""
-    image = probe.input_shape[2:]
-    grids: set[tuple[int, int]] = set()
-    for call in probe.calls:
-        for data_idx, info in tensors_of(call.output):
-            shape = info.shape
-            if len(shape) == 4 and shape[0] == probe.input_shape[0]:
-                for height, width in (shape[2:], shape[1:3]):
-                    if _is_grid((height, width), image):
-                        grids.add((height, width))
-                        break
-            own = _size_beside(call.output, data_idx)
-            if own is not None:
-                grids.add(own)
-    return {size for size in grids if size != (1, 1)}
-
-
-def _size_beside(output: Any, data_idx: DataIdx) -> tuple[int, int] | None:
+def _size_beside(output: Any, data_idx: DataIdx) -> tuple[int, ...] | None:
     """The grid that a layer returned behind tokens, as (h, w) or as h, w."""
     if data_idx is None:
         return None
@@ -198,15 +184,11 @@ def _size_beside(output: Any, data_idx: DataIdx) -> tuple[int, int] | None:
 
 def _is_grid(size: Sequence[int], image: Sequence[int]) -> bool:
     """Whether a size has the image's aspect ratio, to a pixel."""
-    if tuple(size) == (1, 1):
-        return True
     (height, width), (image_height, image_width) = size, image
     if height > image_height or width > image_width:
         return False
     return (
-        abs(height - image_height * width / image_width) <= 1
+        height == width == 1
+        or abs(height - image_height * width / image_width) <= 1
         or abs(width - image_width * height / image_height) <= 1
     )
-
-
-__all__ = ['Feature', 'find_features']

@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from .plan import Plan
+
 # Weights of one level's filter. A filter of R34-R18's has 13 M.
 MOST_DENSE_WEIGHTS = 2**24
 # Where maps have any size: five levels of a pyramid together stay below a student.
@@ -61,20 +63,45 @@ def plan_modes(mid_channels: int, out_channels: int, short_side: int) -> dict:
 
 def _groups(mid: int, out: int, frequencies: int, most: int) -> int:
     """The least power of two that divides both and keeps a filter small."""
-    groups = 1
-    while (
-        mid * out * frequencies // groups > most
-        and mid % (2 * groups) == 0
-        and out % (2 * groups) == 0
-    ):
+    groups, common = 1, math.gcd(mid, out)
+    while mid * out * frequencies // groups > most and common % (2 * groups) == 0:
         groups *= 2
     return groups
 
 
-__all__ = [
-    'MOST_DENSE_WEIGHTS',
-    'MOST_MODES',
-    'MOST_MODE_WEIGHTS',
-    'plan_dense',
-    'plan_modes',
-]
+def plan_filters(plan: Plan) -> list[dict]:
+    """Plan the filter of each level.
+
+    Args:
+        plan (Plan): What the config is to state.
+
+    Returns:
+        list[dict]: ``modes`` and ``groups`` of each, where they are not the defaults;
+        none for methods without frequency attention.
+    """
+    if not plan.method.startswith('fakd'):
+        return []
+    read, plans = plan.read_size, []
+    for mid, (_, theirs) in zip(plan.mid_channels, plan.pairs):
+        if plan.fixed:
+            plans.append(plan_dense(mid, theirs.channels, theirs.size))
+            continue
+        side = min(theirs.size)
+        if read is not None:
+            side = min(read.height, read.width) // theirs.stride
+        plans.append(plan_modes(mid, theirs.channels, side))
+    return _unite(plan, plans) if plan.method == 'fakd-layer' else plans
+
+
+def _unite(plan: Plan, plans: list[dict]) -> list[dict]:
+    """One filter for all levels.
+
+    It has as many groups as the largest needs and all channels divide into, both
+    powers of two.
+    """
+    counts = [feature.channels for pair in plan.pairs for feature in pair]
+    groups = math.gcd(max(p.get('groups', 1) for p in plans), *counts)
+    united = dict(groups=groups) if groups > 1 else {}
+    if not plan.fixed:
+        united['modes'] = max(p['modes'] for p in plans)
+    return [united] * len(plans)

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mmengine.config import Config
+
+from mmfakd.datasets.wrappers import walk_wrappers
 
 CLASSIFIER_SIZE = (224, 224)
 _LARGEST_DETECTOR_SIZE = 640
@@ -42,12 +45,10 @@ def read_input_size(cfg: Config) -> InputSize | None:
         InputSize | None: What its training pipeline brings images to last; None where
         no transform of it says so.
     """
-    found = None
-    for transform in _transforms(cfg.get('train_dataloader') or {}):
-        size = _size_of(transform)
-        if size is not None:
-            found = size
-    return found
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset')
+    pipelines = [wrapped.get('pipeline') or [] for wrapped in walk_wrappers(dataset)]
+    # The innermost data set's comes first.
+    return _last_size(transform for found in reversed(pipelines) for transform in found)
 
 
 def choose_probe_size(cfg: Config) -> tuple[int, int]:
@@ -99,18 +100,13 @@ def detector_size(divisor: int) -> tuple[int, int]:
     return tuple(divisor * (n // divisor // 2 * 2 + 1) for n in (480, 608))  # type: ignore[return-value]
 
 
-def _transforms(loader: Mapping) -> Iterator[Mapping]:
-    """The transforms of a loader's data set, from the innermost pipeline out."""
-    dataset = loader.get('dataset') or {}
-    pipelines = []
-    while isinstance(dataset, Mapping):
-        pipelines.append(dataset.get('pipeline') or [])
-        inner = dataset.get('dataset', dataset.get('datasets'))
-        dataset = inner[0] if isinstance(inner, (list, tuple)) and inner else inner
-    for pipeline in reversed(pipelines):
-        for transform in pipeline:
-            if isinstance(transform, Mapping):
-                yield transform
+def _last_size(transforms: Iterable[Any]) -> InputSize | None:
+    """The size that a row of transforms brings images to."""
+    found = None
+    for transform in transforms:
+        if isinstance(transform, Mapping):
+            found = _size_of(transform) or found
+    return found
 
 
 def _size_of(transform: Mapping) -> InputSize | None:
@@ -120,9 +116,7 @@ def _size_of(transform: Mapping) -> InputSize | None:
     if kind == 'RandomChoice':
         # Of the branches of DETR's pipelines the last is the one with a crop.
         branch = transform['transforms'][-1]
-        branch = [branch] if isinstance(branch, Mapping) else branch
-        sizes = [_size_of(inner) for inner in branch]
-        return next((size for size in reversed(sizes) if size), None)
+        return _last_size([branch] if isinstance(branch, Mapping) else branch)
     if not any(word in kind for word in _KINDS):
         return None
     value = next((transform[key] for key in _KEYS if transform.get(key)), None)
@@ -139,13 +133,3 @@ def _size_of(transform: Mapping) -> InputSize | None:
         return InputSize(min(value), max(value), False, kind)
     # Width and height, in the order of OpenCV.
     return InputSize(value[1], value[0], True, kind)
-
-
-__all__ = [
-    'CLASSIFIER_SIZE',
-    'InputSize',
-    'choose_probe_size',
-    'detector_size',
-    'pad_size_divisor',
-    'read_input_size',
-]

@@ -7,13 +7,13 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 
-from mmfakd.messages import aligned, progress
+from mmfakd.messages import aligned
 
-from .candidate import build_model
+from .candidate import Candidate
 from .features import find_features
 from .input_size import choose_probe_size
-from .probe import Call, Probe, TensorInfo, probe_features
-from .render import tokens_text
+from .probe import Call, Probe, TensorInfo
+from .render import as_code
 
 _WIDEST = 48
 
@@ -33,7 +33,7 @@ def format_layers(probe: Probe, depth: int | None = None) -> str:
         if len(feature.info.shape) == 3 or feature.tokens:
             text = '{} x {} x {}'.format(feature.channels, *feature.size)
             if feature.tokens:
-                text += f' by tokens={tokens_text(feature.tokens)}'
+                text += f' by tokens={as_code(feature.tokens)}'
             maps.setdefault(feature.call.order, []).append(text)
     calls: dict[str, list[Call]] = {}
     for call in probe.calls:
@@ -95,15 +95,11 @@ def layer_table(
         ValueError: If it cannot be built or run.
     """
     MMLogger.get_instance('layers', log_level='ERROR')
-    progress(f'Building {config}')
-    model, cfg = build_model(config)
-    size = input_size or choose_probe_size(cfg)
-    try:
-        probe = probe_features(model, size)
-    except ValueError as error:
-        raise ValueError(f'{error} Another size: --input-size HxW.') from error
+    candidate = Candidate(config)
+    size = input_size or choose_probe_size(candidate.cfg)
+    probe = candidate.run(size)
     lines = [
-        f'{config}: {type(model).__name__}, images of {size[0]}x{size[1]}.',
+        f'{config}: {type(candidate.model).__name__}, images of {size[0]}x{size[1]}.',
         'N is the size of the batch, [0] and [1] are parts of a tuple (data_idx),',
         '| stands between calls with different results (record_idx).',
         format_layers(probe, depth),

@@ -43,7 +43,7 @@ class LayerTree:
             inner = self.children(composite[0].call)
             if len(inner) < 2:
                 return layers
-            layers = self._replace(layers, {composite[0].call.order: inner})
+            layers = _replace(layers, {composite[0].call.order: inner})
 
     def expand_stages(self, layers: list[Feature]) -> list[Feature]:
         """Open the stages whose stride changes behind their blocks.
@@ -59,10 +59,9 @@ class LayerTree:
             inner = self.children(feature.call)
             blocks = [child for child in inner if child.call.weights > 1]
             several = sum(f.call is feature.call for f in layers) > 1
-            if len(blocks) < 2 or several or blocks[0].stride >= feature.stride:
-                continue
-            opened[feature.call.order] = inner
-        return self._replace(layers, opened)
+            if len(blocks) > 1 and not several and blocks[0].stride < feature.stride:
+                opened[feature.call.order] = inner
+        return _replace(layers, opened)
 
     def longest_row(self, layers: list[Feature]) -> list[Feature]:
         """Find the blocks of a backbone that keeps one stride.
@@ -92,13 +91,11 @@ class LayerTree:
         """
         return self.children_of.get((*call.path, call.name), [])
 
-    @staticmethod
-    def _replace(
-        layers: list[Feature], opened: dict[int, list[Feature]]
-    ) -> list[Feature]:
-        kept = [f for f in layers if f.call.order not in opened]
-        inner = [f for found in opened.values() for f in found]
-        return sorted(kept + inner, key=lambda f: f.call.order)
+
+def _replace(layers: list[Feature], opened: dict[int, list[Feature]]) -> list[Feature]:
+    kept = [f for f in layers if f.call.order not in opened]
+    inner = [f for found in opened.values() for f in found]
+    return sorted(kept + inner, key=lambda f: f.call.order)
 
 
 def _longest(features: list[Feature]) -> list[Feature]:
@@ -106,11 +103,7 @@ def _longest(features: list[Feature]) -> list[Feature]:
     rows: dict[tuple, list[Feature]] = {}
     for feature in features:
         parent, _, number = feature.call.name.rpartition('.')
-        if feature.call.is_leaf or not number.isdigit():
-            continue
-        shape = (parent, feature.data_idx, feature.channels, feature.size)
-        rows.setdefault(shape, []).append(feature)
+        if number.isdigit() and not feature.call.is_leaf:
+            shape = (parent, feature.data_idx, feature.channels, feature.size)
+            rows.setdefault(shape, []).append(feature)
     return max(rows.values(), key=len, default=[])
-
-
-__all__ = ['LayerTree']

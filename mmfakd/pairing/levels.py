@@ -12,6 +12,9 @@ from .layer_tree import LayerTree
 from .probe import Probe, tensors_of
 
 MOST_STAGES = 4
+_PARTS = ('backbone', 'neck')
+# Layers that hand on a vector.
+_PASSING = ('Dropout', 'Flatten', 'Identity')
 
 
 @dataclass
@@ -149,35 +152,17 @@ def _pooled(features: list[Feature], probe: Probe) -> Feature | None:
     end = next(f for f in ends if f.call.order == order)
     if not end.is_vector:
         return None
-    vectors = [f for f in parts if f.is_vector]
-    if end.info.id in _logits(probe):
-        before = [
-            f
-            for f in vectors
-            if f.info.id not in _logits(probe) and f.call.kind not in _PASSING
-        ]
+    logits = _logits(probe)
+    vectors = [f for f in parts if f.is_vector and f.call.kind not in _PASSING]
+    if end.info.id in logits:
+        before = [f for f in vectors if f.info.id not in logits]
         return before[-1] if before else None
     # The layer that yields the vector rather than the part that wraps it in a tuple.
     plain = [
         f
         for f in vectors
         if f.data_idx is None
-        and len(f.call.path) == 1
+        and f.call.path == (end.call.name,)
         and f.channels == end.channels
-        and f.call.path[0] == end.call.name
-        and f.call.kind not in _PASSING
     ]
     return plain[-1] if plain else end
-
-
-_PARTS = ('backbone', 'neck')
-_PASSING = ('Dropout', 'Flatten', 'Identity')
-
-
-__all__ = [
-    'MOST_STAGES',
-    'Levels',
-    'choose_classifier_levels',
-    'choose_detector_levels',
-    'find_logits',
-]

@@ -7,8 +7,11 @@ import math
 from dataclasses import dataclass, field
 from itertools import product
 
+from .candidate import Candidate
 from .features import Feature
-from .levels import MOST_STAGES, Levels
+from .levels import MOST_STAGES, Levels, find_logits
+
+Pairs = list[tuple[Feature, Feature]]
 
 
 @dataclass
@@ -20,14 +23,16 @@ class Matching:
             deep.
         rule (str): How they were matched, in a few words.
         left (list[tuple[str, Feature]]): Whose levels stay without a partner.
+        dropped (list[tuple[Feature, Feature]]): Pairs that were left out again.
     """
 
-    pairs: list[tuple[Feature, Feature]]
+    pairs: Pairs
     rule: str
     left: list[tuple[str, Feature]] = field(default_factory=list)
+    dropped: Pairs = field(default_factory=list)
 
     @property
-    def uneven(self) -> list[tuple[Feature, Feature]]:
+    def uneven(self) -> Pairs:
         """list[tuple[Feature, Feature]]: pairs of one stride whose sizes differ.
 
         They are rounded in different ways where a map does not divide evenly.
@@ -37,6 +42,11 @@ class Matching:
             for ours, theirs in self.pairs
             if ours.stride == theirs.stride and ours.size != theirs.size
         ]
+
+    def drop_uneven(self) -> None:
+        """Leave out the pairs whose sizes are rounded in different ways."""
+        self.dropped = self.uneven
+        self.pairs = [pair for pair in self.pairs if pair not in self.dropped]
 
 
 def match_levels(student: Levels, teacher: Levels) -> Matching:
@@ -70,9 +80,7 @@ def match_levels(student: Levels, teacher: Levels) -> Matching:
     return Matching(pairs, rule, left)
 
 
-def _match_stages(
-    student: Levels, teacher: Levels
-) -> tuple[list[tuple[Feature, Feature]], str]:
+def _match_stages(student: Levels, teacher: Levels) -> tuple[Pairs, str]:
     ours, theirs = student.stages, teacher.stages
     if not ours or not theirs:
         return [], 'pooled features alone'
@@ -113,4 +121,42 @@ def spread_evenly(features: list[Feature], count: int) -> list[Feature]:
     return [features[(i + 1) * len(features) // count - 1] for i in range(count)]
 
 
-__all__ = ['Matching', 'match_levels', 'spread_evenly']
+def match_logits(student: Candidate, teacher: Candidate) -> Matching:
+    """Match the layers that yield the logits of two classifiers.
+
+    Args:
+        student (Candidate): The student.
+        teacher (Candidate): The teacher.
+
+    Returns:
+        Matching: The one pair.
+
+    Raises:
+        ValueError: If one is no classifier, has no layer that yields just its logits,
+            or has other classes.
+    """
+    others = 'fakd-review, fakd-layer or reviewkd'
+    found: list[Feature] = []
+    for candidate in (student, teacher):
+        who = f'the {candidate.role} {candidate.name}'
+        if candidate.kind != 'classifier':
+            raise ValueError(
+                f'--method kd compares the logits of classifiers, and {who} is a '
+                f'{candidate.kind}. Use {others}.'
+            )
+        logits = find_logits(candidate.probe)
+        if logits is None or not candidate.learns(logits):
+            raise ValueError(
+                f'--method kd: no layer of {who} yields just its logits. Use {others}.'
+            )
+        found.append(logits)
+    ours, theirs = found
+    if ours.channels != theirs.channels:
+        raise ValueError(
+            f'--method kd compares logits, and the student has {ours.channels} '
+            f'classes, the teacher {theirs.channels}. Features do not mind: use '
+            f'{others}.'
+        )
+    several = any(isinstance(side.probe.output, tuple) for side in (student, teacher))
+    rule = 'logits (the first of several)' if several else 'logits'
+    return Matching([(ours, theirs)], rule)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+from mmfakd.messages import near_names
 
 from .candidate import Candidate
 from .features import Feature, find_features
@@ -29,10 +29,7 @@ def match_named_levels(levels: str, student: Candidate, teacher: Candidate) -> M
     pairs: list[tuple[Feature, Feature]] = []
     for item in filter(None, (part.strip() for part in levels.split(','))):
         ours, _, theirs = (name.strip() for name in item.partition('='))
-        found = (
-            _find(ours, student, 'student'),
-            _find(theirs or ours, teacher, 'teacher'),
-        )
+        found = _find(ours, student), _find(theirs or ours, teacher)
         if len(found[0]) != len(found[1]):
             raise ValueError(
                 f'--levels {item}: {len(found[0])} maps of the student stand against '
@@ -62,39 +59,36 @@ def name_levels(matching: Matching) -> str:
     )
 
 
-def _find(name: str, candidate: Candidate, role: str) -> list[Feature]:
+def _find(name: str, candidate: Candidate) -> list[Feature]:
     features = [
         f for f in find_features(candidate.probe) if name in (f.call.name, f.name)
     ]
     if not features:
-        raise ValueError(_nothing(name, candidate, role))
+        raise ValueError(_nothing(name, candidate))
     last = max(f.call.order for f in features)
     features = [f for f in features if f.call.order == last]
     for feature in features:
-        if candidate.trained is not None and feature.key not in candidate.trained:
+        if not candidate.learns(feature):
             raise ValueError(
                 f'--levels: in training no gradient flows back from {feature.name!r} '
-                f'of the {role} {candidate.name}, so nothing could be learned there. '
-                'Choose another layer.'
+                f'of the {candidate.role} {candidate.name}, so nothing could be '
+                'learned there. Choose another layer.'
             )
     return features
 
 
-def _nothing(name: str, candidate: Candidate, role: str) -> str:
+def _nothing(name: str, candidate: Candidate) -> str:
     """What to say where a name finds nothing."""
-    lister = f'tools/misc/list_layers.py {candidate.name}'
+    lister = f'mmfakd layers {candidate.name}'
     called = {call.name for call in candidate.probe.calls}
     base = name.partition('[')[0]
     if base in called:
         return (
-            f'--levels: {name!r} of the {role} is no map, vector or sequence of tokens '
-            f'of known grid. What it yields: {lister}'
+            f'--levels: {name!r} of the {candidate.role} is no map, vector or sequence '
+            f'of tokens of known grid. What it yields: {lister}'
         )
-    near = get_close_matches(base, sorted(called), n=5, cutoff=0.4)
+    near = near_names(base, sorted(called))
     return (
-        f'--levels: the {role} {candidate.name} calls no layer {base!r}. Near names: '
-        f'{", ".join(near) or "none"}. All of them: {lister}'
+        f'--levels: the {candidate.role} {candidate.name} calls no layer {base!r}. '
+        f'Near names: {", ".join(near) or "none"}. All of them: {lister}'
     )
-
-
-__all__ = ['match_named_levels', 'name_levels']

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Union
 
 import torch
@@ -97,7 +98,7 @@ def probe_features(
         heads (bool): Whether to run the heads, too. Where a detector's heads cannot
             run on a dummy batch, the probe has a ``note``. Defaults to True.
         batch_size (int): Number of images. Defaults to 2, so that the dimension of the
-            batch can be told from others.
+            batch can be told from those of one position or parameter.
 
     Returns:
         Probe: The calls of all layers.
@@ -107,36 +108,45 @@ def probe_features(
     """
     training = model.training
     model.eval()
+    errors: list[Exception] = []
     try:
-        errors: list[Exception] = []
         for device in ('cpu', 'cuda')[: 1 + torch.cuda.is_available()]:
             for channels in input_channels(model):
-                generator = torch.Generator().manual_seed(0)
-                shape = (batch_size, channels, *input_size)
-                inputs = torch.randn(shape, generator=generator).to(device)
+                inputs = dummy_images((batch_size, channels, *input_size))
                 try:
-                    return _probe(model.to(device), inputs, heads)
+                    return _probe(model.to(device), inputs.to(device), heads)
                 except Exception as error:
                     errors.append(error)
             if not any(_NO_KERNEL in str(error) for error in errors):
                 break
-        size = 'x'.join(map(str, input_size))
-        reason = f'{type(errors[0]).__name__}: {str(errors[0]).strip(" .")}'
-        if _NO_KERNEL in reason:
-            reason += '; a part of it runs on GPUs only, so try it where there is one'
-        raise ValueError(
-            f'the {type(model).__name__} fails on images of {size} pixels: {reason}.'
-        ) from errors[0]
     finally:
         model.to('cpu').train(training)
+    size = 'x'.join(map(str, input_size))
+    reason = f'{type(errors[0]).__name__}: {str(errors[0]).strip(" .")}'
+    if _NO_KERNEL in reason:
+        reason += '; a part of it runs on GPUs only, so try it where there is one'
+    raise ValueError(
+        f'the {type(model).__name__} fails on images of {size} pixels: {reason}.'
+    ) from errors[0]
+
+
+def dummy_images(shape: tuple[int, ...]) -> Tensor:
+    """Draw images of noise, the same each time.
+
+    Args:
+        shape (tuple[int, ...]): Shape of the batch.
+
+    Returns:
+        Tensor: The batch.
+    """
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def _probe(model: BaseModel, inputs: Tensor, heads: bool) -> Probe:
     probe = Probe(tuple(inputs.shape))
-    number = TensorNumbers()
-    with record_calls(model, probe, number) as firsts:
+    with CallRecorder(model, probe) as recorder:
         try:
-            probe.output = _describe(_run(model, inputs, heads), number)
+            probe.output = recorder.describe(_run(model, inputs, heads))
         except Exception as error:
             if not heads or not is_detector(model):
                 raise
@@ -144,9 +154,9 @@ def _probe(model: BaseModel, inputs: Tensor, heads: bool) -> Probe:
     if probe.note:
         # Heads of detectors may want more than a dummy batch has.
         probe.calls.clear()
-        with record_calls(model, probe, number) as firsts:
+        with CallRecorder(model, probe) as recorder:
             _run(model, inputs, heads=False)
-    probe.tokens = _measure_tokens(model, inputs, firsts)
+    probe.tokens = _measure_tokens(model, inputs, recorder.firsts)
     return probe
 
 
@@ -164,18 +174,15 @@ def input_channels(model: BaseModel) -> list[int]:
     mean = getattr(getattr(model, 'data_preprocessor', None), 'mean', None)
     tried = [mean.numel()] if isinstance(mean, Tensor) and mean.numel() > 1 else []
     convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
-    first = next(convolutions, None)
-    if first is not None:
-        tried.append(first.in_channels)
-    return list(dict.fromkeys([*tried, 3]))
+    first = next((convolution.in_channels for convolution in convolutions), 3)
+    return list(dict.fromkeys([*tried, first, 3]))
 
 
 def _run(model: BaseModel, inputs: Tensor, heads: bool) -> Any:
     if not heads:
         return model.extract_feat(inputs)
-    if is_detector(model):
-        return model(inputs, _samples(inputs), mode='tensor')
-    return model(inputs, mode='tensor')
+    samples = _samples(inputs) if is_detector(model) else None
+    return model(inputs, samples, mode='tensor')
 
 
 def is_detector(model: BaseModel) -> bool:
@@ -210,124 +217,102 @@ def _has_base(model: BaseModel, module: str, name: str) -> bool:
 
 def _samples(inputs: Tensor) -> list:
     """Data samples of a dummy batch for a detector's heads."""
+    # An optional library.
     from mmdet.structures import DetDataSample
 
-    size = tuple(inputs.shape[-2:])
-    info = dict(
-        img_shape=size,
-        ori_shape=size,
-        pad_shape=size,
-        batch_input_shape=size,
-        scale_factor=(1.0, 1.0),
-    )
-    return [DetDataSample(metainfo=info) for _ in inputs]
+    keys = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+    info = dict.fromkeys(keys, tuple(inputs.shape[-2:]))
+    return [DetDataSample(metainfo=dict(info, scale_factor=(1.0, 1.0))) for _ in inputs]
 
 
-class TensorNumbers:
-    """Numbers tensors (N, C), which it keeps, so that none takes another's place."""
-
-    def __init__(self) -> None:
-        self.known: dict[int, tuple[Tensor, int]] = {}
-
-    def __call__(self, tensor: Tensor) -> int:
-        """Number a tensor.
-
-        Args:
-            tensor (Tensor): Any tensor.
-
-        Returns:
-            int: Its number, the same for the same tensor; -1 unless it is (N, C).
-        """
-        if tensor.dim() != 2:
-            return -1
-        return self.known.setdefault(id(tensor), (tensor, len(self.known)))[1]
-
-
-def _describe(value: Any, number: TensorNumbers) -> Any:
-    """Replace the tensors in what a layer returned by what is known of them."""
-    if isinstance(value, Tensor):
-        non_negative = value.is_floating_point() and bool((value >= 0).all())
-        has_graph = value.grad_fn is not None
-        return TensorInfo(tuple(value.shape), non_negative, number(value), has_graph)
-    if isinstance(value, Mapping):
-        return {str(key): _describe(item, number) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return tuple(_describe(item, number) for item in value)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return type(value).__name__
-
-
-_Firsts = dict  # Length of a sequence -> (name, index, is_input, tensor).
-
-
-@contextmanager
-def record_calls(
-    model: BaseModel, probe: Probe, number: TensorNumbers | None = None
-) -> Iterator[_Firsts]:
-    """Record the calls of all layers into a probe.
+class CallRecorder:
+    """Records the calls of all layers of a model within its context.
 
     Args:
-        model (BaseModel): The model, to be called within the context.
+        model (BaseModel): The model.
         probe (Probe): It gets the calls.
-        number (TensorNumbers, optional): Numbers the tensors.
 
-    Yields:
-        dict: The first sequence of tokens of each length that goes into or out of a
-        layer.
+    Attributes:
+        firsts (dict[int, tuple]): Length of a sequence of tokens -> where it first goes
+            into or out of a layer: its name, the index of the call, whether into it,
+            and the tensor.
     """
-    number = number or TensorNumbers()
-    stack: list[str] = []
-    counts: dict[str, int] = {}
-    firsts: _Firsts = {}
-    batch = probe.input_shape[0]
-    handles = []
 
-    def note(name: str, is_input: bool, value: Any) -> None:
-        for tensor in _tensors(value):
-            if tensor.dim() == 3 and len(tensor) == batch:
-                place = (name, counts.get(name, 0), is_input, tensor)
-                firsts.setdefault(tensor.shape[1], place)
+    def __init__(self, model: BaseModel, probe: Probe) -> None:
+        self.model, self.probe = model, probe
+        self.firsts: dict[int, tuple[str, int, bool, Tensor]] = {}
+        self._stack: list[str] = []
+        self._counts: Counter[str] = Counter()
+        # Tensors (N, C) are kept, so that none takes another's place.
+        self._numbered: dict[int, tuple[Tensor, int]] = {}
+        self._handles: list[Any] = []
 
-    def before(name: str, args: tuple) -> None:
-        stack.append(name)
-        note(name, True, args)
+    def __enter__(self) -> CallRecorder:
+        """Begin to record."""
+        for name, module in self.model.named_modules():
+            if name:
+                weights = sum(_has_weight(part) for part in module.modules())
+                after = partial(self._after, name, weights)
+                self._handles += [
+                    module.register_forward_pre_hook(partial(self._before, name)),
+                    module.register_forward_hook(after),
+                ]
+        return self
 
-    def after(name: str, module: nn.Module, output: Any) -> None:
-        stack.pop()
-        note(name, False, output)
-        index = counts.get(name, 0)
-        counts[name] = index + 1
-        described = _describe(output, number)
-        probe.calls.append(
-            Call(
-                name,
-                type(module).__name__,
-                index,
-                len(probe.calls),
-                tuple(stack),
-                sum(_has_weight(part) for part in module.modules()),
-                next(module.children(), None) is None,
-                described,
-            )
-        )
-
-    for name, module in model.named_modules():
-        if not name:
-            continue
-        handles += [
-            module.register_forward_pre_hook(
-                lambda module, args, name=name: before(name, args)
-            ),
-            module.register_forward_hook(
-                lambda module, args, output, name=name: after(name, module, output)
-            ),
-        ]
-    try:
-        yield firsts
-    finally:
-        for handle in handles:
+    def __exit__(self, *error: object) -> None:
+        """Leave the model as it was."""
+        for handle in self._handles:
             handle.remove()
+
+    def describe(self, value: Any) -> Any:
+        """Replace the tensors in what a layer returned by what is known of them.
+
+        Args:
+            value (Any): What it returned.
+
+        Returns:
+            Any: The same with a :class:`TensorInfo` for each tensor.
+        """
+        if isinstance(value, Tensor):
+            # One pass over the values, where a comparison would take two.
+            non_negative = value.is_floating_point() and bool(
+                not value.numel() or value.min() >= 0
+            )
+            number = -1
+            if value.dim() == 2:
+                known = (value, len(self._numbered))
+                number = self._numbered.setdefault(id(value), known)[1]
+            has_graph = value.grad_fn is not None
+            return TensorInfo(tuple(value.shape), non_negative, number, has_graph)
+        if isinstance(value, Mapping):
+            return {str(key): self.describe(item) for key, item in value.items()}
+        if isinstance(value, (tuple, list)):
+            return tuple(self.describe(item) for item in value)
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        return type(value).__name__
+
+    def _before(self, name: str, module: nn.Module, args: tuple) -> None:
+        self._stack.append(name)
+        self._note_tokens(name, True, args)
+
+    def _after(
+        self, name: str, weights: int, module: nn.Module, args: tuple, output: Any
+    ) -> None:
+        self._stack.pop()
+        self._note_tokens(name, False, output)
+        index, order = self._counts[name], len(self.probe.calls)
+        self._counts[name] += 1
+        kind, is_leaf = type(module).__name__, next(module.children(), None) is None
+        path, value = tuple(self._stack), self.describe(output)
+        call = Call(name, kind, index, order, path, weights, is_leaf, value)
+        self.probe.calls.append(call)
+
+    def _note_tokens(self, name: str, is_input: bool, value: Any) -> None:
+        for tensor in _tensors(value):
+            if tensor.dim() == 3 and len(tensor) == self.probe.input_shape[0]:
+                place = (name, self._counts[name], is_input, tensor)
+                self.firsts.setdefault(tensor.shape[1], place)
 
 
 def _has_weight(module: nn.Module) -> bool:
@@ -344,7 +329,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _measure_tokens(
-    model: BaseModel, inputs: Tensor, firsts: _Firsts
+    model: BaseModel, inputs: Tensor, firsts: dict[int, tuple[str, int, bool, Tensor]]
 ) -> dict[int, tuple[int, int]]:
     """Find out which tokens stand for patches of the image.
 
@@ -357,20 +342,16 @@ def _measure_tokens(
     changed = inputs.clone()
     changed[..., 0, 0] += 1
     changed[..., -1, -1] += 1
-    again = Probe(tuple(inputs.shape))
-    with record_calls(model, again) as second:
+    with CallRecorder(model, Probe(tuple(inputs.shape))) as second:
         _run(model, changed, heads=False)
     measured = {}
-    for length, (name, index, is_input, tensor) in firsts.items():
-        other = second.get(length)
-        if other is None or other[:3] != (name, index, is_input):
+    for length, (*place, tensor) in firsts.items():
+        *other_place, other = second.firsts.get(length, (None, tensor))
+        if other_place != place or other.shape != tensor.shape:
             continue
-        if other[3].shape != tensor.shape:
-            continue
-        moved = (tensor != other[3]).any(dim=2).any(dim=0).nonzero().flatten()
+        moved = (tensor != other).any(dim=2).any(dim=0).nonzero().flatten()
         if len(moved) and len(moved) < length:
-            prefix, suffix = int(moved[0]), length - 1 - int(moved[-1])
-            measured[length] = (prefix, suffix)
+            measured[length] = (int(moved[0]), length - 1 - int(moved[-1]))
     return measured
 
 
@@ -378,28 +359,21 @@ def _measure_tokens(
 DataIdx = Union[None, int, tuple[int, ...]]
 
 
-def tensors_of(output: Any) -> list[tuple[DataIdx, TensorInfo]]:
+def tensors_of(
+    output: Any, path: tuple[int, ...] = ()
+) -> list[tuple[DataIdx, TensorInfo]]:
     """List the tensors that a level can take out of what a layer returned.
 
     Args:
-        output (Any): ``Call.output``.
+        output (Any): ``Call.output``, or a part of it.
+        path (tuple[int, ...]): Where the part stands.
 
     Returns:
         list[tuple[DataIdx, TensorInfo]]: ``data_idx`` and tensor: None for a layer
         that returned just one, a number for a part of a tuple, numbers for a part of a
         part.
     """
-    return [
-        (path[0] if len(path) == 1 else path or None, info)
-        for path, info in _walk(output, ())
-    ]
-
-
-def _walk(
-    output: Any, path: tuple[int, ...]
-) -> Iterator[tuple[tuple[int, ...], TensorInfo]]:
     if isinstance(output, TensorInfo):
-        yield path, output
-    elif isinstance(output, tuple):
-        for i, part in enumerate(output):
-            yield from _walk(part, (*path, i))
+        return [(path[0] if len(path) == 1 else path or None, output)]
+    parts = enumerate(output if isinstance(output, tuple) else ())
+    return [found for i, part in parts for found in tensors_of(part, (*path, i))]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_FOLDER = Path(__file__).parent / 'data' / 'golden'
+_FOLDER = Path(__file__).parents[1] / 'data' / 'golden'
 
 
 def load_golden(name: str) -> dict[str, Tensor]:

@@ -16,12 +16,12 @@ import torch
 from mmengine.registry import MODELS
 from mmrazor.models.task_modules.recorder import RecorderManager
 
-from mmfakd.models.algorithms.feature_distill import _disable_inplace
-from mmfakd.utils import mdistiller_model_cfg
+from mmfakd.checkpoints.mdistiller_zoo import mdistiller_model_cfg
+from mmfakd.models.algorithms.built_models import disable_inplace
 from tests.helpers.golden import load_golden
 
-_FOLDER = Path(__file__).parent / 'data' / 'golden' / 'cifar_nets'
-_DATA = Path(__file__).resolve().parents[2] / 'shared/data'
+_FOLDER = Path(__file__).parents[1] / 'data' / 'golden' / 'cifar_nets'
+_DATA = Path(__file__).resolve().parents[3] / 'shared/data'
 TEACHER = _DATA / 'teachers/resnet56_cifar100.pth'
 TEST_IMAGES = _DATA / 'cifar100/test.npz'
 
@@ -140,7 +140,7 @@ def levels(arch):
 
 def record(model, x, recorders, grad=False):
     """Run a model; returns its logits and what the recorders have."""
-    _disable_inplace(model)
+    disable_inplace(model)
     manager = RecorderManager({str(i): cfg for i, (cfg, _) in enumerate(recorders)})
     manager.initialize(model)
     with torch.set_grad_enabled(grad), manager:

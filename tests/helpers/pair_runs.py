@@ -6,9 +6,7 @@ import copy
 import io
 import random
 import re
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,13 +15,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS, MODELS, TRANSFORMS
 from torch.utils.data import Dataset, Sampler
 
+from mmfakd.cli import main
 from mmfakd.model_zoo.resolve import resolve_model_cfg
-from mmfakd.models.algorithms.feature_distill import _drop_pretrained
+from mmfakd.models.algorithms.built_models import drop_pretrained
 from tests.helpers.tiny_runs import train
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools' / 'misc'))
-
-import make_distill_config
 
 BATCH = 2
 STEPS = 2
@@ -115,7 +110,7 @@ class Watch(Hook):
     def before_run(self, runner):
         if self.start is not None:
             # They would be downloaded.
-            _drop_pretrained(runner.model)
+            drop_pretrained(runner.model)
 
     def before_train(self, runner):
         if self.start is not None:
@@ -153,7 +148,7 @@ def two_steps(cfg, size, work_dir, start=None):
     """Train for two steps on random images; all else is as the config says.
 
     Args:
-        cfg (Config): A whole config, as `tools/train.py` takes it.
+        cfg (Config): A whole config, as `mmfakd train` takes it.
         size (tuple[int, int]): Height and width of the images.
         work_dir (Path): Where the runner writes.
         start (Path, optional): Of a model without a teacher: where its weights go.
@@ -220,7 +215,7 @@ def save_weights(config, path):
     """Save a stock model's weights as they are before any training."""
     cfg, _ = resolve_model_cfg(dict(cfg_path=config))
     model = MODELS.build(cfg)
-    _drop_pretrained(model)
+    drop_pretrained(model)
     model.init_weights()
     torch.save(model.state_dict(), path)
 
@@ -242,7 +237,7 @@ def make_config(pair, path, **weights):
         options += [f'--{name.replace("_", "-")}', file]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        make_distill_config.main([pair.student, pair.teacher, *map(str, options)])
+        main(['pair', pair.student, pair.teacher, *map(str, options)])
     rows = [re.split(r' {2,}', line) for line in printed.getvalue().splitlines()]
     return [f'{row[0]} → {row[3]}' for row in rows if len(row) == 6][1:]
 

@@ -3,7 +3,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +13,16 @@ from mmengine.registry import MODELS, init_default_scope
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmfakd import cli
+from mmfakd.analysis.benchmark import growth, limits, step, suites
+from mmfakd.analysis.benchmark import measure as measuring
+from mmfakd.analysis.benchmark import naive_layers as naive
+from mmfakd.analysis.benchmark.report import format_growth, format_suite
+from mmfakd.analysis.benchmark.run import STEP_CONFIGS
 from mmfakd.models.layers import FrequencyAttention, LocalCrossAttention
 from mmfakd.utils import convert_famkd_state_dict
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / 'tools/analysis_tools'))
-
-import benchmark  # noqa: E402
-import benchmarking.growth as growth  # noqa: E402
-import benchmarking.limits as limits  # noqa: E402
-import benchmarking.measure as measuring  # noqa: E402
-import benchmarking.naive as naive  # noqa: E402
-import benchmarking.step as step  # noqa: E402
-import benchmarking.suites as suites  # noqa: E402
-
 DIGITS = ROOT / 'configs/fakd/digits'
 PAIR = 'r18w32_r18w4_1xb50_digits'
 STEP = [str(DIGITS / f'{method}_{PAIR}.py') for method in ('fakd_review', 'reviewkd')]
@@ -37,11 +32,10 @@ needs_gpu = [
 ]
 
 
-def run(monkeypatch, *arguments):
-    """Call the tool with few and short rounds."""
+def run(*arguments):
+    """Call the command with few and short rounds."""
     few = ['--rounds', '2', '--min-time', '0.001', '--threads', '1']
-    monkeypatch.setattr(sys, 'argv', ['benchmark.py', *few, *arguments])
-    benchmark.main()
+    cli.main(['benchmark', *few, *arguments])
 
 
 ONLY = '|'.join(
@@ -64,7 +58,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         printed = []
         patch.setattr('builtins.print', lambda *a, **k: printed.append((a[0], k)))
-        run(patch, *arguments)
+        run(*arguments)
     text = '\n'.join(line for line, kwargs in printed if 'file' not in kwargs)
     return folder, json.loads((folder / 'b.json').read_text()), text
 
@@ -99,7 +93,8 @@ def test_report_says_how_it_was_measured(report):
     expected = dict(device='cpu', threads=1, rounds=2, amp='none', batch_size=2)
     assert expected.items() <= settings.items()
     assert settings['config'] == [Path(path).name for path in STEP]
-    assert list(report['suites']) == list(benchmark.SUITES)
+    names = ['layers', 'limits', 'pyramid', 'step', 'growth']
+    assert list(report['suites']) == names
 
 
 def test_statistics_follow_from_the_rounds(report):
@@ -214,7 +209,7 @@ def test_parts_of_layers(report):
 
 def parts_of(kind):
     """The parts alone of a layer of 8 channels, 4 images of 12 x 12 pixels."""
-    sides = limits._sides(kind, 4, 8, 12, measuring.Options())
+    sides = limits._sides(kind, suites.Size(4, 8, 12), measuring.Options())
     return {side.name: side for side in sides}
 
 
@@ -268,7 +263,7 @@ def test_memory_of_the_filter(report):
 def test_table_shows_the_report(measured):
     _, report, text = measured
     for suite, cases in report['suites'].items():
-        heading = benchmark.format_suite(suite, cases).splitlines()[0]
+        heading = format_suite(suite, cases).splitlines()[0]
         assert text.splitlines().count(heading) == 1
         for case in cases:
             start = text.index(f'| {case["name"]} |', text.index(heading))
@@ -441,7 +436,7 @@ def test_floor_runs_the_teacher_once():
     assert len(calls) == 1
 
 
-def test_mixed_precision(monkeypatch, tmp_path):
+def test_mixed_precision(tmp_path):
     """Features, and those of the naive layers too, are bfloat16 throughout."""
     seen = set()
     dtypes = lambda module, inputs, output: seen.add((inputs[0].dtype, output.dtype))  # noqa: E731
@@ -454,7 +449,6 @@ def test_mixed_precision(monkeypatch, tmp_path):
         )
     ):
         run(
-            monkeypatch,
             *['--suite', 'layers', 'step', '--amp', 'bfloat16', '--batch-size', '2'],
             *['--only', 'Frequency.* 64 channels, 8 px|digits', '--json', path],
             *['--config', *STEP],
@@ -468,10 +462,10 @@ def test_mixed_precision(monkeypatch, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.parametrize('amp', ['none', 'float16', 'bfloat16'])
-def test_on_gpu(amp, monkeypatch, tmp_path):
+def test_on_gpu(amp, tmp_path):
     path = str(tmp_path / 'gpu.json')
     only = ['--only', ONLY, '--config', *STEP, '--batch-size', '2']
-    run(monkeypatch, '--device', 'cuda', '--amp', amp, '--json', path, *only)
+    run('--device', 'cuda', '--amp', amp, '--json', path, *only)
     report = json.loads(Path(path).read_text())
     assert report['machine']['processor'] == torch.cuda.get_device_name()
     for case in all_cases(report):
@@ -500,10 +494,10 @@ def test_connectors_of_a_detector():
     assert sides['FAM-KD'] == pyramid([256] * 5, frequencies)
 
 
-def test_detection_is_a_suite_of_the_tool(monkeypatch):
+def test_detection_is_a_suite_of_the_tool():
     pytest.importorskip('mmdet')
     with pytest.raises(SystemExit) as stopped:
-        run(monkeypatch, '--suite', 'detection', '--only', 'neither')
+        run('--suite', 'detection', '--only', 'neither')
     assert 'connectors of Faster R-CNN R101-R50, batch 2, 800 x 1333' in str(
         stopped.value
     )
@@ -569,9 +563,9 @@ def test_exponents():
     assert [point['value'] for point in points] == [8, 16, 32]
     assert growth.exponent(points, 'seconds') == pytest.approx(2)
     assert growth.exponent(points, 'bytes') == pytest.approx(1)
-    table = benchmark.format_growth(cases).splitlines()
+    table = format_growth(cases).splitlines()
     assert table[2] == '| pixels | 16 to 32 | FAM-KD | 2.00 | 1.00 |'
-    assert len(table) == 4 and benchmark.format_growth(cases[:1]) == ''
+    assert len(table) == 4 and format_growth(cases[:1]) == ''
 
 
 def test_picture_of_growth():
@@ -609,7 +603,7 @@ def test_measured_growth_is_drawn(measured):
         'pixels': 2,
         'channels': 2,
     }
-    assert benchmark.format_growth(report['suites']['growth']) in text
+    assert format_growth(report['suites']['growth']) in text
     assert (folder / 'b.png').read_bytes().startswith(b'\x89PNG')
 
 
@@ -635,21 +629,21 @@ def test_one_size_is_no_line():
         ),
         (['--config', 'nowhere.py'], 'nowhere.py'),
         (
-            ['--suite', 'step', '--config', STEP[0], benchmark.STEP_CONFIGS[0]],
+            ['--suite', 'step', '--config', STEP[0], STEP_CONFIGS[0]],
             'fakd_review_r56_r20_1xb64_cifar100 has another student',
         ),
     ],
 )
-def test_refused_commands(arguments, message, monkeypatch):
+def test_refused_commands(arguments, message):
     with pytest.raises(SystemExit) as stopped:
-        run(monkeypatch, '--batch-size', '2', *arguments)
+        run('--batch-size', '2', *arguments)
     assert message in str(stopped.value)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='has a GPU')
-def test_no_gpu(monkeypatch):
+def test_no_gpu():
     with pytest.raises(SystemExit) as stopped:
-        run(monkeypatch, '--device', 'cuda')
+        run('--device', 'cuda')
     assert 'finds no GPU here' in str(stopped.value)
     assert '--device cpu' in str(stopped.value)
 
@@ -661,19 +655,18 @@ def test_no_gpu(monkeypatch):
         (['--rounds', '0'], '0: expected a positive number'),
     ],
 )
-def test_refused_options(arguments, message, monkeypatch, capsys):
+def test_refused_options(arguments, message, capsys):
     with pytest.raises(SystemExit):
-        run(monkeypatch, *arguments)
+        run(*arguments)
     assert message in capsys.readouterr().err
 
 
-def test_checkout_without_tests(monkeypatch, tmp_path):
-    naive._load.cache_clear()
-    monkeypatch.setattr(naive, 'PATH', tmp_path / 'tests/naive.py')
-    with pytest.raises(SystemExit) as stopped:
-        run(monkeypatch, '--suite', 'layers', '--only', 'Local.* 8 px')
-    assert 'tests/naive.py: no such file' in str(stopped.value)
-    assert 'choose --suite growth' in str(stopped.value)
+def test_runs_in_any_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run('--suite', 'layers', '--only', 'Local.* 8 px', '-o', 'layers.json')
+    report = json.loads(Path('layers.json').read_text())
+    [case] = report['suites']['layers']
+    assert [side['name'] for side in case['sides']] == ['mmfakd', 'naive']
 
 
 @pytest.mark.parametrize(
@@ -714,9 +707,9 @@ def test_images_of_unknown_size(tmp_path):
 
 def test_default_configs_are_there():
     """The step's and the pyramids' configs, and that a size is found in them."""
-    names = {Path(path).name for path in benchmark.STEP_CONFIGS}
+    names = {Path(path).name for path in STEP_CONFIGS}
     assert len(names) == 2
-    [case] = step.step_cases(benchmark.STEP_CONFIGS, measuring.Options())
+    [case] = step.step_cases(STEP_CONFIGS, measuring.Options())
     assert (case.settings['batch'], case.settings['pixels']) == (64, 32)
     for ours, review, _ in suites.PYRAMIDS.values():
         for path in (ours, review):

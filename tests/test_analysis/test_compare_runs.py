@@ -16,6 +16,13 @@ from matplotlib.text import Text
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
+from mmfakd import cli
+from mmfakd.analysis import compare_runs
+from mmfakd.analysis.compare_runs import compare, format_table
+from mmfakd.analysis.count_parameters import count_parameters
+from mmfakd.analysis.curves import draw_curves
+from mmfakd.analysis.line_figures import keep_apart
+from mmfakd.analysis.read_run import read_run
 from tests.helpers.tiny_runs import (
     Recorder,
     distillation,
@@ -26,16 +33,7 @@ from tests.helpers.tiny_runs import (
 )
 from tests.helpers.toy import classifier, layer_distiller, review_distiller
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools/analysis_tools'
-sys.path.append(str(TOOLS))
-
-import compare_runs  # noqa: E402
-
-from mmfakd.analysis.compare_runs import compare, format_table  # noqa: E402
-from mmfakd.analysis.curves import draw_curves  # noqa: E402
-from mmfakd.analysis.line_figures import spread_out  # noqa: E402
-from mmfakd.analysis.read_run import count_parameters, read_run  # noqa: E402
-
+REPOSITORY = Path(__file__).resolve().parents[2]
 TOP1 = 'accuracy/top1'
 MAP = 'coco/bbox_mAP'
 
@@ -601,10 +599,10 @@ def test_long_names_leave_room_for_the_curves(name, run):
 
 def test_labels_move_no_farther_than_needed():
     """Two in each other's way move apart equally, the third stays."""
-    spread = spread_out([0.1, 0.50, 0.54], gap=0.1)
+    spread = keep_apart([0.1, 0.50, 0.54], gap=0.1)
     assert spread == pytest.approx([0.1, 0.47, 0.57])
     # Pushed together, the pool meets the first.
-    spread = spread_out([0.45, 0.50, 0.51], gap=0.1)
+    spread = keep_apart([0.45, 0.50, 0.51], gap=0.1)
     mean = (0.45 + 0.40 + 0.31) / 3
     assert spread == pytest.approx([mean, mean + 0.1, mean + 0.2])
 
@@ -634,13 +632,13 @@ def test_nothing_to_draw(run):
 
 def test_command(folder, tmp_path):
     """Names and globs, and names left out; the table, the JSON, the picture."""
-    command = [sys.executable, str(TOOLS / 'compare_runs.py'), 'alone=alone_seed*']
+    command = [sys.executable, '-m', 'mmfakd', 'compare', 'alone=alone_seed*']
     command += ['fam_seed1', 'fam_seed0', '--plot', str(tmp_path / 'curves.png')]
     command += ['--json', str(tmp_path / 'runs.json')]
     process = subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, 'PYTHONPATH': str(TOOLS.parents[1])},
+        env={**os.environ, 'PYTHONPATH': str(REPOSITORY)},
         capture_output=True,
         text=True,
     )
@@ -676,9 +674,8 @@ def test_command(folder, tmp_path):
 )
 def test_refused_commands(arguments, message, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, 'argv', ['compare_runs.py', *arguments])
     with pytest.raises(SystemExit) as stopped:
-        compare_runs.main()
+        cli.main(['compare', *arguments])
     assert message in str(stopped.value)
 
 
@@ -686,8 +683,7 @@ def test_folder_without_a_log_among_others(folder, monkeypatch, capsys):
     """A run of a glob that has not logged yet stops nothing, and is named."""
     (folder / 'alone_seed2').mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, 'argv', ['compare_runs.py', 'alone=alone_seed*'])
-    compare_runs.main()
+    cli.main(['compare', 'alone=alone_seed*'])
     (folder / 'alone_seed2').rmdir()
     printed = capsys.readouterr().out
     assert '| alone | 0, 1 |' in printed

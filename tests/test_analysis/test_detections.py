@@ -3,7 +3,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,15 +15,14 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 
+from mmfakd import cli
+from mmfakd.analysis import detections
 from mmfakd.utils import export_student
 from tests.helpers.tiny_runs import distillation, run_config
 from tests.helpers.toy_detectors import detection_run, pyramid_distiller, retinanet
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BCCD = REPOSITORY.parent / 'shared' / 'data' / 'bccd'
-sys.path.append(str(REPOSITORY / 'tools/analysis_tools'))
-
-import compare_detections  # noqa: E402
 
 BAR, GAP = 24, 4
 
@@ -79,11 +77,10 @@ def call(monkeypatch, capsys, tmp_path):
 
     def call(config, *arguments, out='out'):
         out = tmp_path / out
-        arguments = [config, *arguments, '--out-dir', out, '--device', 'cpu']
+        arguments = [config, *arguments, '-o', out, '--device', 'cpu']
         arguments = [str(argument) for argument in arguments]
-        monkeypatch.setattr(sys, 'argv', ['compare_detections.py', *arguments])
         capsys.readouterr()
-        compare_detections.main()
+        cli.main(['detections', *arguments])
         pictures = {path.name: cv2.imread(str(path)) for path in out.iterdir()}
         return pictures, capsys.readouterr().out
 
@@ -214,11 +211,11 @@ def test_masks_are_filled():
     truth.gt_instances.masks = BitmapMasks(masks.numpy().astype(np.uint8), 60, 80)
     samples = dict(truth=truth, box=box, masks=masked)
     names = {title: ['a', 'b'] for title in samples}
-    picture, counts = compare_detections.draw(image, samples, names, 0.3)
+    picture, counts = detections.draw(image, samples, names, 0.3)
     assert counts == dict(truth=1, box=1, masks=1)
     inside = [(panel[33:42, 20:40] != 200).mean() for panel in panels(picture, image)]
     assert inside == [1, 0, 1]
-    picture, counts = compare_detections.draw(image, samples, names, 0.95)
+    picture, counts = detections.draw(image, samples, names, 0.95)
     assert counts == dict(truth=1, box=0, masks=0)
     assert (panels(picture, image)[1] == 200).all()
 
@@ -254,9 +251,7 @@ def test_names_of_classes(folder, tmp_path):
 
     def names(meta, dataset):
         torch.save(dict(meta=meta, state_dict={}), tmp_path / 'file.pth')
-        return compare_detections.class_names(
-            model, str(tmp_path / 'file.pth'), dataset
-        )
+        return detections.class_names(model, str(tmp_path / 'file.pth'), dataset)
 
     own, other = ('x', 'y', 'z'), ('u', 'v', 'w')
     assert names(dict(dataset_meta=dict(classes=own)), other) == list(own)

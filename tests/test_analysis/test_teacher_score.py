@@ -19,18 +19,13 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
+from mmfakd import cli
 from mmfakd.model_zoo.find import zoo_entries
+from mmfakd.model_zoo.published_scores import Published, published_scores
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 from tests.helpers.tiny_runs import distillation, run_config, student, teacher
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TOOLS = REPOSITORY / 'tools/analysis_tools'
-sys.path.append(str(TOOLS))
-
-import check_teacher  # noqa: E402
-
-from mmfakd.model_zoo.published_scores import Published, published_scores  # noqa: E402
-
 DIGITS = REPOSITORY / 'configs/fakd/digits'
 SHARED = REPOSITORY.parent / 'shared' / 'data'
 RESNET56 = SHARED / 'teachers' / 'resnet56_cifar100.pth'
@@ -44,10 +39,9 @@ def call(monkeypatch, capsys, tmp_path):
 
     def call(config, *arguments):
         arguments = [str(argument) for argument in (config, *arguments)]
-        monkeypatch.setattr(sys, 'argv', ['check_teacher.py', *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as error:
-            check_teacher.main()
+            cli.main(['check-teacher', *arguments])
         # A text for an exit status is printed to stderr, and stands for 1.
         code = error.value.code
         if isinstance(code, str):
@@ -154,7 +148,9 @@ def test_renamed_classes_are_a_cause(call, config, weights):
 def test_no_weights(call, config):
     status, message = call(config)
     assert status == 1
-    assert message.startswith(f'{config}: The teacher has no weights')
+    assert message.startswith(
+        f'mmfakd check-teacher: {config}: The teacher has no weights'
+    )
     assert '--teacher-ckpt' in message
 
 
@@ -225,7 +221,7 @@ def test_as_a_user_calls_it(tmp_path):
     """On the quick start's pair, whose metafile lists 98.80 %, untrained."""
     cfg = Config.fromfile(DIGITS / 'fakd_review_r18w32_r18w4_1xb50_digits.py')
     save(tmp_path / 'teacher.pth', dict(cfg.model.teacher, _scope_='mmpretrain'))
-    command = [sys.executable, TOOLS / 'check_teacher.py', cfg.filename]
+    command = [sys.executable, '-m', 'mmfakd', 'check-teacher', cfg.filename]
     process = subprocess.run(
         [*map(str, command), '--teacher-ckpt', 'teacher.pth'],
         cwd=tmp_path,
@@ -244,12 +240,7 @@ def test_as_a_user_calls_it(tmp_path):
 def test_trained_teacher_of_cifar100(call, tmp_path, monkeypatch):
     """A teacher of the zoo's format; its top-1 is known: 57.31 % of all test images."""
     monkeypatch.chdir(tmp_path)
-    converter = REPOSITORY / 'tools/model_converters/mdistiller_to_mmfakd.py'
-    subprocess.run(
-        [sys.executable, str(converter), str(RESNET56), 'r56.pth'],
-        env={**os.environ, 'PYTHONPATH': str(REPOSITORY)},
-        check=True,
-    )
+    cli.main(['convert', str(RESNET56), '-o', 'r56.pth'])
     config = REPOSITORY / 'configs/fakd/cifar100/fakd_review_r56_r20_1xb64_cifar100.py'
     data = f'val_dataloader.dataset.data_root={SHARED / "cifar100"}'
     arguments = [config, '--teacher-ckpt', 'r56.pth', '--expected', 57.31]

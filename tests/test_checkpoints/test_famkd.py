@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from mmfakd.analysis.benchmark.naive_layers import NaiveFrequencyAttention
+from mmfakd.checkpoints.famkd import convert_famkd_state_dict
 from mmfakd.models.connectors import ReviewConnector
 from mmfakd.models.layers import FrequencyAttention, LocalCrossAttention
-from mmfakd.utils import convert_famkd_state_dict
 from tests.helpers.golden import distance, load_golden, strip_prefix
 
 

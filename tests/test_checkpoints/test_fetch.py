@@ -4,7 +4,6 @@
 import functools
 import hashlib
 import http.server
-import sys
 import threading
 
 import pytest
@@ -12,10 +11,8 @@ import torch
 from mmengine.hub import get_config
 from torch import nn
 
-from mmfakd.utils import fetch_checkpoint
-
-# `mmfakd.checkpoints.fetch` is the function, which hides its module.
-fetch_module = sys.modules[fetch_checkpoint.__module__]
+from mmfakd.checkpoints import fetch
+from mmfakd.checkpoints.fetch import fetch_checkpoint
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -181,8 +178,8 @@ def test_no_server(cache):
 def test_model_zoo_name_leads_to_the_address_of_its_metafile(name, monkeypatch):
     """Only the download itself is left out."""
     addresses = []
-    monkeypatch.setattr(fetch_module, '_download', addresses.append)
-    monkeypatch.setattr(fetch_module, 'load_checkpoint_file', lambda path: path)
+    monkeypatch.setattr(fetch, '_download', addresses.append)
+    monkeypatch.setattr(fetch, 'load_checkpoint_file', lambda path: path)
     fetch_checkpoint(name)
     config = get_config('mmpretrain::resnet/resnet18_8xb16_cifar10.py', pretrained=True)
     assert addresses == [config.model_path]
@@ -191,8 +188,8 @@ def test_model_zoo_name_leads_to_the_address_of_its_metafile(name, monkeypatch):
 
 def test_name_of_another_zoo(monkeypatch):
     addresses = []
-    monkeypatch.setattr(fetch_module, '_download', addresses.append)
-    monkeypatch.setattr(fetch_module, 'load_checkpoint_file', lambda path: path)
+    monkeypatch.setattr(fetch, '_download', addresses.append)
+    monkeypatch.setattr(fetch, 'load_checkpoint_file', lambda path: path)
     fetch_checkpoint('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py')
     fetch_checkpoint('faster-rcnn_r50_fpn_1x_coco')
     assert addresses[0] == addresses[1]

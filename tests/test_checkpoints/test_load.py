@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmfakd.utils import load_weights
+from mmfakd.checkpoints.load import load_weights
 
 
 class Net(nn.Module):
@@ -73,7 +73,7 @@ def test_no_key_matches(path):
     # What the file has, and what was expected.
     assert 'It has net.backbone.0.weight, ' in message
     assert 'expected backbone.0.weight, ' in message
-    assert 'tools/model_converters' in message
+    assert 'mmfakd convert' in message
 
 
 def test_only_counters_match(path):

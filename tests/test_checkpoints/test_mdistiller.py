@@ -7,12 +7,11 @@ import torch
 import torchvision
 from torch.nn.functional import relu
 
-from mmfakd.utils import (
-    MDISTILLER_ARCHS,
+from mmfakd.checkpoints.mdistiller import (
     convert_mdistiller_state_dict,
     find_mdistiller_archs,
-    mdistiller_model_cfg,
 )
+from mmfakd.checkpoints.mdistiller_zoo import MDISTILLER_ARCHS, mdistiller_model_cfg
 from tests.helpers.golden import distance
 from tests.helpers.mdistiller_zoo import (
     ARCHS,

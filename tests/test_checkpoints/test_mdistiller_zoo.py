@@ -1,7 +1,6 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """A checkpoint of the zoo becomes a file that mmpretrain's inferencer works from."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -15,11 +14,12 @@ from mmengine.config import Config
 from mmpretrain import ImageClassificationInferencer, get_model
 from mmpretrain.datasets.categories import CIFAR100_CATEGORIES
 
-from mmfakd.utils import convert_mdistiller_state_dict
+from mmfakd.checkpoints.mdistiller import convert_mdistiller_state_dict
+from mmfakd.cli import main
 from tests.helpers.mdistiller_zoo import TEACHER, build, zoo_state_dict
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TOOL = REPOSITORY / 'tools/model_converters/mdistiller_to_mmfakd.py'
+TOOL = REPOSITORY / 'tools/mdistiller_to_mmfakd.py'
 
 
 @pytest.fixture
@@ -32,33 +32,30 @@ def source(tmp_path):
 
 @pytest.fixture
 def convert(monkeypatch, capsys, tmp_path):
-    """A function that runs the tool and returns what it prints."""
-    spec = importlib.util.spec_from_file_location('mdistiller_to_mmfakd', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """A function that runs the command and returns what it prints."""
     monkeypatch.chdir(tmp_path)
 
     def convert(*arguments):
-        monkeypatch.setattr(sys, 'argv', [TOOL.name, *arguments])
-        module.main()
+        main(['convert', *arguments])
         return capsys.readouterr().out
 
     return convert
 
 
 def failure(convert, *arguments):
-    """What the tool says when it gives up."""
+    """What the command says when it gives up."""
     with pytest.raises(SystemExit) as error:
         convert(*arguments)
-    return str(error.value.code)
+    return str(error.value.code).removeprefix('mmfakd convert: ')
 
 
 def converted(path='out.pth'):
     return torch.load(path, weights_only=True)
 
 
-def test_as_a_user_calls_it(source, tmp_path):
-    command = [sys.executable, TOOL, source, 'out.pth', '--arch', 'resnet8']
+@pytest.mark.parametrize('program', [[TOOL], ['-m', 'mmfakd', 'convert']])
+def test_as_a_user_calls_it(program, source, tmp_path):
+    command = [sys.executable, *program, source, 'out.pth', '--arch', 'resnet8']
     process = subprocess.run(
         command,
         cwd=tmp_path,

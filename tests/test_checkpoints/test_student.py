@@ -12,8 +12,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmfakd.checkpoints.student import student_state_dict
-from mmfakd.utils import export_student, student_config
+from mmfakd.checkpoints.student import (
+    export_student,
+    student_config,
+    student_state_dict,
+)
 from tests.helpers.tiny_runs import distillation, run_config, student
 from tests.helpers.toy import LEVELS
 

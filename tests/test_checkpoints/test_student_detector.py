@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmfakd.utils import export_student
+from mmfakd.checkpoints.student import export_student
 from tests.helpers.pair_runs import values
 
 SHARED = Path(__file__).resolve().parents[3] / 'shared' / 'data'

@@ -20,8 +20,8 @@ from torch import nn
 from mmfakd.compat import (
     allow_mmengine_checkpoints,
     load_checkpoint_file,
-    parse_version,
 )
+from mmfakd.version import parse_version
 
 # Each was written by `Runner` as `train` below has it, by torch 2.1.2 with numpy
 # 1.26.4 and by torch 2.11.0 with numpy 2.4.6.

@@ -10,8 +10,8 @@ from mmfakd.compat.versions import (
     check_environment,
     find_problems,
     installed_versions,
-    parse_version,
 )
+from mmfakd.version import parse_version
 
 GOOD = dict(
     python='3.11.7',

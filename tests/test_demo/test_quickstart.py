@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 def test_quickstart(tmp_path):
     process = subprocess.run(
-        [sys.executable, 'tools/misc/quickstart.py', '--work-dir', str(tmp_path)],
+        [sys.executable, 'demo/quickstart.py', '--work-dir', str(tmp_path)],
         cwd=REPOSITORY,
         env={**os.environ, 'PYTHONPATH': str(REPOSITORY)},
         capture_output=True,
@@ -32,6 +32,11 @@ def test_quickstart(tmp_path):
     assert set(rows) == {'teacher', 'student alone', 'FAM-KD with review'}
     # Ten points apart on the seeds that were looked at.
     assert rows['FAM-KD with review'] > rows['student alone']
+    commands = re.findall(r'^\$ (\S+ \S+)', process.stdout, flags=re.MULTILINE)
+    assert commands == [
+        *('mmfakd compare', 'mmfakd plot', 'mmfakd export'),
+        'python demo/classify_with_mmpretrain.py',
+    ]
     for picture in ('curves.png', 'frequency_attention.png'):
         assert (tmp_path / picture).stat().st_size > 10_000
     assert (tmp_path / 'student.pth').is_file()

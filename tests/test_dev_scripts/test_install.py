@@ -14,15 +14,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from installer import choose_environment, full_mmcv, versions
+from installer.common import InstallError
+from installer.environment import NOTE, Environment
+from installer.installer import Installer
 
 ROOT = Path(__file__).resolve().parents[2]
-# At the end: tools/ also has a test.py, which must not stand in for Python's own.
-sys.path.append(str(ROOT / 'tools'))
-
-from installer import choose_environment, common, full_mmcv  # noqa: E402
-from installer.common import InstallError  # noqa: E402
-from installer.environment import NOTE, Environment  # noqa: E402
-from installer.installer import Installer  # noqa: E402
 
 TORCH = dict(
     torch='2.11.0',
@@ -75,19 +72,19 @@ def make_environment(tmp_path):
     ],
 )
 def test_version_bounds(version, specifiers, holds):
-    name, parsed = common.parse_requirement(f'Some_Package{specifiers}  # why')
+    name, parsed = versions.parse_requirement(f'Some_Package{specifiers}  # why')
     assert name == 'some-package'
-    assert common.satisfies(version, parsed) is holds
+    assert versions.satisfies(version, parsed) is holds
 
 
 def test_requirement_lines_without_a_package():
     for line in ('', '# numpy', '-r runtime.txt'):
-        assert common.parse_requirement(line) is None
+        assert versions.parse_requirement(line) is None
 
 
 def test_constraints_exist_for_every_set():
-    for name in common.TORCH_SETS:
-        pins = common.read_requirements(f'constraints-torch{name}.txt')
+    for name in versions.TORCH_SETS:
+        pins = versions.read_requirements(f'constraints-torch{name}.txt')
         (pin,) = pins['torch']
         assert pin[0] == '=='
         assert pin[1].startswith(f'{name}.')
@@ -364,6 +361,30 @@ def test_failed_compilation_shows_the_errors(tmp_path):
 
 
 # ------------------------------------------------------------ as a whole
+
+
+def test_failing_import_is_named(make_environment):
+    environment = make_environment({})
+    for name, code in (('good', 'print("loud")'), ('bad', 'import good, no_such')):
+        (environment.site / f'{name}.py').write_text(code)
+    assert environment.first_failing_import(['json', 'good']) is None
+    name, trace = environment.first_failing_import(['json', 'good', 'bad', 'csv'])
+    assert name == 'bad'
+    assert "No module named 'no_such'" in trace
+
+
+def test_help_needs_python_alone():
+    result = subprocess.run(
+        [sys.executable, '-S', str(ROOT / '.dev_scripts' / 'install.py'), '--help'],
+        cwd='/',
+        env={},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert 'Installs mmfakd' in result.stdout
+    for name in ('--force-lite', 'MMFAKD_CACHE', 'MAX_JOBS'):
+        assert name in result.stdout
 
 
 def test_complete_installation_returns_at_once():

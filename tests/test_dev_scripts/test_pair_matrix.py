@@ -1,20 +1,14 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """The command that tries all pairs, and the page that it writes."""
 
-import sys
 from pathlib import Path
 
+import pair_matrix
 import pytest
-
-from tests.helpers.pairs import PAIRS
+from model_pairs import PAIRS
+from pair_matrix import Result, format_page, main, read_result
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / 'tools' / 'analysis_tools'))
-
-import pair_matrix  # noqa: E402
-
-from .dev_scripts.pair_matrix import Result, format_page, main, read_result  # noqa: E402
-
 REPORT = """\
 <?xml version="1.0" encoding="utf-8"?>
 <testsuites><testsuite name="pytest"><testcase name="test_pair" time="4.5">

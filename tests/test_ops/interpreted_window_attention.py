@@ -7,7 +7,7 @@ It takes the environment variable TRITON_INTERPRET=1 from the start of the proce
 import pytest
 import torch
 
-from mmfakd.models.layers import triton_window_attention
+from mmfakd.ops import triton_window_attention
 from mmfakd.ops.triton_window_attention import TritonWindowAttention
 from tests.helpers.window_attentions import (
     CASES,
@@ -56,7 +56,7 @@ def test_same_bits_in_every_run():
 
 def test_programs_keep_to_their_half():
     """Else what two of them write would depend on who is last."""
-    from mmfakd.models.layers import window_attention_kernels as kernels
+    from mmfakd.ops import window_attention_kernels as kernels
 
     query, key_value, offset = make_inputs((1, 6, 5, 9), 3)
     tile = triton_window_attention._tile(query, last=False)

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from mmfakd.models.layers import half_spectrum_transform
+from mmfakd.ops import spectral_transform
 from mmfakd.ops.half_spectrum import HalfSpectrum
 from mmfakd.ops.spectral_transform import transform, transform_back
 
@@ -11,8 +11,8 @@ from mmfakd.ops.spectral_transform import transform, transform_back
 def _each(request, monkeypatch):
     """One of the ways to compute the transforms, for everything."""
     small, few = dict(fft=(0, 0), matrix=(10**4, 0), axes=(0, 1))[request.param]
-    monkeypatch.setattr(half_spectrum_transform, '_SMALL', small)
-    monkeypatch.setattr(half_spectrum_transform, '_FEW', few)
+    monkeypatch.setattr(spectral_transform, '_SMALL', small)
+    monkeypatch.setattr(spectral_transform, '_FEW', few)
 
 
 def listed(x, grid, groups=2):

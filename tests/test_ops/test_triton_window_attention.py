@@ -14,12 +14,9 @@ import pytest
 import torch
 from mmengine.utils import digit_version
 
-from mmfakd.models.layers import triton_window_attention
-from mmfakd.ops.triton_window_attention import (
-    TritonWindowAttention,
-    fused_window_attention,
-)
-from mmfakd.ops.window_attention import WindowAttention
+from mmfakd.ops import triton_window_attention, window_attention
+from mmfakd.ops.blockwise_window_attention import BlockwiseWindowAttention
+from mmfakd.ops.triton_window_attention import TritonWindowAttention
 from tests.conftest import REPOSITORY
 from tests.helpers.window_attentions import make_inputs, results
 
@@ -50,7 +47,7 @@ def test_compiles_without_spilling(triton, monkeypatch, tmp_path, name, last, ar
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from mmfakd.models.layers import window_attention_kernels
+    from mmfakd.ops import window_attention_kernels
 
     monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
     kernel = getattr(window_attention_kernels, name)
@@ -83,22 +80,22 @@ def unusable(monkeypatch):
     """Triton is tried on the CPU, where it fails."""
     monkeypatch.setattr(triton_window_attention, '_failed', False)
     monkeypatch.setattr(
-        triton_window_attention,
-        '_is_usable',
+        window_attention,
+        'is_usable',
         lambda query: not triton_window_attention._failed,
     )
 
 
 def test_falls_back_with_one_warning(unusable):
     inputs = make_inputs((2, 4, 5, 6), 3)
-    expected = results(WindowAttention.apply, inputs, 3, inputs[0])
+    expected = results(BlockwiseWindowAttention.apply, inputs, 3, inputs[0])
     with pytest.warns(
         UserWarning, match=r'kernels failed here: .*\nWithout MMFAKD_TRITON=1'
     ):
-        first = results(fused_window_attention, inputs, 3, inputs[0])
+        first = results(window_attention.window_attention, inputs, 3, inputs[0])
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        second = results(fused_window_attention, inputs, 3, inputs[0])
+        second = results(window_attention.window_attention, inputs, 3, inputs[0])
     for actual in (first, second):
         assert all(torch.equal(a, b) for a, b in zip(actual, expected))
 
@@ -108,7 +105,7 @@ class _OnlyBackward(TritonWindowAttention):
 
     @staticmethod
     def forward(ctx, query, key_value, offset, size):
-        out = WindowAttention.apply(query, key_value, offset, size)
+        out = BlockwiseWindowAttention.apply(query, key_value, offset, size)
         ctx.save_for_backward(query, key_value, offset, out, torch.zeros_like(out))
         ctx.size, ctx.format = size, torch.contiguous_format
         return out
@@ -116,7 +113,7 @@ class _OnlyBackward(TritonWindowAttention):
 
 def test_falls_back_backwards(unusable):
     inputs = make_inputs((2, 4, 5, 6), 3)
-    expected = results(WindowAttention.apply, inputs, 3, inputs[0])
+    expected = results(BlockwiseWindowAttention.apply, inputs, 3, inputs[0])
     with pytest.warns(UserWarning, match='failed here'):
         actual = results(_OnlyBackward.apply, inputs, 3, inputs[0])
     assert all(torch.equal(a, b) for a, b in zip(actual, expected))
@@ -125,14 +122,16 @@ def test_falls_back_backwards(unusable):
 def test_short_memory_is_no_reason_to_fall_back(unusable):
     error = torch.cuda.OutOfMemoryError('too little')
     with pytest.raises(torch.cuda.OutOfMemoryError, match='too little'):
-        triton_window_attention._give_up(error)
+        triton_window_attention.give_up(error)
     assert not triton_window_attention._failed
 
 
 def test_cpus_are_left_alone():
     query, key_value, offset = make_inputs((2, 4, 5, 6), 3)
-    out = fused_window_attention(query.requires_grad_(), key_value, offset, 3)
-    assert out.grad_fn.name() == 'WindowAttentionBackward'
+    out = window_attention.window_attention(
+        query.requires_grad_(), key_value, offset, 3
+    )
+    assert out.grad_fn.name() == 'BlockwiseWindowAttentionBackward'
 
 
 @pytest.mark.parametrize(

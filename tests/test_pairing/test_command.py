@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Configs that the command writes, and what it says to bad input."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -11,20 +12,17 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from mmfakd.cli import main, make_parser
+from mmfakd.pairing import METHODS
 from tests.helpers.toy import batch, classifier, step, without_gradient
 from tests.helpers.toy_detectors import retinanet
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / 'tools/misc'))
-
-import make_distill_config  # noqa: E402
-
 R18, R34 = 'resnet18_8xb32_in1k', 'resnet34_8xb32_in1k'
 R34_R18 = """\
 # FAM-KD in the review pyramid (arXiv 2403.05894): resnet34_8xb32_in1k teaches
 # resnet18_8xb32_in1k. Data, schedule and runtime are the student's own. Written by
-#   tools/misc/make_distill_config.py resnet18_8xb32_in1k resnet34_8xb32_in1k --method
-#     fakd-review
+#   mmfakd pair resnet18_8xb32_in1k resnet34_8xb32_in1k
 _base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
 
 # Channels x height x width.
@@ -71,7 +69,7 @@ def make(tmp_path, capsys):
     """Run the command; returns the config and what was printed."""
 
     def run(*arguments, out=tmp_path / 'pair.py'):
-        make_distill_config.main([*map(str, arguments), '-o', str(out), '--force'])
+        main(['pair', *map(str, arguments), '-o', str(out), '--force'])
         return Config.fromfile(out), capsys.readouterr().out
 
     return run
@@ -232,7 +230,7 @@ def test_own_configs_by_path(make, own, tmp_path, monkeypatch):
 
 
 def test_generated_config_follows_the_rules_of_shipped_ones(make, tmp_path):
-    for method in make_distill_config.METHODS:
+    for method in METHODS:
         make(R18, 'mobilenet-v2_8xb32_in1k', '--method', method, '--input-size', 64)
         text = (tmp_path / 'pair.py').read_text()
         assert len(text.splitlines()) <= 80
@@ -241,17 +239,44 @@ def test_generated_config_follows_the_rules_of_shipped_ones(make, tmp_path):
         assert max(map(len, text.splitlines())) <= 88
 
 
+def test_methods_are_the_choices_of_the_command():
+    [commands] = [
+        action
+        for action in make_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    ]
+    [method] = [a for a in commands.choices['pair']._actions if a.dest == 'method']
+    assert list(method.choices) == list(METHODS)
+    assert method.default == next(iter(METHODS))
+
+
+def test_says_what_it_is_about_to_do(make, monkeypatch):
+    """Each model is opened, built and run once."""
+    said = []
+    monkeypatch.setattr('mmfakd.pairing.candidate.progress', said.append)
+    make(R18, R34, '--inherit', 'neck', '--input-size', 64)
+    assert said == [
+        f'Reading the config of the student {R18}',
+        f'Reading the config of the teacher {R34}',
+        f'Building the student {R18}',
+        f'Running {R18} on images of 64x64',
+        f'Taking a training step of {R18}',
+        f'Building the teacher {R34}',
+        f'Running {R34} on images of 64x64',
+    ]
+
+
 def test_a_file_is_not_overwritten(tmp_path):
     out = tmp_path / 'pair.py'
     out.write_text('mine')
     with pytest.raises(SystemExit, match='exists; give --force'):
-        make_distill_config.main([R18, R34, '-o', str(out)])
+        main(['pair', R18, R34, '-o', str(out)])
     assert out.read_text() == 'mine'
 
 
 def test_as_a_command(tmp_path):
     """From another folder, and with a clear message alone where it fails."""
-    command = [sys.executable, str(ROOT / 'tools/misc/make_distill_config.py')]
+    command = [sys.executable, '-m', 'mmfakd', 'pair']
     done = subprocess.run(
         [*command, 'resnet18', R34, '-o', 'pair.py'],
         cwd=tmp_path,
@@ -261,7 +286,7 @@ def test_as_a_command(tmp_path):
     )
     assert done.returncode == 1
     assert 'Traceback' not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("make_distill_config: 'resnet18' is")
+    assert done.stderr.splitlines()[-1].startswith("mmfakd pair: 'resnet18' is")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -303,14 +328,14 @@ MIXER = 'mlp-mixer-base-p16_64xb64_in1k'
 def test_bad_input(tmp_path, arguments, message):
     out = tmp_path / 'pair.py'
     with pytest.raises(SystemExit, match=message):
-        make_distill_config.main([*arguments, '-o', str(out)])
+        main(['pair', *arguments, '-o', str(out)])
     assert not out.exists()
 
 
 def test_bad_size(tmp_path, capsys):
     arguments = [R18, R34, '-o', str(tmp_path / 'pair.py'), '--input-size', '0x224']
     with pytest.raises(SystemExit):
-        make_distill_config.main(arguments)
+        main(['pair', *arguments])
     assert "'0x224' is no size" in capsys.readouterr().err
 
 
@@ -361,12 +386,17 @@ class TestDetectors:
         assert cfg.model.distiller.connector.scales == [2]
         assert 'nearest strides' in text
 
-    def test_batches_are_padded_where_the_teacher_needs_it(self, make):
+    def test_batches_are_padded_where_the_teacher_needs_it(self, make, monkeypatch):
         """DETR pads to the largest image, YOLOX halves evenly."""
+        said = []
+        monkeypatch.setattr('mmfakd.pairing.candidate.progress', said.append)
         cfg, text = make('detr_r18_8xb2-500e_coco', 'yolox_tiny_8xb8-300e_coco')
         assert cfg.model.architecture.data_preprocessor.pad_size_divisor == 32
         assert cfg.model.architecture.cfg_path.endswith('detr_r18_8xb2-500e_coco.py')
         assert 'pads batches to multiples of 32' in text
+        # What is built for the first size is run again at the other.
+        verbs = [line.split()[0] for line in said]
+        assert (verbs.count('Building'), verbs.count('Running')) == (2, 4)
 
     @pytest.fixture
     def narrow(self, tmp_path):
@@ -417,5 +447,5 @@ class TestDetectors:
         out = tmp_path / 'pair.py'
         arguments = [*arguments, '-o', str(out), '--input-size', '64x96']
         with pytest.raises(SystemExit, match=message):
-            make_distill_config.main(arguments)
+            main(['pair', *arguments])
         assert not out.exists()

@@ -2,15 +2,10 @@
 """The table of layers."""
 
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / 'tools/misc'))
-
-import list_layers  # noqa: E402
+from mmfakd.cli import main
 
 
 def rows_of(text):
@@ -23,7 +18,7 @@ def rows_of(text):
 
 
 def test_every_layer_with_its_shapes(capsys):
-    list_layers.main(['resnet18_8xb32_in1k', '--input-size', '64x96'])
+    main(['layers', 'resnet18_8xb32_in1k', '--input-size', '64x96'])
     text = capsys.readouterr().out
     assert 'ImageClassifier, images of 64x96' in text
     rows = rows_of(text)
@@ -36,7 +31,7 @@ def test_every_layer_with_its_shapes(capsys):
 
 
 def test_tokens_and_how_they_become_maps(capsys):
-    list_layers.main(['deit-tiny-distilled_4xb256_in1k', '--depth', '2'])
+    main(['layers', 'deit-tiny-distilled_4xb256_in1k', '--depth', '2'])
     text = capsys.readouterr().out
     assert 'images of 224x224' in text
     rows = rows_of(text)
@@ -55,7 +50,7 @@ def test_tokens_and_how_they_become_maps(capsys):
 def test_neck_and_repeated_calls(capsys):
     pytest.importorskip('mmcv.ops', reason='detection needs the full mmcv')
     arguments = ['retinanet_r18_fpn_1x_coco', '--input-size', '64x96', '--depth', '1']
-    list_layers.main(arguments)
+    main(['layers', *arguments])
     rows = rows_of(capsys.readouterr().out)
     assert rows['neck'][2:4] == ['[0] (N, 256, 8, 12)', '[1] (N, 256, 4, 6)']
     calls, output = rows['bbox_head.retina_reg'][1:]
@@ -76,10 +71,10 @@ def test_neck_and_repeated_calls(capsys):
 )
 def test_bad_input(arguments, message):
     with pytest.raises(SystemExit, match=message):
-        list_layers.main(arguments)
+        main(['layers', *arguments])
 
 
 def test_bad_size(capsys):
     with pytest.raises(SystemExit):
-        list_layers.main(['resnet18_8xb32_in1k', '--input-size', '224,224'])
+        main(['layers', 'resnet18_8xb32_in1k', '--input-size', '224,224'])
     assert "'224,224' is no size; give height and width" in capsys.readouterr().err

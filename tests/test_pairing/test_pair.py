@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 
 from mmfakd.models.layers import FrequencyAttention
-from mmfakd.pairing.candidate import build_model, load_config
+from mmfakd.pairing.candidate import Candidate
 from mmfakd.pairing.check_trainable import check_trainable
 from mmfakd.pairing.features import Feature, find_features
 from mmfakd.pairing.filters import (
@@ -33,7 +33,7 @@ from mmfakd.pairing.probe import Call, TensorInfo, probe_features
 
 @cache
 def probe_of(name, size):
-    return probe_features(build_model(name)[0], size)
+    return probe_features(Candidate(name).model, size)
 
 
 @cache
@@ -211,7 +211,7 @@ class TestClassifiers:
 
     def test_reversible_blocks_cannot_be_learned_from(self):
         """They run outside of autograd in training."""
-        model, _ = build_model('revvit-small_8xb256_in1k')
+        model = Candidate('revvit-small_8xb256_in1k').model
         probe = probe_features(model, (224, 224))
         trained = check_trainable(model, probe)
         assert choose_classifier_levels(probe).stages[0].name == 'backbone.layers.0[0]'
@@ -227,7 +227,7 @@ class TestClassifiers:
         ],
     )
     def test_models_that_their_library_cannot_train(self, name, reason):
-        model, _ = build_model(name)
+        model = Candidate(name).model
         with pytest.raises(ValueError, match=f'{reason}.*Choose another student'):
             check_trainable(model, probe_features(model, (224, 224)))
 
@@ -242,7 +242,7 @@ def mmdet():
 @pytest.mark.usefixtures('mmdet')
 class TestDetectors:
     def levels(self, name):
-        probe = probe_features(build_model(name)[0], (96, 160), heads=False)
+        probe = probe_features(Candidate(name).model, (96, 160), heads=False)
         return choose_detector_levels(probe)
 
     def test_maps_of_the_neck_from_shallow_to_deep(self):
@@ -256,7 +256,7 @@ class TestDetectors:
     def test_strides_of_small_images(self):
         """Of 138 pixels 3 and 2 are left, as 64 and 128 do not divide it."""
         probe = probe_features(
-            build_model('retinanet_r18_fpn_1x_coco')[0], (138, 138), heads=False
+            Candidate('retinanet_r18_fpn_1x_coco').model, (138, 138), heads=False
         )
         stages = choose_detector_levels(probe).stages
         assert [f.size[0] for f in stages] == [18, 9, 5, 3, 2]
@@ -274,7 +274,7 @@ class TestDetectors:
             ('ssd300_coco', (300, 300)),
             ('mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco', None),
         ):
-            cfg = load_config(name)[1]
+            cfg = Candidate(name).cfg
             assert choose_probe_size(cfg) == (size or (512, 512))
 
     def test_detector_without_a_neck(self):

@@ -11,16 +11,15 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmfakd.model_zoo.build import build_without_weights, without_pretrained
 from mmfakd.model_zoo.find import find_config
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.pairing.probe import (
     TensorInfo,
-    build_without_weights,
     is_classifier,
     is_detector,
     probe_features,
     tensors_of,
-    without_pretrained,
 )
 from tests.helpers.token_models import vit_classifier
 from tests.helpers.toy import classifier

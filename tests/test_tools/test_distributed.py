@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""`tools/dist_train.sh` with two gloo processes on CPU."""
+"""`tools/dist_train.sh` and `mmfakd train --nproc` with two gloo processes on CPU."""
 
+import json
 import os
 import socket
 import subprocess
@@ -30,7 +31,7 @@ def run(*command, cwd):
         cwd=cwd,
         env={
             **os.environ,
-            'PYTHONPATH': f'{REPOSITORY}{os.pathsep}{REPOSITORY / "tests"}',
+            'PYTHONPATH': f'{REPOSITORY}{os.pathsep}{REPOSITORY / "tests/helpers"}',
             'PYTHON': sys.executable,
             'OMP_NUM_THREADS': '1',
             'PORT': str(free_port()),
@@ -107,6 +108,45 @@ def assert_same(one, other):
 
 def test_two_processes_equal_one_with_the_doubled_batch(single, double):
     assert_same(torch.load(double / 'rank0.pth'), single)
+
+
+def test_command_trains_in_two_processes_as_the_script_does(config, double):
+    work_dir = config.parent / 'command'
+    run(
+        *(sys.executable, '-m', 'mmfakd', 'train', '--max-restarts=0', config),
+        *('--nproc', 2, '--work-dir', work_dir, '--master_port', free_port()),
+        cwd=config.parent,
+    )
+    for rank in (0, 1):
+        one, other = (torch.load(d / f'rank{rank}.pth') for d in (work_dir, double))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_command_trains_and_tests_a_config_by_its_name(config, tmp_path):
+    """From any folder; what is written lies in one that is named after the config."""
+    command = (sys.executable, '-m', 'mmfakd')
+    short = [
+        'train_dataloader.batch_size=5',
+        'train_dataloader.dataset.times=1',
+        'train_dataloader.dataset.dataset.labels_per_class=2',
+        'train_cfg.max_epochs=1',
+    ]
+    run(
+        *(*command, 'train', CONFIG.stem, '--nproc=2'),
+        *('--teacher-ckpt', config.parent / 'teacher.pth', '--cfg-options', *short),
+        cwd=tmp_path,
+    )
+    work_dir = tmp_path / 'work_dirs' / CONFIG.stem
+    for name in ('epoch_1.pth', 'epoch_1_student.pth'):
+        assert (work_dir / name).is_file()
+    log = run(
+        *(*command, 'test', CONFIG.stem, work_dir / 'epoch_1_student.pth'),
+        *('--nproc', 2, '--out', 'metrics.json', '--out-item', 'metrics'),
+        cwd=tmp_path,
+    )
+    assert 'accuracy/top1' in log
+    assert 'accuracy/top1' in json.loads((tmp_path / 'metrics.json').read_text())
 
 
 def test_ranks_end_with_identical_weights(double):

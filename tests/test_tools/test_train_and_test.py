@@ -24,8 +24,8 @@ SHORT = [
 ]
 
 
-def run(tool, *arguments, cwd, check=True):
-    command = [sys.executable, REPOSITORY / 'tools' / tool, *arguments]
+def run(script, *arguments, cwd, check=True):
+    command = [sys.executable, REPOSITORY / script, *arguments]
     process = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -46,7 +46,7 @@ def trained(tmp_path_factory):
     teacher = MODELS.build(Config.fromfile(FAM).model.teacher)
     torch.save(teacher.state_dict(), folder / 'teacher.pth')
     arguments = ['--work-dir', 'run', '--teacher-ckpt', 'teacher.pth', '--seed', '7']
-    run('train.py', FAM, *arguments, '--cfg-options', *SHORT, cwd=folder)
+    run('tools/train.py', FAM, *arguments, '--cfg-options', *SHORT, cwd=folder)
     shutil.move(folder / 'teacher.pth', folder / 'moved.pth')
     return folder
 
@@ -76,7 +76,7 @@ def test_student_is_evaluated_without_the_teacher_s_file(trained):
     """By the checkpoint, and by the plain student file: the same score."""
     files = ['epoch_2.pth', 'epoch_2_student.pth']
     scores = [
-        accuracy(run('test.py', FAM, trained / 'run' / file, cwd=trained))
+        accuracy(run('tools/test.py', FAM, trained / 'run' / file, cwd=trained))
         for file in files
     ]
     assert scores[0] == scores[1]
@@ -87,13 +87,13 @@ def test_student_is_evaluated_without_the_teacher_s_file(trained):
 
 def test_metrics_are_written(trained):
     arguments = ['--out', 'metrics.json', '--out-item', 'metrics']
-    run('test.py', FAM, trained / 'run' / 'epoch_2.pth', *arguments, cwd=trained)
+    run('tools/test.py', FAM, trained / 'run' / 'epoch_2.pth', *arguments, cwd=trained)
     assert 'accuracy/top1' in json.loads((trained / 'metrics.json').read_text())
 
 
 def test_resume_without_the_teacher_s_file(trained):
     arguments = ['--work-dir', 'run', '--teacher-ckpt', 'teacher.pth', '--resume']
-    process = run('train.py', FAM, *arguments, cwd=trained, check=False)
+    process = run('tools/train.py', FAM, *arguments, cwd=trained, check=False)
     assert process.returncode != 0
     assert "'teacher.pth'" in process.stderr and 'FileNotFoundError' in process.stderr
     assert (trained / 'run' / 'epoch_2.pth').is_file()
@@ -103,21 +103,19 @@ def test_export_and_stock_load(trained):
     """The stock student, strictly, in a process without mmfakd."""
     arguments = [trained / 'run' / 'epoch_2.pth', 'student.pth']
     run(
-        'model_converters/export_student.py',
+        'tools/export_student.py',
         *(*arguments, '--config-out', 'student.py'),
         cwd=trained,
     )
-    refused = run(
-        'model_converters/export_student.py', *arguments, cwd=trained, check=False
-    )
+    refused = run('tools/export_student.py', *arguments, cwd=trained, check=False)
     assert refused.returncode != 0 and '--force' in refused.stderr
-    process = run('misc/classify_with_mmpretrain.py', 'student.pth', cwd=trained)
+    process = run('demo/classify_with_mmpretrain.py', 'student.pth', cwd=trained)
     assert 'loaded with strict=True' in process.stdout
 
 
 def test_export_of_a_plain_checkpoint_is_refused(trained):
     process = run(
-        'model_converters/export_student.py',
+        'tools/export_student.py',
         *('moved.pth', 'nothing.pth'),
         cwd=trained,
         check=False,
@@ -129,7 +127,7 @@ def test_export_of_a_plain_checkpoint_is_refused(trained):
 
 def test_plot(trained):
     run(
-        'analysis_tools/plot_frequency_attention.py',
+        'tools/plot_frequency_attention.py',
         *(FAM, trained / 'run' / 'epoch_2.pth', 'picture.png'),
         *('--teacher-ckpt', 'moved.pth'),
         cwd=trained,
@@ -146,5 +144,5 @@ def test_plot(trained):
 )
 def test_options_that_do_not_fit(arguments, message, tmp_path):
     student = CONFIGS / 'r18w4_1xb50_digits.py'
-    process = run('train.py', student, *arguments, cwd=tmp_path, check=False)
+    process = run('tools/train.py', student, *arguments, cwd=tmp_path, check=False)
     assert process.returncode != 0 and message in process.stderr

@@ -3,8 +3,8 @@ _base_ = '../../_base_/pairs/cifar100/r56_r20.py'
 model = dict(
     distiller=dict(
         type='mmfakd.LevelDistiller',
-        student_levels=['backbone.layer1', 'backbone.layer2', 'backbone.layer3'],
-        teacher_levels=['backbone.layer1', 'backbone.layer2', 'backbone.layer3'],
+        student_levels=[f'backbone.layer{i}' for i in (1, 2, 3)],
+        teacher_levels=[f'backbone.layer{i}' for i in (1, 2, 3)],
         level_loss=dict(type='mmrazor.ATLoss', loss_weight=1000),
     )
 )

@@ -3,8 +3,8 @@ _base_ = '../../_base_/pairs/cifar100/wrn40-2_shuv1.py'
 model = dict(
     distiller=dict(
         type='mmfakd.LevelDistiller',
-        student_levels=['backbone.layer1', 'backbone.layer2', 'backbone.layer3'],
-        teacher_levels=['backbone.layer1', 'backbone.layer2', 'backbone.layer3'],
+        student_levels=[f'backbone.layer{i}' for i in (1, 2, 3)],
+        teacher_levels=[f'backbone.layer{i}' for i in (1, 2, 3)],
         # The teacher's maps are twice as large.
         teacher_connectors=dict(
             type='mmrazor.TorchNNConnector',

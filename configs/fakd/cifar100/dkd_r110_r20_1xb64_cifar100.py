@@ -1,5 +1,8 @@
 # DKD (arXiv 2203.08679).
-_base_ = ['../../_base_/pairs/cifar100/r110_r20.py', '../../_base_/distillers/dkd.py']
+_base_ = [
+    '../../_base_/pairs/cifar100/r110_r20.py',
+    '../../_base_/distillers/dkd.py',
+]
 model = dict(
     distiller=dict(
         type='mmfakd.WarmupDistiller',

@@ -3,14 +3,14 @@ _base_ = '../../_base_/pairs/cifar100/r110_r20.py'
 model = dict(
     distiller=dict(
         type='mmfakd.ReviewDistiller',
-        student_levels={{_base_.r20_levels}},
-        teacher_levels={{_base_.r110_preact}},
+        student_levels={{_base_.student_levels}},
+        teacher_levels={{_base_.teacher_preact}},
         loss_weight=1.0,
         connector=dict(
             type='mmfakd.LayerwiseConnector',
-            in_channels={{_base_.r20_channels}},
-            out_channels={{_base_.r110_channels}},
-            sizes=[32, 16, 8, 1],
+            in_channels={{_base_.student_channels}},
+            out_channels={{_base_.teacher_channels}},
+            sizes={{_base_.sizes}},
             connector=dict(type='mmfakd.FrequencyAttentionConnector', high_pass=0),
         ),
     )

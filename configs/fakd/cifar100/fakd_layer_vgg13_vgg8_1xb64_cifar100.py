@@ -3,14 +3,14 @@ _base_ = '../../_base_/pairs/cifar100/vgg13_vgg8.py'
 model = dict(
     distiller=dict(
         type='mmfakd.ReviewDistiller',
-        student_levels={{_base_.vgg8_levels}},
-        teacher_levels={{_base_.vgg13_preact}},
+        student_levels={{_base_.student_levels}},
+        teacher_levels={{_base_.teacher_preact}},
         loss_weight=5.0,
         connector=dict(
             type='mmfakd.LayerwiseConnector',
-            in_channels={{_base_.vgg8_channels}},
-            out_channels={{_base_.vgg13_channels}},
-            sizes=[16, 8, 4, 4, 1],
+            in_channels={{_base_.student_channels}},
+            out_channels={{_base_.teacher_channels}},
+            sizes={{_base_.sizes}},
             connector=dict(type='mmfakd.FrequencyAttentionConnector', high_pass=0),
         ),
     )

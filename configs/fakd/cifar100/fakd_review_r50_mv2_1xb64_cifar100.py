@@ -3,15 +3,15 @@ _base_ = '../../_base_/pairs/cifar100/r50_mv2.py'
 model = dict(
     distiller=dict(
         type='mmfakd.ReviewDistiller',
-        student_levels={{_base_.mv2_levels}},
-        teacher_levels={{_base_.r50_levels}},
+        student_levels={{_base_.student_levels}},
+        teacher_levels={{_base_.teacher_levels}},
         loss_weight=8.0,
         warmup=dict(by_epoch=True, begin=0, end=20),
         connector=dict(
             type='mmfakd.ReviewConnector',
-            in_channels={{_base_.mv2_channels}},
-            out_channels={{_base_.r50_channels}},
-            sizes=[32, 16, 8, 4, 1],
+            in_channels={{_base_.student_channels}},
+            out_channels={{_base_.teacher_channels}},
+            sizes={{_base_.sizes}},
         ),
     )
 )

@@ -10,8 +10,8 @@ model = dict(
         teacher_levels='backbone.layer2',
         student_connectors=dict(
             type='mmrazor.ConvModuleConnector',
-            in_channel=32,
-            out_channel=32,
+            in_channel=_base_.student_channels[1],
+            out_channel=_base_.teacher_channels[1],
             norm_cfg=dict(type='BN'),
         ),
         level_loss={{_base_.fitnet_loss}},

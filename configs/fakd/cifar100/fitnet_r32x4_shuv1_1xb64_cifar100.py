@@ -10,8 +10,8 @@ model = dict(
         teacher_levels='backbone.layer2',
         student_connectors=dict(
             type='mmrazor.ConvModuleConnector',
-            in_channel=480,
-            out_channel=128,
+            in_channel=_base_.student_channels[1],
+            out_channel=_base_.teacher_channels[1],
             # The teacher's map is twice as large.
             conv_cfg=dict(type='deconv'),
             kernel_size=4,

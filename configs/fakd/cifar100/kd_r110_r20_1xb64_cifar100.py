@@ -1,5 +1,8 @@
 # KD (arXiv 1503.02531).
-_base_ = ['../../_base_/pairs/cifar100/r110_r20.py', '../../_base_/distillers/kd.py']
+_base_ = [
+    '../../_base_/pairs/cifar100/r110_r20.py',
+    '../../_base_/distillers/kd.py',
+]
 model = dict(
     architecture=dict(head=dict(loss=dict(loss_weight=0.1))),
     distiller={{_base_.kd}},

@@ -1,25 +1,18 @@
-# OFD (arXiv 1904.01866), before the activation that ends a stage: in the teacher
-# what enters the second call of its last block's ReLU.
+# OFD (arXiv 1904.01866), before the activation that ends a stage.
 _base_ = '../../_base_/pairs/cifar100/r32x4_shuv1.py'
-inputs = dict(type='mmrazor.ModuleInputs')
-second = dict(record_idx=1, data_idx=0)
 conv = dict(type='mmrazor.ConvModuleConnector', norm_cfg=dict(type='BN'), act_cfg=None)
+stages = len(_base_.sizes) - 1
 model = dict(
     distiller=dict(
         type='mmfakd.OverhaulDistiller',
-        student_levels=[
-            'backbone.layer1.3.preact',
-            'backbone.layer2.7.preact',
-            'backbone.layer3.3.preact',
-        ],
-        teacher_levels=[
-            dict(second, recorder=dict(inputs, source=f'backbone.layer{i}.4.relu'))
-            for i in (1, 2, 3)
-        ],
+        student_levels=_base_.student_preact[:-1],
+        teacher_levels=_base_.teacher_preact[:-1],
         margins=[f'backbone.layer{i}.4.bn2' for i in (1, 2, 3)],
         student_connectors=[
             dict(conv, in_channel=student, out_channel=teacher)
-            for student, teacher in [(240, 64), (480, 128), (960, 256)]
+            for student, teacher in zip(
+                _base_.student_channels[:-1], _base_.teacher_channels
+            )
         ],
         # The teacher's maps are twice as large.
         teacher_connectors=dict(
@@ -28,8 +21,8 @@ model = dict(
             module_args=dict(kernel_size=2),
         ),
         level_loss=[
-            dict(type='mmrazor.OFDLoss', loss_weight=weight)
-            for weight in (0.25, 0.5, 1.0)
+            dict(type='mmrazor.OFDLoss', loss_weight=0.5 ** (stages - 1 - i))
+            for i in range(stages)
         ],
     )
 )

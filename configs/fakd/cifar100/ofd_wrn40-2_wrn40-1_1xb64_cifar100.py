@@ -1,27 +1,22 @@
 # OFD (arXiv 1904.01866), before the activation that ends a stage.
 _base_ = '../../_base_/pairs/cifar100/wrn40-2_wrn40-1.py'
 conv = dict(type='mmrazor.ConvModuleConnector', norm_cfg=dict(type='BN'), act_cfg=None)
+stages = len(_base_.sizes) - 1
 model = dict(
     distiller=dict(
         type='mmfakd.OverhaulDistiller',
-        student_levels=[
-            'backbone.layer2.0.bn1',
-            'backbone.layer3.0.bn1',
-            'backbone.bn1',
-        ],
-        teacher_levels=[
-            'backbone.layer2.0.bn1',
-            'backbone.layer3.0.bn1',
-            'backbone.bn1',
-        ],
-        margins=['backbone.layer2.0.bn1', 'backbone.layer3.0.bn1', 'backbone.bn1'],
+        student_levels=_base_.student_preact[:-1],
+        teacher_levels=_base_.teacher_preact[:-1],
+        margins=_base_.teacher_preact[:-1],
         student_connectors=[
             dict(conv, in_channel=student, out_channel=teacher)
-            for student, teacher in [(16, 32), (32, 64), (64, 128)]
+            for student, teacher in zip(
+                _base_.student_channels[:-1], _base_.teacher_channels
+            )
         ],
         level_loss=[
-            dict(type='mmrazor.OFDLoss', loss_weight=weight)
-            for weight in (0.25, 0.5, 1.0)
+            dict(type='mmrazor.OFDLoss', loss_weight=0.5 ** (stages - 1 - i))
+            for i in range(stages)
         ],
     )
 )

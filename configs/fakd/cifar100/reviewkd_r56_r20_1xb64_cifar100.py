@@ -3,17 +3,17 @@ _base_ = '../../_base_/pairs/cifar100/r56_r20.py'
 model = dict(
     distiller=dict(
         type='mmfakd.ReviewDistiller',
-        student_levels={{_base_.r20_levels}},
-        teacher_levels={{_base_.r56_preact}},
+        student_levels={{_base_.student_levels}},
+        teacher_levels={{_base_.teacher_preact}},
         loss_weight=0.6,
         warmup=dict(by_epoch=True, begin=0, end=20),
         level_loss=dict(type='mmfakd.HierarchicalContextLoss'),
         connector=dict(
             type='mmfakd.ReviewConnector',
-            in_channels={{_base_.r20_channels}},
-            out_channels={{_base_.r56_channels}},
+            in_channels={{_base_.student_channels}},
+            out_channels={{_base_.teacher_channels}},
             mid_channels=64,
-            sizes=[32, 16, 8, 1],
+            sizes={{_base_.sizes}},
             fusion=dict(type='mmfakd.AttentionBasedFusion'),
             transform=dict(type='mmfakd.ConvTransform'),
             always_match=True,

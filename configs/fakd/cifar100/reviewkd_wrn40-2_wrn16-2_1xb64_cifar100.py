@@ -3,17 +3,17 @@ _base_ = '../../_base_/pairs/cifar100/wrn40-2_wrn16-2.py'
 model = dict(
     distiller=dict(
         type='mmfakd.ReviewDistiller',
-        student_levels={{_base_.wrn16_2_levels}},
-        teacher_levels={{_base_.wrn40_2_preact}},
+        student_levels={{_base_.student_levels}},
+        teacher_levels={{_base_.teacher_preact}},
         loss_weight=5.0,
         warmup=dict(by_epoch=True, begin=0, end=20),
         level_loss=dict(type='mmfakd.HierarchicalContextLoss'),
         connector=dict(
             type='mmfakd.ReviewConnector',
-            in_channels={{_base_.wrn16_2_channels}},
-            out_channels={{_base_.wrn40_2_channels}},
+            in_channels={{_base_.student_channels}},
+            out_channels={{_base_.teacher_channels}},
             mid_channels=128,
-            sizes=[32, 16, 8, 1],
+            sizes={{_base_.sizes}},
             fusion=dict(type='mmfakd.AttentionBasedFusion'),
             transform=dict(type='mmfakd.ConvTransform'),
             always_match=True,

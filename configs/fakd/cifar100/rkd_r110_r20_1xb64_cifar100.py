@@ -1,3 +1,6 @@
 # RKD (arXiv 1904.05068).
-_base_ = ['../../_base_/pairs/cifar100/r110_r20.py', '../../_base_/distillers/rkd.py']
+_base_ = [
+    '../../_base_/pairs/cifar100/r110_r20.py',
+    '../../_base_/distillers/rkd.py',
+]
 model = dict(distiller={{_base_.rkd}})

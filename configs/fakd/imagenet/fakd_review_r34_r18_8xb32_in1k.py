@@ -4,14 +4,14 @@ _base_ = '../../_base_/pairs/imagenet/r34_r18.py'
 model = dict(
     distiller=dict(
         type='mmfakd.ReviewDistiller',
-        student_levels={{_base_.levels}},
-        teacher_levels={{_base_.levels}},
+        student_levels={{_base_.student_levels}},
+        teacher_levels={{_base_.teacher_levels}},
         loss_weight=1.0,
         connector=dict(
             type='mmfakd.ReviewConnector',
-            in_channels=[64, 128, 256, 512, 512],
-            out_channels=[64, 128, 256, 512, 512],
-            sizes=[56, 28, 14, 7, 1],
+            in_channels={{_base_.student_channels}},
+            out_channels={{_base_.teacher_channels}},
+            sizes={{_base_.sizes}},
         ),
     )
 )

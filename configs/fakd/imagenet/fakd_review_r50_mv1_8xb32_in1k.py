@@ -9,9 +9,9 @@ model = dict(
         loss_weight=8.0,
         connector=dict(
             type='mmfakd.ReviewConnector',
-            in_channels=[128, 256, 512, 1024, 1024],
-            out_channels=[256, 512, 1024, 2048, 2048],
-            sizes=[56, 28, 14, 7, 1],
+            in_channels={{_base_.student_channels}},
+            out_channels={{_base_.teacher_channels}},
+            sizes={{_base_.sizes}},
             fusion=dict(type='mmfakd.AttentionBasedFusion'),
             transform=dict(type='mmfakd.FrequencyAttention', groups=8, high_pass=0),
             act_cfg=None,

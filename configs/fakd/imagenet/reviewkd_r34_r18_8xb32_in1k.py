@@ -9,10 +9,10 @@ model = dict(
         level_loss=dict(type='mmfakd.HierarchicalContextLoss'),
         connector=dict(
             type='mmfakd.ReviewConnector',
-            in_channels=[64, 128, 256, 512, 512],
-            out_channels=[64, 128, 256, 512, 512],
+            in_channels={{_base_.student_channels}},
+            out_channels={{_base_.teacher_channels}},
             mid_channels=512,
-            sizes=[56, 28, 14, 7, 1],
+            sizes={{_base_.sizes}},
             fusion=dict(type='mmfakd.AttentionBasedFusion'),
             transform=dict(type='mmfakd.ConvTransform'),
             always_match=True,

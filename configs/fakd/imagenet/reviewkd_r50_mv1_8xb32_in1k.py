@@ -9,10 +9,10 @@ model = dict(
         level_loss=dict(type='mmfakd.HierarchicalContextLoss'),
         connector=dict(
             type='mmfakd.ReviewConnector',
-            in_channels=[128, 256, 512, 1024, 1024],
-            out_channels=[256, 512, 1024, 2048, 2048],
+            in_channels={{_base_.student_channels}},
+            out_channels={{_base_.teacher_channels}},
             mid_channels=256,
-            sizes=[56, 28, 14, 7, 1],
+            sizes={{_base_.sizes}},
             fusion=dict(type='mmfakd.AttentionBasedFusion'),
             transform=dict(type='mmfakd.ConvTransform'),
             always_match=True,

@@ -14,9 +14,9 @@ from mmengine.structures import InstanceData
 
 from mmfakd.registry import MODELS
 
-from .measure import Case, Options, Side, training_pass
+from .measure import Case, Options, Side, training_passes
 from .step import floor_step
-from .suites import CONFIGS
+from .suites import CONFIGS, connector_config
 
 # Faster R-CNN: maps of 256 channels, of these strides, on images of this size.
 CONFIG = 'coco/fakd_review_faster-rcnn_r101_r50_8xb2_coco.py'
@@ -50,38 +50,26 @@ def detection_cases(
     batch, height = batch_size or 2, height or HEIGHT
     width = round(height * WIDTH / HEIGHT)
     name = f'Faster R-CNN R101-R50, batch {batch}, {height} x {width} px'
-    settings = dict(batch=batch, height=height, width=width)
+    size = dict(batch=batch, height=height, width=width)
+    parts = {'connectors': _connector_sides, 'step': _step_sides}
     return [
-        Case(
-            f'connectors of {name}',
-            partial(_connector_sides, batch, height, width, options),
-            settings,
-        ),
-        Case(
-            f'step of {name}',
-            partial(_step_sides, batch, height, width, options),
-            settings,
-        ),
+        Case(f'{part} of {name}', partial(sides, options=options, **size), size)
+        for part, sides in parts.items()
     ]
 
 
 def _connector_sides(
     batch: int, height: int, width: int, options: Options
 ) -> list[Side]:
-    height, width = _padded(height), _padded(width)
     paths = {'FAM-KD': CONFIG, **OTHERS}
-    connectors = {
-        name: Config.fromfile(CONFIGS / path).model.distiller.connector
-        for name, path in paths.items()
-    }
+    connectors = {name: connector_config(path) for name, path in paths.items()}
+    padded = [-(-pixels // DIVISOR) * DIVISOR for pixels in (height, width)]
     features = [
-        torch.randn(batch, channels, -(-height // stride), -(-width // stride))
+        torch.randn(batch, channels, *(-(-pixels // stride) for pixels in padded))
         for channels, stride in zip(connectors['FAM-KD'].in_channels, STRIDES)
     ]
-    return [
-        training_pass(name, MODELS.build(cfg), features, options, as_list=True)
-        for name, cfg in connectors.items()
-    ]
+    modules = {name: MODELS.build(cfg) for name, cfg in connectors.items()}
+    return training_passes(modules, features, options, True)
 
 
 def _step_sides(batch: int, height: int, width: int, options: Options) -> list[Side]:
@@ -107,10 +95,3 @@ def _batch(count: int, height: int, width: int, device: str) -> dict[str, Any]:
         )
         samples.append(sample.to(device))
     return dict(inputs=list(image.to(device)), data_samples=samples)
-
-
-def _padded(pixels: int) -> int:
-    return -(-pixels // DIVISOR) * DIVISOR
-
-
-__all__ = ['CONFIG', 'OTHERS', 'detection_cases']

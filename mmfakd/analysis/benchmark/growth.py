@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-# Beside the package, like the benchmark itself.
 from mmfakd.analysis.line_figures import COLORS, DASHES, MARKERS, STYLE, label_lines
 
 QUANTITIES = {
@@ -34,20 +33,15 @@ def growth_lines(cases: list[dict]) -> dict[str, dict[str, list[dict]]]:
     lines: dict[str, dict[str, list[dict]]] = {}
     for quantity in QUANTITIES:
         along = [case for case in cases if quantity in case['varied']]
+        if len(along) < 2:
+            continue
+        sides = lines[quantity] = {}
         for case in sorted(along, key=lambda case: case[quantity]):
             for side in case['sides']:
-                points = lines.setdefault(quantity, {}).setdefault(side['name'], [])
-                points.append(
-                    dict(
-                        value=case[quantity],
-                        seconds=side['seconds']['median'],
-                        q1=side['seconds']['q1'],
-                        q3=side['seconds']['q3'],
-                        bytes=side['peak_bytes'],
-                    )
-                )
-        if len(along) < 2:
-            lines.pop(quantity, None)
+                point = dict(value=case[quantity], bytes=side['peak_bytes'])
+                point['seconds'] = side['seconds']['median']
+                point.update({key: side['seconds'][key] for key in ('q1', 'q3')})
+                sides.setdefault(side['name'], []).append(point)
     return lines
 
 
@@ -114,9 +108,8 @@ def save_growth(cases: list[dict], path: str) -> None:
         cases (list[dict]): What ``measure`` returned for the cases of the suite.
         path (str): The picture, ``.png``, ``.pdf`` or ``.svg``.
     """
-    figure = draw_growth(cases)
     with matplotlib.rc_context(STYLE):
-        figure.savefig(path, dpi=200)
+        draw_growth(cases).savefig(path, dpi=200)
 
 
 def _draw_panel(axis: Axes, sides: dict[str, list[dict]], key: str) -> None:

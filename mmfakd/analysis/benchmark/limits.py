@@ -12,7 +12,7 @@ from torch import nn
 from mmfakd.models.layers import FrequencyAttention
 
 from .measure import Case, Options, Side, training_pass
-from .suites import each_layer, layer_sides
+from .suites import Size, layer_cases, layer_sides
 
 # Pixels whose exponentials are taken at a time, so that they stay in a cache.
 _IN_CACHE = 2**15
@@ -32,45 +32,29 @@ def limit_cases(options: Options, batch_size: int | None = None) -> list[Case]:
         list[Case]: One for each layer and size, with the layer, its naive version,
         all parts one after another, and each part.
     """
-    return [
-        Case(name, partial(_sides, kind, *size, options), settings)
-        for name, kind, size, settings in each_layer(batch_size)
-    ]
+    return layer_cases(options, batch_size, _sides)
 
 
-def _sides(
-    kind: Callable[..., nn.Module],
-    batch: int,
-    channels: int,
-    pixels: int,
-    options: Options,
-) -> list[Side]:
-    parts = (_filter_parts if kind is FrequencyAttention else _window_parts)(
-        batch, channels, pixels, options
-    )
+def _sides(kind: Callable[..., nn.Module], size: Size, options: Options) -> list[Side]:
+    parts_of = _filter_parts if kind is FrequencyAttention else _window_parts
+    parts = parts_of(size, options)
 
     def run_all() -> None:
         for part in parts:
             part.run()
 
-    return [
-        *layer_sides(kind, batch, channels, pixels, options),
-        Side('parts alone', run_all, 0),
-        *parts,
-    ]
+    return [*layer_sides(kind, size, options), Side('parts alone', run_all, 0), *parts]
 
 
-def _filter_parts(
-    batch: int, channels: int, pixels: int, options: Options
-) -> list[Side]:
+def _filter_parts(size: Size, options: Options) -> list[Side]:
     """Fourier transforms, products of spectra and memory of FrequencyAttention.
 
     The 1x1 convolution may join the coefficients, and is left out.
     """
-    device = options.device
+    (batch, channels, pixels), device = size, options.device
     layer = FrequencyAttention(channels, channels, size=pixels)
     count = layer.filter.shape[0]
-    feature = torch.randn(batch, channels, pixels, pixels, device=device)
+    feature = torch.randn(size.shape, device=device)
     spectrum = torch.randn(count, batch, channels, dtype=torch.cfloat, device=device)
     weight = torch.randn(count, channels, channels, dtype=torch.cfloat, device=device)
 
@@ -93,13 +77,11 @@ def _filter_parts(
     ]
 
 
-def _window_parts(
-    batch: int, channels: int, pixels: int, options: Options
-) -> list[Side]:
+def _window_parts(size: Size, options: Options) -> list[Side]:
     """Projections, exponentials and memory of LocalCrossAttention."""
-    feature = torch.randn(batch, channels, pixels, pixels)
+    feature = torch.randn(size.shape)
     # Queries of one feature, keys and values of the other: so many products.
-    convolution = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+    convolution = nn.Conv2d(size.channels, 3 * size.channels, 1, bias=False)
     projections = training_pass('projections', convolution, [feature], options)
     scores = torch.randn(_IN_CACHE, device=options.device)
     out = torch.empty_like(scores)

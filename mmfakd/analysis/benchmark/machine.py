@@ -32,17 +32,16 @@ def describe_machine(options: Options) -> dict:
     target = torch.empty_like(source)
     product = _seconds('matrix @ matrix', options, matrix=matrix)
     copy = _seconds('target.copy_(source)', options, source=source, target=target)
-    tf32 = []
-    if on_gpu and torch.backends.cudnn.allow_tf32:
-        tf32.append('convolution')
-    if on_gpu and torch.get_float32_matmul_precision() != 'highest':
-        tf32.append('matmul')
+    rounds = dict(
+        convolution=torch.backends.cudnn.allow_tf32,
+        matmul=torch.get_float32_matmul_precision() != 'highest',
+    )
     return dict(
         processor=torch.cuda.get_device_name() if on_gpu else _cpu_name(),
         python=platform.python_version(),
         torch=torch.__version__,
         cuda=torch.version.cuda if on_gpu else None,
-        tf32=tf32,
+        tf32=[work for work, rounded in rounds.items() if rounded and on_gpu],
         flop_per_second=2 * side**3 / product,
         bytes_per_second=2 * source.numel() * source.element_size() / copy,
     )
@@ -56,7 +55,6 @@ def _seconds(statement: str, options: Options, **tensors: torch.Tensor) -> float
 
 def _cpu_name() -> str:
     info = Path('/proc/cpuinfo')
-    found = None
-    if info.is_file():
-        found = re.search(r'^model name\s*: (.+)$', info.read_text(), re.MULTILINE)
+    text = info.read_text() if info.is_file() else ''
+    found = re.search(r'^model name\s*: (.+)$', text, re.MULTILINE)
     return found[1] if found else platform.processor() or platform.machine()

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,9 @@ class Options:
         threads (int): Threads of the CPU.
         rounds (int): Blocks of calls that each side gets.
         min_time (float): Seconds that a block lasts, at least about.
+
+    Raises:
+        ValueError: If the device is not there, or cannot do what is asked for.
     """
 
     device: str = 'cpu'
@@ -36,6 +39,19 @@ class Options:
     rounds: int = 11
     min_time: float = 0.2
 
+    def __post_init__(self) -> None:
+        if self.device == 'cuda' and not torch.cuda.is_available():
+            raise ValueError(
+                f'--device cuda: torch {torch.__version__} (built for CUDA '
+                f'{torch.version.cuda}) finds no GPU here. Check `nvidia-smi`, or '
+                'measure with --device cpu.'
+            )
+        if self.device == 'cpu' and self.amp == 'float16':
+            raise ValueError(
+                '--amp float16: on a CPU training has no half precision but bfloat16; '
+                'take that, or --device cuda.'
+            )
+
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of features as a network in that precision yields them."""
@@ -43,9 +59,9 @@ class Options:
 
     def autocast(self) -> torch.autocast:
         """Give the context, or decorator, of forward passes."""
-        # Disabled, it accepts no dtype but those it could work in.
-        dtype = None if self.amp == 'none' else self.dtype
         enabled = self.amp != 'none'
+        # Disabled, it accepts no dtype but those it could work in.
+        dtype = self.dtype if enabled else None
         return torch.autocast(self.device, dtype=dtype, enabled=enabled)
 
 
@@ -102,16 +118,17 @@ def measure(case: Case, options: Options) -> dict:
     # Models refer to themselves in places, and the case before may have been large.
     gc.collect()
     sides = case.build()
-    # Measured first, it also warms up.
-    with _no_garbage_collection():
+    # What waits to be freed must not be freed meanwhile; `Timer` sees to it itself.
+    gc.disable()
+    try:
+        # Measured first, it also warms up.
         peaks = [peak_bytes(side.run, options.device) for side in sides]
-    timers = [
-        Timer('run()', globals={'run': side.run}, num_threads=options.threads)
-        for side in sides
-    ]
-    calls = [
-        max(1, round(options.min_time / timer.timeit(1).median)) for timer in timers
-    ]
+    finally:
+        gc.enable()
+    timer_of = partial(Timer, 'run()', num_threads=options.threads)
+    timers = [timer_of(globals={'run': side.run}) for side in sides]
+    seconds = [timer.timeit(1).median for timer in timers]
+    calls = [max(1, round(options.min_time / second)) for second in seconds]
     blocks: list[list[Measurement]] = [[] for _ in sides]
     for index in range(options.rounds):
         order = list(zip(timers, calls, blocks))
@@ -193,6 +210,19 @@ def count_parameters(module: nn.Module) -> int:
     )
 
 
+def training_passes(modules: Mapping[str, nn.Module], *args: Any) -> list[Side]:
+    """Make sides of modules that take the same inputs.
+
+    Args:
+        modules (Mapping[str, nn.Module]): Name of the side -> module.
+        *args (Any): Other arguments of :func:`training_pass`.
+
+    Returns:
+        list[Side]: The sides.
+    """
+    return [training_pass(name, module, *args) for name, module in modules.items()]
+
+
 def training_pass(
     name: str,
     module: nn.Module,
@@ -234,18 +264,6 @@ def training_pass(
             tensor.grad = None
 
     return Side(name, run, count_parameters(module))
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Keep what waits to be freed from being freed meanwhile, as ``Timer`` does."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _moment(event: Any) -> int:

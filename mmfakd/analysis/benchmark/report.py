@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from mmfakd.messages import markdown
+
 from .growth import exponent, growth_lines
 
 TITLES = {
@@ -13,13 +15,18 @@ TITLES = {
     'detection': 'Detection, forward and backward',
     'growth': 'Growth of one level, forward and backward',
 }
+_NOTE = (
+    'Time, memory and parameters are relative to "{first}"; in brackets the quartiles '
+    'over the rounds. Memory is the most that tensors take at once beyond what was '
+    'there before: with gradients, and without weights, which the column after it adds.'
+)
 
 
 def format_machine(report: dict) -> str:
     """Say in a sentence what was measured on, and how.
 
     Args:
-        report (dict): What ``--json`` writes.
+        report (dict): The figures that :func:`~.run.run_benchmark` writes.
 
     Returns:
         str: The sentence.
@@ -50,39 +57,25 @@ def format_suite(name: str, cases: list[dict]) -> str:
     """
     header = ['case', 'side', 'time', 'memory', 'parameters']
     header += ['ms', 'peak MB', 'with weights', 'number of parameters']
-    lines = [f'### {TITLES[name]}', '', _row(header), _row(['---'] * len(header))]
+    rows = [header]
     for case in cases:
         for index, side in enumerate(case['sides']):
-            memory = side['memory_ratio']
+            memory, peak = side['memory_ratio'], side['peak_bytes']
             ratios = [
-                _spread(side['time_ratio'], 1, '.2f'),
+                _quartiles(side['time_ratio'], 1, '.2f'),
                 '' if memory is None else f'{memory:.2f}',
                 f'{side["parameter_ratio"]:.2f}',
             ]
-            if index == 0:
-                ratios = ['1'] * len(ratios)
-            lines.append(
-                _row(
-                    [
-                        '' if index else case['name'],
-                        side['name'],
-                        *ratios,
-                        _spread(side['seconds'], 1e3, '.4g'),
-                        f'{side["peak_bytes"] / 1e6:.4g}',
-                        f'{(side["peak_bytes"] + 4 * side["parameters"]) / 1e6:.4g}',
-                        f'{side["parameters"]:,}',
-                    ]
-                )
-            )
-    first = cases[0]['sides'][0]['name']
-    lines += [
-        '',
-        f'Time, memory and parameters are relative to "{first}"; in brackets the '
-        'quartiles over the rounds. Memory is the most that tensors take at once '
-        'beyond what was there before: with gradients, and without weights, which the '
-        'column after it adds.',
-    ]
-    return '\n'.join(lines)
+            figures = [
+                _quartiles(side['seconds'], 1e3, '.4g'),
+                f'{peak / 1e6:.4g}',
+                f'{(peak + 4 * side["parameters"]) / 1e6:.4g}',
+                f'{side["parameters"]:,}',
+            ]
+            names = ['' if index else case['name'], side['name']]
+            rows.append([*names, *(ratios if index else ['1'] * 3), *figures])
+    note = _NOTE.format(first=cases[0]['sides'][0]['name'])
+    return '\n'.join([f'### {TITLES[name]}', '', *markdown(rows), '', note])
 
 
 def format_growth(cases: list[dict]) -> str:
@@ -95,28 +88,22 @@ def format_growth(cases: list[dict]) -> str:
         str: A Markdown table of the exponents between the two largest sizes; nothing
         where no quantity has two.
     """
-    rows = [
-        _row([quantity, f'{points[-2]["value"]} to {points[-1]["value"]}', side]
-             + [f'{exponent(points, key):.2f}' for key in ('seconds', 'bytes')])
-        for quantity, sides in growth_lines(cases).items()
-        for side, points in sides.items()
-    ]  # fmt: skip
-    if not rows:
-        return ''
-    header = ['grows with', 'from', 'side', 'exponent of time', 'exponent of memory']
-    return '\n'.join([_row(header), _row(['---'] * len(header)), *rows])
+    rows = [['grows with', 'from', 'side', 'exponent of time', 'exponent of memory']]
+    for quantity, sides in growth_lines(cases).items():
+        for side, points in sides.items():
+            sizes = f'{points[-2]["value"]} to {points[-1]["value"]}'
+            powers = [f'{exponent(points, key):.2f}' for key in ('seconds', 'bytes')]
+            rows.append([quantity, sizes, side, *powers])
+    return '\n'.join(markdown(rows)) if len(rows) > 1 else ''
 
 
 def _count(number: int, noun: str) -> str:
     return f'{number} {noun}{"s" if number > 1 else ""}'
 
 
-def _row(cells: list[str]) -> str:
-    return f'| {" | ".join(cells)} |'
-
-
-def _spread(values: dict, factor: float, digits: str) -> str:
-    middle, low, high = (
-        f'{factor * values[key]:{digits}}' for key in ('median', 'q1', 'q3')
+def _quartiles(values: dict, factor: float, digits: str) -> str:
+    """The median, and in brackets the first and the third quartile."""
+    low, middle, high = (
+        f'{factor * values[key]:{digits}}' for key in ('q1', 'median', 'q3')
     )
     return f'{middle} ({low}-{high})'

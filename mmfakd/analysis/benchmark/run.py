@@ -6,6 +6,7 @@ from __future__ import annotations
 import os.path as osp
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -22,95 +23,36 @@ from .machine import describe_machine
 from .measure import Case, Options, measure
 from .report import format_growth, format_machine, format_suite
 from .step import step_cases
-from .suites import CONFIGS, growth_cases, layer_cases, pyramid_cases
+from .suites import CONFIGS, PYRAMIDS, growth_cases, layer_cases, pyramid_cases
 
-SUITES = ('layers', 'limits', 'pyramid', 'step', 'growth')
-STEP_CONFIGS = [
-    str(CONFIGS / 'cifar100' / f'{method}_r56_r20_1xb64_cifar100.py')
-    for method in ('fakd_review', 'reviewkd')
-]
+STEP_CONFIGS = [str(CONFIGS / path) for path in PYRAMIDS['R56-R20'][:2]]
 
 
-def collect(settings: dict[str, Any], options: Options) -> dict[str, list[Case]]:
-    """Collect what is asked for.
-
-    Args:
-        settings (dict): The options.
-        options (Options): Device and precision.
-
-    Returns:
-        dict[str, list[Case]]: Suite -> its cases.
-
-    Raises:
-        ValueError: If nothing is left to measure or to draw, or a config is not fit
-            for it.
-    """
-    wanted = list(settings['suite'])
-    if 'all' in wanted:
-        wanted = [*SUITES, *(['detection'] if 'detection' in wanted else [])]
-    makers: dict[str, Callable[..., list[Case]]] = dict(
-        layers=layer_cases,
-        limits=limit_cases,
-        pyramid=pyramid_cases,
-        growth=growth_cases,
-    )
-    makers['step'] = lambda options, batch_size: step_cases(
-        settings['config'],
-        options,
-        batch_size,
-        settings['image_size'],
-        settings['cfg_options'],
-    )
-    if 'detection' in wanted:
-        # Classification needs no mmdet.
-        from .detection import detection_cases
-
-        makers['detection'] = partial(detection_cases, height=settings['image_size'])
-    suites = {name: makers[name](options, settings['batch_size']) for name in wanted}
-    chosen = {
-        name: [case for case in cases if re.search(settings['only'], case.name)]
-        for name, cases in suites.items()
-    }
-    if not any(chosen.values()):
-        names = '\n'.join(case.name for cases in suites.values() for case in cases)
-        only = settings['only']
-        raise ValueError(f'--only {only!r} fits none of the cases:\n{names}')
-    if settings['plot'] and not chosen.get('growth'):
-        raise ValueError(
-            '--plot draws the suite growth, of which --suite and --only leave nothing.'
-        )
-    return {name: cases for name, cases in chosen.items() if cases}
-
-
-def check(settings: dict[str, Any]) -> None:
-    """Refuse what cannot be measured.
-
-    Args:
-        settings (dict): The options.
-
-    Raises:
-        ValueError: If the device is not there, or cannot do what is asked for.
-    """
-    if settings['device'] == 'cuda' and not torch.cuda.is_available():
-        raise ValueError(
-            f'--device cuda: torch {torch.__version__} (built for CUDA '
-            f'{torch.version.cuda}) finds no GPU here. Check `nvidia-smi`, or measure '
-            'with --device cpu.'
-        )
-    if settings['device'] == 'cpu' and settings['amp'] == 'float16':
-        raise ValueError(
-            '--amp float16: on a CPU training has no half precision but bfloat16; '
-            'take that, or --device cuda.'
-        )
-
-
-def run_benchmark(out: Sequence[str] = (), **settings: Any) -> None:
+def run_benchmark(
+    suite: Sequence[str] = ('all',),
+    out: Sequence[str] = (),
+    only: str = '',
+    batch_size: int | None = None,
+    config: Sequence[str] | None = None,
+    image_size: int | None = None,
+    cfg_options: Sequence[str] | None = None,
+    threads: int | None = None,
+    **measuring: Any,
+) -> None:
     """Measure, print tables and write files.
 
     Args:
+        suite (Sequence[str]): Suites, or ``'all'``, which is all but ``'detection'``.
         out (Sequence[str]): Files to write: all figures (.json), the growth as a
             picture.
-        **settings: Options of ``mmfakd benchmark``.
+        only (str): Regular expression: cases to measure, by name.
+        batch_size (int, optional): In place of each case's own.
+        config (Sequence[str], optional): Distillation configs of one pair, for the
+            suite ``'step'``. Defaults to None, for ``STEP_CONFIGS``.
+        image_size (int, optional): Pixels, in place of the first config's.
+        cfg_options (Sequence[str], optional): Overrides of the configs.
+        threads (int, optional): Threads of the CPU. Defaults to None, for torch's.
+        **measuring: Other fields of :class:`Options`.
 
     Raises:
         FileNotFoundError: If a config is not there.
@@ -119,41 +61,73 @@ def run_benchmark(out: Sequence[str] = (), **settings: Any) -> None:
     """
     # Models speak of their teachers.
     MMLogger.get_instance('benchmark', log_level='WARNING')
-    settings['threads'] = settings['threads'] or torch.get_num_threads()
-    settings['config'] = settings['config'] or STEP_CONFIGS
-    settings['cfg_options'] = parse_cfg_options(settings['cfg_options'])
-    settings['plot'] = [path for path in out if not path.endswith('.json')]
-    check(settings)
-    options = Options(
-        *(settings[key] for key in ('device', 'amp', 'threads', 'rounds', 'min_time'))
-    )
+    options = Options(threads=threads or torch.get_num_threads(), **measuring)
+    configs, overrides = config or STEP_CONFIGS, parse_cfg_options(cfg_options)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    try:
-        suites = collect(settings, options)
-    except re.error as error:
-        raise ValueError(f'--only {settings["only"]!r}: {error}') from error
-    report: dict = dict(
-        machine=describe_machine(options), settings=_settings(settings), suites={}
+    makers: dict[str, Callable[..., list[Case]]] = dict(
+        layers=layer_cases,
+        limits=limit_cases,
+        pyramid=pyramid_cases,
+        step=partial(step_cases, configs, image_size=image_size, overrides=overrides),
+        growth=growth_cases,
     )
+    if 'detection' in suite:
+        # Classification needs no mmdet.
+        from .detection import detection_cases
+
+        makers['detection'] = partial(detection_cases, height=image_size)
+    wanted = makers if 'all' in suite else suite
+    chosen = choose({name: makers[name](options, batch_size) for name in wanted}, only)
+    pictures = [path for path in out if not path.endswith('.json')]
+    if pictures and 'growth' not in chosen:
+        raise ValueError(
+            f'{", ".join(pictures)}: what is drawn is the suite growth, of which '
+            '--suite and --only leave nothing.'
+        )
+    settings = dict(asdict(options), suite=list(suite), only=only)
+    settings.update(batch_size=batch_size, image_size=image_size)
+    # Without the paths in them.
+    settings.update(config=list(map(osp.basename, configs)), cfg_options=overrides)
+    report: dict = dict(machine=describe_machine(options), settings=settings)
+    report['suites'] = {}
     print(format_machine(report))
-    for name, cases in suites.items():
+    for name, cases in chosen.items():
         results = report['suites'][name] = []
         for number, case in enumerate(cases, 1):
-            results.append(measure(case, options))
             progress(f'{name}: {number} of {len(cases)}, {case.name}')
+            results.append(measure(case, options))
             # After each, so that a run that is stopped leaves something behind.
-            for path in out:
-                if path.endswith('.json'):
-                    mmengine.dump(report, path, indent=2)
+            for path in set(out).difference(pictures):
+                mmengine.dump(report, path, indent=2)
         print(f'\n{format_suite(name, results)}', flush=True)
         if name == 'growth':
             print(f'\n{format_growth(results)}', flush=True)
-    for path in settings['plot']:
+    for path in pictures:
         save_growth(report['suites']['growth'], path)
 
 
-def _settings(settings: dict[str, Any]) -> dict:
-    """The options without the paths in them."""
-    configs = [osp.basename(path) for path in settings['config']]
-    return {k: v for k, v in dict(settings, config=configs).items() if k != 'plot'}
+def choose(suites: dict[str, list[Case]], only: str) -> dict[str, list[Case]]:
+    """Choose cases by their names.
+
+    Args:
+        suites (dict[str, list[Case]]): Suite -> its cases.
+        only (str): Regular expression.
+
+    Returns:
+        dict[str, list[Case]]: Suite -> its cases that fit, of suites that have any.
+
+    Raises:
+        ValueError: If none fits, or the expression is none.
+    """
+    try:
+        fitting = {
+            name: [case for case in cases if re.search(only, case.name)]
+            for name, cases in suites.items()
+        }
+    except re.error as error:
+        raise ValueError(f'--only {only!r}: {error}') from error
+    if not any(fitting.values()):
+        names = '\n'.join(case.name for cases in suites.values() for case in cases)
+        raise ValueError(f'--only {only!r} fits none of the cases:\n{names}')
+    return {name: cases for name, cases in fitting.items() if cases}

@@ -17,10 +17,12 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.resolve import resolve_model_cfg
+from mmfakd.pairing.input_size import read_input_size
 
 from .measure import Case, Options, Side, count_parameters
-from .naive import has_naive_version, our_layers, use_naive_layers
+from .naive_layers import has_naive_version, our_layers, use_naive_layers
 
 FLOOR = "student + teacher's forward"
 
@@ -72,32 +74,26 @@ def _sides(
 ) -> list[Side]:
     cfg = next(iter(configs.values()))
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    torch.backends.cudnn.benchmark = bool(
-        cfg.get('env_cfg', {}).get('cudnn_benchmark', False)
-    )
-    alone = _build(cfg.model.architecture, cfg)
-    if cfg.model.get('channels_last'):
-        convert_conv2d_weight_memory_format(alone, torch.channels_last)
+    env_cfg = cfg.get('env_cfg', {})
+    torch.backends.cudnn.benchmark = bool(env_cfg.get('cudnn_benchmark'))
+    alone = _build(cfg, 'architecture')
     data = _batch(cfg, alone, batch, pixels, options.device)
-    floor = floor_step(cfg, data, options)
-    trainings = [('student alone', alone, cfg)]
+    step = partial(_step, data=data, options=options)
+    sides = [floor_step(cfg, data, options), step('student alone', alone, cfg)]
     for name, config in configs.items():
-        model = _build(config.model, config)
+        model = _build(config)
         if count_parameters(model.architecture) != count_parameters(alone):
             raise ValueError(
                 f'{name} has another student than {next(iter(configs))}: give configs '
                 'of one pair.'
             )
-        trainings.append((name, model, config))
+        sides.append(step(name, model, config))
         layers = our_layers(model)
         if layers and all(map(has_naive_version, layers)):
-            naive = _build(config.model, config)
+            naive = _build(config)
             use_naive_layers(naive.distiller)
-            trainings.append((f'{name}, naive layers', naive, config))
-    return [
-        floor,
-        *(_step(name, *training, data, options) for name, *training in trainings),
-    ]
+            sides.append(step(f'{name}, naive layers', naive, config))
+    return sides
 
 
 def floor_step(cfg: Config, data: dict, options: Options) -> Side:
@@ -111,12 +107,9 @@ def floor_step(cfg: Config, data: dict, options: Options) -> Side:
     Returns:
         Side: The student's training step with the teacher's forward pass.
     """
-    student = _build(cfg.model.architecture, cfg)
-    teacher = _build(cfg.model.teacher, cfg)
-    teacher = teacher.to(options.device).eval().requires_grad_(False)
-    if cfg.model.get('channels_last'):
-        for model in (student, teacher):
-            convert_conv2d_weight_memory_format(model, torch.channels_last)
+    student = _build(cfg, 'architecture')
+    teacher = _build(cfg, 'teacher').to(options.device)
+    teacher.eval().requires_grad_(False)
 
     def run_teacher(student: Any, args: Any, kwargs: dict) -> None:
         with torch.no_grad(), options.autocast():
@@ -141,42 +134,40 @@ def _step(
         # That wrapper wants a GPU.
         model.forward = options.autocast()(model.forward)
     optim_wrapper = build_optim_wrapper(model, optim_cfg)
-    return Side(
-        name, partial(model.train_step, data, optim_wrapper), count_parameters(model)
-    )
+    train_step = partial(model.train_step, data, optim_wrapper)
+    return Side(name, train_step, count_parameters(model))
 
 
 def _read(path: Path | str, overrides: dict) -> Config:
-    cfg = Config.fromfile(path)
+    cfg = Config.fromfile(config_file(str(path)))
     cfg.merge_from_dict(overrides)
     model = cfg.get('model') or {}
     if not {'teacher', 'architecture', 'distiller'} <= set(model):
         raise ValueError(
             f'{path}: its model, {model.get("type")}, has no teacher to learn from; '
             'choose a distillation config, for example '
-            'configs/fakd/cifar100/fakd_review_r56_r20_1xb64_cifar100.py.'
+            'fakd_review_r56_r20_1xb64_cifar100.'
         )
     return cfg
 
 
-def _build(model: dict, cfg: Config) -> BaseModel:
-    """Build a model as the runner does, without weights."""
-    return MODELS.build(resolve_model_cfg(model, cfg.get('data_preprocessor'))[0])
+def _build(cfg: Config, part: str | None = None) -> BaseModel:
+    """Build a distillation, or its student or teacher, as in training; no weights."""
+    model_cfg = cfg.model[part] if part else cfg.model
+    model = MODELS.build(resolve_model_cfg(model_cfg, cfg.get('data_preprocessor'))[0])
+    if part and cfg.model.get('channels_last'):
+        convert_conv2d_weight_memory_format(model, torch.channels_last)
+    return model
 
 
 def _image_size(name: str, cfg: Config) -> int:
-    dataset = cfg.train_dataloader.dataset
-    while 'pipeline' not in dataset and 'dataset' in dataset:
-        dataset = dataset.dataset
-    size = None
-    for transform in dataset.get('pipeline', []):
-        size = transform.get('crop_size', transform.get('scale', size))
-    if not isinstance(size, int):
+    size = read_input_size(cfg)
+    if size is None or not size.fixed or size.height != size.width:
         raise ValueError(
-            f'{name}: its transforms say no size of the images (the last `crop_size` '
-            f'or `scale` is {size}); give --image-size.'
+            f'{name}: its transforms say no size of the images, or none that all '
+            f'of them have, and square ({size}); give --image-size.'
         )
-    return size
+    return size.height
 
 
 def _batch(

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from mmfakd.model_zoo.shipped import config_folder
-from mmfakd.models.connectors import ReviewLevel
+from mmfakd.models.connectors.review_level import ACT, NORM, ReviewLevel
 from mmfakd.models.layers import (
     AttentionBasedFusion,
     ConvTransform,
@@ -20,42 +21,43 @@ from mmfakd.models.layers import (
 )
 from mmfakd.registry import MODELS
 
-from .measure import Case, Options, Side, training_pass
-from .naive import naive_layer, use_naive_layers
+from .measure import Case, Options, Side, training_passes
+from .naive_layers import naive_layer, use_naive_layers
 
 CONFIGS = config_folder() / 'fakd'
 
-# (batch, channels, pixels) as in R56-R20 on CIFAR-100 and R34-R18 on ImageNet.
+
+class Size(NamedTuple):
+    """The size of a batch of square maps."""
+
+    batch: int
+    channels: int
+    pixels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """tuple[int, int, int, int]: the shape of the tensor."""
+        return *self, self.pixels
+
+    def __str__(self) -> str:
+        return f'batch {self.batch}, {self.channels} channels, {self.pixels} px'
+
+
+# As in R56-R20 on CIFAR-100 and R34-R18 on ImageNet.
+_CIFAR = [Size(64, 16, 32), Size(64, 32, 16), Size(64, 64, 8)]
+_IMAGENET = [Size(32, 64, 56), Size(32, 128, 28), Size(32, 256, 14), Size(32, 512, 7)]
 LAYERS = {
-    FrequencyAttention: [
-        (64, 16, 32),
-        (64, 32, 16),
-        (64, 64, 8),
-        (32, 64, 56),
-        (32, 128, 28),
-        (32, 256, 14),
-        (32, 512, 7),
-    ],
-    LocalCrossAttention: [
-        (64, 16, 32),
-        (64, 32, 16),
-        (64, 64, 8),
-        (16, 64, 56),
-        (16, 256, 14),
-    ],
+    FrequencyAttention: [*_CIFAR, *_IMAGENET],
+    LocalCrossAttention: [*_CIFAR, Size(16, 64, 56), Size(16, 256, 14)],
+}
+_PAIRS = {
+    'R56-R20': ('cifar100/{}_r56_r20_1xb64_cifar100.py', 64),
+    'R34-R18': ('imagenet/{}_r34_r18_8xb32_in1k.py', 32),
 }
 # Configs of FAM-KD and ReviewKD, and the batch size on one device.
 PYRAMIDS = {
-    'R56-R20': (
-        'cifar100/fakd_review_r56_r20_1xb64_cifar100.py',
-        'cifar100/reviewkd_r56_r20_1xb64_cifar100.py',
-        64,
-    ),
-    'R34-R18': (
-        'imagenet/fakd_review_r34_r18_8xb32_in1k.py',
-        'imagenet/reviewkd_r34_r18_8xb32_in1k.py',
-        32,
-    ),
+    pair: (config.format('fakd_review'), config.format('reviewkd'), batch)
+    for pair, (config, batch) in _PAIRS.items()
 }
 # One quantity varies, the others keep the value in the middle.
 GROWTH = dict(
@@ -65,39 +67,53 @@ GROWTH = dict(
 )
 
 
-def layer_cases(options: Options, batch_size: int | None = None) -> list[Case]:
+def layer_sides(
+    kind: Callable[..., nn.Module], size: Size, options: Options
+) -> list[Side]:
+    """A layer and its naive version, with the same weights.
+
+    Args:
+        kind (Callable): Class of the layer.
+        size (Size): Size of the features.
+        options (Options): Device and precision.
+
+    Returns:
+        list[Side]: Ours, then the naive one.
+    """
+    inputs = [torch.randn(size.shape)]
+    layer: nn.Module
+    if kind is FrequencyAttention:
+        layer = kind(size.channels, size.channels, size=size.pixels)
+    else:
+        layer = kind(size.channels)
+        inputs.append(torch.randn(size.shape))
+    sides = {'mmfakd': layer, 'naive': naive_layer(layer)}
+    return training_passes(sides, inputs, options)
+
+
+def layer_cases(
+    options: Options,
+    batch_size: int | None = None,
+    sides: Callable[..., list[Side]] = layer_sides,
+) -> list[Case]:
     """Each layer against its naive version.
 
     Args:
         options (Options): Device and precision.
         batch_size (int, optional): Batch size in place of each case's own.
+        sides (Callable): What is measured of a layer, called like
+            :func:`layer_sides`, the default.
 
     Returns:
         list[Case]: One for each layer and size.
     """
-    return [
-        Case(name, partial(layer_sides, kind, *size, options), settings)
-        for name, kind, size, settings in each_layer(batch_size)
-    ]
-
-
-def each_layer(
-    batch_size: int | None = None,
-) -> Iterator[tuple[str, type[nn.Module], tuple[int, int, int], dict[str, int]]]:
-    """Go through the layers and sizes that are measured.
-
-    Args:
-        batch_size (int, optional): Batch size in place of each case's own.
-
-    Yields:
-        tuple: Name of the case; the layer; batch, channels and pixels; the same by
-        name.
-    """
+    cases = []
     for kind, sizes in LAYERS.items():
-        for own_batch, channels, pixels in sizes:
-            size = batch_size or own_batch, channels, pixels
-            settings = dict(zip(('batch', 'channels', 'pixels'), size))
-            yield f'{kind.__name__}, {_size(*size)}', kind, size, settings
+        for size in sizes:
+            size = size._replace(batch=batch_size or size.batch)
+            build = partial(sides, kind, size, options)
+            cases.append(Case(f'{kind.__name__}, {size}', build, size._asdict()))
+    return cases
 
 
 def pyramid_cases(options: Options, batch_size: int | None = None) -> list[Case]:
@@ -115,12 +131,9 @@ def pyramid_cases(options: Options, batch_size: int | None = None) -> list[Case]
     cases = []
     for pair, (ours, review, own_batch) in PYRAMIDS.items():
         batch = batch_size or own_batch
+        build = partial(_pyramid_sides, ours, review, batch, options)
         cases.append(
-            Case(
-                f'{pair}, batch {batch}',
-                partial(_pyramid_sides, ours, review, batch, options),
-                dict(pair=pair, batch=batch),
-            )
+            Case(f'{pair}, batch {batch}', build, dict(pair=pair, batch=batch))
         )
     return cases
 
@@ -136,112 +149,68 @@ def growth_cases(options: Options, batch_size: int | None = None) -> list[Case]:
         list[Case]: One for each size; ``varied`` of its settings names the quantities
         on whose line it lies.
     """
-    scale = 1.0 if batch_size is None else batch_size / _middle('batch')
+    middle = Size(**{name: values[len(values) // 2] for name, values in GROWTH.items()})
+    scale = 1.0 if batch_size is None else batch_size / middle.batch
     # Where the three lines cross it is measured once.
-    sizes: dict[tuple[int, int, int], set[str]] = {}
-    for varied, values in GROWTH.items():
+    lines: dict[Size, set[str]] = {}
+    for quantity, values in GROWTH.items():
         for value in values:
-            size = {name: _middle(name) for name in GROWTH}
-            size[varied] = value
+            size = middle._replace(**{quantity: value})
             # A norm in training wants two samples.
-            batch = max(2, round(size['batch'] * scale))
-            place = batch, size['channels'], size['pixels']
-            sizes.setdefault(place, set()).add(varied)
+            size = size._replace(batch=max(2, round(size.batch * scale)))
+            lines.setdefault(size, set()).add(quantity)
     return [
         Case(
-            _size(*size),
-            partial(_level_sides, *size, options),
-            dict(zip(('batch', 'channels', 'pixels'), size), varied=sorted(varied)),
+            str(size),
+            partial(_level_sides, size, options),
+            dict(size._asdict(), varied=sorted(varied)),
         )
-        for size, varied in sizes.items()
+        for size, varied in lines.items()
     ]
 
 
-def _middle(name: str) -> int:
-    return GROWTH[name][len(GROWTH[name]) // 2]
-
-
-def _size(batch: int, channels: int, pixels: int) -> str:
-    return f'batch {batch}, {channels} channels, {pixels} px'
-
-
-def layer_sides(
-    kind: Callable[..., nn.Module],
-    batch: int,
-    channels: int,
-    pixels: int,
-    options: Options,
-) -> list[Side]:
-    """A layer and its naive version, with the same weights.
+def connector_config(path: str) -> ConfigDict:
+    """Read the connector of a shipped distillation config.
 
     Args:
-        kind (Callable): Class of the layer.
-        batch (int): Batch size.
-        channels (int): Channels in and out.
-        pixels (int): Height and width.
-        options (Options): Device and precision.
+        path (str): The config, within ``configs/fakd``.
 
     Returns:
-        list[Side]: Ours, then the naive one.
+        ConfigDict: Its connector.
     """
-    inputs = [torch.randn(batch, channels, pixels, pixels)]
-    layer: nn.Module
-    if kind is FrequencyAttention:
-        layer = FrequencyAttention(channels, channels, size=pixels)
-    else:
-        layer = kind(channels)
-        inputs.append(torch.randn_like(inputs[0]))
-    return [
-        training_pass('mmfakd', layer, inputs, options),
-        training_pass('naive', naive_layer(layer), inputs, options),
-    ]
+    return Config.fromfile(CONFIGS / path).model.distiller.connector
 
 
 def _pyramid_sides(ours: str, review: str, batch: int, options: Options) -> list[Side]:
-    cfg = Config.fromfile(CONFIGS / ours).model.distiller.connector
-    other = Config.fromfile(CONFIGS / review).model.distiller.connector
+    cfg = connector_config(ours)
+    sides = {'FAM-KD': cfg, 'ReviewKD': connector_config(review)}
+    sides['FAM-KD, naive layers'] = cfg
+    connectors = {name: MODELS.build(config) for name, config in sides.items()}
+    use_naive_layers(connectors['FAM-KD, naive layers'])
     features = [
         torch.randn(batch, channels, size, size)
         for channels, size in zip(cfg.in_channels, cfg.sizes)
     ]
-    connectors = {'FAM-KD': MODELS.build(cfg), 'ReviewKD': MODELS.build(other)}
-    connectors['FAM-KD, naive layers'] = naive = MODELS.build(cfg)
-    use_naive_layers(naive)
-    return [
-        training_pass(name, connector, features, options, as_list=True)
-        for name, connector in connectors.items()
-    ]
+    return training_passes(connectors, features, options, True)
 
 
-def _level_sides(
-    batch: int, channels: int, pixels: int, options: Options
-) -> list[Side]:
-    feature = torch.randn(batch, channels, pixels, pixels)
-    deeper = torch.randn(batch, channels, -(-pixels // 2), -(-pixels // 2))
-    size, norm = (pixels, pixels), dict(type='BN')
-    fam = ReviewLevel(
-        channels,
-        channels,
-        FrequencyAttention(channels, channels, size=size),
-        channels,
-        LocalCrossAttention(channels),
-        deeper_channels=channels,
-        size=size,
-        norm_cfg=norm,
-        act_cfg=dict(type='ReLU'),
-    )
-    review = ReviewLevel(
-        channels,
-        channels,
-        ConvTransform(channels, channels),
-        channels,
-        AttentionBasedFusion(channels),
-        deeper_channels=channels,
-        size=size,
-        always_match=True,
-        norm_cfg=norm,
-    )
-    return [
-        training_pass(name, level, [feature, deeper], options)
-        for name, level in (('FAM-KD', fam), ('ReviewKD', review))
-    ]
+def _level_sides(size: Size, options: Options) -> list[Side]:
+    channels, pixels = size.channels, size.pixels
+    deeper = size._replace(pixels=-(-pixels // 2))
+    shared: dict[str, Any] = dict(out_channels=channels, deeper_channels=channels)
+    shared.update(size=(pixels, pixels), norm_cfg=NORM)
+    level = partial(ReviewLevel, channels, channels, **shared)
+    levels = {
+        'FAM-KD': level(
+            transform=FrequencyAttention(channels, channels, size=pixels),
+            fusion=LocalCrossAttention(channels),
+            act_cfg=ACT,
+        ),
+        'ReviewKD': level(
+            transform=ConvTransform(channels, channels),
+            fusion=AttentionBasedFusion(channels),
+            always_match=True,
+        ),
+    }
+    features = [torch.randn(size.shape), torch.randn(deeper.shape)]
+    return training_passes(levels, features, options)

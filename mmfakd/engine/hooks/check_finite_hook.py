@@ -92,8 +92,7 @@ class CheckFiniteHook(Hook):
         Raises:
             FloatingPointError: If a loss or a weight is not finite.
         """
-        if self._losses:
-            self._check(runner)
+        self._check(runner)
 
     def _checkpoint_follows(self, runner: Runner) -> bool:
         return any(
@@ -118,11 +117,8 @@ class CheckFiniteHook(Hook):
         bad = _not_finite(losses)
         if bad:
             where, _ = bad[0]
-            values = ', '.join(
-                f'{name} = {float(losses[when, name])}'
-                for when, name in bad
-                if when == where
-            )
+            first = [key for key in bad if key[0] == where]
+            values = ', '.join(f'{key[1]} = {float(losses[key])}' for key in first)
             raise FloatingPointError(f'Loss not finite at {where}: {values}. {advice}')
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         names = _not_finite(dict(model.named_parameters()))
@@ -142,6 +138,3 @@ def _not_finite(tensors: dict[_Key, torch.Tensor]) -> list[_Key]:
     # The sum of |x| * 0 is finite just when every x is.
     flags = torch.stack([(v.detach() * 0).sum().float() for v in tensors.values()])
     return [key for key, flag in zip(tensors, flags.isfinite().tolist()) if not flag]
-
-
-__all__ = ['CheckFiniteHook']

@@ -90,6 +90,3 @@ def _seed_worker(
     if before is not None:
         before(worker_id)
     seed_generators((*entropy, worker_id + 1))
-
-
-__all__ = ['EpochSeedHook', 'seed_generators']

@@ -80,8 +80,7 @@ class StudentCheckpointHook(Hook):
             self._remove_orphans(hook)
             for path in self._paths:
                 if not backend.isfile(self._student_path(path)):
-                    checkpoint = _load_checkpoint(path, map_location='cpu')
-                    self._write(hook, path, checkpoint)
+                    self._write(hook, path, _load_checkpoint(path, map_location='cpu'))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Write the student of the checkpoint that is about to be written.
@@ -96,11 +95,10 @@ class StudentCheckpointHook(Hook):
         """
         if not self._active:
             return
-        best, known = _best(runner), self._best
-        self._best = best
+        known, self._best = self._best, _best(runner)
+        improved = [p for p, score in self._best.items() if score != known.get(p)]
         for hook in _checkpoint_hooks(runner):
             self._remove_orphans(hook)
-            improved = [path for path in best if best[path] != known.get(path)]
             path = improved[0] if improved else _step_path(hook, runner, checkpoint)
             if path is not None:
                 self._write(hook, path, checkpoint)
@@ -148,6 +146,3 @@ def _best(runner: Runner) -> dict[str, float]:
         info.get(k.replace('best_score', 'best_ckpt', 1)): v for k, v in scores.items()
     }
     return {path: float(score) for path, score in paths.items() if path}
-
-
-__all__ = ['StudentCheckpointHook']

@@ -3,35 +3,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from mmrazor.models.distillers import BaseDistiller
+from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from mmfakd.models.distillers.any_distiller import compared_levels
+from mmfakd.models.distillers.level import Level, as_path
+
 from .count_classes import count_classes
 
 # They compare class with class ...
-_BY_CLASS = frozenset(
-    (
-        'CrossEntropyLoss',
-        'DISTLoss',
-        'DKDLoss',
-        'KDSoftCELoss',
-        'KLDivergence',
-        'KnowledgeDistillationKLDivLoss',
-        'WSLD',
-    )
-)
+_BY_CLASS = {
+    'CrossEntropyLoss',
+    'DISTLoss',
+    'DKDLoss',
+    'KDSoftCELoss',
+    'KLDivergence',
+    'KnowledgeDistillationKLDivLoss',
+    'WSLD',
+}
 # ... or channel with channel, and would broadcast one channel to many unseen.
-_BY_CHANNEL = frozenset(
-    ('ABLoss', 'ChannelWiseDivergence', 'L1Loss', 'L2Loss', 'OFDLoss')
-)
+_BY_CHANNEL = {'ABLoss', 'ChannelWiseDivergence', 'L1Loss', 'L2Loss', 'OFDLoss'}
 # They compare samples or positions: channels and classes may differ.
-_BY_RELATION = frozenset(('ATLoss', 'AngleWiseRKD', 'DistanceWiseRKD'))
+_BY_RELATION = {'ATLoss', 'AngleWiseRKD', 'DistanceWiseRKD'}
 _FEATURE_PARTS = ('backbone', 'neck')
 
 
@@ -54,7 +52,7 @@ class _Side(NamedTuple):
 
 
 def check_class_counts(
-    distiller: BaseDistiller,
+    distiller: ConfigurableDistiller,
     student: nn.Module,
     teacher: nn.Module,
     recorded: bool,
@@ -69,7 +67,7 @@ def check_class_counts(
     relations of samples or attention maps, such as RKD and AT, are left alone.
 
     Args:
-        distiller (BaseDistiller): The distiller, its recorders prepared.
+        distiller (ConfigurableDistiller): The distiller, its recorders prepared.
         student (nn.Module): The student.
         teacher (nn.Module): The teacher.
         recorded (bool): Whether a step was recorded, whose tensors tell the widths.
@@ -79,23 +77,33 @@ def check_class_counts(
         ValueError: If a loss cannot compare what it gets. The message has both
             counts and says how to go on.
     """
-    for name, mapping in _mappings(distiller):
+    models = {True: student, False: teacher}
+    for name, levels in compared_levels(distiller).items():
+        # The levels of a review share one loss, behind one connector.
+        if name not in distiller.distill_losses:
+            continue
         kind = type(distiller.distill_losses[name]).__name__
         # A connector may well turn one number of classes into another.
-        if kind in _BY_RELATION or any(r.get('connector') for r in mapping.values()):
+        if kind in _BY_RELATION or any(level.connector for level in levels):
             continue
-        ours = _side(mapping, student, distiller.student_recorders, True, recorded)
-        theirs = _side(mapping, teacher, distiller.teacher_recorders, False, recorded)
+        sides: dict[bool, _Side] = {}
+        for level in levels:
+            recorder, model = level.recorder_of(distiller), models[level.from_student]
+            if recorded:
+                width = _record_width(recorder, level)
+            else:
+                width = _layer_width(recorder, model)
+            if width is not None:
+                side = _Side(recorder.source, width, count_classes(model))
+                sides.setdefault(level.from_student, side)
+        ours, theirs = sides.get(True), sides.get(False)
         if ours is None or theirs is None or ours.width == theirs.width:
             continue
         predictions = ours.is_prediction and theirs.is_prediction
-        scores = (
-            predictions
-            and ours.classes != theirs.classes
-            and ours.is_class_scores
-            and theirs.is_class_scores
-        )
-        if scores or (predictions and kind in _BY_CLASS):
+        scores = ours.is_class_scores and theirs.is_class_scores
+        if predictions and (
+            kind in _BY_CLASS or (scores and ours.classes != theirs.classes)
+        ):
             raise ValueError(_class_message(name, kind, ours, theirs))
         # LevelDistiller itself compares the shapes of its levels, once they are maps.
         if kind in _BY_CLASS | _BY_CHANNEL and not name.startswith('loss_level'):
@@ -122,50 +130,11 @@ def _class_message(name: str, kind: str, student: _Side, teacher: _Side) -> str:
     )
 
 
-def _mappings(distiller: BaseDistiller) -> Iterator[tuple[str, dict[str, Mapping]]]:
-    """Losses with what they are called with: mappings, and the levels' own losses."""
-    yield from getattr(distiller, 'loss_forward_mappings', {}).items()
-    levels = getattr(distiller, 'student_levels', [])
-    for i, (ours, theirs) in enumerate(
-        zip(levels, getattr(distiller, 'teacher_levels', []))
-    ):
-        if f'loss_level{i}' in distiller.distill_losses:
-            yield (
-                f'loss_level{i}',
-                dict(
-                    s_feature=dict(ours, from_student=True),
-                    t_feature=dict(theirs, from_student=False),
-                ),
-            )
-
-
-def _side(
-    mapping: Mapping[str, Mapping],
-    model: nn.Module,
-    manager: Any,
-    from_student: bool,
-    recorded: bool,
-) -> _Side | None:
-    """The first of the records of one model that has a width."""
-    for record in mapping.values():
-        if record.get('from_student') is not from_student:
-            continue
-        recorder = manager.get_recorder(record['recorder'])
-        if recorded:
-            width = _record_width(recorder, record)
-        else:
-            width = _layer_width(recorder, model)
-        if width is not None:
-            return _Side(recorder.source, width, count_classes(model))
-    return None
-
-
-def _record_width(recorder: BaseRecorder, record: Mapping[str, Any]) -> int | None:
-    """Width of the tensor, or of the first one, that a record points at."""
-    call, part = record.get('record_idx', 0), record.get('data_idx')
+def _record_width(recorder: BaseRecorder, level: Level) -> int | None:
+    """Width of the tensor, or of the first one, that a level points at."""
     try:
-        data = recorder.data_buffer[call]
-        for index in [part] if isinstance(part, int) else part or ():
+        data = recorder.data_buffer[level.record_idx]
+        for index in as_path(level.data_idx):
             data = data[index]
         while isinstance(data, (list, tuple)):
             data = data[0]
@@ -178,12 +147,10 @@ def _record_width(recorder: BaseRecorder, record: Mapping[str, Any]) -> int | No
 
 
 def _layer_width(recorder: BaseRecorder, model: nn.Module) -> int | None:
+    """Width of what a recorded layer returns, where the layer tells."""
     if not isinstance(recorder, ModuleOutputsRecorder):
         return None
     layer = model.get_submodule(recorder.source)
     if isinstance(layer, nn.Linear):
         return layer.out_features
     return layer.out_channels if isinstance(layer, _ConvNd) else None
-
-
-__all__ = ['check_class_counts']

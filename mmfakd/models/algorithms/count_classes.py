@@ -37,6 +37,3 @@ def count_classes(model: nn.Module) -> int | None:
         if isinstance(count, int) and count > 0:
             return count
     return None
-
-
-__all__ = ['count_classes']

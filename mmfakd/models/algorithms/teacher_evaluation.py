@@ -6,19 +6,22 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.model import BaseModel
+from mmrazor.models.algorithms import BaseAlgorithm
 from torch import Tensor
 
 from mmfakd.registry import MODELS
 
-from .feature_distill import FeatureDistill, _pretrained
+from .built_models import build_model, is_pretrained
+from .teacher import Teacher
+from .teacher_input import TeacherInput
 
 
 @MODELS.register_module()
-class TeacherEvaluation(FeatureDistill):
+class TeacherEvaluation(BaseAlgorithm):
     """Predictions of the teacher in place of the student's.
 
     The batch is made by the student's preprocessor and re-normalised for the teacher
-    as :class:`FeatureDistill` does it, so a teacher that is given the wrong input
+    as in :class:`FeatureDistill`, so a teacher that is given the wrong input
     shows in its score. Nothing is distilled, and nothing learns.
 
     Args:
@@ -41,16 +44,22 @@ class TeacherEvaluation(FeatureDistill):
         teacher_preprocessor: dict | None = None,
         data_preprocessor: dict | None = None,
     ) -> None:
-        super().__init__(
-            architecture=architecture,
-            teacher=teacher,
-            distiller=dict(type='mmrazor.ConfigurableDistiller'),
-            teacher_ckpt=teacher_ckpt,
-            # Its head is needed too, not only what is recorded.
-            teacher_mode='tensor',
-            teacher_preprocessor=teacher_preprocessor,
-            data_preprocessor=data_preprocessor,
+        student, _ = build_model(architecture, 'architecture', data_preprocessor)
+        super().__init__(student, module_inplace=True)
+        self._teacher = Teacher(
+            teacher, student, teacher_ckpt, preprocessor=teacher_preprocessor
         )
+        self.teacher_ckpt = self._teacher.ckpt
+
+    @property
+    def teacher(self) -> BaseModel:
+        """BaseModel: the teacher, which is no submodule."""
+        return self._teacher.model
+
+    @property
+    def teacher_input(self) -> TeacherInput:
+        """TeacherInput: what makes the teacher's batch of the student's."""
+        return self._teacher.input
 
     def init_weights(self) -> None:
         """Load the teacher's weights; the student's do not matter.
@@ -61,9 +70,9 @@ class TeacherEvaluation(FeatureDistill):
                 fit.
         """
         # Without a checkpoint only a pretrained `init_cfg` of the whole model will do.
-        if self.teacher_ckpt is not None or _pretrained(self.teacher):
-            self._init_teacher()
-        if not self._teacher_has_weights:
+        if self.teacher_ckpt is not None or is_pretrained(self.teacher):
+            self._teacher.fill()
+        if not self._teacher.has_weights:
             raise ValueError(
                 'The teacher has no weights, or not for all of its layers, so there is '
                 'no score to check. Give `teacher_ckpt` (on the command line '
@@ -74,6 +83,3 @@ class TeacherEvaluation(FeatureDistill):
     def _predict(self, inputs: Tensor, data_samples: list | None = None) -> Any:
         inputs = self.teacher_input(inputs, data_samples)
         return self.teacher(inputs, data_samples, mode='predict')
-
-
-__all__ = ['TeacherEvaluation']

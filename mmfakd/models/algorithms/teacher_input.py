@@ -49,34 +49,31 @@ class TeacherInput(nn.Module):
 
     def __init__(self, student: nn.Module, teacher: nn.Module | dict) -> None:
         super().__init__()
-        source = dict(_RAW, **_normalisation(student))
-        target = _normalisation(teacher)
-        mean, std = source['mean'], source['std']
-        self.flip: bool = target.get('swap', source['swap']) != source['swap']
-        # Preprocessors swap red and blue of three channels, and leave others alone.
-        if self.flip:
-            mean, std = (
-                value.flip(0) if value.numel() == 3 else value for value in (mean, std)
-            )
-        teacher_mean, teacher_std = target.get('mean', mean), target.get('std', std)
-        channels = {value.numel() for value in (mean, std, teacher_mean, teacher_std)}
+        source: dict[str, Any] = {**_RAW, **_normalisation(student)}
+        own = _normalisation(teacher)
+        self.flip: bool = own.get('swap', source['swap']) != source['swap']
+        for name in ('mean', 'std'):
+            # Preprocessors swap red and blue of three channels, leave others alone.
+            if self.flip and source[name].numel() == 3:
+                source[name] = source[name].flip(0)
+        target = {**source, **own}
+        mean, std = target['mean'], target['std']
+        channels = {v.numel() for v in (source['mean'], source['std'], mean, std)}
         if len(channels - {1}) > 1:
             raise ValueError(
-                f"the student's normalisation has {mean.numel()} channels, the "
-                f"teacher's {teacher_mean.numel()}: they cannot see the same image. "
+                f"the student's normalisation has {source['mean'].numel()} channels, "
+                f"the teacher's {mean.numel()}: they cannot see the same image. "
                 'Give `teacher_preprocessor=dict(mean=..., std=..., to_rgb=...)` for '
                 "the student's channels."
             )
-        self.pad_value: float = target.get('pad_value', source['pad_value'])
+        self.pad_value: float = target['pad_value']
         self.scale: Tensor | None
         self.shift: Tensor | None
         self.register_buffer('scale', None, persistent=False)
         self.register_buffer('shift', None, persistent=False)
-        scale = std / teacher_std
-        shift = (mean - teacher_mean) / teacher_std
+        scale, shift = source['std'] / std, (source['mean'] - mean) / std
         if not torch.allclose(scale, torch.ones(1)) or shift.abs().gt(1e-6).any():
-            self.scale = scale.view(-1, 1, 1)
-            self.shift = shift.view(-1, 1, 1)
+            self.scale, self.shift = scale.view(-1, 1, 1), shift.view(-1, 1, 1)
         self._pads_anew = (
             self.scale is not None or self.pad_value != source['pad_value']
         )
@@ -146,35 +143,28 @@ class TeacherInput(nn.Module):
 _RAW: dict[str, Any] = dict(
     mean=torch.zeros(1), std=torch.ones(1), swap=False, pad_value=0.0
 )
+_SWAPS = ('to_rgb', '_channel_conversion', 'bgr_to_rgb', 'rgb_to_bgr')
 
 
 def _normalisation(preprocessor: nn.Module | dict) -> dict[str, Any]:
     """Read what a preprocessor of mmpretrain's or mmengine's class says."""
-
-    def read(name: str) -> Any:
-        if isinstance(preprocessor, dict):
-            return preprocessor.get(name)
-        return getattr(preprocessor, name, None)
-
+    names = ('mean', 'std', 'pad_value', *_SWAPS)
+    given: Any = preprocessor
+    if not isinstance(preprocessor, dict):
+        given = {name: getattr(preprocessor, name, None) for name in names}
+    given = {name: given[name] for name in names if given.get(name) is not None}
     found: dict[str, Any] = {
-        name: torch.as_tensor(read(name)).float().flatten().cpu()
+        name: torch.as_tensor(given[name]).float().flatten().cpu()
         for name in ('mean', 'std')
-        if read(name) is not None
+        if name in given
     }
-    swaps = [
-        bool(read(name))
-        for name in ('to_rgb', '_channel_conversion', 'bgr_to_rgb', 'rgb_to_bgr')
-        if read(name) is not None
-    ]
+    swaps = [given[name] for name in _SWAPS if name in given]
     if swaps:
         found['swap'] = any(swaps)
-    if read('pad_value') is not None:
-        found['pad_value'] = float(read('pad_value'))
+    if 'pad_value' in given:
+        found['pad_value'] = float(given['pad_value'])
     if isinstance(preprocessor, dict) or 'mean' in found:
         return found
     if isinstance(preprocessor, ImgDataPreprocessor) or found.get('swap'):
         return dict(_RAW, **found)
     return {}
-
-
-__all__ = ['TeacherInput']

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from mmcv.cnn import ConvModule
 from mmpretrain.models.utils import InvertedResidual
@@ -84,36 +85,22 @@ class CIFARMobileNetV2(StagedBackbone):
         init_cfg: dict | list[dict] | None = HE_INIT,
     ) -> None:
         stem, width = int(32 * widen_factor), int(16 * widen_factor)
-        modules: dict[str, nn.Module] = dict(
-            conv1=ConvModule(
-                in_channels, stem, 3, stride=2, padding=1, norm_cfg=norm_cfg
-            )
-        )
+        conv = partial(ConvModule, norm_cfg=norm_cfg)
+        residual = partial(InvertedResidual, norm_cfg=norm_cfg)
+        modules: dict[str, nn.Module] = {}
+        modules['conv1'] = conv(in_channels, stem, 3, stride=2, padding=1)
         # The first block expands nothing and has no shortcut, but keeps its first
         # convolution, which InvertedResidual would leave out.
-        blocks: list[nn.Module] = [
-            ConvModule(stem, stem, 1, norm_cfg=norm_cfg),
-            InvertedResidual(stem, width, stem, norm_cfg=norm_cfg),
-        ]
+        blocks = [conv(stem, stem, 1), residual(stem, width, stem)]
         for index, groups in enumerate(_STAGES, 1):
             for channels, count, stride in groups:
                 channels = int(channels * widen_factor)
-                for number in range(count):
-                    blocks.append(
-                        InvertedResidual(
-                            width,
-                            channels,
-                            width * expand_ratio,
-                            stride=1 if number else stride,
-                            norm_cfg=norm_cfg,
-                        )
-                    )
-                    width = channels
+                for _ in range(count):
+                    expanded = width * expand_ratio
+                    blocks.append(residual(width, channels, expanded, stride=stride))
+                    width, stride = channels, 1
             modules[f'layer{index}'] = nn.Sequential(*blocks)
             blocks = []
         last = int(1280 * max(widen_factor, 1))
-        modules['conv2'] = ConvModule(width, last, 1, norm_cfg=norm_cfg)
+        modules['conv2'] = conv(width, last, 1)
         super().__init__(modules, out_indices, init_cfg)
-
-
-__all__ = ['CIFARMobileNetV2']

@@ -90,6 +90,3 @@ class CIFARResNet(ResNet_CIFAR):
             zero_init_residual=kwargs.pop('zero_init_residual', False),
             **kwargs,
         )
-
-
-__all__ = ['CIFARResNet']

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from mmcv.cnn import ConvModule
@@ -60,15 +61,10 @@ class ShuffleUnit(nn.Module):
             self.shortcut = nn.Identity()
         mid = out_channels // 4
         self.groups = first_groups
-        self.conv1 = ConvModule(
-            in_channels, mid, 1, groups=first_groups, norm_cfg=norm_cfg
-        )
-        self.conv2 = ConvModule(
-            mid, mid, 3, stride=stride, padding=1, groups=mid, norm_cfg=norm_cfg
-        )
-        self.conv3 = ConvModule(
-            mid, out_channels, 1, groups=groups, norm_cfg=norm_cfg, act_cfg=None
-        )
+        conv = partial(ConvModule, norm_cfg=norm_cfg)
+        self.conv1 = conv(in_channels, mid, 1, groups=first_groups)
+        self.conv2 = conv(mid, mid, 3, stride=stride, padding=1, groups=mid)
+        self.conv3 = conv(mid, out_channels, 1, groups=groups, act_cfg=None)
         # A name under which the value before the activation can be recorded.
         self.preact = nn.Identity()
         self.relu = nn.ReLU(inplace=True)
@@ -141,23 +137,14 @@ class CIFARShuffleNetV1(StagedBackbone):
         modules: dict[str, nn.Module] = dict(
             conv1=ConvModule(in_channels, _STEM, 1, norm_cfg=norm_cfg)
         )
-        width = _STEM
+        width, first_groups = _STEM, 1
         for index, (channels, count) in enumerate(_STAGES, 1):
-            units = []
-            for number in range(count):
-                units.append(
+            stage = modules[f'layer{index}'] = nn.Sequential()
+            for stride in (2, *[1] * (count - 1)):
+                stage.append(
                     ShuffleUnit(
-                        width,
-                        channels,
-                        stride=1 if number else 2,
-                        first_groups=1 if width == _STEM else _GROUPS,
-                        groups=_GROUPS,
-                        norm_cfg=norm_cfg,
+                        width, channels, stride, first_groups, _GROUPS, norm_cfg
                     )
                 )
-                width = channels
-            modules[f'layer{index}'] = nn.Sequential(*units)
+                width, first_groups = channels, _GROUPS
         super().__init__(modules, out_indices, init_cfg)
-
-
-__all__ = ['CIFARShuffleNetV1', 'ShuffleUnit']

@@ -139,6 +139,3 @@ class CIFARShuffleNetV2(StagedBackbone):
             width = channels
         modules['conv2'] = ConvModule(width, last, 1, norm_cfg=norm_cfg)
         super().__init__(modules, out_indices, init_cfg)
-
-
-__all__ = ['CIFARShuffleNetV2', 'ShuffleBlock']

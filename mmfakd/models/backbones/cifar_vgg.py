@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from mmcv.cnn import ConvModule
 from torch import nn
@@ -90,19 +91,14 @@ class CIFARVGG(StagedBackbone):
             raise ValueError(
                 f'CIFARVGG got depth={depth}, expected one of {sorted(_CONVOLUTIONS)}.'
             )
+        conv = partial(ConvModule, kernel_size=3, padding=1, norm_cfg=norm_cfg)
         stages: dict[str, nn.Module] = {}
         for index, (channels, count) in enumerate(zip(_CHANNELS, _CONVOLUTIONS[depth])):
             stage = nn.Sequential()
             if 0 < index < 4 or (index == 4 and pool_last):
                 stage.add_module('pool', nn.MaxPool2d(2))
             for number in range(1, count + 1):
-                conv = ConvModule(
-                    in_channels, channels, 3, padding=1, norm_cfg=norm_cfg
-                )
-                stage.add_module(f'conv{number}', conv)
+                stage.add_module(f'conv{number}', conv(in_channels, channels))
                 in_channels = channels
             stages[f'layer{index + 1}'] = stage
         super().__init__(stages, out_indices, init_cfg)
-
-
-__all__ = ['CIFARVGG']

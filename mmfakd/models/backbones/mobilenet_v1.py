@@ -70,13 +70,10 @@ class MobileNetV1(StagedBackbone):
         init_cfg: dict | list[dict] | None = TORCH_INIT,
     ) -> None:
         width = 32
-        modules: dict[str, nn.Module] = dict(
-            conv1=ConvModule(
-                in_channels, width, 3, stride=2, padding=1, norm_cfg=norm_cfg
-            )
-        )
+        conv = ConvModule(in_channels, width, 3, stride=2, padding=1, norm_cfg=norm_cfg)
+        modules: dict[str, nn.Module] = dict(conv1=conv)
         for index, blocks in enumerate(_STAGES, 1):
-            stage = nn.Sequential()
+            stage = modules[f'layer{index}'] = nn.Sequential()
             for channels, stride in blocks:
                 stage.append(
                     DepthwiseSeparableConvModule(
@@ -84,8 +81,4 @@ class MobileNetV1(StagedBackbone):
                     )
                 )
                 width = channels
-            modules[f'layer{index}'] = stage
         super().__init__(modules, out_indices, init_cfg)
-
-
-__all__ = ['MobileNetV1']

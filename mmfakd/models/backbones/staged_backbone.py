@@ -100,12 +100,3 @@ def check_out_indices(
             f'{len(stages) - 1}, for the stages {", ".join(stages)}.'
         )
     return tuple(out_indices)
-
-
-__all__ = [
-    'BATCH_NORM',
-    'HE_INIT',
-    'TORCH_INIT',
-    'StagedBackbone',
-    'check_out_indices',
-]

@@ -12,10 +12,7 @@ from torch import Tensor
 from mmfakd.models.layers import FrequencyAttention
 from mmfakd.registry import MODELS
 
-from .review_level import ReviewLevel, as_map, locate
-
-_NORM = {'type': 'BN'}
-_ACT = {'type': 'ReLU'}
+from .review_level import ACT, NORM, ReviewLevel, checked_map, locate
 
 
 @MODELS.register_module()
@@ -80,9 +77,9 @@ class FrequencyAttentionConnector(BaseConnector):
         mid_channels: int | None = None,
         size: int | Sequence[int] | None = None,
         modes: int | Sequence[int] | None = None,
-        norm_cfg: dict | None = _NORM,
+        norm_cfg: dict | None = NORM,
         act_cfg: dict | None = None,
-        match_act_cfg: dict | None = _ACT,
+        match_act_cfg: dict | None = ACT,
         always_match: bool = False,
         scale: float = 1.0,
         with_cp: bool = False,
@@ -122,7 +119,7 @@ class FrequencyAttentionConnector(BaseConnector):
             ValueError: For features that the connector cannot take.
         """
         try:
-            return self.level(as_map(feature, self.in_channels))[0]
+            return self.level(checked_map(feature, self.in_channels))[0]
         except ValueError as error:
             batch = len(feature) if isinstance(feature, Tensor) else 0
             raise locate(error, 'FrequencyAttentionConnector', batch) from error

@@ -119,6 +119,3 @@ class LayerwiseConnector(BaseConnector):
             except ValueError as error:
                 raise ValueError(f'level {i}: {error}') from error
         return tuple(predictions)
-
-
-__all__ = ['LayerwiseConnector']

@@ -1,5 +1,5 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Arguments of a connector with one value for each level."""
+"""Arguments with one value for each level."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any
 Size = tuple[int, int]
 
 
-def per_level(value: Any, levels: int, name: str, owner: str) -> list:
+def per_level(
+    value: Any, levels: int, name: str, owner: str, source: str = 'in_channels'
+) -> list:
     """Give every level its own: one value for all, or one for each.
 
     Args:
         value (Any): None, a number, a config, or a sequence of them.
         levels (int): Number of levels.
         name (str): The argument's name, for the message.
-        owner (str): The connector's name, likewise.
+        owner (str): Name of what has the argument, likewise.
+        source (str): The argument that tells the number of levels, likewise.
 
     Returns:
         list: A value for each level.
@@ -26,11 +29,11 @@ def per_level(value: Any, levels: int, name: str, owner: str) -> list:
     """
     if value is None or isinstance(value, (int, float, Mapping)):
         return [value] * levels
-    if len(value) != levels:
+    if isinstance(value, str) or len(value) != levels:
         raise ValueError(
             f'{owner} got {name} for {len(value)} levels ({value}), expected {levels}, '
-            f'as in_channels has {levels} entries: give one for each level, shallow to '
-            'deep.'
+            f'as {source} has {levels} entries. Give {name}: one for all, or one for '
+            f'each, shallow to deep; not {len(value)} values for {levels} levels.'
         )
     return list(value)
 
@@ -65,6 +68,3 @@ def sizes_and_scales(
         [(n, n) if isinstance(n, int) else n and tuple(n) for n in grids],
         per_level(1.0 if scales is None else scales, levels, 'scales', owner),
     )
-
-
-__all__ = ['per_level', 'sizes_and_scales']

@@ -12,13 +12,11 @@ from torch import Tensor, nn
 from mmfakd.registry import MODELS
 
 from .per_level import per_level, sizes_and_scales
-from .review_level import ReviewLevel, as_map, locate
+from .review_level import ACT, NORM, ReviewLevel, checked_map, locate
 
 DEFAULT_MODES = 16
 _FUSION = {'type': 'mmfakd.LocalCrossAttention'}
 _TRANSFORM = {'type': 'mmfakd.FrequencyAttention'}
-_NORM = {'type': 'BN'}
-_ACT = {'type': 'ReLU'}
 
 
 @MODELS.register_module()
@@ -119,9 +117,9 @@ class ReviewConnector(BaseConnector):
         scales: float | Sequence[float] | None = None,
         fusion: dict = _FUSION,
         transform: dict | Sequence[dict] = _TRANSFORM,
-        norm_cfg: dict | None = _NORM,
-        act_cfg: dict | None = _ACT,
-        match_act_cfg: dict | None = _ACT,
+        norm_cfg: dict | None = NORM,
+        act_cfg: dict | None = ACT,
+        match_act_cfg: dict | None = ACT,
         always_match: bool = False,
         with_cp: bool = False,
         init_cfg: dict | None = None,
@@ -188,7 +186,7 @@ class ReviewConnector(BaseConnector):
         for i in reversed(range(len(self.levels))):
             x = feature[i]
             try:
-                x = as_map(x, self.in_channels[i])
+                x = checked_map(x, self.in_channels[i])
                 prediction, deeper = self.levels[i](x, deeper)
             except ValueError as error:
                 place = f'ReviewConnector, level {i} (of 0 to {len(self.levels) - 1})'

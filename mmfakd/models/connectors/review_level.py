@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -17,6 +16,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmfakd.ops.compiling import is_compiling
+from mmfakd.ops.maps import as_map, resize
+
+# The connectors' defaults.
+NORM = {'type': 'BN'}
+ACT = {'type': 'ReLU'}
 
 
 class ReviewLevel(BaseModule):
@@ -122,10 +126,10 @@ class ReviewLevel(BaseModule):
         """
         if not (self.with_cp and torch.is_grad_enabled()):
             return self._predict(x, deeper)
+        contexts: dict[str, Any] = {}
         # A compiler keeps track of statistics itself.
-        contexts: dict[str, Any] = (
-            {} if is_compiling() else {'context_fn': self._contexts}
-        )
+        if not is_compiling():
+            contexts['context_fn'] = lambda: (nullcontext(), _frozen_statistics(self))
         return checkpoint(self._predict, x, deeper, use_reentrant=False, **contexts)
 
     def _predict(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -135,23 +139,18 @@ class ReviewLevel(BaseModule):
             deeper = self.match_deeper(deeper)
             # A fusion that resizes by itself can do so where it costs least.
             if not getattr(self.fusion, 'resizes', False):
-                deeper = _resize(deeper, x.shape[-2:])
+                deeper = resize(deeper, x.shape[-2:])
             x = self.fusion(x, deeper)
-        x = _resize(x, self.size or self._scaled(x))
+        x = resize(x, self.size or self._scaled(x))
         return self.act(self.norm(self.transform(x))), x
-
-    def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        """Contexts of the first and the second computation."""
-        return nullcontext(), _frozen_statistics(self)
 
     def _scaled(self, x: Tensor) -> tuple[int, ...]:
         """Size of the prediction where none is fixed."""
-        height, width = x.shape[-2:]
         # Halves up, as by convolutions and poolings of stride two.
-        return tuple(max(1, int(n * self.scale + 0.5)) for n in (height, width))
+        return tuple(max(1, int(n * self.scale + 0.5)) for n in x.shape[-2:])
 
 
-def as_map(feature: Tensor, channels: int) -> Tensor:
+def checked_map(feature: Tensor, channels: int) -> Tensor:
     """View a feature as a map and check its channels.
 
     Args:
@@ -184,7 +183,7 @@ def as_map(feature: Tensor, channels: int) -> Tensor:
             f'{tuple(feature.shape)}), expected {channels}: correct `in_channels` or '
             f'the recorded layer.{hint}'
         )
-    return feature[..., None, None] if feature.ndim == 2 else feature
+    return as_map(feature)
 
 
 def locate(error: ValueError, place: str, batch: int) -> ValueError:
@@ -227,10 +226,7 @@ def _frozen_statistics(module: nn.Module) -> Iterator[None]:
 
 
 def _match_block(
-    in_channels: int,
-    out_channels: int,
-    norm_cfg: dict | None,
-    act_cfg: dict | None,
+    in_channels: int, out_channels: int, norm_cfg: dict | None, act_cfg: dict | None
 ) -> nn.Module:
     """1x1 convolution, norm and activation.
 
@@ -252,10 +248,3 @@ def _norm(norm_cfg: dict | None, channels: int) -> nn.Module:
 def _act(act_cfg: dict | None) -> nn.Module:
     """The activation of a config; None is the identity."""
     return build_activation_layer(act_cfg) if act_cfg else nn.Identity()
-
-
-def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Resize to the nearest neighbours, where the size differs."""
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=tuple(size), mode='nearest')

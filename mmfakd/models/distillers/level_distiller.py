@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Union
 
 from mmrazor.models.distillers import ConfigurableDistiller
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmfakd.models.connectors.per_level import per_level
 from mmfakd.registry import MODELS
 
-from .levels import Level, parse_levels, read_level
+from .check_layer_names import check_layer_names
+from .level import LevelCfg, parse_levels
+from .valid_area import Share, mask_padding, valid_shares
+from .warmup import Warmup
 
+# For messages about arguments with one value for each level.
+_OWNER = ('LevelDistiller', 'student_levels')
 # A config, or a list of them for modules in a row.
 Connector = Union[Mapping[str, Any], Sequence[Mapping[str, Any]]]
 
@@ -22,19 +29,31 @@ class LevelDistiller(ConfigurableDistiller):
     r"""Distillation level by level, with one loss and its connectors for each.
 
     .. math::
-        \mathcal{L} = \sum_l d_l\big(c^S_l(F^S_l), c^T_l(F^T_l)\big)
+        \mathcal{L} = w(t) \sum_l \lambda_l \,
+        d_l\big(c^S_l(F^S_l), c^T_l(F^T_l)\big)
 
     with the features :math:`F^S_l, F^T_l` of a level, connectors :math:`c^S_l, c^T_l`
-    where given, and the loss :math:`d_l`. It says in a few lines what
+    where given, the loss :math:`d_l`, its weight :math:`\lambda_l` and the factor
+    :math:`w` of :class:`Warmup`. It says in a few lines what
     ``ConfigurableDistiller`` asks for as recorders, connectors, losses and mappings
     under matching names, which still work beside it. AT and FitNet are of this form.
 
     Args:
-        student_levels (str | dict | Sequence[str | dict]): The student's levels, as in
-            :class:`ReviewDistiller`, ``tokens`` included; each records one tensor.
+        student_levels (str | dict | Sequence[str | dict]): The student's levels,
+            shallow to deep; each records one tensor. A level is a module name, for
+            which a ``ModuleOutputs`` recorder is made, or
+            ``dict(recorder=..., record_idx=0, data_idx=None, tokens=None)``, whose
+            recorder is a module name too, a name in ``student_recorders`` or the
+            config of a recorder: what enters the second call of an activation is
+            ``dict(recorder=dict(type='mmrazor.ModuleInputs', source='layer1.2.relu'),
+            record_idx=1, data_idx=0)``. ``tokens`` makes a map of a transformer's
+            tokens, see :class:`TokenMap`: that of a ViT's block is
+            ``dict(recorder='backbone.layers.5', tokens=dict(prefix=1))``. Where a
+            record holds their grid, as a Swin stage's does, it needs none.
         teacher_levels (str | dict | Sequence[str | dict]): The same of the teacher.
-        level_loss (dict | Sequence[dict]): Config of the loss of every level, or one
-            for each; it is called with ``s_feature`` and ``t_feature``.
+        level_loss (dict | Sequence[dict], optional): Config of the loss of every
+            level, or one for each; it is called with ``s_feature`` and ``t_feature``.
+            None is for subclasses that compare the levels themselves.
         student_connectors (dict | Sequence, optional): Config of a connector that
             every level gets one of, or for each level one config, a list of configs
             for modules in a row, or None. They get maps. Defaults to None, no
@@ -45,6 +64,17 @@ class LevelDistiller(ConfigurableDistiller):
         teacher_recorders (dict, optional): mmrazor recorders of the teacher.
         connectors (dict, optional): Further mmrazor connectors.
         distill_losses (dict, optional): Further losses, for ``loss_forward_mappings``.
+        loss_weight (float | Sequence[float]): Weight of every level, or one for
+            each. Defaults to 1.0.
+        warmup (dict, optional): ``dict(by_epoch=True, begin=0, end=20)``: the
+            weight of the levels grows linearly to its full value at ``end``. With
+            ``by_epoch=False`` it counts iterations, which an iteration based loop
+            needs, as its epoch stays 0. Defaults to None, no warm-up.
+        ignore_padding (bool): Whether the level losses count only what the images of
+            a batch cover, not what they were padded with: features are set to zero
+            there, and the loss is divided by the share of the rest. This needs
+            :class:`FeatureDistill` and data samples with ``img_shape``, as mmdet's.
+            Defaults to False, as published.
         **kwargs: Other arguments of ``ConfigurableDistiller``.
 
     Shapes:
@@ -52,114 +82,175 @@ class LevelDistiller(ConfigurableDistiller):
         (N, Ct, H, W); whether channels must agree is up to it.
 
     Raises:
-        ValueError: For sequences of different lengths, bad levels or names that are
-            taken; at the first step for features whose shapes disagree.
+        ValueError: For unknown layer names (near matches are listed), sequences of
+            different lengths, a level that is none, names that are taken, bad weights
+            or a bad warm-up; at the first step for tokens that make no map and
+            features whose shapes disagree.
     """
 
     def __init__(
         self,
-        student_levels: Level | Sequence[Level],
-        teacher_levels: Level | Sequence[Level],
-        level_loss: Mapping | Sequence[Mapping],
+        student_levels: LevelCfg | Sequence[LevelCfg],
+        teacher_levels: LevelCfg | Sequence[LevelCfg],
+        level_loss: Mapping | Sequence[Mapping] | None,
         student_connectors: Mapping | Sequence[Connector | None] | None = None,
         teacher_connectors: Mapping | Sequence[Connector | None] | None = None,
         student_recorders: dict | None = None,
         teacher_recorders: dict | None = None,
         connectors: dict | None = None,
         distill_losses: dict | None = None,
+        loss_weight: float | Sequence[float] = 1.0,
+        warmup: dict | None = None,
+        ignore_padding: bool = False,
         **kwargs: Any,
     ) -> None:
         student_recorders = dict(student_recorders or {})
         teacher_recorders = dict(teacher_recorders or {})
-        student_parsed = parse_levels(student_levels, student_recorders, 'student')
-        teacher_parsed = parse_levels(teacher_levels, teacher_recorders, 'teacher')
-        count = len(student_parsed)
-        if len(teacher_parsed) != count:
+        student = parse_levels(student_levels, student_recorders, 'student')
+        teacher = parse_levels(teacher_levels, teacher_recorders, 'teacher')
+        count = len(student)
+        if level_loss is not None and len(teacher) != count:
             raise ValueError(
-                f'{count} student levels stand against {len(teacher_parsed)} teacher '
-                'levels; give as many `teacher_levels` as `student_levels`.'
+                f'{count} student levels stand against {len(teacher)} teacher levels; '
+                'give as many `teacher_levels` as `student_levels`.'
             )
         own_connectors = {}
-        for role, given, levels in (
-            ('student', student_connectors, student_parsed),
-            ('teacher', teacher_connectors, teacher_parsed),
+        for role, levels, given in (
+            ('student', student, student_connectors),
+            ('teacher', teacher, teacher_connectors),
         ):
-            for i, cfg in enumerate(spread(f'{role}_connectors', given, count)):
-                if cfg is not None:
-                    own_connectors[f'{role}{i}'] = cfg
-                    levels[i]['connector'] = f'{role}{i}'
-        losses = spread('level_loss', level_loss, count)
-        own_losses = {f'loss_level{i}': cfg for i, cfg in enumerate(losses)}
+            rows = per_level(given, len(levels), f'{role}_connectors', *_OWNER)
+            for i, row in enumerate(rows):
+                if row is not None:
+                    own_connectors[f'{role}{i}'] = row
+                    levels[i] = replace(levels[i], connector=f'{role}{i}')
+        losses = enumerate(per_level(level_loss, count, 'level_loss', *_OWNER))
+        own_losses = {f'loss_level{i}': cfg for i, cfg in losses if cfg is not None}
         super().__init__(
             student_recorders=student_recorders,
             teacher_recorders=teacher_recorders,
-            connectors=_merge('connectors', own_connectors, connectors),
-            distill_losses=_merge('distill_losses', own_losses, distill_losses),
+            connectors=join_parts('connectors', own_connectors, connectors),
+            distill_losses=join_parts('distill_losses', own_losses, distill_losses),
             **kwargs,
         )
-        self.student_levels = student_parsed
-        self.teacher_levels = teacher_parsed
+        self.student_levels, self.teacher_levels = student, teacher
+        if not isinstance(loss_weight, (int, float, list, tuple)):
+            raise ValueError(
+                f'loss_weight: got {loss_weight!r}; expected a number or one for each '
+                'level.'
+            )
+        self.loss_weight = loss_weight
+        self.warmup = None if warmup is None else Warmup(warmup)
+        self.ignore_padding = ignore_padding
+        self._shares: list[Share] = []
+
+    def prepare_from_student(self, model: nn.Module) -> None:
+        """Register the student's recorders, after a check of their layer names.
+
+        Args:
+            model (nn.Module): The student.
+
+        Raises:
+            ValueError: If a recorded layer does not exist.
+        """
+        check_layer_names(self.student_recorders.recorders, model, 'student')
+        super().prepare_from_student(model)
+
+    def prepare_from_teacher(self, model: nn.Module) -> None:
+        """Register the teacher's recorders, after a check of their layer names.
+
+        Args:
+            model (nn.Module): The teacher.
+
+        Raises:
+            ValueError: If a recorded layer does not exist.
+        """
+        check_layer_names(self.teacher_recorders.recorders, model, 'teacher')
+        super().prepare_from_teacher(model)
+
+    def teacher_loaded(self, teacher: nn.Module) -> None:
+        """Take what follows from the teacher's weights; called once they are loaded.
+
+        Args:
+            teacher (nn.Module): The teacher.
+        """
+
+    def begin_step(self, inputs: Tensor, data_samples: Sequence | None) -> None:
+        """Note which part of the batch is padding; called in each step.
+
+        Args:
+            inputs (Tensor): The student's batch (N, C, H, W).
+            data_samples (Sequence, optional): Its data samples.
+        """
+        if self.ignore_padding:
+            self._shares = valid_shares(inputs, data_samples)
 
     def compute_distill_losses(self) -> dict[str, Tensor]:
         """Compute the losses of all levels and of the mappings.
 
         Returns:
-            dict[str, Tensor]: ``loss_level{i}`` for every level, and the losses of
-            ``loss_forward_mappings``.
+            dict[str, Tensor]: ``loss_level{i}`` for every level, shallow to deep,
+            scalars; the losses of ``loss_forward_mappings``; and, with a warm-up,
+            its present factor as ``warmup``.
 
         Raises:
             ValueError: If a level has no tensor, or its two features cannot be
                 compared.
         """
         losses = super().compute_distill_losses()
-        for i, (student, teacher) in enumerate(
-            zip(self.student_levels, self.teacher_levels)
-        ):
-            s_feature: Any = read_level(self, student, from_student=True)
-            t_feature: Any = read_level(self, teacher, from_student=False)
-            _check(i, s_feature, t_feature)
-            name = f'loss_level{i}'
-            loss = self.distill_losses[name]
-            try:
-                losses[name] = loss(s_feature=s_feature, t_feature=t_feature)
-            except RuntimeError as error:
-                if s_feature.shape == t_feature.shape:
-                    raise
-                raise ValueError(
-                    f'level {i}: {type(loss).__name__} cannot compare features of '
-                    f'shapes {tuple(s_feature.shape)} and {tuple(t_feature.shape)}. '
-                    "Bring the student's to the teacher's channels with "
-                    '`student_connectors`.'
-                ) from error
+        pairs = self._pairs()
+        weights = per_level(self.loss_weight, len(pairs), 'loss_weight', *_OWNER)
+        factor = 1.0 if self.warmup is None else self.warmup.factor()
+        for i, ((prediction, target), weight) in enumerate(zip(pairs, weights)):
+            # A vector has no padding.
+            if self._shares and prediction.dim() == 4:
+                (prediction, target), scale = mask_padding(
+                    [prediction, target], self._shares
+                )
+                loss = scale * self._compare(prediction, target, i)
+            else:
+                loss = self._compare(prediction, target, i)
+            losses[f'loss_level{i}'] = factor * weight * loss
+        if self.warmup is not None:
+            self.warmup.report(losses)
         return losses
 
+    def _pairs(self) -> Sequence[Sequence[Tensor]]:
+        """What the losses compare: a prediction and the teacher's feature a level."""
+        pairs: list[Any] = []
+        for ours, theirs in zip(self.student_levels, self.teacher_levels):
+            pairs.append((ours.read(self), theirs.read(self)))
+            _check(len(pairs) - 1, *pairs[-1])
+        return pairs
 
-def spread(name: str, value: Any, count: int) -> list:
-    """Give every level its own: one value for all, or one for each.
+    def _compare(self, prediction: Tensor, target: Tensor, level: int = 0) -> Tensor:
+        loss = self.distill_losses[f'loss_level{level}']
+        try:
+            return loss(s_feature=prediction, t_feature=target)
+        except RuntimeError as error:
+            if prediction.shape == target.shape:
+                raise
+            raise ValueError(
+                f'level {level}: {type(loss).__name__} cannot compare features of '
+                f'shapes {tuple(prediction.shape)} and {tuple(target.shape)}. Bring '
+                "the student's to the teacher's channels with `student_connectors`."
+            ) from error
+
+
+def join_parts(name: str, own: dict, given: dict | None) -> dict:
+    """Join the configs of the levels with others, whose names must differ.
 
     Args:
         name (str): The argument's name, for the message.
-        value (Mapping | Sequence | None): One config, None, or a sequence of them.
-        count (int): Number of levels.
+        own (dict): Those of the levels.
+        given (dict, optional): The others.
 
     Returns:
-        list: A value for each level.
+        dict: Both.
 
     Raises:
-        ValueError: For a sequence of another length.
+        ValueError: If a name stands in both.
     """
-    if value is None or isinstance(value, Mapping):
-        return [value] * count
-    if isinstance(value, str) or len(value) != count:
-        raise ValueError(
-            f'{name}: got {value!r} for {count} levels; expected one config, or as '
-            'many as there are levels.'
-        )
-    return list(value)
-
-
-def _merge(name: str, own: dict, given: dict | None) -> dict:
-    """Join the levels' configs and others, whose names must differ."""
     taken = sorted(set(own) & set(given or {}))
     if taken:
         raise ValueError(f'{name}: {taken} are kept for the levels; rename yours.')
@@ -174,10 +265,8 @@ def _check(level: int, s_feature: Any, t_feature: Any) -> None:
                 f"level {level}: the {role}'s record is a {type(feature).__name__}; "
                 'expected a tensor. Choose one part of it with `data_idx`.'
             )
-    if (s_feature.shape[:1], s_feature.shape[2:]) != (
-        t_feature.shape[:1],
-        t_feature.shape[2:],
-    ):
+    ours, theirs = (f.shape[:1] + f.shape[2:] for f in (s_feature, t_feature))
+    if ours != theirs:
         raise ValueError(
             f"level {level}: the student's feature has shape {tuple(s_feature.shape)}, "
             f"the teacher's {tuple(t_feature.shape)}. Bring them to one size with "
@@ -187,6 +276,3 @@ def _check(level: int, s_feature: Any, t_feature: Any) -> None:
             "dict(type='mmrazor.TorchNNConnector', module_name='AvgPool2d', "
             'module_args=dict(kernel_size=2)) pools.'
         )
-
-
-__all__ = ['LevelDistiller']

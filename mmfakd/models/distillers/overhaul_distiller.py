@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -13,10 +12,12 @@ from mmrazor.models.distillers import OFDDistiller
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmfakd.messages import near_layers
+from mmfakd.models.connectors.per_level import per_level
 from mmfakd.registry import MODELS
 
-from .level_distiller import Connector, LevelDistiller, spread
-from .levels import Level
+from .level import LevelCfg
+from .level_distiller import Connector, LevelDistiller
 
 _MARGIN = {'type': 'mmrazor.OFDTeacherConnector'}
 
@@ -63,7 +64,7 @@ class OverhaulDistiller(LevelDistiller, OFDDistiller):
     def __init__(
         self,
         margins: Sequence[str],
-        teacher_levels: Level | Sequence[Level],
+        teacher_levels: LevelCfg | Sequence[LevelCfg],
         teacher_connectors: Mapping | Sequence[Connector | None] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -73,11 +74,13 @@ class OverhaulDistiller(LevelDistiller, OFDDistiller):
                 f'margins: got {margins!r} for {count} teacher levels; expected the '
                 'name of one batch norm for each.'
             )
+        owner = ('OverhaulDistiller', 'margins')
+        rows = per_level(teacher_connectors, count, 'teacher_connectors', *owner)
         super().__init__(
             teacher_levels=teacher_levels,
             teacher_connectors=[
-                [*([before] if isinstance(before, Mapping) else before or []), _MARGIN]
-                for before in spread('teacher_connectors', teacher_connectors, count)
+                [*([row] if isinstance(row, Mapping) else row or []), _MARGIN]
+                for row in rows
             ],
             **kwargs,
         )
@@ -97,9 +100,9 @@ class OverhaulDistiller(LevelDistiller, OFDDistiller):
             ValueError: If a named layer is no batch norm with scale and shift.
         """
         super().prepare_from_teacher(model)
-        self.init_ofd_connectors(model)
+        self.teacher_loaded(model)
 
-    def init_ofd_connectors(self, teacher: nn.Module) -> None:
+    def teacher_loaded(self, teacher: nn.Module) -> None:
         """Compute the margins from the teacher's batch norms.
 
         Args:
@@ -113,19 +116,19 @@ class OverhaulDistiller(LevelDistiller, OFDDistiller):
             layer = layers.get(name)
             if not isinstance(layer, _BatchNorm) or layer.weight is None:
                 norms = [n for n, m in layers.items() if isinstance(m, _BatchNorm)]
-                near = get_close_matches(name, norms, n=5, cutoff=0.4)
                 raise ValueError(
                     f'margins: {name!r} is no batch norm with scale and shift of the '
                     f'teacher ({type(teacher).__name__}). Nearest of its {len(norms)} '
-                    f'batch norms: {", ".join(map(repr, near)) or "none"}.'
+                    f'batch norms: {near_layers(name, norms)}.'
                 )
             connector.init_margin(self._get_margin_from_BN(layer))
 
+    # As mmrazor's own algorithm of OFD calls it.
+    init_ofd_connectors = teacher_loaded
+
     def _margin_connectors(self) -> list[Any]:
         """The last in each level's row of teacher connectors."""
-        return [
-            self.connectors[level['connector']][-1] for level in self.teacher_levels
-        ]
+        return [self.connectors[level.connector][-1] for level in self.teacher_levels]
 
     @torch.no_grad()
     def _get_margin_from_BN(self, bn: _BatchNorm) -> Tensor:
@@ -140,6 +143,3 @@ class OverhaulDistiller(LevelDistiller, OFDDistiller):
             negative > 1e-3, shift - scale * density / negative, -3 * scale
         )
         return margin.to(bn.weight.dtype)[None, :, None, None]
-
-
-__all__ = ['OverhaulDistiller']

@@ -7,21 +7,20 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
-from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
+from mmfakd.models.connectors import LayerwiseConnector
+from mmfakd.ops.maps import as_map
 from mmfakd.registry import MODELS
 
-from .check_layer_names import check_layer_names
-from .levels import Level, parse_levels, read_level
-from .valid_area import Share, mask_padding, valid_shares
-from .warmup import Warmup
+from .level import Level, LevelCfg
+from .level_distiller import LevelDistiller, join_parts
 
 _CONNECTOR = 'review'
 
 
 @MODELS.register_module()
-class ReviewDistiller(ConfigurableDistiller):
+class ReviewDistiller(LevelDistiller):
     r"""Distillation of a feature pyramid through one review connector.
 
     The student's features of all levels go through the connector together; each
@@ -43,230 +42,104 @@ class ReviewDistiller(ConfigurableDistiller):
 
     Args:
         student_levels (str | dict | Sequence[str | dict]): The student's levels,
-            shallow to deep. A level is a module name, for which a
-            ``ModuleOutputs`` recorder is made, or
-            ``dict(recorder=..., record_idx=0, data_idx=None, tokens=None)``, whose
-            recorder is a module name too, a name in ``student_recorders`` or the
-            config of a recorder: what enters the second call of an activation is
-            ``dict(recorder=dict(type='mmrazor.ModuleInputs', source='layer1.2.relu'),
-            record_idx=1, data_idx=0)``. ``tokens`` makes a map of a transformer's
-            tokens, see :class:`TokenMap`: that of a ViT's block is
-            ``dict(recorder='backbone.layers.5', tokens=dict(prefix=1))``. Where a
-            record holds their grid, as a Swin stage's does, it needs none. A level
-            whose record is a tuple of maps (a neck) stands for all of them; such a
-            tuple may run deepest first.
+            shallow to deep, as in :class:`LevelDistiller`. Beyond that, a level whose
+            record is a tuple of maps (a neck) stands for all of them; such a tuple
+            may run deepest first.
         teacher_levels (str | dict | Sequence[str | dict]): The same of the teacher.
         connector (dict): Config of the module that turns the list of student
             features, shallow to deep, into the tuple of predicted teacher
             features, in general ``mmfakd.ReviewConnector``.
         level_loss (dict, optional): Config of the loss of one level, called with
             (prediction, teacher feature). None is the mean squared error.
-        loss_weight (float | Sequence[float]): Weight of every level, or one for
-            each. Defaults to 1.0.
-        warmup (dict, optional): ``dict(by_epoch=True, begin=0, end=20)``: the
-            weight grows linearly to its full value at ``end``. With
-            ``by_epoch=False`` it counts iterations, which an iteration based loop
-            needs, as its epoch stays 0. Defaults to None, no warm-up.
-        ignore_padding (bool): Whether the level losses count only what the images of
-            a batch cover, not what they were padded with: features are set to zero
-            there, and the loss is divided by the share of the rest. This needs
-            :class:`FeatureDistill` and data samples with ``img_shape``, as mmdet's.
-            Defaults to False, as published.
-        student_recorders (dict, optional): mmrazor recorders of the student.
-        teacher_recorders (dict, optional): mmrazor recorders of the teacher.
         connectors (dict, optional): Further mmrazor connectors.
-        **kwargs: Other arguments of ``ConfigurableDistiller``.
+        **kwargs: Other arguments of :class:`LevelDistiller`: ``loss_weight``,
+            ``warmup``, ``ignore_padding``, ``student_recorders``,
+            ``teacher_recorders`` and those of ``ConfigurableDistiller``.
 
     Shapes:
         Level features are (N, C, H, W) or (N, C), the latter taken as
         (N, C, 1, 1). A prediction must have its teacher feature's shape.
 
     Raises:
-        ValueError: For unknown layer names (near matches are listed), levels of
-            different number, a level that is none, bad weights or a bad warm-up, and
-            at the first step for tokens that make no map and features whose shapes
-            disagree.
+        ValueError: As :class:`LevelDistiller`; at the first step for levels of
+            different number and predictions that do not have the shape of the
+            teacher's features.
     """
 
     def __init__(
         self,
-        student_levels: Level | Sequence[Level],
-        teacher_levels: Level | Sequence[Level],
+        student_levels: LevelCfg | Sequence[LevelCfg],
+        teacher_levels: LevelCfg | Sequence[LevelCfg],
         connector: dict,
         level_loss: dict | None = None,
-        loss_weight: float | Sequence[float] = 1.0,
-        warmup: dict | None = None,
-        ignore_padding: bool = False,
-        student_recorders: dict | None = None,
-        teacher_recorders: dict | None = None,
+        *,
         connectors: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        connectors = dict(connectors or {})
-        if _CONNECTOR in connectors:
-            raise ValueError(
-                f'connectors: the name {_CONNECTOR!r} is kept for `connector`; '
-                'rename that entry.'
-            )
-        student_recorders = dict(student_recorders or {})
-        teacher_recorders = dict(teacher_recorders or {})
-        student_parsed = parse_levels(student_levels, student_recorders, 'student')
-        teacher_parsed = parse_levels(teacher_levels, teacher_recorders, 'teacher')
         super().__init__(
-            student_recorders=student_recorders,
-            teacher_recorders=teacher_recorders,
-            connectors={_CONNECTOR: connector, **connectors},
+            student_levels,
+            teacher_levels,
+            level_loss=None,
+            connectors=join_parts('connectors', {_CONNECTOR: connector}, connectors),
             **kwargs,
         )
-        self.student_levels = student_parsed
-        self.teacher_levels = teacher_parsed
         self.level_loss = MODELS.build(level_loss) if level_loss else nn.MSELoss()
         parameters = signature(self.level_loss.forward).parameters
         self._loss_by_name = {'s_feature', 't_feature'} <= set(parameters)
-        self.loss_weight = _parse_loss_weight(loss_weight)
-        self.warmup = None if warmup is None else Warmup(warmup)
-        self.ignore_padding = ignore_padding
-        self._shares: list[Share] = []
 
-    def prepare_from_student(self, model: nn.Module) -> None:
-        """Register the student's recorders, after a check of their layer names.
-
-        Args:
-            model (nn.Module): The student.
-
-        Raises:
-            ValueError: If a recorded layer does not exist.
-        """
-        check_layer_names(self.student_recorders.recorders, model, 'student')
-        super().prepare_from_student(model)
-
-    def prepare_from_teacher(self, model: nn.Module) -> None:
-        """Register the teacher's recorders, after a check of their layer names.
-
-        Args:
-            model (nn.Module): The teacher.
-
-        Raises:
-            ValueError: If a recorded layer does not exist.
-        """
-        check_layer_names(self.teacher_recorders.recorders, model, 'teacher')
-        super().prepare_from_teacher(model)
-
-    def see_batch(self, inputs: Tensor, data_samples: Sequence | None) -> None:
-        """Note which part of the batch is padding; called in each step.
-
-        Args:
-            inputs (Tensor): The student's batch (N, C, H, W).
-            data_samples (Sequence, optional): Its data samples.
-        """
-        if self.ignore_padding:
-            self._shares = valid_shares(inputs, data_samples)
-
-    def compute_distill_losses(self) -> dict[str, Tensor]:
-        """Compute the losses of all levels and of the mappings.
-
-        Returns:
-            dict[str, Tensor]: ``loss_level{i}`` for every level, shallow to deep,
-            scalars; the losses of ``loss_forward_mappings``; and, with a warm-up,
-            its present factor as ``warmup``.
-
-        Raises:
-            ValueError: If predictions and teacher features disagree in number or
-                shape.
-        """
-        losses = super().compute_distill_losses()
-        student = self._gather(self.student_levels, from_student=True)
-        teacher = [
-            feature[..., None, None] if feature.dim() == 2 else feature
-            for feature in self._gather(self.teacher_levels, from_student=False)
-        ]
+    def _pairs(self) -> Sequence[Sequence[Tensor]]:
+        student_names, student = self._gather(self.student_levels)
+        teacher_names, teacher = self._gather(self.teacher_levels)
+        teacher = [as_map(feature) for feature in teacher]
         if len(student) != len(teacher):
+            shapes = [[tuple(f.shape) for f in side] for side in (student, teacher)]
             raise ValueError(
                 f'{len(student)} student levels stand against {len(teacher)} teacher '
-                f'levels: {_shapes(student)} and {_shapes(teacher)}. Give as many '
+                f'levels: {shapes[0]} and {shapes[1]}. Give as many '
                 '`student_levels` as `teacher_levels`; single maps of a neck are '
                 "[dict(recorder='neck', data_idx=0), ...]."
             )
         predictions = self.connectors[_CONNECTOR](student)
-        weights = self._level_weights(len(teacher))
-        factor = 1.0 if self.warmup is None else self.warmup.factor()
-        for i, (prediction, target) in enumerate(zip(predictions, teacher)):
+        pairs = list(zip(predictions, teacher))
+        for i, (prediction, target) in enumerate(pairs):
             if prediction.shape != target.shape:
-                ours = self._names(self.student_levels, from_student=True)[i]
-                theirs = self._names(self.teacher_levels, from_student=False)[i]
                 raise ValueError(
                     f'level {i}: the prediction has shape {tuple(prediction.shape)}, '
-                    f"the teacher's feature {tuple(target.shape)} (student {ours!r}, "
-                    f'teacher {theirs!r}). Set in the connector '
-                    f'{_connector_advice(student, predictions, teacher)}.'
+                    f"the teacher's feature {tuple(target.shape)} (student "
+                    f'{student_names[i]!r}, teacher {teacher_names[i]!r}). Set in the '
+                    f'connector {_connector_advice(student, predictions, teacher)}.'
                 )
-            loss = self._compare(prediction, target)
-            losses[f'loss_level{i}'] = factor * weights[i] * loss
-        if self.warmup is not None:
-            # Filled on the device, so that the log costs no synchronisation.
-            losses['warmup'] = student[0].new_full((), factor)
-        return losses
+        return pairs
 
-    def _compare(self, prediction: Tensor, target: Tensor) -> Tensor:
-        if not self._shares:
-            return self._level_loss(prediction, target)
-        (prediction, target), scale = mask_padding([prediction, target], self._shares)
-        return scale * self._level_loss(prediction, target)
-
-    def _level_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def _compare(self, prediction: Tensor, target: Tensor, level: int = 0) -> Tensor:
         if self._loss_by_name:
             return self.level_loss(s_feature=prediction, t_feature=target)
         return self.level_loss(prediction, target)
 
-    def _gather(self, levels: list[dict], from_student: bool) -> list[Tensor]:
-        """Collect the features of all levels, shallow to deep."""
-        features: list[Tensor] = []
-        for level in levels:
-            feature = read_level(self, level, from_student)
-            maps = [feature] if isinstance(feature, Tensor) else list(feature)
-            if len(maps) > 1 and _area(maps[0]) < _area(maps[-1]):
-                maps.reverse()
-            features += maps
-        return features
+    def _gather(self, levels: Sequence[Level]) -> tuple[list[str], list[Tensor]]:
+        """Names and features of all levels, shallow to deep."""
+        maps = [one for level in levels for one in level.read_maps(self)]
+        return [name for name, _ in maps], [feature for _, feature in maps]
 
-    def _names(self, levels: list[dict], from_student: bool) -> list[str]:
-        """Name what `_gather` collects, for messages."""
-        names: list[str] = []
-        for level in levels:
-            feature = read_level(self, level, from_student)
-            name, part = level['recorder'], level.get('data_idx')
-            if part is not None:
-                name += f'[{part}]'
-            count = 1 if isinstance(feature, Tensor) else len(feature)
-            own = [f'{name}[{i}]' for i in range(count)] if count > 1 else [name]
-            if count > 1 and _area(feature[0]) < _area(feature[-1]):
-                own.reverse()
-            names += own
-        return names
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        """Load what was trained layer to layer with a connector of its own a level.
 
-    def _level_weights(self, count: int) -> list[float]:
-        if isinstance(self.loss_weight, float):
-            return [self.loss_weight] * count
-        if len(self.loss_weight) != count:
-            raise ValueError(
-                f'loss_weight has {len(self.loss_weight)} values for {count} levels; '
-                'give one number or one for each level.'
-            )
-        return self.loss_weight
-
-
-def _parse_loss_weight(loss_weight: float | Sequence[float]) -> float | list[float]:
-    if isinstance(loss_weight, (int, float)):
-        return float(loss_weight)
-    if isinstance(loss_weight, Sequence) and not isinstance(loss_weight, str):
-        return [float(weight) for weight in loss_weight]
-    raise ValueError(
-        f'loss_weight: got {loss_weight!r}; expected a number or one for each level.'
-    )
-
-
-def _area(feature: Tensor) -> int:
-    return feature.shape[-2] * feature.shape[-1] if feature.dim() == 4 else 1
+        It had the names of :class:`LevelDistiller`, or those that a config gave to
+        the connectors of mmrazor's distiller.
+        """
+        start = f'{prefix}connectors.'
+        keys = [key for key in state_dict if key.startswith(start)]
+        paths = [key[len(start) :].partition('.') for key in keys]
+        names = list(dict.fromkeys(name for name, _, _ in paths))
+        others = [name for name in names if name not in self.connectors]
+        ours = self.connectors[_CONNECTOR]
+        levels = len(ours.levels) if isinstance(ours, LayerwiseConnector) else 0
+        if _CONNECTOR not in names and len(others) == levels:
+            for key, (name, _, rest) in zip(keys, paths):
+                if name in others:
+                    level = f'{start}{_CONNECTOR}.levels.{others.index(name)}'
+                    state_dict[f'{level}.{rest}'] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _connector_advice(
@@ -280,32 +153,23 @@ def _connector_advice(
     grids = [tuple(target.shape[2:]) for target in teacher]
     if grids != [tuple(prediction.shape[2:]) for prediction in predictions]:
         scales = [_scale(ours, grid) for ours, grid in zip(student, grids)]
-        text = f'`sizes={grids}` if all images have one size'
-        if None not in scales:
-            text = (
-                f"`scales={scales}` (the teacher's sizes over the student's), or {text}"
-            )
-        else:
-            text += (
+        either, further = '', ''
+        if None in scales:
+            further = (
                 ', or pad the batches further (`pad_size_divisor` of the '
                 "student's data_preprocessor), so that sizes are in proportion"
             )
-        advice.append(text)
+        else:
+            either = f"`scales={scales}` (the teacher's sizes over the student's), or "
+        advice.append(f'{either}`sizes={grids}` if all images have one size{further}')
     return ' and '.join(advice)
 
 
 def _scale(feature: Tensor, grid: tuple[int, ...]) -> float | None:
     """The power of two by which a feature becomes as large as the teacher's."""
-    size = feature.shape[2:] if feature.dim() == 4 else (1, 1)
+    size = as_map(feature).shape[2:]
     for scale in (1, 2, 4, 8, 16, 0.5, 0.25, 0.125, 0.0625):
         # As connectors round.
         if tuple(max(1, int(n * scale + 0.5)) for n in size) == grid:
             return scale
     return None
-
-
-def _shapes(features: Sequence[Tensor]) -> list[tuple[int, ...]]:
-    return [tuple(feature.shape) for feature in features]
-
-
-__all__ = ['ReviewDistiller']

@@ -66,8 +66,7 @@ class TokenMap:
                 'size=None) with numbers of tokens and size=(h, w), or '
                 'dict(channels_last=True).'
             )
-        self.prefix = parsed['prefix']
-        self.suffix = parsed['suffix']
+        self.prefix, self.suffix = parsed['prefix'], parsed['suffix']
         self.size = None if size is None else tuple(size)
         self.channels_last = parsed['channels_last']
 
@@ -113,8 +112,9 @@ class TokenMap:
             f'{count} patches (a record of shape {shape}, prefix={self.prefix}, '
             f'suffix={self.suffix})'
         )
-        if self.size is not None or recorded is not None:
-            height, width = recorded if self.size is None else self.size  # type: ignore[misc]
+        grid = self.size or recorded
+        if grid is not None:
+            height, width = grid
             if height * width != count:
                 kind = 'the recorded grid' if self.size is None else 'size'
                 raise ValueError(
@@ -168,6 +168,3 @@ def is_grid(value: Any) -> bool:
 
 def _is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-__all__ = ['TokenMap', 'guess', 'is_grid']

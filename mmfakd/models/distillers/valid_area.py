@@ -59,6 +59,3 @@ def mask_padding(
         own[:, :top, :left] = 1
         valid += top * left
     return [feature * mask for feature in features], mask.numel() / valid
-
-
-__all__ = ['mask_padding', 'valid_shares']

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 
 from mmengine.logging import MessageHub
+from torch import Tensor
 
 _DEFAULTS = dict(by_epoch=True, begin=0, end=20)
 
@@ -41,9 +42,7 @@ class Warmup:
                 f'warmup: got {dict(cfg)}; expected dict(by_epoch=True, begin=0, '
                 'end=20) with end > begin.'
             )
-        self.by_epoch = parsed['by_epoch']
-        self.begin = parsed['begin']
-        self.end = parsed['end']
+        self.by_epoch, self.begin, self.end = (parsed[key] for key in _DEFAULTS)
         self._warned = False
 
     def factor(self) -> float:
@@ -53,10 +52,8 @@ class Warmup:
             float: 0 to 1.
         """
         info = MessageHub.get_current_instance().runtime_info
-        if self.by_epoch:
-            now, last = info.get('epoch', 0), info.get('max_epochs')
-        else:
-            now, last = info.get('iter', 0), info.get('max_iters')
+        counter = 'epoch' if self.by_epoch else 'iter'
+        now, last = info.get(counter, 0), info.get(f'max_{counter}s')
         if last is not None and last < self.end and not self._warned:
             unit = 'epochs' if self.by_epoch else 'iterations'
             warnings.warn(
@@ -69,5 +66,12 @@ class Warmup:
             self._warned = True
         return min(max((now + 1 - self.begin) / (self.end - self.begin), 0.0), 1.0)
 
+    def report(self, losses: dict[str, Tensor]) -> None:
+        """Add the present factor to losses, for the log.
 
-__all__ = ['Warmup']
+        Args:
+            losses (dict[str, Tensor]): The losses, to which ``warmup`` is added.
+        """
+        # On the device of a loss, so that the log costs no synchronisation.
+        for value in [loss for name, loss in losses.items() if 'loss' in name][:1]:
+            losses['warmup'] = value.new_full((), self.factor())

@@ -47,10 +47,5 @@ class WarmupDistiller(ConfigurableDistiller):
         losses = super().compute_distill_losses()
         factor = self.warmup.factor()
         scaled = {k: factor * v if 'loss' in k else v for k, v in losses.items()}
-        # On the device of a loss, so that the log costs no synchronisation.
-        for value in list(losses.values())[:1]:
-            scaled['warmup'] = value.new_full((), factor)
+        self.warmup.report(scaled)
         return scaled
-
-
-__all__ = ['WarmupDistiller']

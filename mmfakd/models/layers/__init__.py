@@ -4,9 +4,11 @@
 They are registered under their names in :mod:`mmfakd.models.connectors`.
 """
 
+from mmfakd.ops.filter_storage import pack_filter
+
 from .attention_based_fusion import AttentionBasedFusion
 from .conv_transform import ConvTransform
-from .frequency_attention import FrequencyAttention, pack_filter
+from .frequency_attention import FrequencyAttention
 from .local_cross_attention import LocalCrossAttention
 
 __all__ = [

@@ -3,6 +3,8 @@
 
 from torch import Tensor, nn
 
+from mmfakd.ops.maps import check_map
+
 
 class ConvTransform(nn.Module):
     """Convolve with 3x3 kernels, without bias, as a norm follows.
@@ -48,9 +50,5 @@ class ConvTransform(nn.Module):
         Raises:
             ValueError: If ``x`` has another shape than the layer was built for.
         """
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f'ConvTransform got an input of shape {tuple(x.shape)}, expected '
-                f'(N, {self.in_channels}, H, W): adapt `in_channels` or the feature.'
-            )
+        check_map(x, self.in_channels, 'ConvTransform')
         return self.conv(x)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmfakd.ops.compiling import is_compiling
-from mmfakd.ops.half_spectrum import HalfSpectrum
-from mmfakd.ops.spectral_filter import SpectralFilter, plain_spectral_filter
+from mmfakd.ops import filter_storage
+from mmfakd.ops.maps import check_map
+from mmfakd.ops.spectral_filter import spectral_filter
 
 
 class FrequencyAttention(nn.Module):
@@ -146,15 +146,15 @@ class FrequencyAttention(nn.Module):
         self.with_global = with_global
         self.with_local = with_local
         if with_global:
-            grid = self.grid
-            weight = _reference_init(in_channels, out_channels, grid, groups)
-            self.filter = nn.Parameter(pack_filter(weight, high_pass, groups))
+            channels = in_channels, out_channels
+            weight = filter_storage.draw_filter(*channels, self.grid, groups)
+            weight = filter_storage.pack_filter(weight, high_pass, groups)
+            self.filter = nn.Parameter(weight)
             self.gate_global = nn.Parameter(torch.tensor([0.5]))
             # Integers, because `.half()` would round the constants themselves.
+            copies = filter_storage.count_copies(self.grid, high_pass)
             self.copies: Tensor
-            self.register_buffer(
-                'copies', _count_copies(*grid, high_pass), persistent=False
-            )
+            self.register_buffer('copies', copies, persistent=False)
         if with_local:
             self.local = nn.Conv2d(in_channels, out_channels, 1)
             self.gate_local = nn.Parameter(torch.tensor([0.5]))
@@ -193,22 +193,11 @@ class FrequencyAttention(nn.Module):
             if not self.with_global:
                 assert weight is not None
                 return F.conv2d(x.to(dtype), weight, bias).to(x.dtype)
-            apply = plain_spectral_filter if is_compiling() else SpectralFilter.apply
             gate = self.gate_global.to(dtype)
-            filter_, scale, grid = self._shared_filter(x.shape[-2:], dtype)
-            if (
-                weight is not None
-                and self._can_merge(grid, x)
-                and _merge_pays(filter_, x)
-            ):
-                factor = gate if scale is None else gate * scale
-                filter_ = _merge(filter_, factor, weight)
-                if x.shape[-2:] == (1, 1):
-                    # The mean is all there is, and it is real.
-                    weight = filter_[0, 0, ..., 0].t()[..., None, None]
-                    return F.conv2d(x.to(dtype), weight, bias).to(x.dtype)
-                return apply(x, filter_, None, None, None, bias, grid)
-            return apply(x, filter_, scale, gate, weight, bias, grid)
+            filter_, scale, frequencies = filter_storage.fit_filter(
+                self.filter.to(dtype), self.copies, self.grid, x.shape[-2:]
+            )
+            return spectral_filter(x, filter_, scale, gate, weight, bias, frequencies)
 
     def spectrum(self) -> Tensor:
         """Effective filter: what multiplies the half spectrum of the input.
@@ -230,8 +219,9 @@ class FrequencyAttention(nn.Module):
                 'This FrequencyAttention has no spectrum, as it was built with '
                 'with_global=False: build it with the global branch.'
             )
-        double = self.filter.dtype == torch.float64
-        half = self._half_filter(torch.float64 if double else torch.float32)
+        dtype = torch.promote_types(self.filter.dtype, torch.float32)
+        filter_ = self.filter.to(dtype)
+        half = filter_storage.unpack_filter(filter_, self.copies, self.grid)
         return half.permute(2, 4, 3, 0, 1).flatten(0, 1)
 
     def extra_repr(self) -> str:
@@ -250,11 +240,7 @@ class FrequencyAttention(nn.Module):
                 f'FrequencyAttention got an input of dtype {x.dtype}, expected real '
                 'floating point features: it transforms to the Fourier domain itself.'
             )
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f'FrequencyAttention got an input of shape {tuple(x.shape)}, expected '
-                f'(N, {self.in_channels}, H, W): adapt `in_channels` or the feature.'
-            )
+        check_map(x, self.in_channels, 'FrequencyAttention')
         if self.size is not None and tuple(x.shape[-2:]) != self.size:
             raise ValueError(
                 f'FrequencyAttention got an input of {x.shape[-2]}x{x.shape[-1]} '
@@ -262,124 +248,6 @@ class FrequencyAttention(nn.Module):
                 'feature, or build the layer with `modes` instead of `size`, which '
                 'accepts any size.'
             )
-
-    def _can_merge(self, grid: HalfSpectrum, x: Tensor) -> bool:
-        """Whether the coefficients can take up the local branch.
-
-        They must mix all channels, as it does, and pass all frequencies of the input.
-        """
-        height, width = x.shape[-2:]
-        full = HalfSpectrum(height, width // 2 + 1, width)
-        return self.groups == 1 and grid == full
-
-    def _scale(self, dtype: torch.dtype) -> Tensor:
-        """The constants c of shape (F,)."""
-        return self.copies.to(dtype).sqrt() / 2
-
-    def _half_filter(self, dtype: torch.dtype) -> Tensor:
-        """Coefficients (H, W // 2 + 1, G, Ci / G, Co / G), complex."""
-        compact = torch.view_as_complex(self.filter.to(dtype))
-        compact = compact * self._scale(dtype)[:, None, None, None]
-        return _frequencies(*self.grid).expand(compact)
-
-    def _shared_filter(
-        self, size: Sequence[int], dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor | None, HalfSpectrum]:
-        """Coefficients of the frequencies that filter and input share.
-
-        Args:
-            size (Sequence[int]): Height and width of the input.
-            dtype (torch.dtype): Dtype of the coefficients.
-
-        Returns:
-            tuple[Tensor, Tensor | None, HalfSpectrum]: Coefficients, what remains to
-            multiply them with, and their frequencies, as :class:`SpectralFilter`
-            takes them.
-        """
-        if tuple(size) == self.grid:
-            return self.filter.to(dtype), self._scale(dtype), _frequencies(*size)
-        half = self._half_filter(dtype)
-        (height, width), (rows, columns) = size, self.grid
-        # Rows 0 .. top - 1 and -bottom .. -1, columns 0 .. side - 1. A filter row of
-        # frequency n / 2 (the Nyquist row of an even n) serves +n / 2 and -n / 2 of a
-        # taller input.
-        top = min((height + 1) // 2, rows // 2 + 1)
-        bottom = min(height // 2, rows // 2)
-        side = min(width // 2, columns // 2) + 1
-        half = torch.cat([half[:top, :side], half[rows - bottom :, :side]])
-        grid = HalfSpectrum(top + bottom, side, width)
-        return torch.view_as_real(grid.compact(half).resolve_conj()), None, grid
-
-
-def pack_filter(weight: Tensor, high_pass: float = 0.1, groups: int = 1) -> Tensor:
-    """Convert a full complex filter to the parameter of FrequencyAttention.
-
-    The layer then computes what the full filter computes between full complex
-    transforms, and SGD moves it alike. Linear and differentiable: its adjoint maps
-    gradients of the parameter to gradients of the full filter.
-
-    Source: derived for this package from the published implementation of arXiv
-    2403.05894, see "Storage" in :class:`FrequencyAttention`.
-
-    Args:
-        weight (Tensor): Complex, of shape (Ci / groups, Co, H, W), frequencies in
-            the order of ``torch.fft.fft2``.
-        high_pass (float): Cut-off as in :class:`FrequencyAttention`.
-        groups (int): Groups as in :class:`FrequencyAttention`.
-
-    Returns:
-        Tensor: Real, of shape (F, groups, Ci / groups, Co / groups, 2), for the F
-        frequencies of :class:`HalfSpectrum`.
-
-    Raises:
-        TypeError: If ``weight`` is not complex.
-        ValueError: If it does not have four dimensions.
-    """
-    if not weight.is_complex():
-        raise TypeError(
-            f'pack_filter got a weight of dtype {weight.dtype}, expected a complex '
-            'one: view a real one of shape (..., 2) with torch.view_as_complex.'
-        )
-    if weight.ndim != 4:
-        raise ValueError(
-            f'pack_filter got a weight of shape {tuple(weight.shape)}, expected '
-            '(in_channels / groups, out_channels, height, width).'
-        )
-    height, width = weight.shape[-2:]
-    mask = _high_pass_mask(height, width, high_pass).to(weight.device)
-    copies = _count_copies(height, width, high_pass).to(weight.device)
-    scale = copies.to(weight.real.dtype).sqrt() / 2
-    frequencies = _frequencies(height, width)
-
-    def first(full: Tensor) -> Tensor:
-        """The listed frequencies of (..., H, W), in front."""
-        half = full[..., : width // 2 + 1]
-        return frequencies.compact(half.movedim((-2, -1), (0, 1)))
-
-    both = _with_mirror_image((weight * mask).movedim((-2, -1), (0, 1)))
-    coefficient = first(both.movedim((0, 1), (-2, -1))) / 2
-    # Where no copy is left the coefficient is 0, and so is the parameter.
-    compact = coefficient / scale.clamp_min(0.5)[:, None, None]
-    own = copies.new_zeros(len(copies), dtype=torch.bool)
-    own[frequencies.own_mirror_images] = True
-    compact = torch.where(own[:, None, None], first(weight), compact)
-    compact = compact.unflatten(2, (groups, -1)).transpose(1, 2)
-    return torch.view_as_real(compact.resolve_conj().contiguous())
-
-
-def _merge_pays(filter_: Tensor, x: Tensor) -> bool:
-    """Whether to pass over the filter some times instead of over the feature."""
-    return filter_.numel() <= 2 * x.numel()
-
-
-def _merge(filter_: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
-    """Coefficients (F, 1, Ci, Co, 2) of both branches together.
-
-    To the Fourier domain the local branch is a filter that is the same everywhere.
-    """
-    local = weight.flatten(1).t()
-    local = torch.stack([local, torch.zeros_like(local)], -1)
-    return torch.addcmul(local, filter_, factor.view(-1, 1, 1, 1, 1))
 
 
 def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
@@ -391,49 +259,3 @@ def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
             'or two of them, (height, width).'
         )
     return pair
-
-
-def _reference_init(
-    in_channels: int, out_channels: int, grid: tuple[int, int], groups: int
-) -> Tensor:
-    """Draw the full filter as published: U[0, 1) / (Ci Co), per group."""
-    fan = in_channels // groups, out_channels // groups
-    weight = torch.rand(fan[0], out_channels, *grid, 2) / (fan[0] * fan[1])
-    return torch.view_as_complex(weight)
-
-
-def _high_pass_mask(height: int, width: int, high_pass: float) -> Tensor:
-    """Booleans (H, W) in the order of fft2, False where the published mask cuts."""
-
-    def cut(n: int) -> Tensor:
-        frequency = torch.arange(n)
-        frequency[(n + 1) // 2 :] -= n
-        reach = int(high_pass * (n // 2))
-        return (-reach <= frequency) & (frequency < reach)
-
-    return ~(cut(height)[:, None] & cut(width))
-
-
-def _frequencies(height: int, width: int) -> HalfSpectrum:
-    """The frequencies of a whole grid."""
-    return HalfSpectrum(height, width // 2 + 1, width)
-
-
-def _with_mirror_image(full: Tensor) -> Tensor:
-    """Add the conjugate at -k to the value at every k of (H, W, ...)."""
-    return full + full.flip(0, 1).roll((1, 1), (0, 1)).conj()
-
-
-def _count_copies(height: int, width: int, high_pass: float) -> Tensor:
-    """Integers m (F,) that give the constants c = sqrt(m) / 2.
-
-    m counts the copies of a coefficient in the full filter that the mask leaves:
-    0, 1 or 2. A frequency that is its own mirror image has one copy, and c = 1 for it,
-    which is m = 4.
-    """
-    frequencies = _frequencies(height, width)
-    mask = _high_pass_mask(height, width, high_pass).to(torch.uint8)
-    copies = frequencies.compact(_with_mirror_image(mask)[:, : width // 2 + 1])
-    for index in frequencies.own_mirror_images:
-        copies[index] *= 2
-    return copies

@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmfakd.ops.compiling import is_compiling
-from mmfakd.ops.triton_window_attention import fused_window_attention
-from mmfakd.ops.window_attention import enlarge, plain_window_attention
+from mmfakd.ops.maps import resize
+from mmfakd.ops.window_attention import window_attention
 
 # With fewer channels matrix products are faster than convolutions, which on CPUs spend
 # more time on bringing features into a layout of their own.
@@ -119,9 +118,8 @@ class LocalCrossAttention(nn.Module):
                 'with one N: match channels before.'
             )
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        attend = plain_window_attention if is_compiling() else fused_window_attention
         if y.shape[-2:].numel() > x.shape[-2:].numel():
-            y = enlarge(y, x)
+            y = resize(y, x.shape[-2:])
         with torch.autocast(device_type=x.device.type, enabled=False):
             # Scores to base two: `exp2` is much faster than `exp`.
             weight = self.query.weight.to(dtype) / math.log(2)
@@ -129,7 +127,8 @@ class LocalCrossAttention(nn.Module):
             weight = torch.cat([self.key.weight, self.value.weight]).to(dtype)
             key_value = _project(x.to(dtype), weight)
             offset = torch.cat([self.row_offset, self.column_offset]).to(dtype)
-            return attend(query, key_value, offset, self.kernel_size).to(x.dtype)
+            fused = window_attention(query, key_value, offset, self.kernel_size)
+            return fused.to(x.dtype)
 
     def extra_repr(self) -> str:
         """Summarise the arguments for ``print``."""

@@ -95,6 +95,3 @@ class CRDLoss(UnweightedCRDLoss):
                 f'{count} images; each has its place in the memory bank: set '
                 f'`sample_n={count}`.'
             )
-
-
-__all__ = ['CRDLoss']

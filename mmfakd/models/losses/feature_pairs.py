@@ -9,6 +9,8 @@ from typing import Union
 import torch
 from torch import Tensor
 
+from mmfakd.ops.maps import as_map
+
 Features = Union[Tensor, Sequence[Tensor]]
 
 
@@ -48,9 +50,7 @@ def feature_pairs(
                 f'{teacher.dtype}, expected real floating point ones; the loss '
                 'transforms to the Fourier domain itself where it needs to.'
             )
-        student, teacher = (
-            z[..., None, None] if z.ndim == 2 else z for z in (student, teacher)
-        )
+        student, teacher = as_map(student), as_map(teacher)
         if student.shape != teacher.shape or student.ndim != 4:
             raise ValueError(
                 f'{name}, level {level}: got a student feature of shape '

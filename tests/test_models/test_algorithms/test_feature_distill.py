@@ -128,7 +128,7 @@ def test_auto_takes_the_shallowest_mode(source, mode):
             lambda m, args, out, part=part: ran.append(part)
         )
     losses_of(model, batch())
-    assert model._mode == mode
+    assert model._teacher.mode == mode
     depth = dict(backbone=1, neck=2, tensor=3)[mode]
     assert ran == ['backbone', 'neck', 'head'][:depth]
 
@@ -150,7 +150,7 @@ def test_auto_goes_as_deep_as_the_loss():
     )
     model = feature_distill(distiller=distiller)
     losses_of(model, batch())
-    assert model._mode == 'loss'
+    assert model._teacher.mode == 'loss'
 
 
 def test_auto_says_what_is_never_reached():

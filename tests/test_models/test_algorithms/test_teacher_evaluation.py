@@ -99,3 +99,14 @@ def test_weights_of_the_backbone_alone(teacher, checkpoint):
     torch.save(backbone, checkpoint)
     with pytest.raises(ValueError, match=r'are not in it: head\.fc\.weight'):
         build(teacher_ckpt=checkpoint).init_weights()
+
+
+def test_it_has_no_distiller(teacher):
+    model = build(teacher=teacher)
+    assert sorted(name for name, _ in model.named_children()) == [
+        '_teacher',
+        'architecture',
+        'data_preprocessor',
+    ]
+    assert not any('teacher' in key for key in model.state_dict())
+    assert next(model.double().teacher.parameters()).dtype == torch.float64

@@ -3,6 +3,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 
 from tests.helpers.toy import (
@@ -215,3 +216,144 @@ def test_unknown_layer_lists_near_names():
         feature_distill(
             distiller=distiller(student_levels=['backbone.layer9', *STAGES[1:]])
         )
+
+    with pytest.raises(ValueError, match=r"no layer 'backbone.layer9'.*layer1"):
+        feature_distill(
+            type='mmrazor.SingleTeacherDistill',
+            distiller=distiller(teacher_levels=['backbone.layer9', *STAGES[1:]]),
+        )
+
+
+def test_weights_and_warm_up_of_levels():
+    """Of the levels alone: other losses have weights of their own."""
+    other = layer_distiller()
+    other.pop('type')
+    teacher = MODELS.build(classifier(width=8))
+    plain = feature_distill(teacher=teacher, distiller=distiller(**other))
+    cfg = distiller(loss_weight=[1, 0, 2.5], warmup=dict(end=20), **other)
+    model = feature_distill(teacher=teacher, distiller=cfg)
+    model.load_state_dict(plain.state_dict())
+    MessageHub.get_current_instance().update_info('epoch', 4)
+    data = batch()
+    losses, reference = losses_of(model, copy.deepcopy(data)), losses_of(plain, data)
+    assert losses['distill.warmup'].item() == pytest.approx(0.25)
+    assert losses['distill.loss_fam'] == reference['distill.loss_fam']
+    for i, weight in enumerate((1, 0, 2.5)):
+        key = f'distill.loss_level{i}'
+        torch.testing.assert_close(losses[key], 0.25 * weight * reference[key])
+
+
+def test_padding_is_left_out_of_maps():
+    """The right half of each image; a vector has no padding."""
+    cfg = distiller(
+        student_levels=['backbone.layer1', 'head.fc'],
+        teacher_levels=['backbone.layer1', 'head.fc'],
+        student_connectors=None,
+        level_loss=dict(type='mmengine.PlainError'),
+        ignore_padding=True,
+    )
+    model = feature_distill(teacher=classifier(), distiller=cfg)
+    maps = {}
+    for role, part in (('student', model.architecture), ('teacher', model.teacher)):
+        for name in ('backbone.layer1', 'head.fc'):
+            part.get_submodule(name).register_forward_hook(
+                lambda _, args, out, key=(role, name): maps.update({key: out})
+            )
+    data = model.data_preprocessor(batch(), True)
+    for sample in data['data_samples']:
+        sample.set_field((8, 4), 'img_shape', field_type='metainfo')
+    losses = model(**data, mode='loss')
+    for i, name in enumerate(('backbone.layer1', 'head.fc')):
+        ours, theirs = (maps[role, name] for role in ('student', 'teacher'))
+        error = (ours - theirs).square()
+        expected = (error[..., :4] if error.dim() == 4 else error).mean()
+        torch.testing.assert_close(losses[f'distill.loss_level{i}'], expected)
+
+
+@MODELS.register_module(force=True)
+class PlainError(torch.nn.MSELoss):
+    """A user's loss, the mean over all values."""
+
+    def forward(self, s_feature, t_feature):
+        return super().forward(s_feature, t_feature)
+
+
+def test_bad_weights():
+    with pytest.raises(ValueError, match='expected a number'):
+        MODELS.build(distiller(loss_weight='1'))
+    model = feature_distill(distiller=distiller(loss_weight=[1, 2]))
+    with pytest.raises(ValueError, match='2 values for 3 levels'):
+        losses_of(model, batch())
+
+
+FAM = dict(type='mmfakd.FrequencyAttentionConnector')
+LAYERS = [
+    dict(FAM, in_channels=4 << i, out_channels=8 << i, size=8 >> i) for i in range(3)
+]
+MSE = dict(type='mmfakd.FFTFeatureLoss', loss_weight=10.0)
+
+
+def layer_to_layer():
+    """The same distillation in the three spellings, the one of today first."""
+    stages = {f'stage{i}': name for i, name in enumerate(STAGES)}
+    recorders = {
+        stage: dict(type='mmrazor.ModuleOutputs', source=name)
+        for stage, name in stages.items()
+    }
+    levels = dict(student_levels=STAGES, teacher_levels=STAGES, level_loss=MSE)
+    channels = {
+        key: [layer[key] for layer in LAYERS] for key in ('in_channels', 'out_channels')
+    }
+    connector = dict(type='mmfakd.LayerwiseConnector', sizes=[8, 4, 2], **channels)
+    return dict(
+        review=dict(type='mmfakd.ReviewDistiller', connector=connector, **levels),
+        levels=dict(type='mmfakd.LevelDistiller', student_connectors=LAYERS, **levels),
+        stock=dict(
+            type='mmrazor.ConfigurableDistiller',
+            student_recorders=recorders,
+            teacher_recorders=copy.deepcopy(recorders),
+            connectors=dict(zip(stages, LAYERS)),
+            distill_losses={f'loss_{stage}': MSE for stage in stages},
+            loss_forward_mappings={
+                f'loss_{stage}': dict(
+                    s_feature=dict(recorder=stage, from_student=True, connector=stage),
+                    t_feature=dict(recorder=stage, from_student=False),
+                )
+                for stage in stages
+            },
+        ),
+    )
+
+
+@pytest.mark.parametrize('old', ['levels', 'stock'])
+def test_layer_to_layer_has_one_meaning_in_all_spellings(old):
+    """And what was trained in an old one goes on in that of today."""
+    teacher = MODELS.build(classifier(width=8))
+    models = {
+        name: feature_distill(teacher=teacher, distiller=cfg)
+        for name, cfg in layer_to_layer().items()
+    }
+    checkpoint = models[old].state_dict()
+    assert f'distiller.connectors.{dict(levels="student0", stock="stage0")[old]}' in {
+        key.rpartition('.level.')[0] for key in checkpoint
+    }
+    models['review'].load_state_dict(checkpoint, strict=True)
+    data = batch()
+    ours, theirs = (
+        losses_of(models[name], copy.deepcopy(data)) for name in ('review', old)
+    )
+    assert list(ours.values()) == list(theirs.values())
+    # In the same order, in which optimizers keep their state.
+    pairs = list(zip(models['review'].parameters(), models[old].parameters()))
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_other_connectors_are_not_taken_for_layers():
+    cfg = layer_to_layer()['review']
+    model = feature_distill(distiller=dict(cfg, connectors=dict(mine=LAYERS[0])))
+    own = model.state_dict()
+    model.load_state_dict(own, strict=True)
+    two = feature_distill(distiller=layer_to_layer()['levels']).state_dict()
+    two = {k: v for k, v in two.items() if 'student2' not in k}
+    with pytest.raises(RuntimeError, match=r'connectors\.student0'):
+        model.load_state_dict(two, strict=True)

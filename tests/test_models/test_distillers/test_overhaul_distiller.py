@@ -253,11 +253,11 @@ def wide_teacher(norms):
     return teacher
 
 
-def test_stock_distiller_of_recorded_norms():
-    """mmrazor's own, whose margins nobody else would set."""
-    norms = ['backbone.layer2.0.bn1', 'backbone.layer3.0.bn1', 'backbone.bn1']
-    teacher = wide_teacher(norms)
-    convs = [
+WIDE_NORMS = ['backbone.layer2.0.bn1', 'backbone.layer3.0.bn1', 'backbone.bn1']
+
+
+def norm_connectors():
+    return [
         dict(
             type='mmrazor.ConvModuleConnector',
             in_channel=c,
@@ -267,8 +267,12 @@ def test_stock_distiller_of_recorded_norms():
         )
         for c in (16, 32, 64)
     ]
+
+
+def stock_distiller(norms, convs):
+    """OFD in the words of mmrazor's distiller."""
     losses = [dict(type='mmrazor.OFDLoss', loss_weight=w) for w in WEIGHTS]
-    stock = dict(
+    return dict(
         type='mmrazor.OFDDistiller',
         student_recorders={
             f'r{i}': dict(type='mmrazor.ModuleOutputs', source=n)
@@ -293,6 +297,14 @@ def test_stock_distiller_of_recorded_norms():
             for i in range(3)
         },
     )
+
+
+def test_stock_distiller_of_recorded_norms():
+    """mmrazor's own, whose margins nobody else would set."""
+    norms = WIDE_NORMS
+    teacher = wide_teacher(norms)
+    convs = norm_connectors()
+    stock = stock_distiller(norms, convs)
     ours = distiller(
         student_levels=norms,
         teacher_levels=norms,
@@ -311,6 +323,24 @@ def test_stock_distiller_of_recorded_norms():
         torch.testing.assert_close(value, b[key])
     step(models[0], data)
     assert without_gradient(models[0]) == []
+
+
+def test_stock_margins_follow_the_weights_that_are_loaded(tmp_path):
+    trained = wide_teacher(WIDE_NORMS)
+    path = tmp_path / 'teacher.pth'
+    torch.save(trained.state_dict(), path)
+    model = feature_distill(
+        architecture=wide_resnet(1),
+        teacher=wide_resnet(2),
+        teacher_ckpt=str(path),
+        distiller=stock_distiller(WIDE_NORMS, norm_connectors()),
+    )
+    model.init_weights()
+    step(model, batch(size=16))
+    for i, name in enumerate(WIDE_NORMS):
+        margin = model.distiller.connectors[f't{i}'].margin
+        expected = OFDDistiller()._get_margin_from_BN(trained.get_submodule(name))
+        torch.testing.assert_close(margin, expected)
 
 
 @pytest.mark.parametrize(

@@ -184,10 +184,10 @@ def test_pre_activation_by_a_recorder_in_place():
     layer.register_forward_hook(lambda _, __, out: seen.update(out=out))
     gather = model.distiller._gather
 
-    def spy(levels, from_student):
-        features = gather(levels, from_student)
-        seen[from_student] = features
-        return features
+    def spy(levels):
+        names, features = gather(levels)
+        seen[levels[0].from_student] = features
+        return names, features
 
     model.distiller._gather = spy
     losses = losses_of(model, batch())

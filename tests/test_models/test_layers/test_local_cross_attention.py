@@ -9,11 +9,8 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 
 from mmfakd.analysis.benchmark.naive_layers import NaiveLocalCrossAttention
-from mmfakd.models.layers import (
-    LocalCrossAttention,
-    local_cross_attention,
-    window_attention,
-)
+from mmfakd.models.layers import LocalCrossAttention, local_cross_attention
+from mmfakd.ops import blockwise_window_attention
 from mmfakd.utils import convert_famkd_state_dict
 from tests.helpers.golden import distance, load_golden, strip_prefix
 
@@ -45,7 +42,7 @@ def test_golden(size):
 @pytest.mark.parametrize('block', [2**16, 50, 1])
 @pytest.mark.parametrize('size', [(1, 1), (1, 4), (5, 2), (8, 7), (3, 17), (16, 16)])
 def test_equals_naive(monkeypatch, size, block):
-    monkeypatch.setattr(window_attention, '_CPU_BLOCK', block)
+    monkeypatch.setattr(blockwise_window_attention, '_CPU_BLOCK', block)
     naive = NaiveLocalCrossAttention(4).double()
     ours = LocalCrossAttention(4).double()
     ours.load_state_dict(naive.state_dict())
@@ -66,7 +63,7 @@ def test_equals_naive(monkeypatch, size, block):
 @pytest.mark.parametrize('block', [2**16, 50, 1])
 @pytest.mark.parametrize('size', [(1, 1), (3, 4), (5, 7), (4, 9), (9, 8)])
 def test_other_sizes_are_resized_to_nearest_neighbours(monkeypatch, size, block):
-    monkeypatch.setattr(window_attention, '_CPU_BLOCK', block)
+    monkeypatch.setattr(blockwise_window_attention, '_CPU_BLOCK', block)
     layer = LocalCrossAttention(4).double()
     x = torch.randn(3, 4, 6, 7, dtype=torch.float64, requires_grad=True)
     y = torch.randn(3, 4, *size, dtype=torch.float64, requires_grad=True)
@@ -128,7 +125,7 @@ def test_other_windows(kernel_size):
 
 @pytest.mark.parametrize('block', [2**16, 12])
 def test_gradcheck(monkeypatch, block):
-    monkeypatch.setattr(window_attention, '_CPU_BLOCK', block)
+    monkeypatch.setattr(blockwise_window_attention, '_CPU_BLOCK', block)
     layer = LocalCrossAttention(2).double()
     names = [name for name, _ in layer.named_parameters()]
 

@@ -7,13 +7,10 @@ import warnings
 import pytest
 import torch
 
-from mmfakd.models.layers import (
-    FrequencyAttention,
-    LocalCrossAttention,
-    triton_window_attention,
-)
+from mmfakd.models.layers import FrequencyAttention, LocalCrossAttention
+from mmfakd.ops import triton_window_attention
+from mmfakd.ops.blockwise_window_attention import BlockwiseWindowAttention
 from mmfakd.ops.triton_window_attention import TritonWindowAttention
-from mmfakd.ops.window_attention import WindowAttention
 from tests.helpers.window_attentions import (
     CASES,
     assert_equals_naive,
@@ -86,7 +83,7 @@ def test_half_precision_off_powers_of_two(dtype, size):
         assert error <= 2e-2 * expected.abs().max()
 
 
-ATTENTIONS = [WindowAttention, TritonWindowAttention]
+ATTENTIONS = [BlockwiseWindowAttention, TritonWindowAttention]
 
 
 @pytest.fixture
@@ -166,8 +163,8 @@ def test_local_cross_attention_takes_triton(needs_triton, monkeypatch, wanted):
     monkeypatch.setenv('MMFAKD_TRITON', wanted)
     layer = LocalCrossAttention(8).to(DEVICE)
     x = torch.randn(2, 8, 5, 9, device=DEVICE)
-    attention = TritonWindowAttention if wanted == '1' else WindowAttention
+    attention = TritonWindowAttention if wanted == '1' else BlockwiseWindowAttention
     assert layer(x, x).grad_fn.name() == f'{attention.__name__}Backward'
     # Float64 is left to torch.
-    assert layer.double()(x.double(), x.double()).grad_fn.name().startswith('Window')
+    assert layer.double()(x.double(), x.double()).grad_fn.name().startswith('Block')
     assert_same(layer.float().cpu(), [x.cpu(), x.flip(0).cpu()])

@@ -10,13 +10,7 @@ mv2 = dict(
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
     ),
 )
-mv2_levels = [
-    'backbone.layer1',
-    'backbone.layer2',
-    'backbone.layer3',
-    'backbone.layer4',
-    'neck.gap',
-]
+mv2_levels = [f'backbone.layer{i}' for i in (1, 2, 3, 4)] + ['neck.gap']
 # Its stages end in linear bottlenecks, which no activation follows.
 mv2_preact = mv2_levels
 mv2_channels = [12, 16, 48, 160, 1280]

@@ -8,7 +8,7 @@ r32 = dict(
         num_classes=100,
         in_channels=64,
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-        init_cfg=None,  # torch's own, as in the zoo
+        init_cfg=None,  # torch's own
     ),
 )
 r32_levels = ['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'neck.gap']

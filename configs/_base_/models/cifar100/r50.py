@@ -8,16 +8,10 @@ r50 = dict(
         num_classes=100,
         in_channels=2048,
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-        init_cfg=None,  # torch's own, as in the zoo
+        init_cfg=None,  # torch's own
     ),
 )
-r50_levels = [
-    'backbone.layer1',
-    'backbone.layer2',
-    'backbone.layer3',
-    'backbone.layer4',
-    'neck.gap',
-]
+r50_levels = [f'backbone.layer{i}' for i in (1, 2, 3, 4)] + ['neck.gap']
 # Before the activation: what enters the last block's ReLU at its third call.
 r50_preact = [
     dict(

@@ -2,7 +2,10 @@
 r8x4 = dict(
     type='ImageClassifier',
     backbone=dict(
-        type='mmfakd.CIFARResNet', depth=8, stem_channels=32, base_channels=64
+        type='mmfakd.CIFARResNet',
+        depth=8,
+        stem_channels=32,
+        base_channels=64,
     ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
@@ -10,7 +13,7 @@ r8x4 = dict(
         num_classes=100,
         in_channels=256,
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-        init_cfg=None,  # torch's own, as in the zoo
+        init_cfg=None,  # torch's own
     ),
 )
 r8x4_levels = ['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'neck.gap']

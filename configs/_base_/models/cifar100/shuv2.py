@@ -8,7 +8,7 @@ shuv2 = dict(
         num_classes=100,
         in_channels=1024,
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-        init_cfg=None,  # torch's own, as in the zoo
+        init_cfg=None,  # torch's own
     ),
 )
 shuv2_levels = ['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'neck.gap']

@@ -10,18 +10,6 @@ vgg13 = dict(
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
     ),
 )
-vgg13_levels = [
-    'backbone.layer2',
-    'backbone.layer3',
-    'backbone.layer4',
-    'backbone.layer5',
-    'neck.gap',
-]
-vgg13_preact = [
-    'backbone.layer2.conv2.bn',
-    'backbone.layer3.conv2.bn',
-    'backbone.layer4.conv2.bn',
-    'backbone.layer5.conv2.bn',
-    'neck.gap',
-]
+vgg13_levels = [f'backbone.layer{i}' for i in (2, 3, 4, 5)] + ['neck.gap']
+vgg13_preact = [f'backbone.layer{i}.conv2.bn' for i in (2, 3, 4, 5)] + ['neck.gap']
 vgg13_channels = [128, 256, 512, 512, 512]

@@ -10,18 +10,6 @@ vgg8 = dict(
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
     ),
 )
-vgg8_levels = [
-    'backbone.layer2',
-    'backbone.layer3',
-    'backbone.layer4',
-    'backbone.layer5',
-    'neck.gap',
-]
-vgg8_preact = [
-    'backbone.layer2.conv1.bn',
-    'backbone.layer3.conv1.bn',
-    'backbone.layer4.conv1.bn',
-    'backbone.layer5.conv1.bn',
-    'neck.gap',
-]
+vgg8_levels = [f'backbone.layer{i}' for i in (2, 3, 4, 5)] + ['neck.gap']
+vgg8_preact = [f'backbone.layer{i}.conv1.bn' for i in (2, 3, 4, 5)] + ['neck.gap']
 vgg8_channels = [128, 256, 512, 512, 512]

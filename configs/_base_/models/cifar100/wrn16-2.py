@@ -8,7 +8,7 @@ wrn16_2 = dict(
         num_classes=100,
         in_channels=128,
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-        init_cfg=None,  # torch's own, as in the zoo
+        init_cfg=None,  # torch's own
     ),
 )
 wrn16_2_levels = [

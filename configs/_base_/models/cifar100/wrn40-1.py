@@ -8,7 +8,7 @@ wrn40_1 = dict(
         num_classes=100,
         in_channels=64,
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-        init_cfg=None,  # torch's own, as in the zoo
+        init_cfg=None,  # torch's own
     ),
 )
 wrn40_1_levels = [

@@ -10,3 +10,12 @@ model = dict(
     teacher={{_base_.r32x4}},
     teacher_ckpt='work_dirs/r32x4_1xb64_cifar100/epoch_240.pth',
 )
+# Where stages and pooled feature are recorded, after and before the activation, and
+# how wide and (the teacher's) how large they are.
+student_levels = {{_base_.shuv2_levels}}
+teacher_levels = {{_base_.r32x4_levels}}
+student_preact = {{_base_.shuv2_preact}}
+teacher_preact = {{_base_.r32x4_preact}}
+student_channels = {{_base_.shuv2_channels}}
+teacher_channels = {{_base_.r32x4_channels}}
+sizes = [32, 16, 8, 1]

@@ -10,3 +10,12 @@ model = dict(
     teacher={{_base_.vgg13}},
     teacher_ckpt='work_dirs/vgg13_1xb64_cifar100/epoch_240.pth',
 )
+# Where stages and pooled feature are recorded, after and before the activation, and
+# how wide and (the teacher's) how large they are.
+student_levels = {{_base_.mv2_levels}}
+teacher_levels = {{_base_.vgg13_levels}}
+student_preact = {{_base_.mv2_preact}}
+teacher_preact = {{_base_.vgg13_preact}}
+student_channels = {{_base_.mv2_channels}}
+teacher_channels = {{_base_.vgg13_channels}}
+sizes = [16, 8, 4, 4, 1]

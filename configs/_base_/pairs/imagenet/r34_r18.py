@@ -8,8 +8,10 @@ model = dict(
     teacher=dict(cfg_path='mmpretrain::resnet/resnet34_8xb32_in1k.py'),
     teacher_ckpt='checkpoints/resnet34_torchvision.pth',
 )
-# Where stages and pooled feature are recorded, after and before the activation.
-levels = [f'backbone.layer{i}' for i in (1, 2, 3, 4)] + ['neck.gap']
+# Where stages and pooled feature are recorded, after and before the activation, and
+# how wide and (the teacher's) how large they are.
+student_levels = [f'backbone.layer{i}' for i in (1, 2, 3, 4)] + ['neck.gap']
+teacher_levels = student_levels
 student_preact = [
     dict(
         recorder=dict(
@@ -30,3 +32,6 @@ teacher_preact = [
     )
     for i, block in enumerate((2, 3, 5, 2), 1)
 ] + ['neck.gap']
+student_channels = [64, 128, 256, 512, 512]
+teacher_channels = [64, 128, 256, 512, 512]
+sizes = [56, 28, 14, 7, 1]

@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from mmrazor.models.distillers import ConfigurableDistiller
 
 from mmfakd.models.distillers import TokenMap
-from mmfakd.models.distillers.levels import parse_levels, read_level, to_feature
+from mmfakd.models.distillers.level import Level, parse_levels, to_feature
 from tests.helpers.token_models import ARCH
 
 GRID = (2, 3)
@@ -50,7 +50,7 @@ def recorded(backbone, level, size):
     distiller.prepare_from_student(backbone)
     with torch.no_grad(), distiller.student_recorders:
         outputs = backbone(torch.randn(2, 3, *size))
-    return read_level(distiller, parsed, from_student=True), outputs
+    return parsed.read(distiller), outputs
 
 
 def normed(backbone, feature, name='norm3'):
@@ -314,13 +314,13 @@ def test_recorders_are_made_and_shared():
             type='mmrazor.ModuleInputs', source='neck'
         ),
     }
-    tokens = parsed[3].pop('tokens')
+    tokens = parsed[3].tokens
     assert isinstance(tokens, TokenMap) and tokens.prefix == 1
     assert parsed == [
-        dict(recorder='backbone'),
-        dict(recorder='backbone', data_idx=1),
-        dict(recorder='mine', record_idx=1),
-        dict(recorder='mmrazor.ModuleInputs of neck'),
+        Level('backbone', from_student=True),
+        Level('backbone', from_student=True, data_idx=1),
+        Level('mine', from_student=True, record_idx=1),
+        Level('mmrazor.ModuleInputs of neck', from_student=True, tokens=tokens),
     ]
     assert levels[3]['tokens'] == dict(prefix=1)
 

@@ -1,0 +1,117 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""A distillation's config, read in order to evaluate what it trains with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from inspect import signature
+
+from mmengine.config import Config, ConfigDict
+
+from mmfakd.checkpoints.fetch import fetch_checkpoint
+from mmfakd.engine.launch import parse_cfg_options
+from mmfakd.model_zoo.find import config_file
+from mmfakd.models.algorithms import FeatureDistill, TeacherEvaluation
+from mmfakd.registry import MODELS
+
+
+@contextmanager
+def open_distillation(
+    config: str,
+    teacher_ckpt: str | None = None,
+    cfg_options: Sequence[str] | None = None,
+) -> Iterator[Config]:
+    """Read the config of a distillation, and name it in what goes wrong with it.
+
+    Args:
+        config (str): Path of a config, or its name.
+        teacher_ckpt (str, optional): The teacher's weights.
+        cfg_options (Sequence[str], optional): Overrides of the config.
+
+    Yields:
+        Config: The config with these options.
+
+    Raises:
+        FileNotFoundError: If there is no such config; near names are listed.
+        ValueError: If it describes no distillation, or for mistakes within the block.
+    """
+    cfg = Config.fromfile(config_file(config))
+    try:
+        cfg.merge_from_dict(parse_cfg_options(cfg_options))
+        model = cfg.get('model', {})
+        if 'teacher' not in model:
+            raise ValueError(
+                f'its model, {model.get("type")}, has no teacher; choose a '
+                'distillation config (`mmfakd test` evaluates a plain model).'
+            )
+        if teacher_ckpt is not None:
+            model.teacher_ckpt = teacher_ckpt
+        yield cfg
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        raise ValueError(f'{config}: {error}') from error
+
+
+def evaluation_config(cfg: Config) -> Config:
+    """Turn a distillation config into one that evaluates its teacher.
+
+    Args:
+        cfg (Config): The distillation config.
+
+    Returns:
+        Config: A config for ``Runner.val``.
+    """
+    cfg = copy.deepcopy(cfg)
+    kind = cfg.model.type
+    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    if kind is None or not issubclass(kind, FeatureDistill):
+        # mmrazor's own algorithms hand the student's batch over as it is.
+        cfg.model.teacher_preprocessor = {}
+    keys = signature(TeacherEvaluation).parameters
+    cfg.model = ConfigDict(
+        type='mmfakd.TeacherEvaluation',
+        **{key: cfg.model[key] for key in keys if key in cfg.model},
+    )
+    # The student's: averaging, recipes, weights to go on from, web loggers.
+    cfg.custom_hooks = []
+    cfg.load_from = cfg.visualizer = None
+    cfg.resume = False
+    return cfg
+
+
+def trained_classes(checkpoint: str | None) -> Sequence[str]:
+    """Read what a checkpoint calls the classes of its model.
+
+    Args:
+        checkpoint (str, optional): The checkpoint.
+
+    Returns:
+        Sequence[str]: The names; none where they are not known.
+    """
+    meta = fetch_checkpoint(checkpoint).get('meta', {}) if checkpoint else {}
+    info = {**meta, **(meta.get('dataset_meta') or {})}
+    return info.get('classes') or info.get('CLASSES') or ()
+
+
+def renamed_classes(
+    checkpoint: str | None, classes: Sequence[str] | None
+) -> str | None:
+    """Compare the classes' names of a checkpoint with those of a data set.
+
+    Args:
+        checkpoint (str, optional): The teacher's checkpoint.
+        classes (Sequence[str], optional): The classes of the validation set.
+
+    Returns:
+        str | None: The first difference, in words; None where there is none or names
+        are not known.
+    """
+    pairs = zip(trained_classes(checkpoint), classes or ())
+    for index, (theirs, ours) in enumerate(pairs):
+        if str(theirs).lower() != str(ours).lower():
+            return (
+                f'its checkpoint names class {index} {theirs!r}, the validation set '
+                f'{ours!r}'
+            )
+    return None

@@ -1,0 +1,92 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The models of a distillation: built, and made ready for recorders and weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS as ROOT_MODELS
+from torch import nn
+
+from mmfakd.model_zoo.resolve import resolve_model_cfg
+
+
+def build_model(
+    model: dict | BaseModel, role: str, data_preprocessor: dict | None = None
+) -> tuple[BaseModel, str | None]:
+    """Build a model whose features can be recorded.
+
+    Args:
+        model (dict | BaseModel): A config, ``dict(cfg_path=...)`` or a built model.
+        role (str): The argument's name, for the message.
+        data_preprocessor (dict, optional): The one at the top level of its config.
+
+    Returns:
+        tuple[BaseModel, str | None]: The model, no activation in place, and the
+        address of its weights if its config asks for them.
+
+    Raises:
+        TypeError: If it is neither a config nor a ``BaseModel``.
+    """
+    weights = None
+    if isinstance(model, dict):
+        cfg, weights = resolve_model_cfg(model, data_preprocessor)
+        model = ROOT_MODELS.build(cfg)
+    if not isinstance(model, BaseModel):
+        raise TypeError(
+            f'{role}: got {type(model).__name__}; expected a model config, '
+            "dict(cfg_path='package::folder/config.py') or an mmengine BaseModel."
+        )
+    disable_inplace(model)
+    return model, weights
+
+
+def disable_inplace(model: nn.Module) -> None:
+    """Keep recorded features from being overwritten by the activation behind.
+
+    Args:
+        model (nn.Module): The model, changed in place.
+    """
+    for module in model.modules():
+        if getattr(module, 'inplace', False) is True:
+            module.inplace = False  # type: ignore[assignment]
+
+
+def is_pretrained(module: nn.Module) -> bool:
+    """Whether a module itself would load weights when it is initialised.
+
+    Args:
+        module (nn.Module): The module, its children aside.
+
+    Returns:
+        bool: True if its ``init_cfg`` names a checkpoint.
+    """
+    return any(map(_names_checkpoint, _init_cfgs(module)))
+
+
+def drop_pretrained(model: nn.Module) -> None:
+    """Let the initialisation of a model load no weights.
+
+    Args:
+        model (nn.Module): The model, changed in place.
+    """
+    for module in model.modules():
+        if is_pretrained(module):
+            kept = [cfg for cfg in _init_cfgs(module) if not _names_checkpoint(cfg)]
+            module.init_cfg = kept or None  # type: ignore[assignment]
+        # DetectoRS's backbones read an attribute.
+        if isinstance(getattr(module, 'pretrained', None), str):
+            module.pretrained = None  # type: ignore[assignment]
+
+
+def _init_cfgs(module: nn.Module) -> list[Any]:
+    cfgs: Any = getattr(module, 'init_cfg', None) or []
+    return [cfgs] if isinstance(cfgs, dict) else cfgs
+
+
+def _names_checkpoint(cfg: dict) -> bool:
+    kind = cfg.get('type')
+    # mmdet's PVT configs give a checkpoint without a type.
+    pretrained = ('Pretrained', 'PretrainedInit', None)
+    return 'checkpoint' in cfg and getattr(kind, '__name__', kind) in pretrained

@@ -1,0 +1,241 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The frozen model that a student learns from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.logging import MessageHub, print_log
+from mmengine.model import BaseModel
+from mmrazor.models.distillers import ConfigurableDistiller
+from torch import Tensor, nn
+
+from mmfakd.checkpoints.load import load_weights
+from mmfakd.models.distillers.any_distiller import clear_records, missing_records
+
+from .built_models import build_model, is_pretrained
+from .teacher_input import TeacherInput
+
+_MODES = ('backbone', 'neck', 'tensor', 'loss')
+
+
+class Teacher(nn.Module):
+    """A model in evaluation mode, outside of the module tree.
+
+    It is in no checkpoint, optimizer, averaged model or DDP bucket: this module has
+    no parameters, and copies of it are itself. Yet the model follows ``.to()`` and the
+    like, as it passes them on.
+
+    Args:
+        model (dict | BaseModel): A config, ``dict(cfg_path=...)`` or a built model,
+            which is taken to hold its weights.
+        student (BaseModel): The student, whose preprocessor makes the batches.
+        ckpt (str, optional): Its weights: a path, URL or model-zoo name.
+        mode (str): How deep it runs: ``'backbone'``, ``'neck'``, ``'tensor'`` or
+            ``'loss'``, or ``'auto'`` for the shallowest that feeds every recorder and
+            delivery.
+        preprocessor (dict, optional): ``mean``, ``std`` and ``to_rgb`` that it was
+            trained with, where its config does not say so.
+
+    Shapes:
+        Inputs are batches (N, C, H, W) as the student's preprocessor makes them.
+
+    Raises:
+        TypeError: If the model is neither a config nor a ``BaseModel``.
+        ValueError: For an unknown mode.
+    """
+
+    def __init__(
+        self,
+        model: dict | BaseModel,
+        student: BaseModel,
+        ckpt: str | None = None,
+        mode: str = 'auto',
+        preprocessor: dict | None = None,
+    ) -> None:
+        super().__init__()
+        if mode not in ('auto', *_MODES):
+            raise ValueError(
+                f"teacher_mode={mode!r}; expected 'auto' or one of {_MODES}."
+            )
+        built, zoo_ckpt = build_model(model, 'teacher')
+        built.requires_grad_(False)
+        # As an attribute of its own it would join the module tree.
+        self._outside = (built,)
+        self.ckpt = ckpt or zoo_ckpt
+        self.has_weights = isinstance(model, BaseModel)
+        self.mode = None if mode == 'auto' else mode
+        if preprocessor is None:
+            preprocessor = built.data_preprocessor
+        self.input = TeacherInput(student.data_preprocessor, preprocessor)
+        if not self.input.is_identity:
+            print_log(
+                f"The teacher gets the student's batch re-normalised: {self.input}",
+                logger='current',
+            )
+        self.train()
+
+    @property
+    def model(self) -> BaseModel:
+        """BaseModel: the model itself."""
+        return self._outside[0]
+
+    def __deepcopy__(self, memo: dict) -> Teacher:
+        return self
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Teacher:
+        super()._apply(*args, **kwargs)
+        self.model._apply(*args, **kwargs)
+        return self
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Keep the model in evaluation mode.
+
+        Args:
+            mode (bool): Training mode of the models around it.
+
+        Returns:
+            Teacher: The teacher itself.
+        """
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    def needed_weights(self, distiller: ConfigurableDistiller) -> list[str]:
+        """Find which of its weights the recorded features depend on.
+
+        Args:
+            distiller (ConfigurableDistiller): The distiller that records.
+
+        Returns:
+            list[str]: Prefixes of their keys, ``''`` for all.
+        """
+        mode = self.mode or self._shallowest_mode(distiller)
+        parts = {'backbone': ['backbone.'], 'neck': ['backbone.', 'neck.']}
+        return parts.get(mode, [''])
+
+    def fill(self, needed: Sequence[str] = ('',)) -> None:
+        """Load its weights, or warn that it has none.
+
+        Args:
+            needed (Sequence[str]): Prefixes of the keys that must be there.
+
+        Raises:
+            FileNotFoundError: If the checkpoint is neither a file nor a known name.
+            ValueError: If the checkpoint does not fit.
+        """
+        if self.ckpt is not None:
+            load_weights(self.model, self.ckpt, 'teacher', needed)
+            self.has_weights = True
+        if self.has_weights:
+            return
+        self.model.init_weights()
+        filled = [name for name, m in self.model.named_modules() if is_pretrained(m)]
+        self.has_weights = all(
+            any(part.startswith(f'{name}.' if name else '') for name in filled)
+            for part in needed
+        )
+        if not self.has_weights:
+            having = f'only {filled} has' if filled else 'nothing in it has'
+            print_log(
+                f'{"!" * 20} THE TEACHER HAS NO WEIGHTS {"!" * 20} '
+                f'({having} pretrained weights): the student learns to imitate random '
+                'features. Give `teacher_ckpt` (in tools/train.py `--teacher-ckpt`).',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def refuse_resume_without_weights(self) -> None:
+        """Check that a training that goes on has the teacher it began with.
+
+        Raises:
+            RuntimeError: If training is resumed, and the teacher has no weights.
+        """
+        iteration = MessageHub.get_current_instance().runtime_info.get('iter', 0)
+        if iteration > 0 and not self.has_weights:
+            raise RuntimeError(
+                f'Training is resumed at iteration {iteration}, but the teacher has no '
+                'weights: checkpoints hold no teacher, and a random one is not the one '
+                'that training began with. Give `teacher_ckpt` (in tools/train.py '
+                '`--teacher-ckpt`).'
+            )
+
+    def record(
+        self,
+        distiller: ConfigurableDistiller,
+        inputs: Tensor,
+        data_samples: list | None,
+    ) -> None:
+        """Run the model as deep as needed, recorders on.
+
+        Args:
+            distiller (ConfigurableDistiller): The distiller that records.
+            inputs (Tensor): The student's batch, (N, C, H, W).
+            data_samples (list, optional): Its N data samples.
+
+        Raises:
+            RuntimeError: If no mode feeds all recorders, or the model cannot take a
+                batch of the student's size.
+        """
+        batch = (self.input(inputs, data_samples), data_samples)
+        if self.mode is not None:
+            self._run(self.mode, distiller, *batch)
+            return
+        tried: list[str] = []
+        for mode in _MODES[_MODES.index(self._shallowest_mode(distiller)) :]:
+            clear_records(distiller)
+            try:
+                self._run(mode, distiller, *batch)
+            except (AttributeError, NotImplementedError, TypeError) as error:
+                # A model without `backbone`, or without a 'tensor' mode.
+                tried.append(f'{mode}: {type(error).__name__}: {error}')
+                continue
+            missing = missing_records(distiller)
+            if not missing:
+                self.mode = mode
+                print_log(f'The teacher runs in mode {mode!r}.', logger='current')
+                return
+            tried.append(f'{mode}: no record for {missing}')
+        raise RuntimeError(
+            "teacher_mode='auto': no mode of the teacher feeds every recorder and "
+            f'delivery ({"; ".join(tried)}). Record layers that its forward pass '
+            'reaches, with a `record_idx` below the number of their calls.'
+        )
+
+    @torch.no_grad()
+    def _run(self, mode: str, distiller: ConfigurableDistiller, *batch: Any) -> None:
+        inputs: Tensor = batch[0]
+        with distiller.teacher_recorders, distiller.deliveries:
+            try:
+                if mode == 'backbone':
+                    self.model.backbone(inputs)
+                elif mode == 'neck':
+                    self.model.extract_feat(inputs)
+                else:
+                    self.model(*batch, mode=mode)
+            except (NotImplementedError, torch.cuda.OutOfMemoryError):
+                raise
+            except RuntimeError as error:
+                # Its own preprocessor may pad further than the student's. Then its
+                # features would not cover the student's, so it gets the batch as it is.
+                size = ' x '.join(map(str, inputs.shape[-2:]))
+                divisor = getattr(self.model.data_preprocessor, 'pad_size_divisor', 1)
+                if not any(n % divisor for n in inputs.shape[-2:]):
+                    raise
+                raise RuntimeError(
+                    f'The teacher failed on a batch of {size} pixels ({error}). It is '
+                    f'used to multiples of {divisor}: set `pad_size_divisor={divisor}` '
+                    "in the student's `data_preprocessor`."
+                ) from error
+
+    def _shallowest_mode(self, distiller: ConfigurableDistiller) -> str:
+        """The least mode that may do, by the names of the recorded layers."""
+        recorders = distiller.teacher_recorders.recorders.values()
+        parts = {recorder.source.partition('.')[0] for recorder in recorders}
+        behind = parts.intersection(dict(self.model.named_children())) - {'backbone'}
+        if behind - {'neck'}:
+            return 'tensor'
+        return 'neck' if behind else 'backbone'

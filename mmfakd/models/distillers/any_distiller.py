@@ -1,0 +1,79 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What algorithms ask of a distiller, be it one of these or one of mmrazor's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain, zip_longest
+from typing import Any
+
+from mmrazor.models.distillers import ConfigurableDistiller
+
+from .level import Level
+
+
+def hook_of(distiller: ConfigurableDistiller, *names: str) -> Callable:
+    """Find a hook of a distiller; mmrazor's own lack ours.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller.
+        *names (str): What the hook may be called.
+
+    Returns:
+        Callable: The first that the distiller has, or one that does nothing.
+    """
+    found = [getattr(distiller, name) for name in names if hasattr(distiller, name)]
+    return found[0] if found else lambda *args: None
+
+
+def compared_levels(distiller: ConfigurableDistiller) -> dict[str, list[Level]]:
+    """Find what each loss is given: by mappings, and by the levels of a distiller.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller.
+
+    Returns:
+        dict[str, list[Level]]: Name of the loss -> levels of student and teacher.
+    """
+    found: dict[str, Any] = {
+        name: [Level(**record) for record in mapping.values()]
+        for name, mapping in distiller.loss_forward_mappings.items()
+    }
+    roles = ('student_levels', 'teacher_levels')
+    levels = zip_longest(*(getattr(distiller, role, ()) for role in roles))
+    for i, pair in enumerate(levels):
+        found[f'loss_level{i}'] = [level for level in pair if level is not None]
+    return found
+
+
+def missing_records(distiller: ConfigurableDistiller) -> list[str]:
+    """Name the teacher's recorders and the deliveries that lack their data.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller, after the teacher ran.
+
+    Returns:
+        list[str]: The names.
+    """
+    recorders = distiller.teacher_recorders.recorders
+    needed = dict.fromkeys(recorders, 1)
+    for level in chain(*compared_levels(distiller).values()):
+        if not level.from_student:
+            calls = level.record_idx + 1
+            needed[level.recorder] = max(needed[level.recorder], calls)
+    hungry = [n for n, r in recorders.items() if len(r.data_buffer) < needed[n]]
+    deliveries = distiller.deliveries.deliveries
+    return hungry + [n for n, d in deliveries.items() if not d.data_queue]
+
+
+def clear_records(distiller: ConfigurableDistiller) -> None:
+    """Forget all records; graph tensors in them cannot be deep-copied.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller.
+    """
+    managers = (distiller.student_recorders, distiller.teacher_recorders)
+    for recorder in chain(*(manager.recorders.values() for manager in managers)):
+        recorder.reset_data_buffer()
+    for delivery in distiller.deliveries.deliveries.values():
+        delivery.data_queue.clear()

@@ -1,0 +1,212 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The command line: its options, its help, its errors. What the commands do is tested
+with what does it."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+
+from mmfakd import cli
+from mmfakd.messages import aligned, markdown, near_layers, near_names
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = 'fakd_review_r56_r20_1xb64_cifar100'
+# The least that each command wants.
+LEAST = {
+    'train': [CONFIG],
+    'test': [CONFIG, 'x.pth'],
+    'pair': ['student', 'teacher', '-o', 'x.py'],
+    'layers': [CONFIG],
+    'check-teacher': [CONFIG],
+    'export': ['x.pth', '-o', 'y.pth'],
+    'convert': ['x.pth', '-o', 'y.pth'],
+    'compare': ['a', 'b'],
+    'plot': [CONFIG, 'x.pth', '-o', 'x.png'],
+    'detections': [CONFIG, 'x.pth'],
+    'benchmark': [],
+    'configs list': [],
+    'configs copy': [CONFIG],
+    'configs show': [CONFIG],
+    'env': [],
+}
+SCRIPTS = {
+    'benchmark': 'benchmark',
+    'check_teacher': 'check-teacher',
+    'compare_detections': 'detections',
+    'compare_runs': 'compare',
+    'export_student': 'export',
+    'list_layers': 'layers',
+    'make_distill_config': 'pair',
+    'mdistiller_to_mmfakd': 'convert',
+    'plot_frequency_attention': 'plot',
+    'test': 'test',
+    'train': 'train',
+}
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """What a command would be called with."""
+
+    def call(*words):
+        calls = []
+
+        def note(name):
+            function = resolve_name(name)
+
+            def stand_in(*args, **kwargs):
+                calls.append(inspect.signature(function).bind(*args, **kwargs))
+
+            return stand_in
+
+        monkeypatch.setattr(cli, 'resolve_name', note)
+        cli.main([str(word) for word in words])
+        [bound] = calls
+        # Options that a function hands on.
+        return {**bound.arguments, **bound.arguments.get('options', {})}
+
+    return call
+
+
+def test_every_command_is_tried_here():
+    assert {name.split()[0] for name in LEAST} == set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize('command', LEAST)
+def test_options_are_what_the_function_takes(command, called):
+    """A function that hands options on is held to them where they end."""
+    arguments = called(*command.split(), *LEAST[command])
+    assert not {'command', 'run', 'action', 'quiet', 'output'} & set(arguments) - (
+        {'command'} if command == 'pair' else set()
+    )
+
+
+@pytest.mark.parametrize('command', ['', *LEAST])
+def test_help_needs_no_torch(command, run_python):
+    process = run_python(f"""
+import sys
+from mmfakd.cli import main
+try:
+    main({[*command.split(), '--help']!r})
+except SystemExit as error:
+    assert not error.code
+heavy = {{'torch', 'mmengine', 'numpy'}} & set(sys.modules)
+assert not heavy, heavy
+""")
+    assert 'usage: mmfakd' in process.stdout
+
+
+@pytest.mark.parametrize('command', LEAST)
+def test_output_is_o(command, capsys):
+    """Whatever writes a file or folder that the user names calls it so."""
+    with pytest.raises(SystemExit):
+        cli.main([*command.split(), '--help'])
+    text = capsys.readouterr().out
+    writes = command not in (
+        *('train', 'layers', 'check-teacher', 'configs list', 'configs show', 'env'),
+    )
+    assert ('-o ' in text and '--out' in text) is writes
+
+
+@pytest.mark.parametrize('command', ['export', 'convert'])
+def test_output_in_the_last_place(command, called):
+    for words in (['a', 'b'], ['a', '-o', 'b'], ['-o', 'b', 'a'], ['--out=b', 'a']):
+        assert called(command, *words)['out'] == 'b'
+
+
+def test_output_is_missing(capsys):
+    with pytest.raises(SystemExit) as error:
+        cli.main(['export', 'x.pth'])
+    assert error.value.code == 2
+    assert '-o FILE' in capsys.readouterr().err
+
+
+def test_files_by_their_old_options(called):
+    words = ['--json', 'a.json', '--plot', 'b.png', '-o', 'c.md']
+    assert called('compare', 'a', *words)['out'] == ['a.json', 'b.png', 'c.md']
+    assert called('detections', 'a', 'b', '--out-dir', 'c')['out'] == 'c'
+
+
+@pytest.mark.parametrize('text', ['0x5', 'x', '12x', '-3', '3.5'])
+def test_no_size(text, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(['layers', 'a', f'--input-size={text}'])
+    assert 'height and width in pixels' in capsys.readouterr().err
+
+
+def test_size(called):
+    assert called('layers', 'a', '--input-size', '224')['input_size'] == (224, 224)
+    assert called('layers', 'a', '--input-size', '64X32')['input_size'] == (64, 32)
+
+
+@pytest.mark.parametrize(
+    'command',
+    ['train', 'test', 'layers', 'pair', 'check-teacher', 'plot', 'configs show'],
+)
+def test_a_mistake_is_one_line(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace(CONFIG, 'resnet18_8xb32_in2k') for word in LEAST[command]]
+    words = [word.replace('student', 'resnet18_8xb32_in2k') for word in words]
+    with pytest.raises(SystemExit) as error:
+        cli.main([*command.split(), *words])
+    text = str(error.value.code)
+    assert (
+        text.startswith(f'mmfakd {command.split()[0]}: ')
+        and 'resnet18_8xb32_in1k' in text
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version(capsys):
+    from mmfakd import __version__
+
+    with pytest.raises(SystemExit):
+        cli.main(['--version'])
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def test_scripts_are_fronts_of_commands():
+    """For a checkout and for `mim run`, which look for files in `tools`."""
+    found = {file.stem: file for file in (ROOT / 'tools').glob('*.py')}
+    assert set(found) == set(SCRIPTS)
+    for name, command in SCRIPTS.items():
+        call = ast.parse(found[name].read_text()).body[-1].body[0]
+        assert ast.unparse(call) == f"main(['{command}', *sys.argv[1:]])"
+
+
+def test_script_and_module_are_the_command(tmp_path):
+    front = [sys.executable, str(ROOT / 'tools/list_layers.py'), '--help']
+    module = [sys.executable, '-m', 'mmfakd', 'layers', '--help']
+    environ = {'PYTHONPATH': str(ROOT), 'PATH': ''}
+    first, second = (
+        subprocess.run(
+            command, cwd=tmp_path, env=environ, capture_output=True, check=True
+        ).stdout
+        for command in (front, module)
+    )
+    assert first == second
+
+
+def test_near_names():
+    known = ['resnet18', 'resnet34', 'ResNet50', 'vgg']
+    assert 'resnet34' in near_names('Resnet35', known)
+    assert 'ResNet50' in near_names('resnet50', known)
+    assert near_names('swin', known) == []
+
+
+def test_near_layers_show_siblings():
+    layers = ['', 'backbone', 'backbone.layer1', 'backbone.layer2', 'head.fc']
+    assert near_layers('backbone.stage', layers).count('backbone.layer') == 2
+    assert near_layers('x', ['yyyyy.z']) == 'none'
+
+
+def test_tables():
+    rows = [('layer', 'n'), ('a', '10'), ('very long indeed', '2')]
+    assert aligned(rows).splitlines()[1] == 'a                 10'
+    assert aligned(rows, widest=5).splitlines()[1] == 'a      10'
+    assert markdown(rows)[:2] == ['| layer | n |', '| --- | --- |']

@@ -1,0 +1,84 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""`mmfakd env` speaks of every environment, most of all of a broken one."""
+
+import runpy
+import sys
+
+import mmengine
+import pytest
+import torch
+
+from mmfakd import __version__
+from mmfakd.compat.environment import describe_environment
+
+COMMAND = """
+import runpy, sys
+sys.argv = ['mmfakd', 'env']
+runpy.run_module('mmfakd', run_name='__main__')
+"""
+
+
+def rows(text):
+    pairs = (line.split(maxsplit=1) for line in text.splitlines())
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+
+def test_what_an_issue_report_needs():
+    text = describe_environment()
+    found = rows(text)
+    assert found['mmfakd'].startswith(f'{__version__} in ')
+    assert found['torch'] == torch.__version__.partition('+')[0]
+    assert found['mmengine'] == mmengine.__version__
+    assert 'CUDA available' in text and 'GCC' in text
+    assert text.endswith('\n\nGates: everything fits.')
+    # Fits into an issue: no page on how torch was compiled.
+    assert 'compiling details' not in text
+    assert len(text.splitlines()) < 40
+
+
+def test_command_prints_it(run_python):
+    assert 'Gates: everything fits.' in run_python(COMMAND).stdout
+
+
+def install(folder, name, version):
+    """Put the metadata of a distribution where an interpreter finds it."""
+    metadata = folder / f'{name.replace("-", "_")}-{version}.dist-info' / 'METADATA'
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
+
+
+def test_refused_environment_is_described(run_python, tmp_path):
+    site = tmp_path / 'site'
+    install(site, 'mmcv', '2.1.0')
+    install(site, 'mmcv-lite', '2.1.0')
+    install(site, 'mmdet', '2.28.2')
+    text = run_python(COMMAND, site).stdout
+    assert rows(text)['mmdet'] == '2.28.2'
+    assert 'Gates: mmfakd cannot run here:\n- mmcv 2.1.0 and mmcv-lite 2.1.0' in text
+    assert '- mmdet 2.28.2 is installed; mmdet>=3.3.0,<3.4.0 is wanted' in text
+    # Other commands are refused as ever.
+    process = run_python(COMMAND.replace("'env'", "'configs'"), site, check=False)
+    assert 'cannot run in this environment' in process.stderr
+
+
+@pytest.mark.parametrize('library', ['torch', 'mmengine'])
+def test_library_that_cannot_be_imported(library, run_python, tmp_path):
+    package = tmp_path / 'site' / library
+    package.mkdir(parents=True)
+    (package / '__init__.py').write_text("raise OSError('libcudart.so: not found')\n")
+    text = run_python(COMMAND, tmp_path / 'site').stdout
+    assert rows(text)['mmengine'] == mmengine.__version__
+    assert 'does not work: OSError: libcudart.so: not found' in text
+
+
+def test_version_that_is_none(run_python, tmp_path):
+    install(tmp_path / 'site', 'torch', 'unknown')
+    text = run_python(COMMAND, tmp_path / 'site').stdout
+    assert 'cannot run here:\n- The versions cannot be read: ValueError' in text
+    assert rows(text)['torch'] == 'unknown'
+
+
+def test_module_is_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['mmfakd', 'env'])
+    runpy.run_module('mmfakd', run_name='__main__')
+    assert 'Gates: everything fits.' in capsys.readouterr().out

@@ -1,0 +1,134 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The documents name what there is: files, links, commands and their options."""
+
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from mmfakd.cli import COMMANDS, make_parser
+from mmfakd.engine.processes import split_options
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ROOTS = ('README.md', 'CHANGELOG.md', 'docs', 'configs', 'tests', 'tools', 'demo')
+DOCUMENTS = sorted(
+    str(file.relative_to(REPOSITORY))
+    for root in ROOTS
+    for file in [REPOSITORY / root, *(REPOSITORY / root).rglob('*.md')]
+    if file.suffix == '.md'
+)
+MAP = 'docs/en/architecture.md'
+# Paths into these folders are ours.
+OURS = r'(?<![\w./-])(?:mmfakd|tools|\.dev_scripts|demo|tests)/[\w./-]*\w/?'
+MODULE = r'`(mmfakd(?:\.[a-z]\w*)+)`'
+
+
+def text_of(document):
+    """A document without the first column of tables of what was before."""
+    lines, before = [], False
+    for line in (REPOSITORY / document).read_text().splitlines():
+        if not line.lstrip().startswith('|'):
+            before = False
+        elif line.split('|')[1].strip() == 'before':
+            before = True
+        lines.append(line.split('|', 2)[2] if before else line)
+    return '\n'.join(lines)
+
+
+def commands():
+    """Every call of mmfakd in a block of shell commands."""
+    for document in DOCUMENTS:
+        text = (REPOSITORY / document).read_text()
+        for block in re.findall(r'^```bash\n(.*?)^```', text, re.M | re.S):
+            for line in re.split(r'\n|&&', re.sub(r'\\\n\s*', '', block)):
+                if call := re.match(r'\s*(?:\w+=\S+ )*mmfakd (.+)', line):
+                    yield document, call[1]
+
+
+def is_there(path):
+    return (REPOSITORY / path).exists()
+
+
+def test_documents_are_found():
+    assert {'README.md', 'CHANGELOG.md', MAP, 'docs/en/commands.md'} <= {*DOCUMENTS}
+    assert len(DOCUMENTS) >= 15
+
+
+def test_paths_of_the_map():
+    named = re.findall(r'`([^`\n]*/[^`\n]*)`', (REPOSITORY / MAP).read_text())
+    assert len(named) >= 30
+    assert [path for path in named if not is_there(path)] == []
+
+
+def test_rows_of_the_map():
+    """Whoever adds something finds a row with its code and its test."""
+    text = (REPOSITORY / MAP).read_text()
+    rows = [line.split('|')[1:-1] for line in text.splitlines() if line[:3] == '| a']
+    assert len(rows) >= 10
+    for what, code, test, *_ in rows:
+        assert '`' in code and '`tests/' in test, what
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
+def test_named_files_are_there(document):
+    text = text_of(document)
+    assert [path for path in re.findall(OURS, text) if not is_there(path)] == []
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
+def test_named_modules_are_there(document):
+    """Modules, and names in them."""
+    for name in re.findall(MODULE, text_of(document)):
+        try:
+            import_module(name)
+        except ModuleNotFoundError:
+            module, _, attribute = name.rpartition('.')
+            assert hasattr(import_module(module), attribute), name
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
+def test_links_lead_somewhere(document):
+    text = re.sub(r'^```.*?^```', '', text_of(document), flags=re.M | re.S)
+    for link in re.findall(r'\]\(([^)\s]+)\)', text):
+        if re.match(r'\w+:', link):
+            continue
+        path, _, heading = link.partition('#')
+        target = (REPOSITORY / document).parent / path if path else Path(document)
+        target = REPOSITORY / target
+        assert target.exists(), link
+        if heading:
+            headings = re.findall(r'^#+ (.*)$', target.read_text(), re.M)
+            assert heading in map(anchor, headings), link
+
+
+def anchor(heading):
+    """What a heading is called in a link."""
+    return re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
+
+
+@pytest.mark.parametrize(('document', 'call'), [*commands()])
+def test_commands_parse(document, call, capsys):
+    """A command that exists, with options that it has."""
+    # Whatever a variable of the shell holds.
+    words = shlex.split(re.sub(r'\$\{?\w+\}?', '0', call), comments=True)
+    if any(word.startswith('--nproc') for word in words):
+        words, _ = split_options(words)
+    try:
+        make_parser().parse_args(words)
+    except SystemExit:
+        pytest.fail(f'{document}: mmfakd {call}\n{capsys.readouterr().err}')
+
+
+def test_every_command_is_told():
+    text = (REPOSITORY / 'docs/en/commands.md').read_text()
+    rows = re.findall(r'^\| `([\w-]+)` \|.*`mmfakd ([\w-]+)', text, re.M)
+    assert [name for name, _ in rows] == [*COMMANDS]
+    assert all(name == called for name, called in rows)
+
+
+def test_examples_of_the_table_parse():
+    text = (REPOSITORY / 'docs/en/commands.md').read_text()
+    for call in re.findall(r'`mmfakd ([^`]*)` \|$', text, re.M):
+        make_parser().parse_args(shlex.split(call))
