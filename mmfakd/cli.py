@@ -25,6 +25,8 @@ CONFIG = "a config file, 'package::folder/config.py' or a name of the model zoos
 WEIGHTS = 'path, URL or model-zoo name'
 # Commands that take a while before they have something to say.
 SLOW = ('pair', 'layers', 'check-teacher', 'plot', 'detections', 'benchmark')
+# Commands in which libraries speak of each other.
+QUIET = ('pair', 'layers', 'detections')
 # What a user can mend; anything else is worth a traceback.
 MISTAKES = (OSError, ImportError, UnpicklingError, ValueError)
 
@@ -59,8 +61,7 @@ def main(args: Sequence[str] | None = None) -> None:
             parser.error(f'{command}: give the file to write, -o FILE')
     if command == 'pair':
         settings['command'] = ['mmfakd', *args]
-    if settings.pop('quiet', False):
-        # Of libraries that speak of each other.
+    if command in QUIET:
         warnings.filterwarnings('ignore')
     if command in SLOW:
         progress('Loading libraries')
@@ -88,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for name, add_options in COMMANDS.items():
+    for name, (add_options, run) in COMMANDS.items():
         text = str(add_options.__doc__)
         command = commands.add_parser(
             name,
@@ -96,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
             description=re.sub('^    ', '', text, flags=re.MULTILINE),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.set_defaults(command=name)
+        command.set_defaults(command=name, run=run)
         add_options(command)
     return parser
 
@@ -122,22 +123,13 @@ def _train(parser: argparse.ArgumentParser) -> None:
     --master-port, --max-restarts and so on.
     """
     add = parser.add_argument
-    parser.set_defaults(run='engine.launch:train')
     _config(parser)
-    add(
-        '--resume',
-        nargs='?',
-        const='auto',
-        help='resume from the given checkpoint, or without one from the last in the '
-        'work dir',
-    )
+    resumed = 'a checkpoint to go on from; without one the last of the work dir'
+    add('--resume', nargs='?', const='auto', help=resumed)
     add('--amp', action='store_true', help='train with automatic mixed precision')
     add('--no-validate', action='store_true', help='do not evaluate while training')
-    add(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate by the batch size of all processes',
-    )
+    scaled = 'scale the learning rate by the batch size of all processes'
+    add('--auto-scale-lr', action='store_true', help=scaled)
     _teacher_ckpt(parser)
     add('--student-ckpt', help='weights that the student starts from, likewise')
     add('--seed', type=int, help='random seed')
@@ -152,15 +144,10 @@ def _test(parser: argparse.ArgumentParser) -> None:
     --nproc N evaluates in several processes, as in `mmfakd train`.
     """
     add = parser.add_argument
-    parser.set_defaults(run='engine.launch:test')
     _config(parser)
     add('checkpoint', help=f'checkpoint: {WEIGHTS}')
     _out(parser, 'file for the results (.pkl, .json, .yml)', required=False)
-    add(
-        '--out-item',
-        choices=['metrics', 'pred'],
-        help='what --out holds; predictions by default',
-    )
+    add('--out-item', choices=['metrics', 'pred'], help='what --out holds (pred)')
     add('--amp', action='store_true', help='evaluate with automatic mixed precision')
     add('--show-dir', help='folder for pictures of the predictions')
     add('--show', action='store_true', help='show the predictions in a window')
@@ -168,49 +155,35 @@ def _test(parser: argparse.ArgumentParser) -> None:
 
 
 def _pair(parser: argparse.ArgumentParser) -> None:
-    """Write a distillation config for any two models of mmpretrain or mmdet."""
+    """Write a distillation config for any two models of mmpretrain or mmdet.
+
+    --levels takes layers from shallow to deep, separated by commas:
+    'student_layer=teacher_layer', or one name for both; 'neck[1]' is the second map of
+    a tuple.
+
+    --inherit names modules of the student that start as copies of the teacher's,
+    separated by commas; without names all behind the backbone that fit.
+    """
     add = parser.add_argument
-    parser.set_defaults(run='pairing.command:write_pair', quiet=True)
     add('student', help=f'the model to be trained: {CONFIG}')
     add('teacher', help='the model that it learns from, likewise')
     _out(parser, 'the config to write')
-    add(
-        '--method',
-        choices=['fakd-review', 'fakd-layer', 'reviewkd', 'kd'],
-        default='fakd-review',
-        help='what to use (default: %(default)s)',
-    )
-    add(
-        '--levels',
-        default='auto',
-        help="'auto', or layers from shallow to deep, separated by commas: "
-        "'student_layer=teacher_layer', or one name for both; 'neck[1]' is the second "
-        'map of a tuple',
-    )
+    methods = ['fakd-review', 'fakd-layer', 'reviewkd', 'kd']
+    add('--method', choices=methods, default=methods[0], help=f'default: {methods[0]}')
+    add('--levels', default='auto', help="'auto', or names as described above")
     _input_size(parser)
     _teacher_ckpt(parser, ' (default: those that its model zoo publishes)')
     add('--student-ckpt', help='weights that the student starts from, likewise')
-    add(
-        '--inherit',
-        nargs='?',
-        const='auto',
-        metavar='MODULES',
-        help="modules of the student that start as copies of the teacher's, separated "
-        'by commas; without names all behind the backbone that fit',
-    )
+    add('--inherit', nargs='?', const='auto', metavar='MODULES', help='see above')
     _force(parser)
 
 
 def _layers(parser: argparse.ArgumentParser) -> None:
     """List the layers of a model that can be recorded, and what they yield."""
-    parser.set_defaults(run='pairing.layer_table:layer_table', quiet=True)
     _config(parser)
     _input_size(parser)
-    parser.add_argument(
-        '--depth',
-        type=int,
-        help='list only layers that are called within fewer than this many others',
-    )
+    nested = 'only layers that are called within fewer than this many others'
+    parser.add_argument('--depth', type=int, help=nested)
 
 
 def _check_teacher(parser: argparse.ArgumentParser) -> None:
@@ -226,21 +199,12 @@ def _check_teacher(parser: argparse.ArgumentParser) -> None:
     1 for an error, such as a teacher without weights; 2 for a wrong command line.
     """
     add = parser.add_argument
-    parser.set_defaults(run='analysis.teacher_score:check_teacher')
     _config(parser)
     _teacher_ckpt(parser)
-    add(
-        '--expected',
-        type=float,
-        help='score in %% that the teacher is known to have, in place of the '
-        "metafile's: top-1 accuracy or box AP",
-    )
-    add(
-        '--tolerance',
-        type=float,
-        default=1.0,
-        help='percentage points that the score may be lower (default: %(default)s)',
-    )
+    known = "known top-1 accuracy or box AP in %%, in place of the metafile's"
+    add('--expected', type=float, help=known)
+    lower = 'percentage points that the score may be lower (default: %(default)s)'
+    add('--tolerance', type=float, default=1.0, help=lower)
     add('--work-dir', help='folder for the log (default: work_dirs/CONFIG_teacher)')
     _cfg_options(parser)
 
@@ -248,7 +212,6 @@ def _check_teacher(parser: argparse.ArgumentParser) -> None:
 def _export(parser: argparse.ArgumentParser) -> None:
     """Turn a distillation checkpoint into one that stock mmpretrain or mmdet loads."""
     add = parser.add_argument
-    parser.set_defaults(run='checkpoints.student:export_file')
     add('checkpoint', help='distillation checkpoint')
     _out(parser, 'file to write, for example student.pth', positional=True)
     add('--config-out', help="also write the stock student's config to this .py file")
@@ -258,7 +221,6 @@ def _export(parser: argparse.ArgumentParser) -> None:
 def _convert(parser: argparse.ArgumentParser) -> None:
     """Turn a checkpoint of the mdistiller zoo into one of an mmpretrain classifier."""
     add = parser.add_argument
-    parser.set_defaults(run='checkpoints.mdistiller_file:convert_file')
     add('source', help='path or URL of the checkpoint')
     _out(parser, 'file to write, for example resnet56.pth', positional=True)
     add('--arch', help="the zoo's name of the network; found out if not given")
@@ -272,16 +234,11 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     mmfakd compare alone='work_dirs/r18w4_seed*' fam='work_dirs/fam_seed*' -o curves.pdf
 
     Runs of one method differ in their seed; runs of different methods are paired by it.
+    Runs without a name are grouped by that of their config.
     """
     add = parser.add_argument
-    parser.set_defaults(run='analysis.compare_runs:compare_work_dirs')
-    add(
-        'runs',
-        nargs='+',
-        metavar='[NAME=]DIR[,DIR...]',
-        help='a method and its work dirs, one for each seed, also as a glob in quotes; '
-        "without a name, runs are grouped by their config's name",
-    )
+    runs = 'a method and its work dirs, one for each seed, or a glob in quotes'
+    add('runs', nargs='+', metavar='[NAME=]DIR[,DIR...]', help=runs)
     add('--metric', help='score to compare, found by itself if common')
     add('--baseline', help='method to compare with; default: the first')
     add('--teacher', help="the teacher's work dir, for reference")
@@ -297,7 +254,6 @@ def _plot(parser: argparse.ArgumentParser) -> None:
     after.
     """
     add = parser.add_argument
-    parser.set_defaults(run='analysis.spectra:plot_spectra')
     _config(parser)
     add('checkpoint', help='checkpoint of that run')
     _out(parser, 'picture to write (.png, .pdf, .svg)', positional=True)
@@ -314,34 +270,17 @@ def _detections(parser: argparse.ArgumentParser) -> None:
     re-normalised. The checkpoint is one of the distillation, or an exported student.
     """
     add = parser.add_argument
-    parser.set_defaults(run='analysis.detections:draw_detections', quiet=True)
     _config(parser)
     add('student', help="the student's checkpoint")
     _teacher_ckpt(parser)
     source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        '--images', nargs='+', metavar='PATH', help='images, or folders of images'
-    )
-    source.add_argument(
-        '--num',
-        type=int,
-        default=8,
-        help='without --images: how many of the validation set, at equal distances '
-        '(default: %(default)s)',
-    )
-    add(
-        '--score-thr',
-        type=float,
-        default=0.3,
-        help='score above which detections are drawn (default: %(default)s)',
-    )
-    add(
-        '-o',
-        '--out',
-        '--out-dir',
-        default='work_dirs/detections',
-        help='folder for the pictures (default: %(default)s)',
-    )
+    source.add_argument('--images', nargs='+', metavar='PATH', help='files or folders')
+    some = 'how many of the validation set, at equal distances (default: %(default)s)'
+    source.add_argument('--num', type=int, default=8, help=some)
+    score = 'score above which detections are drawn (default: %(default)s)'
+    add('--score-thr', type=float, default=0.3, help=score)
+    folder = 'folder for the pictures (default: %(default)s)'
+    add('-o', '--out', '--out-dir', default='work_dirs/detections', help=folder)
     add('--device', help='cpu or cuda:0 (default: a GPU where there is one)')
     _cfg_options(parser)
 
@@ -361,7 +300,6 @@ def _benchmark(parser: argparse.ArgumentParser) -> None:
     What is compared takes turns in one run. The other sides are relative to the first.
     """
     add = parser.add_argument
-    parser.set_defaults(run='analysis.benchmark.run:run_benchmark')
     suites = ['layers', 'limits', 'pyramid', 'step', 'growth', 'detection', 'all']
     add('--suite', nargs='+', choices=suites, default=['all'])
     add('--device', choices=['cpu', 'cuda'], default='cpu')
@@ -369,24 +307,14 @@ def _benchmark(parser: argparse.ArgumentParser) -> None:
     add('--rounds', type=_positive, default=11, help='turns of each side')
     add('--min-time', type=float, default=0.2, help='seconds that a turn lasts')
     add('--amp', choices=['none', 'float16', 'bfloat16'], default='none')
-    add(
-        '--batch-size',
-        type=_positive,
-        help="in place of each case's own; of growth, the middle one",
-    )
+    batch = "in place of each case's own; of growth, the middle one"
+    add('--batch-size', type=_positive, help=batch)
     add('--only', default='', help='regular expression: cases to measure, by name')
     step = parser.add_argument_group('suite step')
-    step.add_argument(
-        '--config',
-        nargs='+',
-        help='distillation configs of one pair; default: FAM-KD and ReviewKD of '
-        'ResNet-56 and ResNet-20 on CIFAR-100',
-    )
-    step.add_argument(
-        '--image-size',
-        type=_positive,
-        help="pixels, in place of the first config's; of detection, the height",
-    )
+    pair = 'distillation configs of one pair; default: R56-R20, FAM-KD and ReviewKD'
+    step.add_argument('--config', nargs='+', help=pair)
+    pixels = "in place of the first config's; of detection, the height"
+    step.add_argument('--image-size', type=_positive, help=pixels)
     _cfg_options(step)
     _outs(parser, 'all figures (.json), the growth as a picture (.png, .pdf, .svg)')
 
@@ -395,13 +323,10 @@ def _configs(parser: argparse.ArgumentParser) -> None:
     """List, copy or show the configs that come with mmfakd."""
     actions = parser.add_subparsers(dest='action', required=True, metavar='ACTION')
     listing = actions.add_parser('list', help='names, all or those that fit a pattern')
-    listing.add_argument(
-        'pattern', nargs='?', default='*', help="for example '*r56*'; quotes matter"
-    )
+    listing.add_argument('pattern', nargs='?', default='*', help="such as '*r56*'")
     listing.set_defaults(run='model_zoo.shipped:list_configs')
-    copying = actions.add_parser(
-        'copy', help='write a config with all that it inherits into one file'
-    )
+    whole = 'write a config with all that it inherits into one file'
+    copying = actions.add_parser('copy', help=whole)
     _config(copying)
     _out(copying, 'file to write', required=False)
     _force(copying)
@@ -413,23 +338,22 @@ def _configs(parser: argparse.ArgumentParser) -> None:
 
 def _env(parser: argparse.ArgumentParser) -> None:
     """Print what an issue report needs: versions, GPU, what the gates say."""
-    parser.set_defaults(run='compat.environment:describe_environment')
 
 
 COMMANDS = {
-    'train': _train,
-    'test': _test,
-    'pair': _pair,
-    'layers': _layers,
-    'check-teacher': _check_teacher,
-    'export': _export,
-    'convert': _convert,
-    'compare': _compare,
-    'plot': _plot,
-    'detections': _detections,
-    'benchmark': _benchmark,
-    'configs': _configs,
-    'env': _env,
+    'train': (_train, 'engine.launch:train'),
+    'test': (_test, 'engine.launch:test'),
+    'pair': (_pair, 'pairing.command:write_pair'),
+    'layers': (_layers, 'pairing.layer_table:layer_table'),
+    'check-teacher': (_check_teacher, 'analysis.teacher_score:check_teacher'),
+    'export': (_export, 'checkpoints.student:export_file'),
+    'convert': (_convert, 'checkpoints.mdistiller_file:convert_file'),
+    'compare': (_compare, 'analysis.compare_runs:compare_work_dirs'),
+    'plot': (_plot, 'analysis.spectra:plot_spectra'),
+    'detections': (_detections, 'analysis.detections:draw_detections'),
+    'benchmark': (_benchmark, 'analysis.benchmark.run:run_benchmark'),
+    'configs': (_configs, ''),
+    'env': (_env, 'compat.environment:describe_environment'),
 }
 
 
@@ -465,12 +389,8 @@ def _launch(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--work-dir', help='folder for logs and what is written')
     _cfg_options(parser)
-    add(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='job launcher',
-    )
+    launchers = ['none', 'pytorch', 'slurm', 'mpi']
+    add('--launcher', choices=launchers, default='none', help='job launcher')
     add(
         '--nproc',
         metavar='N',
