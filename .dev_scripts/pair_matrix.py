@@ -26,24 +26,6 @@ from mmfakd.messages import markdown
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = 'work_dirs/pair_matrix'
 PAGE = REPOSITORY / 'docs' / 'en' / 'model_pairs.md'
-HEAD = """\
-# Pairs of models
-
-Stock models of mmpretrain and mmdet, put together by `mmfakd pair`. For each pair the
-config that the command writes is trained for two steps on random images by MMEngine's
-runner, without weights. A pair has passed if all losses are finite; the student's own
-losses in the first step are those without a teacher; every parameter that learns
-without a teacher and every one that distillation adds gets a gradient; and the stock
-model loads the exported student.
-
-`python .dev_scripts/pair_matrix.py` tries them all and writes this page;
-`pytest -m matrix` tries them in one process. The pairs stand in
-`.dev_scripts/model_pairs.yml`.
-
-"Added" counts the weights that only training has: an exported student is the stock
-model. The numbers are those of the small input that is given; filters that cover a
-whole feature grow with it.
-"""
 
 
 @dataclass
@@ -133,7 +115,8 @@ def format_page(results: dict[Pair, Result]) -> str:
     Returns:
         str: Markdown.
     """
-    page = [HEAD]
+    # What stands above the tables is written by hand.
+    page = [PAGE.read_text().partition('\n## ')[0]]
     for library in dict.fromkeys(pair.library for pair in results):
         found = {p: r for p, r in results.items() if p.library == library}
         passed = sum(result.passed is True for result in found.values())

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
+import mmfakd.models  # noqa: F401
 from mmfakd.messages import progress
 
 from .notes import describe_pairs, write_notes
@@ -91,7 +92,8 @@ def write_checked(text: str, path: str) -> int:
         file.write(text)
         file.flush()
         cfg = Config.fromfile(file.name)
-    # Its weights are counted, not computed.
+    # Its weights are counted, not computed. Nothing may be imported meanwhile, as
+    # constants of a module would be without values: hence the import on top.
     scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
     with scope, torch.device('meta'):
         distiller = MODELS.build(cfg.model.distiller)
