@@ -62,18 +62,14 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         flavour.add_argument(
             f'--{name}', dest='flavour', action='store_const', const=name, help=text
         )
-    parser.add_argument('--tests', action='store_true', help='what the tests need')
-    parser.add_argument('--lint', action='store_true', help='the linters')
-    parser.add_argument(
-        '--venv', type=Path, metavar='DIR', help='this environment, made if missing'
-    )
-    parser.add_argument(
-        '--torch',
-        choices=TORCH_SETS,
-        default=os.environ.get('MMFAKD_TORCH') or None,
-        help='the set of tested versions; by default what is installed, else the first '
-        'that exists for the Python',
-    )
+    add = parser.add_argument
+    add('--tests', action='store_true', help='what the tests need')
+    add('--lint', action='store_true', help='the linters')
+    add('--venv', type=Path, metavar='DIR', help='this environment, made if missing')
+    versions = 'the set of tested versions; by default the one that is installed, else '
+    versions += 'the first that exists for the Python'
+    named = os.environ.get('MMFAKD_TORCH') or None
+    add('--torch', choices=TORCH_SETS, default=named, help=versions)
     parser.set_defaults(flavour='lite')
     args = parser.parse_args(argv)
     if args.torch not in (None, *TORCH_SETS):

@@ -22,10 +22,6 @@ from mmfakd.checkpoints.mdistiller_zoo import mdistiller_model_cfg
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_name('configs.yml')
-PAPER = {
-    'Title': 'Frequency Attention for Knowledge Distillation',
-    'URL': 'https://arxiv.org/abs/2403.05894',
-}
 
 
 def make_files() -> dict[str, str]:
@@ -126,18 +122,9 @@ def _entry(name: str, values: dict) -> dict:
 def _metafile(folder: dict, models: list[dict]) -> tuple[str, str]:
     """Path and text of a metafile."""
     name = folder['defaults']['folder']
-    collection = {
-        'Name': f'fakd-{name}',
-        'Metadata': {
-            'Training Data': folder['data'],
-            'Training Techniques': ['Knowledge distillation'],
-        },
-        'Paper': PAPER,
-        'README': f'configs/fakd/{name}/README.md',
-    }
     measured = folder.get('results', {})
     models = [{**entry, **measured.get(entry['Name'], {})} for entry in models]
-    content = {'Collections': [collection], 'Models': models}
+    content = {'Collections': [folder['collection']], 'Models': models}
     return f'configs/fakd/{name}/metafile.yml', (
         '# Written by .dev_scripts/make_configs.py.\n'
         + yaml.safe_dump(content, sort_keys=False, width=88)

@@ -152,19 +152,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        'names', nargs='*', help='parts of names of pairs; none of them stands for all'
-    )
-    parser.add_argument(
-        '--again', action='store_true', help='also the pairs that have passed'
-    )
-    parser.add_argument('--timeout', type=float, default=600, help='seconds for a pair')
-    parser.add_argument('--memory', type=float, default=24, help='gigabytes for a pair')
-    parser.add_argument('--results', default=RESULTS, help='folder of the results')
-    parser.add_argument('--page', default=PAGE, help='the page to write')
-    parser.add_argument(
-        '--write-only', action='store_true', help='write the page from past results'
-    )
+    add = parser.add_argument
+    add('names', nargs='*', help='parts of names of pairs; none for all')
+    add('--again', action='store_true', help='also the pairs that have passed')
+    add('--timeout', type=float, default=600, help='seconds for a pair')
+    add('--memory', type=float, default=24, help='gigabytes for a pair')
+    add('--results', default=RESULTS, help='folder of the results')
+    add('--page', default=PAGE, help='the page to write')
+    add('--write-only', action='store_true', help='write the page from past results')
     args = parser.parse_args(argv)
     folder = Path(args.results)
     results = {pair: read_result(folder / f'{pair.name}.xml') for pair in PAIRS}

@@ -14,11 +14,13 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pickle import UnpicklingError
 from pkgutil import resolve_name
 from typing import Any
 
 from mmfakd.messages import progress
+from mmfakd.model_zoo.shipped import config_names
 from mmfakd.version import __version__
 
 CONFIG = "a config file, 'package::folder/config.py' or a name of the model zoos"
@@ -43,7 +45,9 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     args = sys.argv[1:] if args is None else list(args)
     parser = make_parser()
-    complete(parser)
+    # Answers a shell that asks for completions.
+    with suppress(ImportError):
+        resolve_name('argcomplete:autocomplete')(parser)
     several = any(re.match('--nproc(=|$)', arg) for arg in args)
     if several and args[0] in ('train', 'test'):
         from mmfakd.engine.processes import split_options, start_processes
@@ -78,6 +82,15 @@ def main(args: Sequence[str] | None = None) -> None:
         print(result)
 
 
+def front(command: str) -> None:
+    """Run a command of which a script is the front.
+
+    Args:
+        command (str): The command; its options are those of the process.
+    """
+    main([command, *sys.argv[1:]])
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all commands.
 
@@ -100,19 +113,6 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(command=name, run=run)
         add_options(command)
     return parser
-
-
-def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer a shell that asks for completions, where argcomplete is installed.
-
-    Args:
-        parser (argparse.ArgumentParser): The parser of all commands.
-    """
-    try:
-        import argcomplete
-    except ImportError:
-        return
-    argcomplete.autocomplete(parser)
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
@@ -359,13 +359,7 @@ COMMANDS = {
 
 def _config(parser: argparse.ArgumentParser) -> None:
     config: Any = parser.add_argument('config', help=CONFIG)
-
-    def completer(prefix: str, **_: Any) -> list[str]:
-        from mmfakd.model_zoo.shipped import config_names
-
-        return [name for name in config_names() if name.startswith(prefix)]
-
-    config.completer = completer
+    config.completer = lambda **_: config_names()
 
 
 def _teacher_ckpt(parser: argparse.ArgumentParser, default: str = '') -> None:

@@ -176,7 +176,7 @@ def test_scripts_are_fronts_of_commands():
     assert set(found) == set(SCRIPTS)
     for name, command in SCRIPTS.items():
         call = ast.parse(found[name].read_text()).body[-1].body[0]
-        assert ast.unparse(call) == f"main(['{command}', *sys.argv[1:]])"
+        assert ast.unparse(call) == f"front('{command}')"
 
 
 def test_script_and_module_are_the_command(tmp_path):

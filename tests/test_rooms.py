@@ -1,5 +1,5 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""The plan of the house, read off the code: who imports whom, and how long things are."""
+"""The plan of the house, read off the code: who imports whom, what is how long."""
 
 import ast
 import subprocess
@@ -94,7 +94,8 @@ def test_imports_run_downhill(module):
         assert name in MODULES, f'{module} imports {name}, which is no module'
         if name == 'mmfakd':
             continue
-        there = floor(name)
+        # The room of rooms is as high as its highest.
+        there = floor('mmfakd.models.algorithms' if name in DOORS else name)
         assert there is not None, f'{module} imports {name}: name one of its rooms'
         if there[0] < own_floor or (there[0] == own_floor and there[1] != own_room):
             wrong.append(name)

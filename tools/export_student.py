@@ -1,9 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """`mmfakd export`, as a script."""
 
-import sys
-
-from mmfakd.cli import main
+from mmfakd.cli import front
 
 if __name__ == '__main__':
-    main(['export', *sys.argv[1:]])
+    front('export')

@@ -25,7 +25,6 @@ from .read_run import read_run
 from .run import Run
 
 METRICS = ('accuracy/top1', 'coco/bbox_mAP')
-_MISSING = object()
 # What runs of one method may differ in.
 FREE_KEYS = {
     *('experiment_name', 'launcher', 'load_from', 'randomness', 'resume', 'work_dir')
@@ -285,7 +284,7 @@ def _note_inequality(methods: list[dict], notes: Notes) -> None:
 def _differing(one: dict, other: dict, prefix: str = '') -> Iterator[str]:
     """Keys in which two configs differ."""
     for key in {**one, **other}:
-        mine, theirs = (cfg.get(key, _MISSING) for cfg in (one, other))
+        mine, theirs = (cfg.get(key, ...) for cfg in (one, other))
         if isinstance(mine, dict) and isinstance(theirs, dict):
             yield from _differing(mine, theirs, f'{prefix}{key}.')
         elif mine != theirs:

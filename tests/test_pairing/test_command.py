@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmfakd.cli import main, make_parser
-from mmfakd.pairing import METHODS
+from mmfakd.pairing.plan import METHODS
 from tests.helpers.toy import batch, classifier, step, without_gradient
 from tests.helpers.toy_detectors import retinanet
 

@@ -7,10 +7,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from mmdet.structures import DetDataSample
+from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.structures import InstanceData
 
 from mmfakd.registry import MODELS
 
@@ -81,17 +80,5 @@ def _step_sides(batch: int, height: int, width: int, options: Options) -> list[S
 
 def _batch(count: int, height: int, width: int, device: str) -> dict[str, Any]:
     """Random images and boxes as a loader gives them, but on the device."""
-    image = torch.randint(256, (count, 3, height, width), dtype=torch.uint8)
-    samples = []
-    for _ in range(count):
-        corner = torch.rand(_BOXES, 2) * torch.tensor([width, height]) * 0.7
-        size = torch.rand(_BOXES, 2) * torch.tensor([width, height]) * 0.25 + 4
-        sample = DetDataSample(
-            metainfo=dict(img_shape=(height, width), ori_shape=(height, width))
-        )
-        sample.gt_instances = InstanceData(
-            bboxes=torch.cat([corner, corner + size], 1),
-            labels=torch.randint(80, (_BOXES,)),
-        )
-        samples.append(sample.to(device))
-    return dict(inputs=list(image.to(device)), data_samples=samples)
+    shapes, boxes = [(3, height, width)] * count, [_BOXES] * count
+    return demo_mm_inputs(count, shapes, boxes, num_classes=80, device=device)

@@ -223,7 +223,7 @@ class FeatureDistill(SingleTeacherDistill):
         if self.inherit and not self._teacher.has_weights:
             raise ValueError(
                 f'inherit={self.inherit}: the teacher has no weights to inherit. Give '
-                '`teacher_ckpt` (in tools/train.py `--teacher-ckpt`), or leave out '
+                '`teacher_ckpt` (`mmfakd train --teacher-ckpt`), or leave out '
                 '`inherit`.'
             )
         if self.student_ckpt is not None:

@@ -143,7 +143,7 @@ class Teacher(nn.Module):
             print_log(
                 f'{"!" * 20} THE TEACHER HAS NO WEIGHTS {"!" * 20} '
                 f'({having} pretrained weights): the student learns to imitate random '
-                'features. Give `teacher_ckpt` (in tools/train.py `--teacher-ckpt`).',
+                'features. Give `teacher_ckpt` (`mmfakd train --teacher-ckpt`).',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -159,8 +159,8 @@ class Teacher(nn.Module):
             raise RuntimeError(
                 f'Training is resumed at iteration {iteration}, but the teacher has no '
                 'weights: checkpoints hold no teacher, and a random one is not the one '
-                'that training began with. Give `teacher_ckpt` (in tools/train.py '
-                '`--teacher-ckpt`).'
+                'that training began with. Give `teacher_ckpt` (`mmfakd train '
+                '--teacher-ckpt`).'
             )
 
     def record(

@@ -1,7 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Count the lines of code of a checkout: no blank lines, comments or docstrings.
 
-python .dev_scripts/count_lines.py [CHECKOUT]
+python tests/helpers/count_lines.py [CHECKOUT]
 """
 
 import ast
@@ -36,7 +36,9 @@ def count_lines(text: str) -> int:
 
 
 if __name__ == '__main__':
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[1])
+    root = Path(
+        sys.argv[1] if len(sys.argv) > 1 else Path(__file__).resolve().parents[2]
+    )
     counts = {
         folder: sum(
             count_lines(file.read_text())
