@@ -12,7 +12,7 @@ model = dict(
         type='mmfakd.ReviewDistiller',
         student_levels=stages,
         teacher_levels=stages,
-        loss_weight=10.0,
+        level_loss=dict(type='mmfakd.FFTFeatureLoss', loss_weight=10.0),
         connector=dict(
             type='mmfakd.LayerwiseConnector',
             in_channels=[4, 8, 16],
