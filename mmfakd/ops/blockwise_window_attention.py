@@ -177,8 +177,8 @@ class _Block:
             self.grad_key_value = empty(4 * count, length)
             self.grad_offset = empty(2 * count, self.size)
             # For each channel so many that the last position has room.
-            spread = self.size**2 * (length + self.halo) + self.halo
-            self.spread = zeros(count, spread)
+            scattered = self.size**2 * (length + self.halo) + self.halo
+            self.scattered = zeros(count, scattered)
         self.chunks = [_Chunk(self, half) for half in (0, 1)]
 
     def maps(self, feature: Tensor) -> Tensor:
@@ -259,11 +259,13 @@ class _Chunk:
         # The adjoint of the windows sums maps that are shifted the other way. What is
         # written with the steps of a window is read at equal distances here, because
         # a sum over these is a fast one. In between are zeros.
-        row, step = length + halo, block.spread.stride(0)
-        self.spread = block.spread.as_strided(
+        row, step = length + halo, block.scattered.stride(0)
+        self.scattered = block.scattered.as_strided(
             window, (step, size * row + columns, row + 1, 1), 0
         )
-        self.folded = block.spread.as_strided(window, (step, size * row, row, 1), halo)
+        self.folded = block.scattered.as_strided(
+            window, (step, size * row, row, 1), halo
+        )
 
     def weigh(self) -> None:
         """Compute the share of each position, yet to be divided by the total."""
@@ -286,15 +288,15 @@ class _Chunk:
         self.weigh()
         share = self.share
         self.grad.div_(self.total)
-        torch.mul(share, self.grad, out=self.spread)
+        torch.mul(share, self.grad, out=self.scattered)
         torch.sum(self.folded, (1, 2), keepdim=True, out=self.grad_value)
         # Through the softmax: w_i (g v_i - sum_j w_j g v_j) = w_i g (v_i - out)
         torch.sub(self.values, self.out, out=share)
-        share.mul_(self.spread)
+        share.mul_(self.scattered)
         self.query.mul_(math.log(2))
-        torch.mul(share, self.query, out=self.spread)
+        torch.mul(share, self.query, out=self.scattered)
         torch.sum(self.folded, (1, 2), keepdim=True, out=self.grad_key)
-        self.grad_offset.copy_(self.spread.sum(-1).sum(self.axis))
+        self.grad_offset.copy_(self.scattered.sum(-1).sum(self.axis))
         share.mul_(self.key_windows)
         torch.sum(share, (1, 2), keepdim=True, out=self.grad_query)
         self.grad_query.mul_(math.log(2))

@@ -88,9 +88,9 @@ def _match_stages(student: Levels, teacher: Levels) -> tuple[Pairs, str]:
         counts = [len(m.stages) for m in (student, teacher) if not m.blocks]
         count = min([*counts, len(ours), len(theirs), MOST_STAGES])
         if student.blocks:
-            ours = spread_evenly(ours, count)
+            ours = take_evenly(ours, count)
         if teacher.blocks:
-            theirs = spread_evenly(theirs, count)
+            theirs = take_evenly(theirs, count)
         rule = 'blocks at equal distances, as they all have one size'
         return list(zip(ours[-count:], theirs[-count:])), rule
     their_strides = {f.stride: f for f in theirs}
@@ -108,7 +108,7 @@ def _match_stages(student: Levels, teacher: Levels) -> tuple[Pairs, str]:
     return list(zip(ours[-count:], theirs[-count:])), rule
 
 
-def spread_evenly(features: list[Feature], count: int) -> list[Feature]:
+def take_evenly(features: list[Feature], count: int) -> list[Feature]:
     """Take features at equal distances, the last of all among them.
 
     Args:

@@ -27,7 +27,7 @@ from mmfakd.pairing.levels import (
     choose_detector_levels,
     find_logits,
 )
-from mmfakd.pairing.matching import match_levels, spread_evenly
+from mmfakd.pairing.matching import match_levels, take_evenly
 from mmfakd.pairing.probe import Call, TensorInfo, probe_features
 
 
@@ -346,8 +346,8 @@ class TestMatching:
         assert matched(Levels([]), side('t', 4, 8)) == []
 
     @pytest.mark.parametrize('total', [3, 4, 7, 12, 40])
-    def test_spread_evenly(self, total):
-        taken = spread_evenly(list(range(total)), 3)
+    def test_take_evenly(self, total):
+        taken = take_evenly(list(range(total)), 3)
         assert taken[-1] == total - 1
         gaps = [b - a for a, b in zip([-1, *taken], taken)]
         assert max(gaps) - min(gaps) <= 1
