@@ -16,14 +16,13 @@ Execute = Callable[[ModuleType], None]
 
 
 class _ImportHook(MetaPathFinder):
-    """Find one module as the finders behind this one do, but see to its execution."""
+    """Find modules as the finders behind this one do, but see to their execution."""
 
-    def __init__(self, watched: str, around: Callable[[Execute, ModuleType], None]):
-        self.watched = watched
-        self.around = around
+    def __init__(self) -> None:
+        self.watched: dict[str, Callable[[Execute, ModuleType], None]] = {}
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        if name != self.watched:
+        if name not in self.watched:
             return None
         behind = sys.meta_path[sys.meta_path.index(self) + 1 :]
         found = (finder.find_spec(name, path, target) for finder in behind)
@@ -37,7 +36,7 @@ class _ImportHook(MetaPathFinder):
         def exec_module(module: ModuleType) -> None:
             # From here on the loader is an ordinary one.
             del loader.exec_module
-            self.around(execute, module)
+            self.watched[name](execute, module)
 
         spec.loader = loader
         loader.exec_module = exec_module
@@ -52,9 +51,13 @@ def around_import(name: str, around: Callable[[Execute, ModuleType], None]) -> N
         around (Callable): Called in place of what runs the module's code, with that
             and the module.
     """
-    # Also of an mmfakd that was imported before and dropped.
-    if not any(getattr(hook, 'watched', None) == name for hook in sys.meta_path):
-        sys.meta_path.insert(0, _ImportHook(name, around))
+    # One hook for all, as each is asked at every import; it may be that of an mmfakd
+    # which was imported before and dropped.
+    hook = next((h for h in sys.meta_path if hasattr(h, 'watched')), None)
+    if hook is None:
+        hook = _ImportHook()
+        sys.meta_path.insert(0, hook)
+    hook.watched.setdefault(name, around)
 
 
 def when_imported(name: str, action: Callable[[], None]) -> None:

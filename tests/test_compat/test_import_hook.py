@@ -17,7 +17,7 @@ def mended():
     utils = sys.modules['mmengine'].utils.package_utils
     return hasattr(utils.get_installed_path, 'mmfakd')
 def hooks():
-    return sorted(h.watched for h in sys.meta_path if hasattr(h, 'watched'))
+    return sorted(n for h in sys.meta_path for n in getattr(h, 'watched', ()))
 """
 THREE = "['mmengine', 'mmrazor.structures.quantization', 'torch']"
 
