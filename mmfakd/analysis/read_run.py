@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from mmengine.config import Config
 
+from mmfakd.checkpoints.config_text import read_config_text
+
 from .run import Run
 
 
@@ -141,9 +143,8 @@ def _read_log(path: str) -> _Log | None:
     if not any(map(_is_training, rows)):
         return None
     folder = osp.dirname(osp.dirname(path))
-    config = Config.fromfile(
-        osp.join(folder, 'vis_data', 'config.py'), import_custom_modules=False
-    )
+    with open(osp.join(folder, 'vis_data', 'config.py')) as file:
+        config = read_config_text(file.read())
     return _Log(folder, config, rows)
 
 

@@ -22,7 +22,8 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor
 
-from mmfakd.compat import load_checkpoint_file
+from mmfakd.checkpoints.fetch import fetch_checkpoint
+from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.messages import progress
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.models.layers import FrequencyAttention
@@ -147,7 +148,7 @@ def plot_spectra(
         model.init_weights()
         progress(f'running {len(seen)} batches, before training and after')
         before = compared_features(model, seen)
-        trained = load_checkpoint_file(checkpoint)['state_dict']
+        trained = find_state_dict(fetch_checkpoint(checkpoint), checkpoint)
         model.load_state_dict(trained, strict=True)
         after = compared_features(model, seen)
         filters = {

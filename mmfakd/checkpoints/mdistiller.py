@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from .mdistiller_zoo import MDISTILLER_ARCHS, mdistiller_model_cfg
-from .state_dict import COUNTER, some
+from .state_dict import COUNTER, some, without_wrappers
 
 _MEAN, _FOLDED = '.bn.running_mean', '.conv.bias'
 _CLASSIFIER = re.compile(r'^(fc|linear|classifier(\.0)?)\.(?=weight$|bias$)')
@@ -108,8 +108,8 @@ def convert_mdistiller_state_dict(
     literature begins on ImageNet.
 
     Args:
-        state_dict (Mapping[str, Tensor]): The weights. A prefix ``module.``, which
-            data parallelism leaves, is dropped; counters of batch norm that files of
+        state_dict (Mapping[str, Tensor]): The weights. Prefixes ``module.`` and
+            ``_orig_mod.`` of wrappers are dropped; counters of batch norm that files of
             old versions lack are filled in.
         arch (str): Name of the network in the zoo; see
             :func:`~mmfakd.checkpoints.mdistiller_zoo`.
@@ -136,7 +136,7 @@ def convert_mdistiller_state_dict(
             "expected a state dict: pass what the checkpoint holds under 'model' or "
             "'state_dict'."
         )
-    state_dict = _without_module(state_dict)
+    state_dict = without_wrappers(state_dict)
     problems = _problems(state_dict, arch)
     if problems:
         others = find_mdistiller_archs(state_dict)
@@ -169,14 +169,8 @@ def find_mdistiller_archs(state_dict: Mapping[str, Tensor]) -> list[str]:
     Returns:
         list[str]: Their names: one, or none.
     """
-    state_dict = _without_module(state_dict)
+    state_dict = without_wrappers(state_dict)
     return [arch for arch in MDISTILLER_ARCHS if not _problems(state_dict, arch)]
-
-
-def _without_module(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if not all(key.startswith('module.') for key in state_dict):
-        return dict(state_dict)
-    return {key.removeprefix('module.'): value for key, value in state_dict.items()}
 
 
 def _names(keys: Iterable[str], arch: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from .fetch import fetch_checkpoint
 from .mdistiller import convert_mdistiller_state_dict, find_mdistiller_archs
 from .mdistiller_zoo import mdistiller_model_cfg
 from .state_dict import COUNTER, find_state_dict
+from .write import write_weights
 
 # Inferencers read files as BGR; the classifiers of CIFAR take RGB.
 _CIFAR_PIPELINE = [
@@ -68,7 +69,7 @@ def convert_file(
             )
     except _ERRORS as error:
         raise ValueError(f'{source}: {error}') from error
-    torch.save(dict(meta=_meta(found, classes), state_dict=state_dict), out)
+    write_weights(dict(meta=_meta(found, classes), state_dict=state_dict), out)
     buffers = ('running_mean', 'running_var', COUNTER)
     count = sum(v.numel() for k, v in state_dict.items() if not k.endswith(buffers))
     return (

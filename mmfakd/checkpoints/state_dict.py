@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor
 
 # Batches that a norm has seen. Old checkpoints have no counters, and norms need none.
 COUNTER = 'num_batches_tracked'
+# What torch.compile puts before the names of a model's, or a part's, tensors, and data
+# parallelism before all of a model's.
+_COMPILED = re.compile(r'(?:^|(?<=\.))_orig_mod\.')
+_PARALLEL = 'module.'
 
 
 def find_state_dict(checkpoint: Mapping, name: str = 'it') -> OrderedDict[str, Tensor]:
@@ -21,7 +27,8 @@ def find_state_dict(checkpoint: Mapping, name: str = 'it') -> OrderedDict[str, T
 
     Returns:
         OrderedDict[str, Tensor]: Its tensors, of any shape, with the layout versions
-        of the modules, as ``Module.state_dict`` attaches them.
+        of the modules, as ``Module.state_dict`` attaches them, and without the names
+        of wrappers.
 
     Raises:
         ValueError: If there are no weights.
@@ -38,7 +45,37 @@ def find_state_dict(checkpoint: Mapping, name: str = 'it') -> OrderedDict[str, T
         )
     # With it modules know older layouts of theirs; see torch's load_state_dict.
     state_dict._metadata = getattr(weights, '_metadata', OrderedDict())  # type: ignore[attr-defined]
-    return state_dict
+    return without_wrappers(state_dict)
+
+
+def without_wrappers(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """Undo what data parallelism and ``torch.compile`` do to names.
+
+    Args:
+        state_dict (Mapping[str, Any]): Weights, whose names may begin with
+            ``module.``, ``_orig_mod.``, or several of them. A compiled part of a model
+            has ``_orig_mod.`` in the middle of its names.
+
+    Returns:
+        OrderedDict[str, Any]: The same under the names of the model itself.
+    """
+    renamed = OrderedDict(
+        (_COMPILED.sub('', key), value) for key, value in state_dict.items()
+    )
+    # The layout versions of the modules are under their names, too.
+    versions = OrderedDict(
+        (_COMPILED.sub('', f'{key}.')[:-1], value)
+        for key, value in getattr(state_dict, '_metadata', {}).items()
+    )
+    while renamed and all(key.startswith(_PARALLEL) for key in renamed):
+        renamed = OrderedDict((k[len(_PARALLEL) :], v) for k, v in renamed.items())
+        versions = OrderedDict(
+            (key[len(_PARALLEL) :], value)
+            for key, value in versions.items()
+            if f'{key}.'.startswith(_PARALLEL)
+        )
+    renamed._metadata = versions  # type: ignore[attr-defined]
+    return renamed
 
 
 def some(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os.path as osp
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -11,14 +12,16 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from torch import Tensor
 
-from mmfakd.compat import load_checkpoint_file
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 
-from .state_dict import some
+from .config_text import read_config_text
+from .fetch import fetch_checkpoint
+from .state_dict import some, without_wrappers
+from .write import write_weights
 
 _PREFIX = 'architecture.'
 _LIBRARIES = ('mmfakd', 'mmrazor')
@@ -40,12 +43,13 @@ def export_student(checkpoint: dict) -> dict:
         dict: ``state_dict`` of the student; ``meta`` with ``dataset_meta`` and, as
         ``cfg``, a config of the stock student, so that inferencers of mmpretrain and
         mmdet work from the file alone (no ``cfg`` if the checkpoint holds no config
-        of the model). It loads under ``weights_only``.
+        of the model, or one with more than plain values, which is never run). It
+        loads under ``weights_only``.
 
     Raises:
         ValueError: If the checkpoint holds no student.
     """
-    state_dict = checkpoint.get('state_dict', checkpoint)
+    state_dict = without_wrappers(checkpoint.get('state_dict', checkpoint))
     student = student_state_dict(state_dict)
     if not student:
         raise ValueError(
@@ -63,14 +67,20 @@ def export_student(checkpoint: dict) -> dict:
 
 
 def export_file(
-    checkpoint: str, out: str, config_out: str | None = None, force: bool = False
+    checkpoint: str,
+    out: str,
+    config_out: str | None = None,
+    file_format: str | None = None,
+    force: bool = False,
 ) -> str:
     """Export the student of a checkpoint file.
 
     Args:
-        checkpoint (str): Distillation checkpoint.
+        checkpoint (str): Distillation checkpoint: path, URL or model-zoo name.
         out (str): File to write.
         config_out (str, optional): File for the stock student's config.
+        file_format (str, optional): ``'pth'`` or ``'safetensors'``. By default what
+            the file's name ends with.
         force (bool): Whether to overwrite files.
 
     Returns:
@@ -78,7 +88,8 @@ def export_file(
 
     Raises:
         FileExistsError: If a file exists.
-        ValueError: If the checkpoint holds no student.
+        ValueError: If the checkpoint holds no student, or no config where one is
+            asked for.
     """
     for path in filter(None, (out, config_out)):
         if osp.exists(path) and not force:
@@ -86,14 +97,19 @@ def export_file(
                 f'{path} exists; choose another name, or give --force.'
             )
     try:
-        student = export_student(load_checkpoint_file(checkpoint))
+        student = export_student(fetch_checkpoint(checkpoint))
     except ValueError as error:
         raise ValueError(f'{checkpoint}: {error}') from error
-    torch.save(student, out)
+    if config_out and 'cfg' not in student['meta']:
+        raise ValueError(
+            f'{checkpoint}: it holds no config of its model that could be written to '
+            f'{config_out}. Leave --config-out away.'
+        )
+    write_weights(student, out, file_format)
     count = sum(tensor.numel() for tensor in student['state_dict'].values())
     written = f'{out}: {len(student["state_dict"])} tensors, {count:,} values.'
     if config_out:
-        Config.fromstring(student['meta']['cfg'], '.py').dump(config_out)
+        read_config_text(student['meta']['cfg']).dump(config_out)
         written += f'\n{config_out}: its config.'
     return written
 
@@ -127,7 +143,15 @@ def _without_prefix(named: Mapping[str, Any]) -> OrderedDict[str, Any]:
 # A run writes many checkpoints with one config, whose formatting takes a while.
 @lru_cache(maxsize=1)
 def _student_config_text(text: str) -> str | None:
-    cfg = Config.fromstring(text, file_format='.py')
+    try:
+        cfg = read_config_text(text)
+    except ValueError as error:
+        print_log(
+            f'The student file gets no config. {error}',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return None
     # A runner that was built from objects has no config of its model.
     if 'architecture' not in cfg.get('model', {}):
         return None
@@ -183,7 +207,9 @@ def student_config(cfg: Config) -> Config:
             h for h in cfg.custom_hooks if _library(h) not in _LIBRARIES
         ]
     for name, hook in list(cfg.get('default_hooks', {}).items()):
-        if _library(hook or {}) in _LIBRARIES:
+        if 'SafeCheckpointHook' in str((hook or {}).get('type')):
+            hook['type'] = 'CheckpointHook'
+        elif _library(hook or {}) in _LIBRARIES:
             cfg.default_hooks.pop(name)
     imports = cfg.pop('custom_imports', None) or {}
     names = imports.get('imports') or []

@@ -58,7 +58,10 @@ REQUIREMENTS = (
     Requirement('mmcv', '2.1.0', '2.2.0', 'mmrazor and mmdet refuse 2.2'),
     Requirement('mmrazor', '1.0.0', '1.1.0', 'mmfakd extends its classes'),
     Requirement('joblib', '0', None, 'mmrazor imports it without declaring it'),
-    # Without these two the registries, algorithms and layers still work.
+    # Without these the registries, algorithms and layers still work.
+    Requirement(
+        'safetensors', '0.4', None, 'mmfakd is tested from 0.4 on', required=False
+    ),
     Requirement(
         'mmpretrain', '1.2.0', '1.3.0', 'mmfakd is tested with 1.2', required=False
     ),

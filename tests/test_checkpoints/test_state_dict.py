@@ -5,8 +5,12 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from mmengine.runner import load_checkpoint
+from torch import nn
 
-from mmfakd.checkpoints.state_dict import find_state_dict, some
+from mmfakd.checkpoints.load import load_weights
+from mmfakd.checkpoints.state_dict import find_state_dict, some, without_wrappers
+from mmfakd.checkpoints.student import export_student
 
 
 @pytest.mark.parametrize(
@@ -43,3 +47,60 @@ def test_lists_are_cut():
     assert some('abcd') == 'a, b, c, d'
     assert some('abcdef') == 'a, b, c, d and 2 more'
     assert some(iter('abc'), 2, '; ', '; ...') == 'a; b; ... and 1 more'
+
+
+def net():
+    return nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+
+
+WRAPPERS = {
+    'parallel': nn.DataParallel,
+    'compiled': torch.compile,
+    'parallel, compiled': lambda model: torch.compile(nn.DataParallel(model)),
+    'compiled, parallel': lambda model: nn.DataParallel(torch.compile(model)),
+    'twice': lambda model: nn.DataParallel(nn.DataParallel(model)),
+    'a compiled part': lambda model: nn.Sequential(torch.compile(model[0]), model[1]),
+    'all': lambda model: nn.DataParallel(
+        torch.compile(nn.Sequential(torch.compile(model[0]), model[1]))
+    ),
+    'none': lambda model: model,
+}
+
+
+@pytest.mark.parametrize('wrapper', WRAPPERS)
+def test_names_of_wrappers_are_undone(wrapper, tmp_path):
+    model = net()
+    state_dict = WRAPPERS[wrapper](model).state_dict()
+    plain = without_wrappers(state_dict)
+    assert list(plain) == list(model.state_dict())
+    assert plain._metadata['1'] == dict(version=2)
+    path = str(tmp_path / 'wrapped.pth')
+    torch.save(dict(state_dict=state_dict), path)
+    for load in (
+        lambda other: load_weights(other, path, 'teacher'),
+        lambda other: load_checkpoint(other, path),
+    ):
+        other = net()
+        load(other)
+        torch.testing.assert_close(dict(other.state_dict()), dict(model.state_dict()))
+
+
+def test_wrapped_distillation_is_exported():
+    layer = nn.ModuleDict(dict(architecture=net(), distiller=nn.Linear(1, 1)))
+    for wrap in (nn.DataParallel, torch.compile):
+        exported = export_student(dict(state_dict=wrap(layer).state_dict()))
+        assert exported['state_dict'].keys() == net().state_dict().keys()
+
+
+def test_mmengine_loads_a_compiled_model_into_a_compiled_one(tmp_path):
+    """Whose own names are those of the file."""
+    path = str(tmp_path / 'wrapped.pth')
+    source, target = (torch.compile(net()) for _ in range(2))
+    torch.save(source.state_dict(), path)
+    load_checkpoint(target, path, strict=True)
+    torch.testing.assert_close(dict(source.state_dict()), dict(target.state_dict()))
+
+
+def test_a_part_called_module_stays():
+    names = ['module.weight', 'head.weight']
+    assert list(without_wrappers(dict.fromkeys(names))) == names

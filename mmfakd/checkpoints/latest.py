@@ -1,0 +1,184 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The newest checkpoint of a work dir from which training can go on."""
+
+from __future__ import annotations
+
+import os.path as osp
+import time
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import NamedTuple
+
+from mmfakd.compat import load_checkpoint_file
+
+_ENDINGS = ('.pth', '.pt', '.ckpt', '')
+# Files of a work dir without an ending.
+_TEXTS = ('last_checkpoint', 'training.lock')
+# What a file that is no checkpoint, or no longer one, may raise.
+LOAD_ERRORS = (OSError, RuntimeError, TypeError, UnpicklingError, ValueError)
+
+
+class Found(NamedTuple):
+    """A checkpoint, and what was passed over on the way to it.
+
+    Args:
+        path (str, optional): Its path; None if there is none.
+        skipped (list[str]): File and reason, for each that was passed over.
+    """
+
+    path: str | None
+    skipped: list[str]
+
+
+def find_checkpoint(*folders: str | Path) -> Found:
+    """Find the newest checkpoint that is complete and undamaged.
+
+    The time and iteration that stand in the files decide, not their names, nor
+    ``last_checkpoint``, which may be empty, missing, or point to where the folder was
+    before. Student files are passed over, and best checkpoints, which have no state of
+    the optimizer.
+
+    Args:
+        *folders (str | Path): Where to look; folders within them are not searched.
+
+    Returns:
+        Found: The checkpoint, if there is one.
+    """
+    ranked: list[tuple[tuple[bool, float, int], Path]] = []
+    skipped: list[str] = []
+    for path in checkpoint_files(folders):
+        try:
+            checkpoint = load_checkpoint_file(path, mmap=True)
+        except LOAD_ERRORS as error:
+            skipped.append(str(error))
+            continue
+        is_best = path.name.startswith('best_') and 'optimizer' not in checkpoint
+        if _what_it_is(checkpoint) is None and not is_best:
+            ranked.append((_rank(checkpoint), path))
+    for _, path in sorted(ranked, reverse=True):
+        damage = find_damage(path)
+        if damage is None:
+            return Found(str(path), skipped)
+        skipped.append(damage)
+    return Found(None, skipped)
+
+
+def checkpoint_folders(
+    work_dir: str, out_dirs: Iterable[str | Path | None]
+) -> list[str]:
+    """List the folders that a training writes checkpoints to.
+
+    Args:
+        work_dir (str): Its work dir.
+        out_dirs (Iterable[str | Path | None]): ``out_dir`` of its checkpoint hooks,
+            which put a folder with the name of the work dir there.
+
+    Returns:
+        list[str]: The folders, each once.
+    """
+    name = osp.basename(work_dir.rstrip(osp.sep))
+    others = (osp.join(str(out), name) for out in out_dirs if out not in (None, ''))
+    return list(dict.fromkeys([work_dir, *others]))
+
+
+def checkpoint_files(folders: Iterable[str | Path]) -> list[Path]:
+    """List what may be a checkpoint by its name.
+
+    Args:
+        folders (Iterable[str | Path]): Folders, which need not exist.
+
+    Returns:
+        list[Path]: Files that end as checkpoints do, or have no ending and are none of
+        the text files of a work dir.
+    """
+    return [
+        file
+        for folder in folders
+        for file in sorted(Path(folder).glob('*'))
+        if file.is_file() and file.suffix in _ENDINGS and file.name not in _TEXTS
+    ]
+
+
+def check_resumable(path: str | Path) -> None:
+    """Check that training can go on from a file, before anything is built.
+
+    Args:
+        path (str | Path): The file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or holds weights alone, as student files do.
+    """
+    what = _what_it_is(load_checkpoint_file(path, mmap=True))
+    if what is not None:
+        raise ValueError(
+            f'--resume {path}: it is {what}, from which training cannot go on as it '
+            'was. Give a checkpoint such as epoch_12.pth, or --resume alone for the '
+            'newest. To begin a new training with these weights, give --student-ckpt.'
+        )
+    damage = find_damage(path)
+    if damage is not None:
+        raise ValueError(f'--resume: {damage} Give --resume alone for the newest good.')
+
+
+def find_flaw(path: str | Path) -> str | None:
+    """Tell what is wrong with a file that should be a checkpoint.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        str | None: Why it cannot be read, None if it can.
+    """
+    try:
+        load_checkpoint_file(path, mmap=True)
+    except LOAD_ERRORS as error:
+        return str(error)
+    return find_damage(path)
+
+
+def find_damage(path: str | Path) -> str | None:
+    """Compare a file with the checksums in it.
+
+    ``torch.save`` stores the CRC-32 of every tensor. Its older format, before torch
+    1.6, has none.
+
+    Args:
+        path (str | Path): A file that can be opened as a checkpoint.
+
+    Returns:
+        str | None: What is wrong, if anything is.
+    """
+    if not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        damaged = str(error)
+    if damaged is None:
+        return None
+    return f'Checkpoint "{path}" is damaged: a checksum in it does not fit ({damaged}).'
+
+
+def _what_it_is(checkpoint: Mapping) -> str | None:
+    """What a file is that training cannot go on from."""
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, Mapping) or 'state_dict' not in checkpoint:
+        return 'a file of plain weights'
+    if 'message_hub' not in checkpoint or not {'epoch', 'iter'} <= meta.keys():
+        return 'a student file or published weights'
+    return None
+
+
+def _rank(checkpoint: Mapping) -> tuple[bool, float, int]:
+    meta = checkpoint['meta']
+    saved = (checkpoint.get('position') or {}).get('time')
+    if saved is None:
+        try:
+            saved = time.mktime(time.strptime(str(meta.get('time')), '%Y%m%d_%H%M%S'))
+        except ValueError:
+            saved = 0.0
+    return 'optimizer' in checkpoint, float(saved), int(meta['iter'])

@@ -1,0 +1,55 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""MMEngine's loaders replaced by the restricted one.
+
+This module is imported with mmfakd, before torch and MMEngine may be.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+
+def load_from_mmfakd(source: str, map_location: Any = None) -> dict:
+    """Load a checkpoint in place of a loader of MMEngine.
+
+    Args:
+        source (str): As for :func:`~mmfakd.checkpoints.fetch.fetch_checkpoint`.
+        map_location (Any): As in :func:`torch.load`. Defaults to None.
+
+    Returns:
+        dict: The checkpoint.
+    """
+    fetch = import_module('mmfakd.checkpoints.fetch')
+    return fetch.fetch_checkpoint(source, map_location=map_location)
+
+
+def replace_mmengine_loaders() -> None:
+    """Let everything that MMEngine loads go through the restricted loader.
+
+    MMEngine 0.10 unpickles downloads without any restriction, and before torch 2.6
+    local files, too. Also, it knows no other prefix than ``module.``, which data
+    parallelism leaves, of the names of weights. Calling this again changes nothing.
+    """
+    checkpoint: Any = import_module('mmengine.runner.checkpoint')
+    loader = checkpoint.CheckpointLoader
+    loader.register_scheme(list(loader._schemes), load_from_mmfakd, force=True)
+    original = checkpoint.load_state_dict
+    if hasattr(original, 'mmfakd'):
+        return
+
+    def load_state_dict(
+        module: Any, state_dict: Any, strict: bool = False, logger: Any = None
+    ) -> None:
+        """Load weights, whatever wrapped their model; see mmengine.runner."""
+        names = import_module('mmfakd.checkpoints.state_dict')
+        plain = names.without_wrappers(state_dict)
+        # A model that is wrapped itself has such names, too.
+        if plain.keys() != state_dict.keys():
+            own = module.state_dict().keys()
+            if len(own & plain.keys()) > len(own & state_dict.keys()):
+                state_dict = plain
+        original(module, state_dict, strict, logger)
+
+    load_state_dict.mmfakd = True  # type: ignore[attr-defined]
+    checkpoint.load_state_dict = load_state_dict

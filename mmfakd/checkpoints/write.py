@@ -1,0 +1,72 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Weights for others to load: files of torch.save, or of safetensors."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMATS = ('pth', 'safetensors')
+
+
+def write_weights(
+    checkpoint: dict[str, Any],
+    path: str | os.PathLike[str],
+    file_format: str | None = None,
+) -> None:
+    """Write weights and their meta; the file is there as a whole or not at all.
+
+    Args:
+        checkpoint (dict[str, Any]): ``state_dict`` and ``meta``.
+        path (str | os.PathLike): The file.
+        file_format (str, optional): ``'pth'`` or ``'safetensors'``, whose header holds
+            ``meta`` as JSON texts. Defaults to None: by the ending of ``path``.
+
+    Raises:
+        ModuleNotFoundError: If the package safetensors is wanted and not installed.
+        ValueError: If ``meta`` holds what JSON cannot.
+    """
+    is_safetensors = Path(path).suffix == '.safetensors'
+    save = (
+        _save_safetensors
+        if file_format == 'safetensors' or (file_format is None and is_safetensors)
+        else torch.save
+    )
+    partial = f'{path}.{os.getpid()}.part'
+    try:
+        save(checkpoint, partial)
+        os.replace(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(partial)
+
+
+def _save_safetensors(checkpoint: dict[str, Any], path: str) -> None:
+    try:
+        from safetensors.torch import save_file
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'Writing .safetensors needs the package safetensors, which is not '
+            'installed: run `pip install safetensors`, or write a .pth file.',
+            name='safetensors',
+        ) from error
+    texts = {'format': 'pt'}
+    for key, value in checkpoint.get('meta', {}).items():
+        try:
+            texts[key] = json.dumps(value)
+        except TypeError as error:
+            raise ValueError(
+                f'meta[{key!r}] cannot stand in a file of safetensors ({error}): '
+                'write a .pth file.'
+            ) from error
+    # Views, and tensors that share memory, are refused.
+    copies = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in checkpoint['state_dict'].items()
+    }
+    save_file(copies, path, metadata=texts)

@@ -1,0 +1,160 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Text of configs that comes with strangers' files: read, never run."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+# What values are written as that are no literals; dict has a rule of its own.
+_KINDS = {kind.__name__: kind for kind in (frozenset, range, set, slice)}
+# What a `type` may name by its dots: registered names with a scope, classes and
+# collate functions of the OpenMMLab libraries, modules and optimizers of torch.
+_TYPE = re.compile(
+    r'mm\w+\.(\w+\.)*([A-Z]\w*|\w*collate)'
+    r'|(?!mmengine|mmcv)mm\w+\.\w+'
+    r'|torch\.(nn|optim)\.(\w+\.)*[A-Z]\w*'
+)
+_LIBRARY = re.compile(r'mm(engine|cv|pretrain|det|razor|fakd)(\.\w+)*')
+
+
+def config_literals(text: str) -> dict[str, Any]:
+    """Read the text of a config without running it.
+
+    Everything is understood that MMEngine's ``Config.pretty_text`` writes.
+
+    Args:
+        text (str): Assignments of literals and ``dict(...)`` calls.
+
+    Returns:
+        dict[str, Any]: Names and values.
+
+    Raises:
+        ValueError: If there is anything else in it; the line is named.
+
+    Examples:
+        >>> from mmfakd.compat.config_literals import config_literals
+        >>> config_literals('lr = 0.1; model = dict(type="ResNet", depth=18)')
+        {'lr': 0.1, 'model': {'type': 'ResNet', 'depth': 18}}
+    """
+    try:
+        return dict(_assignment(node) for node in ast.parse(text).body)
+    except SyntaxError as error:
+        reason = f'line {error.lineno}: {error.msg}'
+    except (TypeError, ValueError) as error:
+        reason = str(error)
+    except (MemoryError, RecursionError):
+        reason = 'it is nested too deeply'
+    raise ValueError(
+        f'This is no text of a config with plain values: {reason}. Expected '
+        'assignments of literals and dict(...) calls, as MMEngine dumps configs; '
+        'nothing of it was executed.'
+    )
+
+
+def find_risk(text: str) -> str | None:
+    """Tell what could run if MMEngine executed a text, or built from it.
+
+    MMEngine's ``Config.fromstring`` executes Python, follows ``_base_`` to other
+    files, replaces templates before it reads, and imports what ``custom_imports``
+    names; its registries call whatever a ``type`` with dots names, ``os.system``, too.
+
+    Args:
+        text (str): The text of a config.
+
+    Returns:
+        str | None: The reason, None if there is none.
+    """
+    try:
+        config = config_literals(text)
+    except ValueError as error:
+        return str(error)
+    if '{{' in text:
+        return 'it has a template, {{...}}'
+    if '_base_' in config:
+        return f'it inherits another file, _base_ = {config["_base_"]!r}'
+    for name in _imports(config.get('custom_imports')):
+        if name not in {'None', *sys.modules} and not _LIBRARY.fullmatch(name):
+            return (
+                f'it imports {name!r}; if you trust that module, import it before '
+                'the file is loaded'
+            )
+    for kind in _types(config):
+        if '.' in kind and not _TYPE.fullmatch(kind):
+            return f'its type={kind!r} is none of the OpenMMLab libraries or torch.nn'
+    return None
+
+
+def _imports(imported: Any) -> list[str]:
+    names = imported.get('imports') if isinstance(imported, dict) else imported
+    return [str(n) for n in (names if isinstance(names, (list, tuple)) else [names])]
+
+
+def _types(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get('type'), str):
+            yield value['type']
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _types(item)
+
+
+def _assignment(node: ast.stmt) -> tuple[str, Any]:
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        (target,) = node.targets
+        if isinstance(target, ast.Name):
+            return target.id, _value(node.value)
+    raise _unexpected(node)
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
+        return kind(_value(item) for item in node.elts)
+    if isinstance(node, ast.Dict):
+        # None stands for `**other`.
+        keys = [_value(key) for key in node.keys if key is not None]
+        if len(keys) == len(node.values):
+            return dict(zip(keys, map(_value, node.values)))
+    if isinstance(node, ast.Call):
+        return _call(node)
+    if isinstance(node, ast.Name) and node.id in ('inf', 'nan'):
+        return float(node.id)
+    return _number(node)
+
+
+def _call(node: ast.Call) -> Any:
+    name = node.func.id if isinstance(node.func, ast.Name) else None
+    named = {key.arg: _value(key.value) for key in node.keywords if key.arg}
+    if name == 'dict' and len(named) == len(node.keywords):
+        # A dict in braces stands in it where keys are no identifiers.
+        return dict(*map(_value, node.args), **named)
+    if name in _KINDS and not node.keywords:
+        return _KINDS[name](*map(_value, node.args))
+    raise _unexpected(node)
+
+
+def _number(node: ast.expr) -> complex:
+    """A number with a sign, or a complex one, which is written as a sum."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
+        value = _value(node.operand)
+        if isinstance(value, (int, float, complex)):
+            return -value if isinstance(node.op, ast.USub) else value
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)):
+        left, right = _value(node.left), _value(node.right)
+        if isinstance(left, (int, float)) and isinstance(right, complex):
+            return left - right if isinstance(node.op, ast.Sub) else left + right
+    raise _unexpected(node)
+
+
+def _unexpected(node: ast.AST) -> ValueError:
+    found = ast.unparse(node)
+    found = found if len(found) <= 60 else f'{found[:60]}...'
+    line = getattr(node, 'lineno', '?')
+    return ValueError(f'line {line} has {found!r}')

@@ -1,0 +1,195 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Weight files that run a command when they are read carelessly.
+
+Each maker writes a file whose command creates the file ``marker``.
+"""
+
+import io
+import json
+import os
+import pickle
+import tarfile
+import zipfile
+
+import numpy as np
+import torch
+from torch import nn
+
+WEIGHTS = dict(nn.Linear(2, 2).state_dict())
+
+
+class Call:
+    """Pickles as a call, the way a malicious file does."""
+
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
+
+    def __reduce__(self):
+        return self.function, self.args
+
+    def __call__(self):
+        """Lets another call take this one's result as its function."""
+
+
+class State:
+    """Runs a command when its state is set."""
+
+    def __setstate__(self, state):
+        os.system(state)
+
+
+class WithState(State):
+    """Pickles as :class:`State`."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return State, (), self.command
+
+
+def _torch_save(make, **options):
+    def write(path, marker):
+        content = dict(state_dict=WEIGHTS, extra=make(f'touch {marker}', str(marker)))
+        torch.save(content, path, **options)
+
+    return write
+
+
+def _raw_pickle(path, marker):
+    path.write_bytes(pickle.dumps(Call(os.system, f'touch {marker}')))
+
+
+def _protocol_4(path, marker):
+    """The name of the function is put together on the unpickler's stack."""
+    content = dict(state_dict=WEIGHTS, extra=Call(os.system, f'touch {marker}'))
+    torch.save(content, path, pickle_protocol=4)
+
+
+def _jit_archive(path, marker):
+    torch.jit.script(nn.Linear(2, 2)).save(str(path))
+
+
+def _tar_bytes(marker, first='sys_info'):
+    """What torch wrote before version 0.2."""
+    evil = pickle.dumps(Call(os.system, f'touch {marker}'))
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode='w:', format=tarfile.PAX_FORMAT) as tar:
+        for name in (first, 'storages', 'tensors', 'pickle'):
+            info = tarfile.TarInfo(name)
+            info.size = len(evil)
+            tar.addfile(info, io.BytesIO(evil))
+    return buffer.getvalue()
+
+
+def _legacy_tar(path, marker):
+    path.write_bytes(_tar_bytes(marker))
+
+
+def _disguised_tar(path, marker):
+    """A tar archive that begins like the format after it."""
+    raw = bytearray(_tar_bytes(marker))
+    start = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+    raw[: len(start)] = start
+    raw[148:156] = b' ' * 8
+    raw[148:156] = f'{sum(raw[:512]):06o}\0 '.encode()
+    path.write_bytes(bytes(raw))
+
+
+def _zip_in_zip(path, marker):
+    """A lone file in an archive, which torch.hub unpacks."""
+    _raw_pickle(inner := path.with_suffix('.inner'), marker)
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.write(inner, 'weights.pth')
+    inner.unlink()
+
+
+def _bomb(path, marker):
+    """Many zeros in a small file."""
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr('a/data.pkl', bytes(1 << 24))
+
+
+def _safetensors(path, marker):
+    """A header with an offset behind the end, and a pickle where tensors should be."""
+    header = dict(weight=dict(dtype='F32', shape=[10**9], data_offsets=[0, 4 * 10**9]))
+    text = json.dumps(header).encode()
+    evil = pickle.dumps(Call(os.system, f'touch {marker}'))
+    path.write_bytes(len(text).to_bytes(8, 'little') + text + evil)
+
+
+# Payloads in pickles and archives: such files are refused.
+REFUSED = {
+    'pickle that calls os.system': _torch_save(lambda c, m: Call(os.system, c)),
+    'pickle that calls exec': _torch_save(lambda c, m: Call(exec, f'open({m!r}, "w")')),
+    'pickle that calls eval': _torch_save(lambda c, m: Call(eval, f'open({m!r}, "w")')),
+    'chain of getattr': _torch_save(
+        lambda c, m: Call(Call(getattr, Call(__import__, 'os'), 'system'), c)
+    ),
+    'object whose __setstate__ runs': _torch_save(lambda c, m: WithState(c)),
+    'object array of numpy': _torch_save(
+        lambda c, m: np.array([Call(os.system, c)], dtype=object)
+    ),
+    'pickle of protocol 4': _protocol_4,
+    'pickle in the format before torch 1.6': _torch_save(
+        lambda c, m: Call(os.system, c), _use_new_zipfile_serialization=False
+    ),
+    'pickle without torch.save': _raw_pickle,
+    'tar archive of the oldest torch': _legacy_tar,
+    'tar archive that begins like a later file': _disguised_tar,
+    'TorchScript archive': _jit_archive,
+    'archive in an archive': _zip_in_zip,
+    'archive that unpacks to a thousand times its size': _bomb,
+    'safetensors with a false header': _safetensors,
+}
+# Those that run their command under a plain torch.load: the test is no empty one.
+ARMED = [name for name in REFUSED if name.startswith(('pickle', 'chain', 'obj', 'tar'))]
+ARMED.remove('pickle without torch.save')
+
+
+def _code(marker):
+    return f"a = 1\n__import__('os').system('touch {marker}')\n"
+
+
+def _inherited(marker):
+    file = marker.with_name('inherited.py')
+    file.write_text(_code(marker))
+    return f'_base_ = {str(file)!r}\n'
+
+
+def _imported(marker):
+    marker.with_name('strange_module.py').write_text(_code(marker))
+    return "custom_imports = dict(imports=['strange_module'])\n"
+
+
+def _template(marker):
+    """Plain values, until MMEngine has put the variable in place of the braces."""
+    evil = f'str(__import__("os").system("touch {marker}"))'
+    return f"a = {{1: {{1: '{{{{$PATH:'}}}}, ' + {evil}}}}}#'\n"
+
+
+# Payloads in the text of a config: the weights are loaded, the text is left out.
+TEXTS = {
+    'text with a call': _code,
+    'text with an f-string': lambda marker: (
+        f"""a = f'{{__import__("os").system("touch {marker}")}}'\n"""
+    ),
+    'text with a comprehension': lambda marker: (
+        f'a = [open(name, "w") for name in [{str(marker)!r}]]\n'
+    ),
+    'text with a template': _template,
+    'text that inherits a file': _inherited,
+    'text that imports a module': _imported,
+    'text with type=os.system': lambda marker: (
+        f"model = dict(type='os.system', command='touch {marker}')\n"
+    ),
+    'text nested too deeply': lambda marker: f'a = {"-" * 50000}1\n',
+}
+
+
+def save_with_text(path, text, state_dict=WEIGHTS, **content):
+    """Write a checkpoint with a text in all places where MMEngine executes it."""
+    hub = dict(runtime_info=dict(cfg=text), log_scalars={}, resumed_keys={})
+    meta = dict(epoch=0, iter=0, cfg=text, config=text)
+    checkpoint = dict(meta=meta, message_hub=hub, state_dict=state_dict, **content)
+    torch.save(checkpoint, path)

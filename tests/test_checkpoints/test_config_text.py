@@ -1,0 +1,160 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Texts of configs are read as what they are, and never run."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmfakd.checkpoints.config_text import read_config_text
+from mmfakd.compat.config_literals import find_risk
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+LEAVES = sorted(
+    file
+    for file in CONFIGS.rglob('*.py')
+    if '_base_' not in file.relative_to(CONFIGS).parts
+)
+
+
+@pytest.mark.parametrize('path', LEAVES[::12], ids=lambda path: path.stem)
+def test_shipped_config_is_read_as_it_is(path):
+    check(path)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
+def test_each_shipped_config_is_read_as_it_is(path):
+    check(path)
+
+
+def check(path):
+    if path.parent.name in ('bccd', 'coco'):
+        pytest.importorskip('mmdet')
+    cfg = Config.fromfile(path)
+    text = cfg.pretty_text
+    assert read_config_text(text).to_dict() == cfg.to_dict()
+    assert find_risk(text) is None
+
+
+def test_all_that_pretty_text_writes():
+    cfg = Config(
+        dict(
+            numbers=[1, -2, 0.5, -1e-3, 1e300, 2 + 3j, -1j, True, None],
+            infinite=[float('inf'), -float('inf')],
+            texts=['', "it's", 'a\nb', '\\', 'ü', b'\x00'],
+            tuples=((), (1,), ((1, 2), [3])),
+            sets=[{1}, set(), frozenset({2})],
+            spans=[range(3), range(1, 9, 2), slice(None, 3)],
+            dicts={'1x': 1, 'a-b': dict(c={2: dict()}), 'd': [dict(e=[{}])]},
+            empty=dict(),
+        )
+    )
+    text = cfg.pretty_text
+    assert read_config_text(text).to_dict() == cfg.to_dict()
+    assert str(read_config_text('a = nan')['a']) == 'nan'
+
+
+@pytest.mark.parametrize(
+    ('text', 'line', 'found'),
+    [
+        ('a = 1\nb = open("x")', 2, "open('x')"),
+        ('import os', 1, 'import os'),
+        ('a = 1\n\nprint()', 3, 'print()'),
+        ('a = b = 1', 1, 'a = b = 1'),
+        ('a.b = 1', 1, 'a.b = 1'),
+        ('a = [1,\n x]', 2, 'x'),
+        ('a = dict(b=dict(\nc=lambda: 1))', 2, 'lambda: 1'),
+        ('a = dict(**{"b": 1})', 1, "dict(**{'b': 1})"),
+        ('a = {**b}', 1, '{**b}'),
+        ('a = [*b]', 1, '*b'),
+        ('a = list()', 1, 'list()'),
+        ('a = dict.fromkeys([1])', 1, 'dict.fromkeys([1])'),
+        ('a = (dict)(b=1).c', 1, 'dict(b=1).c'),
+        ('a = range(stop=1)', 1, 'range(stop=1)'),
+        ('a = f"{1}"', 1, "f'{1}'"),
+        ('a = 1 + 1', 1, '1 + 1'),
+        ('a = 9 ** 9 ** 9', 1, '9 ** 9 ** 9'),
+        ('a = "x" * 10', 1, "'x' * 10"),
+        ('a = -"x"', 1, "-'x'"),
+        ('a = not 1', 1, 'not 1'),
+        ('a = (b := 1)', 1, '(b := 1)'),
+        ('a = [i for i in b]', 1, '[i for i in b]'),
+        ('def f(): pass', 1, 'def f():'),
+        ('a: int = 1', 1, 'a: int = 1'),
+        ('a += 1', 1, 'a += 1'),
+        ('a = 1 if b else 2', 1, '1 if b else 2'),
+        ('class A: pass', 1, 'class A:'),
+    ],
+)
+def test_error_names_line_and_what_is_there(text, line, found):
+    with pytest.raises(ValueError) as error:
+        read_config_text(text)
+    message = str(error.value)
+    assert f'line {line} has {found!r}'[:-1] in message
+    assert 'literals and dict(...) calls' in message
+    assert find_risk(text) == message
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'a = ' + '(' * 5000 + ')' * 5000,
+        'a = ' + '[' * 150 + ']' * 150 + '\nb = ' + '-' * 20000 + '1',
+        'a = ' + '1+' * 20000 + '1',
+        'a = b' + '.c' * 20000,
+        'a = ' + 'dict(a=' * 90 + '()' * 20000 + ')' * 90,
+        'a = "\x00"',
+        'a = (',
+        'a = {[]: 1}',
+        'a = {{}}',
+        'a = ' + '9' * 5000,
+        'a = dict(1)',
+        'a = range("x")',
+        'filename = 1',
+        'pretty_text = 1',
+    ],
+    ids=lambda text: ascii(text[:16]),
+)
+def test_whatever_stands_there_is_an_ordinary_error(text):
+    with pytest.raises(ValueError, match='This is no text of a config'):
+        read_config_text(text)
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ("_base_ = ['a.py']", 'inherits another file'),
+        ("a = '{{ fileDirname }}'", 'template'),
+        ("custom_imports = dict(imports='antigravity')", "imports 'antigravity'"),
+        ("custom_imports = dict(imports=['mmdet', 'this'])", "imports 'this'"),
+        ("custom_imports = ['os', 7]", "imports '7'"),
+        ("model = dict(a=[(dict(type='os.system'),)])", "type='os.system'"),
+        ("model = dict(type='torch.hub.load')", 'torch.hub.load'),
+        ("model = dict(type='mmengine.load')", 'mmengine.load'),
+        ("model = dict(type='mmengine.utils.call_command')", 'call_command'),
+        ("model = dict(type='builtins.eval')", 'builtins.eval'),
+    ],
+)
+def test_plain_values_that_would_run(text, reason):
+    """MMEngine follows, imports or calls what they name."""
+    ast.parse(text)
+    assert reason in find_risk(text)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        "custom_imports = dict(imports=['mmfakd', 'mmpretrain.models', 'json'])",
+        'custom_imports = None',
+        'custom_imports = dict(allow_failed_imports=False)',
+        "model = dict(type='mmdet.ResNet', norm_cfg=dict(type='BN'))",
+        "model = dict(type='mmdet.models.backbones.resnet.ResNet')",
+        "collate_fn = dict(type='mmengine.dataset.utils.pseudo_collate')",
+        "model = dict(type='mmrazor.sub_model', cfg=dict(type='torch.nn.ReLU'))",
+        "optimizer = dict(type='torch.optim.sgd.SGD')",
+    ],
+)
+def test_what_configs_of_the_libraries_name(text):
+    assert find_risk(text) is None
