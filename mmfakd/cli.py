@@ -130,6 +130,10 @@ def _train(parser: argparse.ArgumentParser) -> None:
     add('--no-validate', action='store_true', help='do not evaluate while training')
     scaled = 'scale the learning rate by the batch size of all processes'
     add('--auto-scale-lr', action='store_true', help=scaled)
+    rate = 'learning rate; with --resume the schedule goes on in proportion to it'
+    add('--lr', type=float, help=rate)
+    changed = 'resume although teacher, distiller or optimizer are others than before'
+    add('--allow-changes', action='store_true', help=changed)
     _teacher_ckpt(parser)
     add('--student-ckpt', help='weights that the student starts from, likewise')
     add('--seed', type=int, help='random seed')
@@ -212,9 +216,12 @@ def _check_teacher(parser: argparse.ArgumentParser) -> None:
 def _export(parser: argparse.ArgumentParser) -> None:
     """Turn a distillation checkpoint into one that stock mmpretrain or mmdet loads."""
     add = parser.add_argument
-    add('checkpoint', help='distillation checkpoint')
+    add('checkpoint', help='distillation checkpoint: path, URL or model-zoo name')
     _out(parser, 'file to write, for example student.pth', positional=True)
     add('--config-out', help="also write the stock student's config to this .py file")
+    ending = "of the file: torch's or that of safetensors (default: by its ending)"
+    formats = ['pth', 'safetensors']
+    add('--format', dest='file_format', choices=formats, help=ending)
     _force(parser)
 
 

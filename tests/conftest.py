@@ -31,12 +31,13 @@ def _managers(base=ManagerMixin):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave the matrix out, unless `-m` speaks of it."""
-    if 'matrix' in config.option.markexpr:
-        return
-    matrix = [item for item in items if item.get_closest_marker('matrix')]
-    items[:] = [item for item in items if item not in matrix]
-    config.hook.pytest_deselected(items=matrix)
+    """Leave what takes long or needs much out, unless `-m` speaks of it."""
+    for marker in ('matrix', 'cluster', 'kills'):
+        if marker in config.option.markexpr:
+            continue
+        left_out = [item for item in items if item.get_closest_marker(marker)]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(autouse=True, scope='module')

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Evaluate on the GPUs (or, without any, in several processes) of one or more nodes.
-# usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of mmfakd test]
+# Evaluate on the GPUs (or, without any, in several processes) of one or more machines.
+# usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of mmfakd test and of torchrun]
 # environment: NNODES, NODE_RANK, MASTER_ADDR, PORT, PYTHON
 set -euo pipefail
 
 if [ $# -lt 3 ]; then
-    echo "usage: $0 CONFIG CHECKPOINT GPUS [options of mmfakd test]" >&2
+    echo "usage: $0 CONFIG CHECKPOINT GPUS [options of mmfakd test and of torchrun]" >&2
     exit 2
 fi
 CONFIG=$1
@@ -17,11 +17,12 @@ PORT=${PORT:-29500}
 MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
 HERE=$(cd "$(dirname "$0")" && pwd)
 
-PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}" \
-    "${PYTHON:-python}" -m torch.distributed.run \
+export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
+# In the place of this shell, so that signals arrive.
+exec "${PYTHON:-python}" -m mmfakd test "$CONFIG" "$CHECKPOINT" \
     --nnodes="$NNODES" \
     --node_rank="$NODE_RANK" \
     --master_addr="$MASTER_ADDR" \
-    --nproc_per_node="$GPUS" \
+    --nproc="$GPUS" \
     --master_port="$PORT" \
-    "$HERE/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}"
+    "${@:4}"

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Train on a Slurm cluster.
+# Train on a Slurm cluster: at once, or, with BATCH=1, as a batch job. A batch job saves
+# a minute before its time limit, is put back into the queue and goes on from there.
 # usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [options of mmfakd train]
-# environment: GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS, PYTHON
+# environment: GPUS, GPUS_PER_NODE (0: on CPU, one process for each of GPUS),
+#     CPUS_PER_TASK, BATCH, SIGNAL, SRUN_ARGS, SBATCH_ARGS, PYTHON
 set -euo pipefail
 
 if [ $# -lt 4 ]; then
@@ -17,16 +19,35 @@ GPUS_PER_NODE=${GPUS_PER_NODE:-8}
 CPUS_PER_TASK=${CPUS_PER_TASK:-5}
 HERE=$(cd "$(dirname "$0")" && pwd)
 
-# SRUN_ARGS holds several arguments in one string.
+export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
+# Two jobs may share a machine.
+export MASTER_PORT=${MASTER_PORT:-$((20000 + ${SLURM_JOB_ID:-RANDOM} % 10000))}
+resources=(--job-name="$JOB_NAME" --ntasks="$GPUS" --cpus-per-task="$CPUS_PER_TASK")
+if [ "$GPUS_PER_NODE" != 0 ]; then
+    resources+=(--gres=gpu:"$GPUS_PER_NODE" --ntasks-per-node="$GPUS_PER_NODE")
+fi
+allocation=(-p "$PARTITION" --signal="${SIGNAL:-USR1@60}")
+
+# SBATCH_ARGS and SRUN_ARGS hold several arguments in one string.
+if [ -n "${BATCH:-}" ]; then
+    # shellcheck disable=SC2086
+    BATCH='' MASTER_PORT='' exec sbatch "${allocation[@]}" "${resources[@]}" \
+        --requeue --open-mode=append ${SBATCH_ARGS:-} \
+        --wrap "exec $(printf '%q ' bash "$HERE/slurm_train.sh" "$@")"
+fi
+[ -z "${SLURM_JOB_ID:-}" ] || allocation=()
+status=0
 # shellcheck disable=SC2086
-PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}" \
-    srun -p "$PARTITION" \
-    --job-name="$JOB_NAME" \
-    --gres=gpu:"$GPUS_PER_NODE" \
-    --ntasks="$GPUS" \
-    --ntasks-per-node="$GPUS_PER_NODE" \
-    --cpus-per-task="$CPUS_PER_TASK" \
-    --kill-on-bad-exit=1 \
+srun ${allocation[@]+"${allocation[@]}"} "${resources[@]}" --kill-on-bad-exit=1 \
     ${SRUN_ARGS:-} \
-    "${PYTHON:-python}" -u "$HERE/train.py" "$CONFIG" \
-    --work-dir="$WORK_DIR" --launcher slurm "${@:5}"
+    "${PYTHON:-python}" -u -m mmfakd train "$CONFIG" \
+    --work-dir="$WORK_DIR" --launcher slurm "${@:5}" || status=$?
+
+# 75: training was preempted and has saved. 138: USR1 came while it was starting.
+# A job that was cancelled is left alone.
+if [[ $status =~ ^(75|138)$ ]] && [ "${ENVIRONMENT:-}" = BATCH ] &&
+    [ "$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
+    echo "Preempted: job $SLURM_JOB_ID is queued again." >&2
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit $status

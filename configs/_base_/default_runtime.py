@@ -5,14 +5,16 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),
+    checkpoint=dict(type='mmfakd.SafeCheckpointHook', interval=1, max_keep_ckpts=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    resume=dict(type='mmfakd.ResumeHook'),
+    provenance=dict(type='mmfakd.ProvenanceHook'),
+    preemption=dict(type='mmfakd.PreemptionHook'),
+    learning_rate=dict(type='mmfakd.LearningRateHook'),
+    student=dict(type='mmfakd.StudentCheckpointHook'),
+    check_finite=dict(type='mmfakd.CheckFiniteHook'),
+    epoch_seed=dict(type='mmfakd.EpochSeedHook'),
 )
-custom_hooks = [
-    dict(type='mmfakd.EpochSeedHook'),
-    dict(type='mmfakd.CheckFiniteHook'),
-    dict(type='mmfakd.StudentCheckpointHook'),
-]
 
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from subprocess import PIPE
 
 import torch
 import torch.distributed as dist
@@ -13,15 +15,19 @@ from mmengine.config import Config
 def init_cpu_distributed(cfg: Config) -> None:
     """Prepare a config and the process group for several processes on CPU.
 
-    MMEngine's launcher calls ``torch.cuda.set_device`` whatever the machine, and its
-    DDP wrapper names a GPU. Where ``cfg.launcher`` is ``'pytorch'`` and there is no
-    GPU, this starts the process group with gloo before the runner looks for it, and
-    sets a wrapper without device. With a GPU nothing is changed.
+    MMEngine's launchers call ``torch.cuda.set_device`` whatever the machine, and its
+    DDP wrapper names a GPU. Where ``cfg.launcher`` is ``'pytorch'`` or ``'slurm'`` and
+    there is no GPU, this starts the process group with gloo before the runner looks
+    for it, and sets a wrapper without device. With a GPU nothing is changed.
 
     Args:
         cfg (Config): The config of the runner, changed in place.
     """
-    if cfg.get('launcher') != 'pytorch' or torch.cuda.is_available():
+    if torch.cuda.is_available():
+        return
+    if cfg.get('launcher') == 'slurm' and 'SLURM_PROCID' in os.environ:
+        _name_meeting_place()
+    elif cfg.get('launcher') != 'pytorch':
         return
     # Two processes that each take every core wait for each other.
     workers = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
@@ -36,3 +42,21 @@ def init_cpu_distributed(cfg: Config) -> None:
     )
     wrapper.update(cfg.get('model_wrapper_cfg') or {}, device_ids=None)
     cfg.model_wrapper_cfg = wrapper
+
+
+def _name_meeting_place() -> None:
+    """Set what torch's launcher would, from what Slurm says."""
+    slurm = {name: value for name, value in os.environ.items() if 'SLURM_' in name}
+    tasks = slurm['SLURM_NTASKS']
+    if 'MASTER_ADDR' not in os.environ:
+        command = ['scontrol', 'show', 'hostnames', slurm['SLURM_NODELIST']]
+        hosts = subprocess.run(command, stdout=PIPE, text=True, check=True).stdout
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    os.environ.update(
+        RANK=slurm['SLURM_PROCID'],
+        WORLD_SIZE=tasks,
+        LOCAL_RANK=slurm['SLURM_LOCALID'],
+        # As in '2(x3)': on each of three machines two.
+        LOCAL_WORLD_SIZE=slurm.get('SLURM_TASKS_PER_NODE', tasks).split('(')[0],
+    )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import os.path as osp
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,19 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmfakd.checkpoints.fetch import fetch_checkpoint
+from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.checkpoints.student import student_config
 from mmfakd.model_zoo.find import config_file
 
+from .check_config import check_training, check_weights, warn_unknown_keys
 from .cpu_processes import init_cpu_distributed
+from .learning_rate import set_rate
+from .processes import restarted
+from .resume import prepare_resume
+from .runner_kind import check_runner
+from .safety import add_safety_hooks, drop_absent_hooks
+from .signals import end_with_parent
+from .work_dir import explain_full_disk, prepare_work_dir
 
 
 def train(config: str, **options: Any) -> Callable[[], Any]:
@@ -35,10 +45,22 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
 
     Raises:
         FileNotFoundError: If there is no such config; near names are listed.
-        ValueError: If an option does not go with the config.
+        KeyError: If there is no such optimizer, likewise.
+        OSError: If the work dir cannot be written, or another training uses it.
+        ValueError: If an option does not go with the config, or that has no model.
     """
     cfg = merge_train_options(Config.fromfile(config_file(config)), **options)
-    return lambda: build_runner(cfg).train()
+    check_training(cfg)
+    add_safety_hooks(cfg)
+    cfg.default_hooks.setdefault('check_data', dict(type='mmfakd.CheckDataHook'))
+    prepare_resume(cfg)
+    lock = prepare_work_dir(cfg)
+
+    def run() -> Any:
+        with lock, explain_full_disk(cfg.work_dir):
+            return build_runner(cfg).train()
+
+    return run
 
 
 def test(
@@ -90,6 +112,8 @@ def merge_train_options(
     seed: int | None = None,
     teacher_ckpt: str | None = None,
     student_ckpt: str | None = None,
+    lr: float | None = None,
+    allow_changes: bool = False,
     **options: Any,
 ) -> Config:
     """Put the options of a training into its config.
@@ -103,6 +127,8 @@ def merge_train_options(
         seed (int, optional): Random seed.
         teacher_ckpt (str, optional): The teacher's weights.
         student_ckpt (str, optional): Weights that the student starts from.
+        lr (float, optional): Learning rate, also of a training that is resumed.
+        allow_changes (bool): Whether to resume with another teacher or distiller.
         **options: See :func:`merge_launch_options`.
 
     Returns:
@@ -117,6 +143,8 @@ def merge_train_options(
     if amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if resume is None and restarted():
+        resume = 'auto'
     if resume is not None:
         cfg.resume = True
         cfg.load_from = None if resume == 'auto' else resume
@@ -128,9 +156,17 @@ def merge_train_options(
                 'size that its learning rate is meant for.'
             )
         cfg.auto_scale_lr.enable = True
+    if lr is not None:
+        set_rate(cfg, lr)
+    if allow_changes:
+        hooks = cfg.setdefault('default_hooks', ConfigDict())
+        hooks['provenance'] = ConfigDict(
+            type='mmfakd.ProvenanceHook', allow_changes=True
+        )
     if seed is not None:
         cfg.randomness = ConfigDict(cfg.get('randomness') or {}, seed=seed)
     weights = dict(teacher_ckpt=teacher_ckpt, student_ckpt=student_ckpt)
+    check_weights(**weights)
     for name in [name for name, value in weights.items() if value is not None]:
         if 'teacher' not in cfg.model:
             raise ValueError(
@@ -168,10 +204,9 @@ def merge_test_options(
     Raises:
         ValueError: If pictures are asked for and the config has no hook for them.
     """
-    cfg.merge_from_dict(parse_cfg_options(cfg_options))
+    merge_cfg_options(cfg, cfg_options)
     if 'architecture' in cfg.model:
-        weights = fetch_checkpoint(checkpoint)
-        weights = weights.get('state_dict', weights)
+        weights = find_state_dict(fetch_checkpoint(checkpoint), checkpoint)
         if not any(key.startswith('architecture.') for key in weights):
             cfg = student_config(cfg)
     merge_launch_options(cfg, **options)
@@ -212,13 +247,38 @@ def merge_launch_options(
         local_rank (int): Number of this process on its machine.
     """
     # First, so that what follows meets the final config.
-    cfg.merge_from_dict(parse_cfg_options(cfg_options))
+    merge_cfg_options(cfg, cfg_options)
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        end_with_parent(signal.SIGTERM)
+    check_runner(cfg.get('runner_type'))
     cfg.launcher = launcher
     if work_dir is not None:
+        if not work_dir.strip():
+            raise ValueError('--work-dir is empty; give a folder, or leave it out.')
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('./work_dirs', Path(cfg.filename).stem)
+
+
+def merge_cfg_options(cfg: Config, pairs: Sequence[str] | None) -> None:
+    """Put overrides into a config, with a warning where nothing is overridden.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        pairs (Sequence[str], optional): ``'key=value'`` each.
+
+    Raises:
+        ValueError: If one is no such pair, or does not fit into the config.
+    """
+    options = parse_cfg_options(pairs)
+    warn_unknown_keys(cfg, options)
+    try:
+        cfg.merge_from_dict(options)
+    except (AssertionError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'--cfg-options {" ".join(pairs or ())}: {error.args[0]}'
+        ) from error
 
 
 def parse_cfg_options(pairs: Sequence[str] | None) -> dict:
@@ -234,7 +294,7 @@ def parse_cfg_options(pairs: Sequence[str] | None) -> dict:
         ValueError: If one is no such pair.
     """
     for pair in pairs or ():
-        if '=' not in pair:
+        if pair.find('=') < 1:
             raise ValueError(
                 f'--cfg-options {pair}: expected KEY=VALUE, for example '
                 'train_cfg.max_epochs=10.'
@@ -253,5 +313,6 @@ def build_runner(cfg: Config) -> Runner:
     Returns:
         Runner: MMEngine's, or that of ``runner_type``.
     """
+    drop_absent_hooks(cfg)
     init_cpu_distributed(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -27,11 +27,47 @@ def start_processes(words: Sequence[str]) -> NoReturn:
     own, launcher = split_options(words)
     if not any(option.startswith(_MEETING) for option in launcher):
         launcher.insert(0, '--standalone')
+    launcher += _more_signals(launcher)
     command = [sys.executable, '-m', 'torch.distributed.run', *launcher]
     command += ['-m', 'mmfakd', *own, '--launcher', 'pytorch']
+    # Else restarted processes look for each other at the addresses of the last time.
+    os.environ.setdefault('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1')
     sys.stdout.flush()
     # Not a child: signals reach what launches the processes.
     os.execv(sys.executable, command)
+
+
+def restarted() -> bool:
+    """Tell whether something else than a user started this process once more.
+
+    On several machines of a training that may be restarted it is always true: one that
+    joins late does not know what the others did before.
+
+    Returns:
+        bool: Whether training is to go on from its last checkpoint.
+    """
+    count = {
+        name: int(os.environ.get(name) or 0)
+        for name in (
+            'SLURM_RESTART_COUNT',
+            'TORCHELASTIC_RESTART_COUNT',
+            'TORCHELASTIC_MAX_RESTARTS',
+            'GROUP_WORLD_SIZE',
+        )
+    }
+    several = count['GROUP_WORLD_SIZE'] > 1 and count['TORCHELASTIC_MAX_RESTARTS'] > 0
+    again = count['SLURM_RESTART_COUNT'] or count['TORCHELASTIC_RESTART_COUNT']
+    return bool(several or again)
+
+
+def _more_signals(launcher: Sequence[str]) -> list[str]:
+    """Let torchrun pass on Slurm's signal, unless it cannot or is told otherwise."""
+    option = '--signals-to-handle'
+    action = get_args_parser()._option_string_actions.get(option)
+    given = any(word.replace('_', '-').startswith(option) for word in launcher)
+    if action is None or given:
+        return []
+    return [f'{option}={action.default},SIGUSR1']
 
 
 def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from mmfakd.engine.safety import distillation_hooks
+
 from .filters import plan_filters
 from .plan import METHODS, Plan
 
@@ -64,6 +66,8 @@ def write_config(plan: Plan, out: str) -> str:
         '',
         *_level_lines(plan),
         *_block('model = dict(', _model_lines(plan, folder), end=''),
+        "# They join the student's hooks.",
+        *_block('default_hooks = dict(', _hook_lines(plan), end=''),
     ]
     if student.cfg.get('load_from'):
         lines += [
@@ -72,6 +76,11 @@ def write_config(plan: Plan, out: str) -> str:
             'load_from = None',
         ]
     return '\n'.join(lines) + '\n'
+
+
+def _hook_lines(plan: Plan) -> list[str]:
+    hooks = distillation_hooks(plan.student.cfg)
+    return [f'{name}={as_code(hook)},' for name, hook in hooks.items()]
 
 
 def as_code(value: Any) -> str:

@@ -1,7 +1,9 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Hooks that the distributed tests put into a training."""
 
+import os
 import os.path as osp
+import time
 
 import torch
 from mmengine.dist import get_rank
@@ -28,3 +30,11 @@ class SaveRank(Hook):
         model = getattr(runner.model, 'module', runner.model)
         path = osp.join(runner.work_dir, f'rank{get_rank()}.pth')
         torch.save(model.state_dict(), path)
+
+
+@HOOKS.register_module()
+class Pace(Hook):
+    """Steps that last longer, by `PACE` seconds."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        time.sleep(float(os.environ.get('PACE', 0)))

@@ -1,6 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Several processes without a GPU; one stands for them here."""
 
+import os
+
 import pytest
 from mmengine.config import Config
 
@@ -91,4 +93,40 @@ from mmfakd.engine.cpu_processes import init_cpu_distributed
 before = torch.get_num_threads()
 init_cpu_distributed(Config(dict(launcher='pytorch')))
 assert torch.get_num_threads() == before == 2
+""")
+
+
+def test_processes_of_slurm(run_python, monkeypatch, tmp_path):
+    """What Slurm says becomes what torch wants to know."""
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text(
+        '#!/bin/sh\n[ "$*" = "show hostnames h[1-2]" ] && echo localhost'
+    )
+    scontrol.chmod(0o755)
+    for name, value in dict(
+        SLURM_PROCID=0,
+        SLURM_LOCALID=0,
+        SLURM_NTASKS=1,
+        SLURM_NODELIST='h[1-2]',
+        SLURM_TASKS_PER_NODE='1(x2)',
+        MASTER_PORT=0,
+        CUDA_VISIBLE_DEVICES='',
+        PATH=f'{tmp_path}:{os.environ["PATH"]}',
+    ).items():
+        monkeypatch.setenv(name, str(value))
+    for name in ('MASTER_ADDR', 'RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    run_python("""
+import os
+import torch.distributed as dist
+from mmengine.config import Config
+from mmfakd.engine.cpu_processes import init_cpu_distributed
+
+cfg = Config(dict(launcher='slurm'))
+init_cpu_distributed(cfg)
+assert dist.get_backend() == 'gloo' and dist.get_world_size() == 1
+assert os.environ['MASTER_ADDR'] == 'localhost'
+assert os.environ['LOCAL_WORLD_SIZE'] == '1' and os.environ['LOCAL_RANK'] == '0'
+assert cfg.model_wrapper_cfg.device_ids is None
+dist.destroy_process_group()
 """)

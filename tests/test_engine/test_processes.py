@@ -9,7 +9,12 @@ from itertools import permutations
 import pytest
 
 from mmfakd.cli import make_parser
-from mmfakd.engine.processes import get_args_parser, split_options, start_processes
+from mmfakd.engine.processes import (
+    get_args_parser,
+    restarted,
+    split_options,
+    start_processes,
+)
 
 
 def test_options_are_told_apart_in_any_order():
@@ -110,3 +115,38 @@ def test_option_unknown_to_both_is_told_once(tmp_path):
     assert process.returncode == 2
     assert process.stderr.count('unrecognized arguments') == 1
     assert 'torch' not in process.stderr
+
+
+@pytest.mark.parametrize('given', [[], ['--signals_to_handle=SIGTERM']])
+def test_torchrun_passes_on_the_signal_of_slurm(given, monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, 'execv', lambda path, words: calls.append(words))
+    start_processes(['train', 'c.py', '--nproc=2', *given])
+    [words] = calls
+    if '--signals-to-handle' not in get_args_parser()._option_string_actions:
+        assert not any('signals' in word for word in words if word not in given)
+        return
+    signals = get_args_parser().parse_args(words[3:]).signals_to_handle.split(',')
+    assert 'SIGTERM' in signals and ('SIGUSR1' in signals) == (not given)
+
+
+@pytest.mark.parametrize(
+    ('environment', 'answer'),
+    [
+        ({}, False),
+        (dict(TORCHELASTIC_RESTART_COUNT=0, SLURM_RESTART_COUNT=''), False),
+        (dict(TORCHELASTIC_RESTART_COUNT=2), True),
+        (dict(SLURM_RESTART_COUNT=1), True),
+        # The first start of one machine may be the second of another.
+        (dict(TORCHELASTIC_MAX_RESTARTS=3, GROUP_WORLD_SIZE=2), True),
+        (dict(TORCHELASTIC_MAX_RESTARTS=3, GROUP_WORLD_SIZE=1), False),
+        (dict(TORCHELASTIC_MAX_RESTARTS=0, GROUP_WORLD_SIZE=2), False),
+    ],
+)
+def test_restarted(environment, answer, monkeypatch):
+    for name in [n for n in os.environ if n.startswith(('TORCHELASTIC', 'SLURM'))]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv('GROUP_WORLD_SIZE', raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value))
+    assert restarted() == answer

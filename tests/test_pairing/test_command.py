@@ -61,6 +61,17 @@ model = dict(
         ),
     ),
 )
+# They join the student's hooks.
+default_hooks = dict(
+    checkpoint=dict(type='mmfakd.SafeCheckpointHook'),
+    resume=dict(type='mmfakd.ResumeHook'),
+    provenance=dict(type='mmfakd.ProvenanceHook'),
+    preemption=dict(type='mmfakd.PreemptionHook'),
+    learning_rate=dict(type='mmfakd.LearningRateHook'),
+    student=dict(type='mmfakd.StudentCheckpointHook'),
+    check_finite=dict(type='mmfakd.CheckFiniteHook'),
+    epoch_seed=dict(type='mmfakd.EpochSeedHook'),
+)
 """
 
 

@@ -111,8 +111,8 @@ class CheckFiniteHook(Hook):
             return
         advice = (
             'No checkpoint was written after this and none was removed. Resume from '
-            'the last one with a lower learning rate or `loss_weight`, a longer '
-            '`warmup`, or gradient clipping.'
+            'the last one with a lower learning rate (`mmfakd train ... --resume --lr '
+            '0.01`) or `loss_weight`, a longer `warmup`, or gradient clipping.'
         )
         bad = _not_finite(losses)
         if bad:

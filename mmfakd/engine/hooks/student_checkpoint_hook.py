@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import logging
 import os.path as osp
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, save_checkpoint
-from mmengine.runner.checkpoint import _load_checkpoint
 from mmrazor.models.algorithms import BaseAlgorithm
 
+from mmfakd.checkpoints.latest import LOAD_ERRORS, find_flaw
 from mmfakd.checkpoints.student import export_student
+from mmfakd.compat import load_checkpoint_file
 from mmfakd.registry import HOOKS
 
 
@@ -45,7 +49,11 @@ class StudentCheckpointHook(Hook):
         # Checkpoints with a student file; path of every best one and its score.
         self._paths: set[str] = set()
         self._best: dict[str, float] = {}
+        # Students of checkpoints that are being written.
+        self._pending: dict[str, tuple[CheckpointHook, dict]] = {}
+        self._saved = False
         self._resumed_steps: list[int] = []
+        self._outdated: list[str] = []
         self._active = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -58,6 +66,8 @@ class StudentCheckpointHook(Hook):
         if runner._resume:
             info = checkpoint['message_hub']['runtime_info']
             self._resumed_steps = list(info.get('keep_ckpt_ids', []))
+            # Their students go with them, if it has not come to that.
+            self._outdated = list(info.get('outdated_ckpts', []))
 
     def before_train(self, runner: Runner) -> None:
         """Take over the checkpoints of a resumed run.
@@ -74,36 +84,81 @@ class StudentCheckpointHook(Hook):
         self._paths = {*self._best, *filter(None, [info.get('last_ckpt')])}
         for hook in _checkpoint_hooks(runner):
             backend = hook.file_backend
-            names = map(hook.filename_tmpl.format, self._resumed_steps)
+            steps = map(hook.filename_tmpl.format, self._resumed_steps)
+            names = [*steps, *self._outdated]
             self._paths |= {backend.join_path(hook.out_dir, name) for name in names}
             # CheckpointHook may just have removed some, if fewer are to be kept.
             self._remove_orphans(hook)
             for path in self._paths:
-                if not backend.isfile(self._student_path(path)):
-                    self._write(hook, path, _load_checkpoint(path, map_location='cpu'))
+                self._restore(hook, path)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Write the student of the checkpoint that is about to be written.
+        """Take the student out of the checkpoint that is about to be written.
 
-        By now CheckpointHook has removed what it no longer keeps. Only the main
-        process saves checkpoints.
+        Only the main process saves checkpoints.
 
         Args:
             runner (Runner): The runner.
             checkpoint (dict): The checkpoint, after EMAHook has put the averaged
                 weights into it.
         """
-        if not self._active:
+        hooks = _checkpoint_hooks(runner)
+        # What an interruption saves within an epoch is no result.
+        if not self._active or any(getattr(h, 'interrupted', False) for h in hooks):
             return
         known, self._best = self._best, _best(runner)
         improved = [p for p, score in self._best.items() if score != known.get(p)]
-        for hook in _checkpoint_hooks(runner):
-            self._remove_orphans(hook)
+        for hook in hooks:
             path = improved[0] if improved else _step_path(hook, runner, checkpoint)
             if path is not None:
-                self._write(hook, path, checkpoint)
-                self._paths.add(path)
+                self._pending[path] = hook, export_student(checkpoint)
                 break
+
+    def after_save_checkpoint(self, runner: Runner) -> None:
+        """Write the students of the checkpoints that are there now.
+
+        ``SafeCheckpointHook`` calls it before it removes anything. Behind other hooks
+        it is called at the end of the iteration, epoch or validation.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        pending, self._pending = self._pending, {}
+        self._saved = self._saved or bool(pending)
+        for path, (hook, student) in pending.items():
+            self._write(hook, path, student)
+            self._paths.add(path)
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Write students, and remove those whose checkpoint has gone.
+
+        Args:
+            runner (Runner): The runner.
+            *args: Unused.
+            **kwargs: Unused.
+        """
+        self.after_save_checkpoint(runner)
+        if self._saved:
+            self._saved = False
+            for hook in _checkpoint_hooks(runner):
+                self._remove_orphans(hook)
+
+    after_train_epoch = after_val_epoch = after_train_iter
+
+    def _restore(self, hook: CheckpointHook, path: str) -> None:
+        """Write the student of an older checkpoint if it is missing or damaged."""
+        student = self._student_path(path)
+        if hook.file_backend.isfile(student):
+            flaw = None if '://' in student else find_flaw(student)
+            if flaw is None:
+                return
+            _warn(f'{flaw} It is written anew.')
+        try:
+            with hook.file_backend.get_local_path(path) as local:
+                checkpoint = load_checkpoint_file(local)
+            self._write(hook, path, export_student(checkpoint))
+        except LOAD_ERRORS as error:
+            _warn(f'{path} gets no student file, as it cannot be read: {error}')
 
     def _remove_orphans(self, hook: CheckpointHook) -> None:
         backend = hook.file_backend
@@ -116,13 +171,17 @@ class StudentCheckpointHook(Hook):
         stem, ending = osp.splitext(path)
         return f'{stem}{self.suffix}{ending}'
 
-    def _write(self, hook: CheckpointHook, path: str, checkpoint: dict) -> None:
+    def _write(self, hook: CheckpointHook, path: str, student: dict) -> None:
         save_checkpoint(
-            export_student(checkpoint),
+            student,
             self._student_path(path),
             file_client_args=hook.file_client_args,
             backend_args=hook.backend_args,
         )
+
+
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)
 
 
 def _step_path(hook: CheckpointHook, runner: Runner, checkpoint: dict) -> str | None:

@@ -28,15 +28,24 @@ def build_model(
 
     Raises:
         TypeError: If it is neither a config nor a ``BaseModel``.
+        ValueError: If the config has neither a type nor a ``cfg_path``, or both.
     """
     weights = None
     if isinstance(model, dict):
+        if not model.keys() & {'type', 'cfg_path'}:
+            has = f'a config with only {sorted(model)}' if model else 'an empty config'
+            raise ValueError(
+                f'{role}: got {has}; expected dict(type=...) or '
+                "dict(cfg_path='package::folder/config.py')."
+            )
         cfg, weights = resolve_model_cfg(model, data_preprocessor)
         model = ROOT_MODELS.build(cfg)
     if not isinstance(model, BaseModel):
+        hint = f' Write dict(cfg_path={model!r}).' if isinstance(model, str) else ''
         raise TypeError(
             f'{role}: got {type(model).__name__}; expected a model config, '
             "dict(cfg_path='package::folder/config.py') or an mmengine BaseModel."
+            f'{hint}'
         )
     disable_inplace(model)
     return model, weights
@@ -63,6 +72,23 @@ def is_pretrained(module: nn.Module) -> bool:
         bool: True if its ``init_cfg`` names a checkpoint.
     """
     return any(map(_names_checkpoint, _init_cfgs(module)))
+
+
+def pretrained_from(model: nn.Module) -> list[str]:
+    """List the checkpoints that the initialisation of a model would load.
+
+    Args:
+        model (nn.Module): The model.
+
+    Returns:
+        list[str]: Name of a module, where it is not the model, and checkpoint.
+    """
+    return [
+        f'{name}: {cfg["checkpoint"]}' if name else str(cfg['checkpoint'])
+        for name, module in model.named_modules()
+        for cfg in _init_cfgs(module)
+        if _names_checkpoint(cfg)
+    ]
 
 
 def drop_pretrained(model: nn.Module) -> None:

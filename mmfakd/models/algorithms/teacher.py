@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os.path as osp
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.models.distillers.any_distiller import clear_records, missing_records
 
-from .built_models import build_model, is_pretrained
+from .built_models import build_model, is_pretrained, pretrained_from
+from .check_batches import refuse_channels
 from .teacher_input import TeacherInput
 
 _MODES = ('backbone', 'neck', 'tensor', 'loss')
@@ -83,6 +85,24 @@ class Teacher(nn.Module):
         """BaseModel: the model itself."""
         return self._outside[0]
 
+    @property
+    def source(self) -> str | None:
+        """Where its weights come from (str), as it is given, or None."""
+        if self.ckpt is not None:
+            return self.ckpt
+        return ', '.join(pretrained_from(self.model)) or None
+
+    @property
+    def has_source(self) -> bool:
+        """bool: Whether it has weights, or is told where to find some."""
+        return self.has_weights or self.source is not None
+
+    @property
+    def path(self) -> str | None:
+        """Absolute path (str) of its checkpoint if that is a local file, or None."""
+        path = osp.abspath(osp.expanduser(self.ckpt or ''))
+        return path if osp.isfile(path) else None
+
     def __deepcopy__(self, memo: dict) -> Teacher:
         return self
 
@@ -146,6 +166,29 @@ class Teacher(nn.Module):
                 'features. Give `teacher_ckpt` (`mmfakd train --teacher-ckpt`).',
                 logger='current',
                 level=logging.WARNING,
+            )
+
+    def recall(self, source: str, path: str | None = None) -> None:
+        """Take the weights that an earlier run had.
+
+        Args:
+            source (str): What that was given.
+            path (str, optional): Absolute path of the file, if it was one.
+
+        Raises:
+            FileNotFoundError: If the file is gone.
+        """
+        if path is not None and osp.isfile(path):
+            # As it was given, where that still is the same file.
+            same = osp.abspath(osp.expanduser(source)) == path
+            self.ckpt = source if same else path
+        elif path is None or osp.isfile(osp.expanduser(source)):
+            self.ckpt = source
+        else:
+            raise FileNotFoundError(
+                f'The teacher that training began with is gone: {source} ({path}). Put '
+                'it back, or give its new place as `teacher_ckpt` (`mmfakd train '
+                '--teacher-ckpt`).'
             )
 
     def refuse_resume_without_weights(self) -> None:
@@ -219,6 +262,7 @@ class Teacher(nn.Module):
             except (NotImplementedError, torch.cuda.OutOfMemoryError):
                 raise
             except RuntimeError as error:
+                refuse_channels(error, 'teacher', inputs)
                 # Its own preprocessor may pad further than the student's. Then its
                 # features would not cover the student's, so it gets the batch as it is.
                 size = ' x '.join(map(str, inputs.shape[-2:]))

@@ -11,3 +11,4 @@ model = dict(
     teacher=dict(cfg_path='mmdet::atss/atss_r101_fpn_1x_coco.py'),
     teacher_ckpt='atss_r101_fpn_1x_coco',
 )
+default_hooks = {{_base_.distill_hooks}}

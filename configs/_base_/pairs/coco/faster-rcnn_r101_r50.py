@@ -11,3 +11,4 @@ model = dict(
     teacher=dict(cfg_path='mmdet::faster_rcnn/faster-rcnn_r101_fpn_2x_coco.py'),
     teacher_ckpt='faster-rcnn_r101_fpn_2x_coco',
 )
+default_hooks = {{_base_.distill_hooks}}

@@ -11,3 +11,4 @@ model = dict(
     teacher=dict(cfg_path='mmdet::fcos/fcos_r101-caffe_fpn_gn-head-1x_coco.py'),
     teacher_ckpt='fcos_r101-caffe_fpn_gn-head-1x_coco',
 )
+default_hooks = {{_base_.distill_hooks}}

@@ -11,3 +11,4 @@ model = dict(
     teacher=dict(cfg_path='mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py'),
     teacher_ckpt='gfl_r101_fpn_ms-2x_coco',
 )
+default_hooks = {{_base_.distill_hooks}}

@@ -11,3 +11,4 @@ model = dict(
     teacher=dict(cfg_path='mmdet::mask_rcnn/mask-rcnn_r101_fpn_2x_coco.py'),
     teacher_ckpt='mask-rcnn_r101_fpn_2x_coco',
 )
+default_hooks = {{_base_.distill_hooks}}

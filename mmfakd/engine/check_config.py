@@ -1,0 +1,132 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Mistakes in options and configs that can be told before anything is built."""
+
+from __future__ import annotations
+
+import logging
+import os.path as osp
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from inspect import signature
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import OPTIMIZERS
+from mmengine.runner import Runner
+
+from mmfakd.compat.build_errors import unknown_type
+from mmfakd.messages import near_names, quoted
+
+# Keys at the top level of a config that `Runner` does not take as arguments.
+_BESIDE_RUNNER = ('runner_type', 'auto_scale_lr', 'custom_imports', 'compile')
+_LARGEST_SEED = 2**32 - 1
+
+
+def check_training(cfg: Config) -> None:
+    """Check what a training cannot do without.
+
+    Args:
+        cfg (Config): The whole config.
+
+    Raises:
+        KeyError: If there is no such optimizer; near names are listed.
+        ValueError: If there is no model, or the seed is none.
+    """
+    model = cfg.get('model')
+    if not isinstance(model, dict) or 'type' not in model:
+        got = (
+            f'one with only {sorted(model)}' if isinstance(model, dict) else repr(model)
+        )
+        raise ValueError(
+            f'{cfg.filename}: the model is {got}; expected dict(type=...), for example '
+            "of type='mmfakd.FeatureDistill'. Does the config lack its `_base_`?"
+        )
+    seed = (cfg.get('randomness') or {}).get('seed')
+    if seed is not None and not (isinstance(seed, int) and 0 <= seed <= _LARGEST_SEED):
+        raise ValueError(
+            f'The seed is {seed!r}; expected a whole number from 0 to {_LARGEST_SEED} '
+            '(--seed, or `randomness=dict(seed=...)`).'
+        )
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer')
+    kind = optimizer.get('type') if isinstance(optimizer, dict) else None
+    if isinstance(kind, str):
+        # MMEngine asks for the arguments of a class before it says there is none.
+        with OPTIMIZERS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+            if registry.get(kind) is None:
+                raise KeyError(unknown_type(registry, kind))
+
+
+def check_weights(**weights: Any) -> None:
+    """Check the options that name files of weights.
+
+    Args:
+        **weights (str): Name of the argument -> what was given.
+
+    Raises:
+        ValueError: For an empty name, or that of a folder.
+    """
+    for name, value in weights.items():
+        option = f'--{name.replace("_", "-")}'
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(
+                f'{option} is empty; give a path, a URL or a name of the model zoos, '
+                'or leave it out. Is a variable of the shell not set?'
+            )
+        if isinstance(value, str) and osp.isdir(osp.expanduser(value)):
+            raise ValueError(
+                f'{option} {value}: it is a folder; give a file in it, such as '
+                f'{osp.join(value, "epoch_12.pth")}.'
+            )
+
+
+def warn_unknown_keys(cfg: Config, keys: Iterable[str]) -> None:
+    """Warn of overrides that would add something that nothing reads.
+
+    Args:
+        cfg (Config): The config, before they are merged.
+        keys (Iterable[str]): Keys such as ``'optim_wrapper.optimizer.lr'``.
+    """
+    known = {*signature(Runner.__init__).parameters, *_BESIDE_RUNNER} - {'self'}
+    for key in keys:
+        top, _, _ = key.partition('.')
+        where, part, there = _first_missing(cfg, key)
+        if part is None:
+            continue
+        options = {*there, *(() if where else known)}
+        near = [f'{where}{name}' for name in near_names(part, options, 3)]
+        new = not where and top not in known
+        if not new and not get_close_matches(part, there, cutoff=0.85):
+            # In general an argument that the config leaves out.
+            continue
+        last = key.rpartition('.')[2]
+        near += [path for path in _paths(cfg) if path.rpartition('.')[2] == last][:5]
+        print_log(
+            f'--cfg-options {key}: the config has no {where}{part}, and the value may '
+            f'have no effect. Near keys: {quoted(dict.fromkeys(near))}.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _first_missing(cfg: Any, key: str) -> tuple[str, str | None, list[str]]:
+    """Where a path leaves a config: what is before, the missing part, what is there."""
+    where = ''
+    for part in key.split('.'):
+        if isinstance(cfg, (list, tuple)) and part.isdigit() and int(part) < len(cfg):
+            cfg = cfg[int(part)]
+        elif not isinstance(cfg, Mapping) and not isinstance(cfg, Config):
+            return where, None, []
+        elif part not in cfg:
+            return where, part, list(cfg.keys())
+        else:
+            cfg = cfg[part]
+        where += f'{part}.'
+    return where, None, []
+
+
+def _paths(cfg: Any, start: str = '') -> Iterator[str]:
+    for key, value in cfg.items():
+        yield f'{start}{key}'
+        if isinstance(value, Mapping):
+            yield from _paths(value, f'{start}{key}.')

@@ -1,0 +1,163 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Refuse data that nothing can be learned from, before the first step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from mmengine.dataset import InfiniteSampler
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmfakd.models.algorithms.check_batches import (
+    check_batches,
+    image_name,
+    label_count,
+)
+from mmfakd.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckDataHook(Hook):
+    """Check the training data when training begins.
+
+    There must be batches, the data set may not have more classes than the model
+    predicts, and a detection data set must know the categories of its file. From then
+    on the model itself looks at the labels of every batch, and images that do not
+    fit into one batch are named.
+
+    Raises:
+        ValueError: At the beginning of the training if one of this is not so; later
+            for a label out of range and images of different sizes.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner: Runner) -> None:
+        """Check data set and loader.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: If there is no batch, or classes do not fit.
+        """
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = getattr(model, 'architecture', model)
+        loader = runner.train_dataloader
+        _check_length(loader)
+        for dataset in _inner_datasets(loader.dataset):
+            _check_categories(dataset)
+        _check_classes(loader.dataset, model)
+        check_batches(model)
+        loader.collate_fn = _NamingCollate(loader.collate_fn)
+
+
+class _NamingCollate:
+    """Make batches as before, and name images whose sizes differ.
+
+    A class, as loaders that spawn their workers pickle it.
+    """
+
+    def __init__(self, collate: Callable[[Sequence], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, items: Sequence) -> Any:
+        try:
+            return self.collate(items)
+        except RuntimeError as error:
+            if 'equal size' not in str(error) or not isinstance(items[0], dict):
+                raise
+            shapes = {
+                tuple(item['inputs'].shape): image_name(item.get('data_samples'))
+                for item in items
+            }
+            sizes = ', '.join(f'{name}: {shape}' for shape, name in shapes.items())
+            raise ValueError(
+                f'The images of a batch have different shapes ({sizes}). Expected one: '
+                'end the pipeline in a crop or resize to one size, or collate with '
+                "dict(type='pseudo_collate') where the data_preprocessor pads."
+            ) from error
+
+
+def _check_length(loader: DataLoader) -> None:
+    try:
+        images, batches = len(loader.dataset), len(loader)  # type: ignore[arg-type]
+    except TypeError:
+        # A stream of unknown length.
+        return
+    endless = isinstance(loader.sampler, InfiniteSampler) and images > 0
+    if batches or endless:
+        return
+    size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
+    mine = len(loader.sampler)  # type: ignore[arg-type]
+    raise ValueError(
+        f'There is no batch to train on: the data set '
+        f'({type(loader.dataset).__name__}) has {images} images, of which this process '
+        f'takes {mine}; batch_size={size}, drop_last={loader.drop_last}. Give a '
+        f'`batch_size` of at most {mine}, drop_last=False, or more images.'
+    )
+
+
+def _inner_datasets(dataset: Any) -> Iterator[Any]:
+    """Go through wrappers to the data sets that read files."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if inner == [None]:
+        yield dataset
+        return
+    for one in inner:
+        yield from _inner_datasets(one)
+
+
+def _check_categories(dataset: Any) -> None:
+    """Check that the classes of a detection data set are those of its file."""
+    names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    found = getattr(dataset, 'cat_ids', None)
+    if not names or not isinstance(found, list) or len(found) >= len(names):
+        return
+    file = getattr(dataset, 'ann_file', '')
+    advice = 'Set `metainfo=dict(classes=...)` to the names that stand in the file.'
+    if not found:
+        raise ValueError(
+            f'None of the classes {tuple(names)} is a category of {file}: no image '
+            f'would have a box. {advice}'
+        )
+    print_log(
+        f'Only {len(found)} of the {len(names)} classes {tuple(names)} are categories '
+        f'of {file}. {advice}',
+        logger='current',
+        level=logging.WARNING,
+    )
+
+
+def _check_classes(dataset: Any, model: nn.Module) -> None:
+    """Check that the model has an output for each class of the data set."""
+    names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    count = label_count(model)
+    # Panoptic data sets list things and stuff, of which a head may predict a part.
+    panoptic = any(hasattr(model, f'{n}_head') for n in ('panoptic', 'semantic'))
+    if not isinstance(names, (list, tuple)) or count is None or panoptic:
+        return
+    told = (
+        f'The data set ({type(dataset).__name__}) has {len(names)} classes, the model '
+        f'({type(model).__name__}) has num_classes={count}'
+    )
+    advice = (
+        f'set num_classes={len(names)} in its head, or list the classes that are meant '
+        'in `metainfo=dict(classes=...)` of the data set'
+    )
+    if len(names) > count:
+        raise ValueError(f'{told}: {advice}.')
+    if len(names) < count:
+        print_log(
+            f'{told}: {count - len(names)} of them are never seen. If that is not '
+            f'meant, {advice}.',
+            logger='current',
+            level=logging.WARNING,
+        )

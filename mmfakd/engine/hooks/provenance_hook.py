@@ -1,0 +1,219 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""A checkpoint says where it comes from, and a resumed run is compared with it."""
+
+from __future__ import annotations
+
+import os.path as osp
+import re
+from typing import Any
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from mmfakd.checkpoints.config_text import read_config_text
+from mmfakd.checkpoints.fetch import fetch_checkpoint
+from mmfakd.checkpoints.state_dict import some
+from mmfakd.compat import load_checkpoint_file
+from mmfakd.engine.learning_rate import restart_optimizer
+from mmfakd.engine.provenance import (
+    compare,
+    describe_config,
+    describe_run,
+    hash_weights,
+    misfits,
+    table,
+)
+from mmfakd.models.algorithms.teacher import Teacher
+from mmfakd.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ProvenanceHook(Hook):
+    """Write into checkpoints what they come from; compare on resume.
+
+    ``checkpoint['meta']['mmfakd']`` holds the teacher's source and the SHA-256 of its
+    weights, the number of processes, the total batch, versions, and the distillation
+    part of the config. On resume
+
+    - differences are printed as a table;
+    - another teacher, distiller or optimizer, and weights that do not fit, are an
+      error. The weight of a loss (``loss_weight``) and its ``warmup`` may change;
+    - the teacher of the first run is used again where the config gives none.
+
+    A checkpoint without that entry is compared by the config in it.
+
+    Args:
+        allow_changes (bool): Whether to go on with another teacher, distiller or
+            optimizer. Weights that do not fit, and the optimizer's state with them,
+            then start anew. Defaults to False.
+    """
+
+    def __init__(self, allow_changes: bool = False) -> None:
+        self.allow_changes = allow_changes
+        self._described: dict[str, Any] = {}
+        # State of the optimizer in a checkpoint, where it does not fit.
+        self._unfit: dict[str, Any] = {}
+
+    def before_run(self, runner: Runner) -> None:
+        """Find the teacher's weights where the config of a resumed run gives none.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            FileNotFoundError: If the file of the first run is gone.
+        """
+        teacher, path = _teacher(runner), runner._load_from
+        if teacher is None or teacher.has_source or not runner._resume or path is None:
+            return
+        if runner._has_loaded:
+            # MMEngine's FlexibleRunner loads first. The first step will refuse.
+            return
+        # Of a local file the rest is not read.
+        read = (
+            load_checkpoint_file(path, mmap=True)
+            if osp.isfile(path)
+            else fetch_checkpoint(path)
+        )
+        told = _described_in(runner, read.get('meta', {})).get('teacher', {})
+        if told.get('source'):
+            teacher.recall(told['source'], told.get('path'))
+            runner.logger.info(
+                f'The teacher is the one that training began with: {teacher.ckpt}'
+            )
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare a resumed run with its checkpoint.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): What has been read, not loaded yet.
+
+        Raises:
+            ValueError: If it is another training, and changes are not allowed.
+        """
+        if not runner._resume:
+            return
+        then = _described_in(runner, checkpoint['meta'])
+        self._described = _describe(runner)
+        differences = compare(then, self._described)
+        if differences:
+            runner.logger.warning(
+                'This run is not the one that wrote the checkpoint:\n'
+                f'{table(differences)}\n{_consequences(then, self._described)}'
+            )
+        decisive = [d for d in differences if d.decisive]
+        if decisive and not self.allow_changes:
+            listed = [f'{key}: {then}, now {now}' for key, then, now, _ in decisive]
+            raise ValueError(
+                f'The checkpoint is of another training. {some(listed, 6, "; ")}. '
+                'Restore these settings, or give --allow-changes to go on with the new '
+                'ones. A new training from these weights is begun with --student-ckpt.'
+            )
+        self._check_weights(runner, checkpoint)
+
+    def before_train(self, runner: Runner) -> None:
+        """Describe a training that begins.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        if self._unfit:
+            restart_optimizer(runner, self._unfit)
+            self._unfit = {}
+        if not self._described:
+            self._described = _describe(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the description.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): What is about to be written.
+        """
+        checkpoint['meta'].setdefault('mmfakd', {}).update(self._described)
+
+    def _check_weights(self, runner: Runner, checkpoint: dict) -> None:
+        if 'state_dict' not in checkpoint:
+            # A strategy of MMEngine's that loads weights by itself.
+            return
+        unfit = misfits(_network(runner), checkpoint['state_dict'])
+        if not unfit:
+            return
+        parts = [f'{len(keys)} {kind}: {some(keys, 3)}' for kind, keys in unfit.items()]
+        text = f'Weights do not fit: {"; ".join(parts)}. '
+        if not self.allow_changes:
+            raise ValueError(
+                f'{text}Resume with the model that the checkpoint is of, or give '
+                '--allow-changes to let the rest start anew.'
+            )
+        runner.logger.warning(
+            f'{text}They start anew, and so does the state of the optimizer, such as '
+            'its momentum. The schedule of the learning rate goes on.'
+        )
+        self._unfit = checkpoint.pop('optimizer', {})
+        # In a dict that other hooks may hold already.
+        gradients = (checkpoint.get('position') or {}).get('gradients') or {}
+        gradients.clear()
+
+
+def _network(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _teacher(runner: Runner) -> Teacher | None:
+    """The teacher of FeatureDistill; those of others are in their checkpoints."""
+    teacher = getattr(_network(runner), '_teacher', None)
+    return teacher if isinstance(teacher, Teacher) else None
+
+
+def _describe(runner: Runner) -> dict[str, Any]:
+    """Describe the run. Every process has to call it."""
+    described, teacher = describe_run(runner), _teacher(runner)
+    if teacher is not None:
+        digest: list[str | None] = [None]
+        if teacher.has_weights and is_main_process():
+            digest = [hash_weights(teacher.model)]
+        broadcast_object_list(digest)
+        described['teacher'] = dict(
+            source=teacher.source, path=teacher.path, sha256=digest[0]
+        )
+    return described
+
+
+def _described_in(runner: Runner, meta: dict) -> dict[str, Any]:
+    """What a checkpoint says, by its entry or by the config in it."""
+    # Other hooks may have added to it.
+    if 'versions' in meta.get('mmfakd', {}):
+        return meta['mmfakd']
+    try:
+        cfg = read_config_text(meta.get('cfg', ''))
+    except ValueError as error:
+        runner.logger.warning(
+            f'The checkpoint does not say what it comes from ({error}): it cannot be '
+            'compared with this run.'
+        )
+        return {}
+    described = describe_config(cfg)
+    if 'model' in described:
+        source = cfg.model.get('teacher_ckpt')
+        is_path = re.search(r'^(?!.*://).*\.pth$', source or '')
+        path = osp.abspath(osp.expanduser(source)) if is_path else None
+        described['teacher'] = dict(source=source, path=path)
+    return described
+
+
+def _consequences(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """What follows from another total batch."""
+    total, before = now['total_batch'], then.get('total_batch', now['total_batch'])
+    if total == before:
+        return ''
+    return (
+        f'The total batch of {before} ({then["processes"]} processes x {then["batch"]}'
+        f' x accumulation {then["accumulation"]}) is {total} now, {total / before:g} '
+        "times that. Without --lr or --auto-scale-lr the checkpoint's learning rate "
+        f'stays in force; scaled likewise it would be {total / before:g} times that.'
+    )

@@ -1,0 +1,237 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""A resumed training goes on as the uninterrupted one would have."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from mmengine.dist import all_gather_object
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+
+from mmfakd.checkpoints.latest import (
+    check_resumable,
+    checkpoint_folders,
+    find_checkpoint,
+)
+from mmfakd.engine.position import restore_gradients, restore_random
+from mmfakd.registry import HOOKS
+
+from .epoch_seed_hook import EpochSeedHook
+
+
+@HOOKS.register_module()
+class ResumeHook(Hook):
+    """Find the checkpoint to go on from, and restore the exact position.
+
+    - ``resume=True`` without a path takes the newest checkpoint that is complete, see
+      :func:`~mmfakd.checkpoints.latest.find_checkpoint`.
+    - Within an epoch training goes on at the next batch: those that are done are
+      loaded and dropped, so that data workers stand where they stood.
+    - Random states and the gradients of an incomplete cycle of accumulation are set.
+    - A validation that was due and is not in the checkpoint is run.
+
+    It takes checkpoints of ``SafeCheckpointHook`` for that. Others resume as in
+    MMEngine, and what is not exact is told.
+    """
+
+    # First: a validation that was missed comes before all else.
+    priority = 'HIGHEST'
+
+    def __init__(self) -> None:
+        self._position: dict[str, Any] = {}
+
+    def before_run(self, runner: Runner) -> None:
+        """Choose the checkpoint where none is named.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        if not runner._resume:
+            return
+        if runner._load_from is not None:
+            if osp.exists(runner._load_from):
+                check_resumable(runner._load_from)
+            return
+        outs = [hook.out_dir for hook in runner.hooks if hasattr(hook, 'out_dir')]
+        folders = checkpoint_folders(runner.work_dir, outs)
+        if any('://' in folder for folder in folders):
+            # MMEngine takes the one that `last_checkpoint` names.
+            return
+        found = find_checkpoint(*folders)
+        for reason in found.skipped:
+            runner.logger.warning(f'Skipped: {reason}')
+        if found.path is None:
+            runner._resume = False
+            runner.logger.warning(
+                f'{runner.work_dir} has no checkpoint to go on from: training starts '
+                'from the beginning.'
+            )
+        runner._load_from = found.path
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep the position that a resumed run is to take.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): What has been read.
+        """
+        if runner._resume:
+            self._position = checkpoint.get('position') or _old_position(
+                runner, checkpoint
+            )
+
+    def before_train(self, runner: Runner) -> None:
+        """Prepare the loop to go on within an epoch.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            RuntimeError: If the processes do not stand at the same iteration, as they
+                have read different checkpoints.
+            NotImplementedError: If a loop of another kind is resumed within an epoch.
+        """
+        places = all_gather_object((runner.epoch, runner.iter))
+        if len(set(places)) > 1:
+            raise RuntimeError(
+                f'The processes stand at different (epoch, iteration): {places}. They '
+                'have read different checkpoints; give all machines the same work dir '
+                'on a shared file system, or copy the checkpoint to each.'
+            )
+        position = self._position
+        if not position:
+            return
+        _warn_of_workers(runner)
+        restore_gradients(runner, position.get('gradients', {}))
+        loop = runner.train_loop
+        if isinstance(loop, IterBasedTrainLoop):
+            loop.dataloader_iterator = self._advanced(runner, loop.dataloader_iterator)
+        elif position['batch']:
+            if type(loop).run_epoch is not EpochBasedTrainLoop.run_epoch:
+                raise NotImplementedError(
+                    f'{type(loop).__name__} cannot go on within an epoch. Resume from '
+                    'a checkpoint that was written at the end of one.'
+                )
+            loop.run_epoch = lambda: self._finish_epoch(runner)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Go on at the start of an epoch.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        in_iterations = isinstance(runner.train_loop, IterBasedTrainLoop)
+        if self._position and not self._position['batch'] and not in_iterations:
+            self._go_on(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Run the last validation if it alone was missed.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        if self._position:
+            self._go_on(runner)
+
+    def _finish_epoch(self, runner: Runner) -> None:
+        """``run_epoch`` of the loop, once, from the middle on."""
+        loop, done = runner.train_loop, _batches_done(runner, self._position)
+        del loop.run_epoch
+        runner.call_hook('before_train_epoch')
+        runner.model.train()
+        batches: Iterator = iter(())
+        if done < len(loop.dataloader):
+            runner.logger.info(
+                f'Epoch {runner.epoch + 1} goes on after batch {done} of '
+                f'{len(loop.dataloader)}: what is done is loaded again and dropped.'
+            )
+            batches = enumerate(loop.dataloader)
+            for _ in islice(batches, done):
+                pass
+        self._go_on(runner)
+        for index, batch in batches:
+            loop.run_iter(index, batch)
+        runner.call_hook('after_train_epoch')
+        loop._epoch += 1
+
+    def _advanced(self, runner: Runner, batches: Iterator) -> Iterator:
+        """Batches of an iteration based loop, which drops those that are done."""
+        done = runner.iter
+        for number, batch in enumerate(batches, 1):
+            if number == done:
+                self._go_on(runner)
+            yield batch
+
+    def _go_on(self, runner: Runner) -> None:
+        """Take the random states, and validate if that was missed."""
+        position, self._position = self._position, {}
+        if position['random']:
+            restore_random(position['random'])
+            if _validation_missing(runner, position):
+                runner.logger.info('The validation that was missed is run now.')
+                # Where there are epochs, it belongs to the one that is over.
+                hub = runner.message_hub
+                hub.update_info('epoch', max(0, hub.get_info('epoch') - 1))
+                runner.val_loop.run()
+
+
+def _old_position(runner: Runner, checkpoint: dict) -> dict[str, Any]:
+    """Position of a checkpoint of MMEngine's own hook, which only counts iterations."""
+    if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+        return {}
+    length = len(runner.train_dataloader)
+    epoch, iteration = (checkpoint['meta'][key] for key in ('epoch', 'iter'))
+    batch = iteration - epoch * length
+    if not 0 < batch <= length:
+        return {}
+    runner.logger.warning(
+        f'The checkpoint was written within an epoch, without random states: training '
+        f'goes on after batch {batch} of {length}, but not exactly as it would have. '
+        'SafeCheckpointHook writes checkpoints that do.'
+    )
+    return dict(batch=batch, epoch_length=length, random=[])
+
+
+def _batches_done(runner: Runner, position: dict[str, Any]) -> int:
+    """Batches of the epoch to drop, in the present number of samples each."""
+    length, now = position['epoch_length'], len(runner.train_dataloader)
+    done = position['batch'] * now // length
+    if now != length:
+        runner.logger.warning(
+            f'An epoch had {length} batches and has {now} now: in place of batch '
+            f'{position["batch"]} training goes on after batch {done}.'
+        )
+    return done
+
+
+def _validation_missing(runner: Runner, position: dict[str, Any]) -> bool:
+    """Whether a validation was due at this place and did not come to its end."""
+    loop = runner.train_loop
+    if isinstance(loop, IterBasedTrainLoop):
+        step, last = runner.iter, runner.max_iters
+    elif position['batch']:
+        return False
+    else:
+        step, last = runner.epoch, runner.max_epochs
+    done = runner.message_hub.runtime_info.get('last_validation')
+    if runner.val_loop is None or done == [runner.epoch, runner.iter]:
+        return False
+    loop._decide_current_val_interval()
+    return step >= loop.val_begin and (step % loop.val_interval == 0 or step == last)
+
+
+def _warn_of_workers(runner: Runner) -> None:
+    loader = runner.train_dataloader
+    seeded = any(isinstance(hook, EpochSeedHook) for hook in runner.hooks)
+    in_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
+    if in_epochs and loader.num_workers and loader.persistent_workers and not seeded:
+        runner.logger.warning(
+            'Data workers that live longer than an epoch begin anew on resume: '
+            'augmentation differs from that of an uninterrupted run. Add '
+            "default_hooks.epoch_seed=dict(type='mmfakd.EpochSeedHook') to have it "
+            'exact.'
+        )

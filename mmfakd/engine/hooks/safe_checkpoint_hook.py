@@ -1,0 +1,299 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Checkpoints that are complete before what they replace goes."""
+
+from __future__ import annotations
+
+import os.path as osp
+import re
+from contextlib import suppress
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process, master_only
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmfakd.compat import load_checkpoint_file
+from mmfakd.engine.atomic_backend import PART, AtomicBackend
+from mmfakd.engine.position import collect_position
+from mmfakd.registry import HOOKS
+
+# What is written where training is interrupted within an epoch.
+INTERRUPTED = 'interrupted.pth'
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's ``CheckpointHook``, for trainings that may be killed at any moment.
+
+    - A file is written under a temporary name, flushed to the disk and renamed:
+      the checkpoint, then ``last_checkpoint``, then the student file.
+    - Only then are the checkpoints removed that are no longer kept, and the best one
+      before. MMEngine removes them first.
+    - A checkpoint holds under ``position`` what an exact resume takes, see
+      :func:`~mmfakd.engine.position.collect_position`; ``ResumeHook`` restores it.
+    - What a killed run left behind is removed at the next start, and paths of a
+      folder that was moved are mended.
+
+    Arguments are those of ``CheckpointHook``. With ``backend_args``, or a folder that
+    is not local, files are written by the backend that they name.
+    """
+
+    # MMEngine's class does not say what they are.
+    backend_args: dict | None
+    best_ckpt_path: str | None
+    file_backend: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Batches of this epoch, and iterations of all, that are done.
+        self._batch, self._iter = 0, 0
+        self._position: dict[str, Any] = {}
+        # Paths that are to go once what replaces them is there.
+        self._queue: list[str] = []
+        #: Whether what is being saved is where training was interrupted.
+        self.interrupted = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Choose how files are written; tidy up behind a run that was killed.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        local = '://' not in str(self.out_dir or runner.work_dir)
+        if local and self.backend_args is None and self.file_client_args is None:
+            self.backend_args = dict(backend='mmfakd_atomic')
+        self._iter = runner.iter
+        info = runner.message_hub.runtime_info
+        outdated = info.pop('outdated_ckpts', [])
+        super().before_train(runner)
+        self._move_paths(runner)
+        if is_main_process():
+            self._tidy_up(runner, outdated)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Count batches from the start of the epoch.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        self._batch = 0
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any
+    ) -> None:
+        """Save if it is time to.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch in its epoch.
+            *args: As MMEngine hands them in.
+            **kwargs: Likewise.
+        """
+        self._batch, self._iter = batch_idx + 1, runner.iter + 1
+        super().after_train_iter(runner, batch_idx, *args, **kwargs)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save if it is time to.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        self._batch = 0
+        super().after_train_epoch(runner)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
+        """Save the best checkpoint, and note that this validation is done.
+
+        Args:
+            runner (Runner): The runner.
+            metrics (dict[str, float]): Its scores.
+        """
+        runner.message_hub.update_info('last_validation', [runner.epoch, runner.iter])
+        super().after_val_epoch(runner, metrics)
+
+    def save_now(self, runner: Runner) -> str:
+        """Save where training is, whatever the interval. Every process has to call it.
+
+        It may be called within ``after_train_iter`` by a hook of a lower priority, and
+        within a validation. The file goes when the next regular checkpoint is there.
+
+        Args:
+            runner (Runner): The runner.
+
+        Returns:
+            str: Path of the checkpoint.
+        """
+        runner.message_hub.update_info('outdated_ckpts', [])
+        meta = dict(epoch=runner.epoch, iter=self._iter)
+        self.interrupted = True
+        self._save(runner, INTERRUPTED, meta, by_epoch=False)
+        self.interrupted = False
+        return self._path(INTERRUPTED)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the position.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): What is about to be written.
+        """
+        # Of several hooks one is saving; a best checkpoint has none.
+        if self._position:
+            checkpoint['position'], self._position = self._position, {}
+
+    def after_train(self, runner: Runner) -> None:
+        """Publish checkpoints if asked for; nothing is interrupted any more.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        super().after_train(runner)
+        self._queue.append(self._path(INTERRUPTED))
+        self._remove_outdated()
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        """As MMEngine's, but what goes goes last."""
+        hub = runner.message_hub
+        if self.max_keep_ckpts > 0 and step not in list(self.keep_ckpt_ids)[-1:]:
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                oldest = self.filename_tmpl.format(self.keep_ckpt_ids.popleft())
+                self._queue.append(self._path(oldest))
+            self.keep_ckpt_ids.append(step)
+            hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self._path(name)
+        hub.update_info('last_ckpt', self.last_ckpt)
+        # A resumed run removes what this one no longer came to remove.
+        hub.update_info('outdated_ckpts', [osp.basename(p) for p in self._outdated()])
+        self._save(runner, name, meta, self.by_epoch, **self.args)
+        self._queue.append(self._path(INTERRUPTED))
+        self._remove_outdated()
+
+    def _save(
+        self, runner: Runner, name: str, meta: dict, by_epoch: bool, **kwargs: Any
+    ) -> None:
+        self._position = collect_position(runner, self._batch)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=by_epoch,
+            backend_args=self.backend_args,
+            **kwargs,
+        )
+        if is_main_process():
+            _point_to(runner, self._path(name))
+        runner.call_hook('after_save_checkpoint')
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
+        if self.save_best:
+            backend = self.file_backend
+            self.file_backend = _LateRemoval(backend, self._queue)
+            super()._save_best_checkpoint(runner, metrics)
+            self.file_backend = backend
+            runner.call_hook('after_save_checkpoint')
+            self._remove_outdated()
+
+    def _path(self, name: str) -> str:
+        return self.file_backend.join_path(self.out_dir, name)
+
+    def _kept(self) -> set[str]:
+        """Paths of the checkpoints that stay."""
+        best = [getattr(self, 'best_ckpt_path', None)]
+        best += getattr(self, 'best_ckpt_path_dict', {}).values()
+        names = map(self.filename_tmpl.format, getattr(self, 'keep_ckpt_ids', []))
+        kept = (*best, *map(self._path, names), self.last_ckpt)
+        return {str(path) for path in kept if path}
+
+    def _outdated(self) -> list[str]:
+        # A constant name is written anew, not removed.
+        kept = self._kept()
+        return [path for path in self._queue if path not in kept]
+
+    def _remove_outdated(self) -> None:
+        outdated = self._outdated()
+        self._queue.clear()
+        if is_main_process():
+            for path in outdated:
+                _remove(self.file_backend, path)
+
+    def _move_paths(self, runner: Runner) -> None:
+        """Let paths of a resumed run point into its folder, which may have moved."""
+        info = runner.message_hub.runtime_info
+
+        def moved(path: Any) -> str:
+            return self._path(osp.basename(str(path)))
+
+        for key, path in info.items():
+            if path and re.match('(best|last)_ckpt', key):
+                info[key] = moved(path)
+        self.last_ckpt = info.get('last_ckpt')
+        if getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = moved(self.best_ckpt_path)
+        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            if path:
+                self.best_ckpt_path_dict[key] = moved(path)
+
+    def _tidy_up(self, runner: Runner, outdated: list[str]) -> None:
+        backend = self.file_backend
+        if runner._resume and osp.isfile(str(runner._load_from)):
+            # The process that wrote it was killed before it came to that.
+            _point_to(runner, runner._load_from)
+        for path in set(map(self._path, outdated)) - self._kept():
+            _remove(backend, path)
+        if '://' in str(self.out_dir):
+            return
+        for folder in {str(self.out_dir), runner.work_dir}:
+            if osp.isdir(folder):
+                for name in backend.list_dir_or_file(folder, list_dir=False):
+                    if name.endswith(PART):
+                        _remove(backend, osp.join(folder, name))
+                        runner.logger.warning(
+                            f'{osp.join(folder, name)} was removed: the process that '
+                            'wrote it was killed.'
+                        )
+
+    @master_only
+    def _publish_model(self, runner: Runner, ckpt_path: str) -> None:
+        """As MMEngine's, but written by the backend."""
+        with self.file_backend.get_local_path(ckpt_path) as path:
+            checkpoint = load_checkpoint_file(path)
+        published = {k: v for k, v in checkpoint.items() if k in self.published_keys}
+        file = BytesIO()
+        torch.save(published, file)
+        digest = sha256(file.getvalue()).hexdigest()[:8]
+        out = f'{osp.splitext(ckpt_path)[0]}-{digest}.pth'
+        self.file_backend.put(file.getvalue(), out)
+        left_out = sorted(checkpoint.keys() - published.keys())
+        runner.logger.info(f'{ckpt_path} is published as {out}, without {left_out}.')
+
+
+class _LateRemoval:
+    """A file backend that notes what is to be removed."""
+
+    def __init__(self, backend: Any, queue: list[str]) -> None:
+        self.backend = backend
+        self.remove = self.rmtree = queue.append
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+
+def _point_to(runner: Runner, path: str) -> None:
+    """Write ``last_checkpoint``, by which other programs find the newest one."""
+    AtomicBackend().put_text(path, osp.join(runner.work_dir, 'last_checkpoint'))
+
+
+def _remove(backend: Any, path: str) -> None:
+    """Remove a file, or a folder of a strategy, if it is there."""
+    with suppress(FileNotFoundError):
+        if backend.isfile(path):
+            backend.remove(path)
+        elif backend.isdir(path):
+            backend.rmtree(path)

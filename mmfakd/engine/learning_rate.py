@@ -1,0 +1,243 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Another learning rate for a whole schedule, also in the middle of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
+from mmengine.runner import Runner
+
+# Rates of a parameter group, OneCycleLR's among them.
+_RATES = ('lr', 'initial_lr', 'max_lr', 'min_lr')
+# Rates that a scheduler is given, and those that it keeps.
+GIVEN = ('eta_min', 'eta_max', 'min_value')
+_KEPT = ('base_values', '_last_value', 'eta_min', 'eta_max', 'min_values')
+# What changes from step to step, or does not change what is learned.
+_UNTOLD = (
+    *('base_values', '_last_value', 'last_step', '_global_step'),
+    *('best', 'num_bad_epochs', 'cooldown_counter'),
+    *('verbose', 'params', 'lr', 'foreach', 'fused', 'capturable', 'differentiable'),
+    *('lr_scale', 'param_name'),
+)
+
+
+def set_rate(cfg: Config, rate: float) -> None:
+    """Put a learning rate into a config, and the whole schedule in proportion.
+
+    On resume ``LearningRateHook`` applies it to the resumed optimizer and schedulers.
+
+    Args:
+        cfg (Config): The config of a training, changed in place.
+        rate (float): What ``optim_wrapper.optimizer.lr`` is to be. Absolute rates of
+            schedulers, such as ``eta_min``, change by the same factor.
+
+    Raises:
+        ValueError: If the rate is not positive, or the config has not just one.
+    """
+    if not 0 < rate < math.inf:
+        raise ValueError(f'--lr {rate}: expected a positive number.')
+    optimizer: Any = cfg.optim_wrapper.get('optimizer') or {}
+    if not optimizer.get('lr'):
+        raise ValueError(
+            '--lr: the config has no `optim_wrapper.optimizer.lr`; it may have several '
+            'optimizers. Set the rate of each with --cfg-options, and have them '
+            'applied on resume with '
+            'default_hooks.learning_rate.type=mmfakd.LearningRateHook '
+            'default_hooks.learning_rate.from_config=True.'
+        )
+    factor = rate / optimizer.lr
+    optimizer.lr = rate
+    schedulers = cfg.get('param_scheduler') or []
+    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+        kind = scheduler.get('type', '')
+        if str(getattr(kind, '__name__', kind)).endswith('LR'):
+            for key in GIVEN:
+                if scheduler.get(key):
+                    scheduler[key] = _times(scheduler[key], factor)
+    hooks = cfg.setdefault('default_hooks', ConfigDict())
+    hooks['learning_rate'] = ConfigDict(
+        type='mmfakd.LearningRateHook', from_config=True
+    )
+
+
+def base_rates(state: Mapping[str, Any], scale: float = 1.0) -> dict[str, float]:
+    """Read the learning rates that schedules start from.
+
+    Args:
+        state (Mapping): State of an ``OptimWrapper`` or ``OptimWrapperDict``.
+        scale (float): What ``auto_scale_lr`` has multiplied the rates by.
+
+    Returns:
+        dict[str, float]: Name of an optimizer, ``''`` for the only one -> its rate.
+    """
+    rates = {}
+    for name, part in _parts(state).items():
+        base = part.get('base_param_settings')
+        # MMEngine does not scale those.
+        rates[name] = _initial(base) * scale if base else _initial(_first(part))
+    return rates
+
+
+def rate_factors(
+    then: Mapping[str, Any], now: Mapping[str, Any]
+) -> dict[str, float] | None:
+    """Compute by what the rates of parameters differ between two states.
+
+    Args:
+        then (Mapping): State of an ``OptimWrapper`` or ``OptimWrapperDict``.
+        now (Mapping): Another one.
+
+    Returns:
+        dict[str, float] | None: Name of an optimizer -> factor. None if a rate is zero.
+    """
+    before, after = _parts(then), _parts(now)
+    rates = {
+        name: (_initial(_first(before[name])), _initial(_first(after[name])))
+        for name in before.keys() & after.keys()
+    }
+    if not all(old for old, _ in rates.values()):
+        return None
+    return {name: new / old for name, (old, new) in rates.items()}
+
+
+def optimizer_settings(state: Mapping[str, Any]) -> dict[str, Any]:
+    """List the settings of optimizers and schedulers, but for the learning rate.
+
+    They are those that steps do not change.
+
+    Args:
+        state (Mapping): ``optimizer`` and ``param_schedulers``, as a
+            checkpoint has them.
+
+    Returns:
+        dict: Dotted name -> value.
+    """
+    settings: dict[str, Any] = {}
+    for name, part in _parts(state['optimizer']).items():
+        prefix = f'{name}.' if name else ''
+        group = part.get('base_param_settings') or _first(part)
+        for key, value in group.items():
+            if not key.startswith(('initial_', 'max_', 'min_')):
+                value = group.get(f'initial_{key}', value)
+                settings[f'{prefix}optimizer.{key}'] = value
+    schedulers = state.get('param_schedulers') or []
+    lists = schedulers if isinstance(schedulers, dict) else {'': schedulers}
+    for name, states in lists.items():
+        prefix = f'{name}.' if name else ''
+        for index, own in enumerate(states):
+            for key, value in own.items():
+                settings[f'{prefix}param_scheduler.{index}.{key}'] = value
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in settings.items()
+        if key.rpartition('.')[2] not in _UNTOLD and not callable(value)
+    }
+
+
+def current_state(runner: Runner) -> dict[str, Any]:
+    """Read optimizer and schedulers of a runner as a checkpoint would have them.
+
+    Args:
+        runner (Runner): The runner, its optimizer built.
+
+    Returns:
+        dict: ``optimizer`` and ``param_schedulers``.
+    """
+    wrapper: Any = runner.optim_wrapper
+    schedulers: Any = runner.param_schedulers or []
+
+    def groups(part: OptimWrapper) -> dict[str, Any]:
+        # A whole state dict takes the processes of a sharded optimizer together.
+        return dict(
+            param_groups=part.optimizer.param_groups,
+            base_param_settings=part.base_param_settings,
+        )
+
+    def states(some: list[_ParamScheduler]) -> list[dict]:
+        return [scheduler.state_dict() for scheduler in some]
+
+    if isinstance(schedulers, dict):
+        schedulers = {name: states(some) for name, some in schedulers.items()}
+    else:
+        schedulers = states(schedulers)
+    if isinstance(wrapper, OptimWrapperDict):
+        optimizer = {name: groups(part) for name, part in wrapper.items()}
+    else:
+        optimizer = groups(wrapper)
+    return dict(optimizer=optimizer, param_schedulers=schedulers)
+
+
+def scale_rates(runner: Runner, factors: Mapping[str, float]) -> None:
+    """Multiply the learning rates of optimizers, and their schedules with them.
+
+    Each parameter group keeps its multiple of the base rate, and each schedule its
+    shape: it goes on as if it had begun with the new rate.
+
+    Args:
+        runner (Runner): The runner.
+        factors (Mapping[str, float]): Name of an optimizer, ``''`` for the only one ->
+            factor.
+    """
+    for name, wrapper, schedulers in _optimizers(runner):
+        factor = factors.get(name, 1.0)
+        for group in wrapper.param_groups:
+            for key in _RATES:
+                if key in group:
+                    group[key] = group[key] * factor
+        for scheduler in schedulers:
+            for key in _KEPT:
+                value = getattr(scheduler, key, None)
+                if value is not None:
+                    setattr(scheduler, key, _times(value, factor))
+
+
+def restart_optimizer(runner: Runner, state: Mapping[str, Any]) -> None:
+    """Let a new optimizer go on where the schedule of an older one stood.
+
+    Args:
+        runner (Runner): The runner, its schedulers resumed.
+        state (Mapping): State dict of the older optimizer.
+    """
+    parts = _parts(state)
+    for name, wrapper, schedulers in _optimizers(runner):
+        old = _first(parts[name]) if name in parts else {'lr': 1.0}
+        share = float(old['lr']) / (_initial(old) or 1.0)
+        for group in wrapper.param_groups:
+            group['lr'] = group.get('initial_lr', group['lr']) * share
+        for scheduler in schedulers:
+            # There may be other groups than before.
+            scheduler.base_values = [g['initial_lr'] for g in wrapper.param_groups]
+            scheduler._last_value = [g['lr'] for g in wrapper.param_groups]
+
+
+def _parts(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {'': state} if 'param_groups' in state else dict(state)
+
+
+def _first(part: Mapping[str, Any]) -> dict[str, Any]:
+    return part['param_groups'][0]
+
+
+def _initial(group: Mapping[str, Any]) -> float:
+    return float(group.get('initial_lr', group['lr']))
+
+
+def _optimizers(
+    runner: Runner,
+) -> Iterator[tuple[str, OptimWrapper, list[_ParamScheduler]]]:
+    """Name, wrapper and the learning rate's schedulers of each optimizer."""
+    wrapper, schedulers = runner.optim_wrapper, runner.param_schedulers or []
+    one = not isinstance(wrapper, OptimWrapperDict)
+    for name, part in [('', wrapper)] if one else wrapper.items():
+        own = schedulers.get(name, []) if isinstance(schedulers, dict) else schedulers
+        yield name, part, [s for s in own if s.param_name == 'lr']
+
+
+def _times(value: Any, factor: float) -> Any:
+    many = isinstance(value, (list, tuple))
+    return [v * factor for v in value] if many else value * factor

@@ -1,0 +1,111 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Where a training stands beyond epoch and iteration: batch, random states, gradients.
+
+Plain values and tensors only, as checkpoints hold nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather_object, all_reduce, get_rank
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import Tensor, nn
+
+
+def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
+    """Describe where a training stands. Every process has to call it.
+
+    Args:
+        runner (Runner): The runner.
+        batch (int): Batches of the current epoch that are done.
+
+    Returns:
+        dict: ``batch``; ``epoch_length`` in batches; ``time`` in seconds;
+        ``random``, the states of every
+        process; ``gradients`` where a cycle of gradient accumulation is not complete:
+        parameter name -> its gradient, the mean over the processes.
+    """
+    in_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
+    return dict(
+        batch=batch,
+        # Other data need not have a length.
+        epoch_length=len(runner.train_dataloader) if in_epochs else 0,
+        time=time.time(),
+        random=all_gather_object(random_states()),
+        gradients=_gradients(runner),
+    )
+
+
+def random_states() -> dict[str, Any]:
+    """Read the states of this process's generators of random numbers.
+
+    Returns:
+        dict: States of ``random``, numpy, torch, and torch on the current GPU.
+    """
+    name, keys, *rest = np.random.get_state()
+    states = dict(
+        python=random.getstate(),
+        numpy=(name, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
+        torch=torch.get_rng_state(),
+    )
+    if torch.cuda.is_available():
+        states['cuda'] = torch.cuda.get_rng_state()
+    return states
+
+
+def restore_random(states: list[dict[str, Any]]) -> None:
+    """Set the generators of this process to a saved state.
+
+    Args:
+        states (list[dict]): Those of every process, as :func:`random_states` returns
+            them. Nothing is done where this process had none.
+    """
+    if get_rank() >= len(states):
+        return
+    own = states[get_rank()]
+    version, numbers, gauss = own['python']
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = own['numpy']
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(own['torch'].cpu())
+    if 'cuda' in own and torch.cuda.is_available():
+        torch.cuda.set_rng_state(own['cuda'].cpu())
+
+
+def restore_gradients(runner: Runner, gradients: dict[str, Tensor]) -> None:
+    """Give parameters the gradients of a cycle that was not complete.
+
+    Args:
+        runner (Runner): The runner.
+        gradients (dict[str, Tensor]): Parameter name -> gradient of its shape.
+    """
+    for name, parameter in _network(runner).named_parameters():
+        if name in gradients:
+            parameter.grad = gradients[name].to(parameter)
+
+
+def _gradients(runner: Runner) -> dict[str, Tensor]:
+    wrapper = runner.optim_wrapper
+    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    if all(not isinstance(w, OptimWrapper) or w.should_update() for w in wrappers):
+        return {}
+    gradients = {
+        name: parameter.grad.clone()
+        for name, parameter in _network(runner).named_parameters()
+        if parameter.grad is not None
+    }
+    # Within a cycle each process has gradients of its own.
+    for gradient in gradients.values():
+        all_reduce(gradient, 'mean')
+    return {name: gradient.cpu() for name, gradient in gradients.items()}
+
+
+def _network(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

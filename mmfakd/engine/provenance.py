@@ -1,0 +1,263 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Where a checkpoint comes from, in plain values, and what differs between two runs."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mmfakd.checkpoints.state_dict import COUNTER
+from mmfakd.compat.versions import installed_versions
+from mmfakd.messages import aligned
+from mmfakd.version import __version__
+
+# What a model's config has that is no part of the distillation, or that a checkpoint
+# replaces: the student, and where weights come from.
+_NO_DISTILLATION = (
+    'type',
+    'architecture',
+    'student_ckpt',
+    'teacher_ckpt',
+    'data_preprocessor',
+)
+# Whether the student learns the same from the same teacher.
+_DECISIVE = re.compile(
+    r'model\.(distiller|teacher_preprocessor|calculate_student_loss|student_trainable)'
+    r'(\.|$)|teacher\.sha256$|optimizer\.(\w+\.)?type$'
+)
+# What CheckFiniteHook advises to change.
+_ADJUSTABLE = re.compile(r'\.(loss_weight|warmup)(\.|$)')
+# Of optimizers the kind; LearningRateHook tells their settings, which are in force.
+_UNTOLD = re.compile(r'teacher\.path$|optimizer\.(?!(\w+\.)?type$)')
+_VERSIONS = ('torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain', 'mmdet', 'mmrazor')
+
+
+class Difference(NamedTuple):
+    """A setting that is another one than in the checkpoint.
+
+    Args:
+        key (str): Its name.
+        then (str): What the checkpoint says.
+        now (str): What the present run says.
+        decisive (bool): Whether it is another training.
+    """
+
+    key: str
+    then: str
+    now: str
+    decisive: bool
+
+
+def describe_config(cfg: Config) -> dict[str, Any]:
+    """Describe what a config trains.
+
+    Args:
+        cfg (Config): The whole config.
+
+    Returns:
+        dict: ``model``, the distillation part of the model, where it has a distiller;
+        ``optimizer``.
+    """
+    model, wrapper = cfg.get('model'), cfg.get('optim_wrapper')
+    described = {}
+    if isinstance(model, dict) and 'distiller' in model:
+        parts = {k: v for k, v in model.items() if k not in _NO_DISTILLATION}
+        described['model'] = plain(parts)
+    if isinstance(wrapper, dict):
+        wrapper = {k: v for k, v in wrapper.items() if isinstance(v, dict)}
+        optimizers = {k: v.get('optimizer') for k, v in wrapper.items()}
+        described['optimizer'] = plain(wrapper.get('optimizer', optimizers))
+    return described
+
+
+def describe_run(runner: Runner) -> dict[str, Any]:
+    """Describe a training that is built.
+
+    Args:
+        runner (Runner): The runner.
+
+    Returns:
+        dict: What :func:`describe_config` says, and ``processes``, ``batch`` of each,
+        ``accumulation``, ``total_batch`` and ``versions``.
+    """
+    loader, wrapper = runner.train_dataloader, runner.optim_wrapper
+    batch = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 1)
+    if isinstance(wrapper, OptimWrapperDict):
+        wrapper = next(iter(wrapper.values()))
+    accumulation = getattr(wrapper, '_accumulative_counts', 1)
+    versions = installed_versions()
+    return dict(
+        processes=runner.world_size,
+        batch=batch,
+        accumulation=accumulation,
+        total_batch=batch * runner.world_size * accumulation,
+        versions={
+            'mmfakd': __version__,
+            **{name: versions[name] for name in _VERSIONS if name in versions},
+        },
+        **describe_config(runner.cfg),
+    )
+
+
+def plain(value: Any) -> Any:
+    """Turn a part of a config into values that any reader of checkpoints accepts.
+
+    Args:
+        value (Any): The part.
+
+    Returns:
+        Any: Dicts, lists, text, numbers; classes and modules by their names.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, nn.Module):
+        return type(value).__name__
+    return getattr(value, '__name__', None) or str(value)
+
+
+def hash_weights(model: nn.Module) -> str:
+    """Compute the SHA-256 of names, types, shapes and values of a model's tensors.
+
+    Args:
+        model (nn.Module): The model. Counters of norm layers are left out, which some
+            checkpoints have and others have not.
+
+    Returns:
+        str: The hash in hexadecimal digits.
+    """
+    digest = sha256()
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, Tensor) and not name.endswith(COUNTER):
+            digest.update(f'{name} {tensor.dtype} {list(tensor.shape)}'.encode())
+            data = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(data.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def compare(then: Mapping, now: Mapping) -> list[Difference]:
+    """Compare two descriptions of runs, as far as the first says something.
+
+    Args:
+        then (Mapping): That in a checkpoint.
+        now (Mapping): That of the present run.
+
+    Returns:
+        list[Difference]: What differs.
+    """
+    known = then.keys() & now.keys()
+    before, after = (
+        {
+            key: value
+            for key, value in _leaves({key: part[key] for key in known})
+            if not _UNTOLD.match(key)
+        }
+        for part in (then, now)
+    )
+    hashes = before.get('teacher.sha256'), after.get('teacher.sha256')
+    if None in hashes:
+        # Nobody knows: a random teacher, or a checkpoint that does not say.
+        before.pop('teacher.sha256', None)
+        after.pop('teacher.sha256', None)
+    other_teacher = None in hashes or hashes[0] != hashes[1]
+    differences = []
+    for key in dict.fromkeys([*before, *after]):
+        if key in before and key in after and before[key] == after[key]:
+            continue
+        decisive = bool(_DECISIVE.match(key)) and not _ADJUSTABLE.search(key)
+        # The same weights spelt in another way are the same teacher.
+        decisive |= other_teacher and key.startswith('model.teacher.')
+        shown = [_shown(key, part) for part in (before, after)]
+        differences.append(Difference(key, shown[0], shown[1], decisive))
+    return differences
+
+
+def table(differences: list[Difference]) -> str:
+    """Write differences as a table.
+
+    Args:
+        differences (list[Difference]): What :func:`compare` found.
+
+    Returns:
+        str: A line for the heading and for each of them.
+    """
+    rows = [('setting', 'checkpoint', 'now', '')]
+    for key, then, now, decisive in differences:
+        rows.append((key, then, now, 'another training' if decisive else ''))
+    return aligned(rows)
+
+
+def misfits(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Find what MMEngine's loader would only print, and leave random.
+
+    Args:
+        model (nn.Module): The model, which may be filled on the way.
+        state_dict (Mapping[str, Tensor]): Weights of a checkpoint.
+
+    Returns:
+        dict[str, list[str]]: Kind of misfit -> keys. Empty if all fits.
+    """
+    given = OrderedDict((re.sub(r'^module\.', '', k), v) for k, v in state_dict.items())
+    given._metadata = getattr(state_dict, '_metadata', OrderedDict())  # type: ignore[attr-defined]
+    own = model.state_dict()
+
+    def shape(value: Any) -> list[int]:
+        return list(getattr(value, 'shape', []))
+
+    missing = [k for k in own if k not in given and not k.endswith(COUNTER)]
+    unexpected = [k for k in given if k not in own]
+    shapes = [
+        f'{k} {shape(given[k])} in the checkpoint, {shape(own[k])} in the model'
+        for k in given
+        if k in own and shape(given[k]) != shape(own[k])
+    ]
+    if missing or unexpected or shapes:
+        try:
+            # The model has the last word: it may know keys and sizes of older versions.
+            left = model.load_state_dict(given, strict=False)
+        except RuntimeError:
+            pass
+        else:
+            missing = [k for k in left.missing_keys if not k.endswith(COUNTER)]
+            unexpected, shapes = left.unexpected_keys, []
+    kinds = {
+        'not in the checkpoint': missing,
+        'not in the model': unexpected,
+        'of another shape': shapes,
+    }
+    return {kind: keys for kind, keys in kinds.items() if keys}
+
+
+def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+    """Dotted names and values; a list of plain values is one value."""
+    if isinstance(value, Mapping) and value:
+        for key, part in value.items():
+            yield from _leaves(part, f'{name}.{key}' if name else str(key))
+    elif isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value):
+        for index, part in enumerate(value):
+            yield from _leaves(part, f'{name}.{index}')
+    else:
+        yield name, value
+
+
+def _shown(key: str, values: Mapping[str, Any]) -> str:
+    if key not in values:
+        return '-'
+    text = str(values[key])
+    if key.endswith('sha256'):
+        return text[:12]
+    # Paths are told by their ends.
+    cut = len(text) > 100 and not isinstance(values[key], str)
+    return f'{text[:80]} ... {text[-15:]}' if cut else text

@@ -1,0 +1,238 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""One training at a time in a work dir, and earlier checkpoints out of its way."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import os.path as osp
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import count
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from mmfakd.checkpoints.latest import checkpoint_folders
+
+from .safety import hook_configs
+
+# Windows has no record locks of POSIX.
+if sys.platform != 'win32':
+    import fcntl
+
+LOCK = 'training.lock'
+# What tells a process its number before torch.distributed is up.
+_RANKS = dict(
+    pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK', none=None
+)
+# What a training writes, as against weights that somebody has put there.
+_WRITTEN = re.compile(r'(epoch|iter|best)_|interrupted\.')
+
+
+def prepare_work_dir(cfg: Config) -> AbstractContextManager:
+    """Lock the work dir of a training, and move what an earlier one left there.
+
+    Only the first process does something.
+
+    Args:
+        cfg (Config): The whole config.
+
+    Returns:
+        AbstractContextManager: What holds the lock until it is left.
+
+    Raises:
+        OSError: If the work dir cannot be written, or another training holds it.
+        ValueError: If the training starts from a file that it would overwrite.
+    """
+    name = _RANKS.get(cfg.get('launcher') or 'none')
+    if name is not None and os.environ.get(name, '0') != '0':
+        return nullcontext()
+    lock = lock_work_dir(cfg.work_dir)
+    try:
+        if not cfg.get('resume'):
+            outs = [hook.get('out_dir') for hook in hook_configs(cfg)]
+            for folder in checkpoint_folders(cfg.work_dir, outs):
+                if '://' not in folder:
+                    move_earlier(folder, named_files(cfg))
+    except BaseException:
+        # The caller never gets it.
+        lock.__exit__(None, None, None)
+        raise
+    return lock
+
+
+def lock_work_dir(folder: str | Path) -> AbstractContextManager:
+    """Make a work dir and keep other trainings out of it.
+
+    The lock is a record lock of POSIX on ``training.lock``: it ends with the process,
+    however that ends, and data workers do not inherit it.
+
+    Args:
+        folder (str | Path): The work dir.
+
+    Returns:
+        AbstractContextManager: What holds the lock until it is left.
+
+    Raises:
+        BlockingIOError: If a training holds it.
+        OSError: If the folder cannot be made or written.
+    """
+    path = osp.join(folder, LOCK)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        # For reading, too: who holds it stands in it.
+        file = open(path, 'a+b', buffering=0)  # noqa: SIM115
+    except OSError as error:
+        _refuse(folder, error)
+    holder = f'pid {os.getpid()} on {socket.gethostname()}'
+    try:
+        if sys.platform != 'win32':
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.truncate(0)
+        file.write(f'{holder}, since {time.strftime("%Y-%m-%d %H:%M:%S")}\n'.encode())
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            file.seek(0)
+            holder = file.read().decode(errors='replace').strip() or 'unknown process'
+            file.close()
+            raise BlockingIOError(
+                f'{folder} is in use by another training: {holder}. Wait for it, end '
+                'it, or give this one a folder of its own (--work-dir).'
+            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            file.close()
+            _refuse(folder, error)
+        print_log(
+            f'{path} cannot be locked ({error.strerror}): nothing keeps a second '
+            'training out of this folder. Start only one.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return file
+
+
+@contextmanager
+def explain_full_disk(folder: str | Path) -> Iterator[None]:
+    """Say what to do when a log does not fit, which the system tells without a name.
+
+    Args:
+        folder (str | Path): The work dir.
+
+    Yields:
+        None: While it trains.
+
+    Raises:
+        OSError: In place of one for want of room that names nothing.
+    """
+    try:
+        yield
+    except OSError as error:
+        # Checkpoints explain themselves.
+        plain = error.strerror == os.strerror(error.errno or 0)
+        if plain and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                error.errno,
+                f'{error.strerror}: {error.filename or f"a log in {folder}"} could not '
+                'be written. Checkpoints that were there before are untouched. Make '
+                'room, then go on with --resume.',
+            ) from error
+        raise
+
+
+def named_files(cfg: Config) -> dict[str, str]:
+    """Find the weights that a config names, in whatever field.
+
+    Args:
+        cfg (Config): The whole config.
+
+    Returns:
+        dict[str, str]: Real path of each file that is there -> as it is named.
+    """
+
+    def texts(value: Any) -> Iterator[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            for part in value.values():
+                yield from texts(part)
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                yield from texts(part)
+
+    files = {text for text in texts(cfg._cfg_dict) if text.endswith('.pth')}
+    paths = {osp.realpath(osp.expanduser(text)): text for text in files}
+    return {path: text for path, text in paths.items() if osp.isfile(path)}
+
+
+def move_earlier(folder: str | Path, named: dict[str, str]) -> Path | None:
+    """Move the checkpoints of an earlier training into a folder of their own.
+
+    The oldest goes first, each by one renaming: if this is interrupted, nothing is
+    lost, and the newest is where ``--resume`` looks.
+
+    Args:
+        folder (str | Path): Where a training is about to write.
+        named (dict[str, str]): Weights that it starts from, see :func:`named_files`.
+            They stay where they are.
+
+    Returns:
+        Path | None: The new folder, if there was something to move.
+
+    Raises:
+        OSError: If the files cannot be moved.
+        ValueError: If one of the named files would be overwritten.
+    """
+    folder = Path(folder)
+    files = sorted(folder.glob('*.pth'), key=lambda file: file.lstat().st_mtime)
+    used = [file for file in files if osp.realpath(file) in named]
+    for file in used:
+        if _WRITTEN.match(file.name):
+            raise ValueError(
+                f'The config names {named[osp.realpath(file)]}, and the training would '
+                f'write its own checkpoints into that folder, {folder}, under such '
+                'names. Give it another one (--work-dir), or --resume to go on.'
+            )
+    files = [file for file in files if file not in used]
+    if not files:
+        return None
+    target = _new_folder(folder)
+    print_log(
+        f'{folder} holds {len(files)} checkpoints of an earlier training. This one '
+        f'starts anew; they are moved to {target}. To go on from one of them instead, '
+        'give its path as --resume.',
+        logger='current',
+        level=logging.WARNING,
+    )
+    try:
+        target.mkdir()
+        for file in [*files, folder / 'last_checkpoint']:
+            if osp.lexists(file):
+                file.rename(target / file.name)
+    except OSError as error:
+        _refuse(folder, error)
+    return target
+
+
+def _new_folder(folder: Path) -> Path:
+    stem = folder / f'earlier_{time.strftime("%Y%m%d_%H%M%S")}'
+    names = (stem if n == 0 else Path(f'{stem}_{n}') for n in count())
+    return next(name for name in names if not name.exists())
+
+
+def _refuse(folder: str | Path, error: OSError) -> NoReturn:
+    reason = error.strerror or str(error)
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        reason = 'it, or a folder above it, is a file'
+    # Not as errno and text, which would be printed as `[Errno 28] ...`.
+    raise OSError(
+        f'The work dir {folder} cannot be written: {reason}. Give a folder that can '
+        '(--work-dir), or make room or change its rights.'
+    ) from error

@@ -1,0 +1,194 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Signals and time limits: the step is finished, saved, and training goes on later."""
+
+import gc
+import os
+import signal
+import threading
+import time
+
+import pytest
+from mmengine.hooks import Hook
+
+from mmfakd.engine.hooks import PreemptionHook
+from mmfakd.engine.hooks import preemption_hook as module
+from tests.helpers.tiny_runs import Recorder, run_config, student, train
+
+SAVING = dict(type='mmfakd.SafeCheckpointHook')
+
+
+class Sender(Hook):
+    """Sends this process a signal at an iteration, or within a validation."""
+
+    priority = 'NORMAL'
+
+    def __init__(self, signum=signal.SIGTERM, at=None, in_val=None, times=1):
+        self.signum, self.at, self.in_val, self.times = signum, at, in_val, times
+
+    def send(self):
+        for _ in range(self.times):
+            os.kill(os.getpid(), self.signum)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.at:
+            self.send()
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        if runner.epoch == self.in_val:
+            self.send()
+
+
+@pytest.fixture(autouse=True)
+def own_signals(monkeypatch):
+    """What a hook does to the process is undone."""
+    kept = {
+        s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    }
+    monkeypatch.setattr(module.atexit, 'register', lambda function: None)
+    yield
+    for signum, handler in kept.items():
+        signal.signal(signum, handler)
+    gc.unfreeze()
+
+
+def config(work_dir, checkpoint=SAVING, preemption=None, **cfg):
+    result = run_config(work_dir, student(), epochs=3, checkpoint=checkpoint, **cfg)
+    result.default_hooks.update(
+        resume=dict(type='mmfakd.ResumeHook'),
+        epoch_seed=dict(type='mmfakd.EpochSeedHook'),
+        preemption=dict(type='mmfakd.PreemptionHook', **(preemption or {})),
+    )
+    return result
+
+
+def preempted(cfg, *hooks):
+    """Train until the hook ends it.
+
+    Returns:
+        The exit status.
+    """
+    with pytest.raises(SystemExit) as error:
+        train(cfg, *hooks)
+    return error.value.code
+
+
+def resumed(work_dir, **cfg):
+    recorder = Recorder()
+    train(config(work_dir, **cfg, resume=True), recorder)
+    return recorder
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Losses of a training that nobody interrupts."""
+    recorder = Recorder()
+    train(config(tmp_path_factory.mktemp('whole')), recorder)
+    return recorder.losses
+
+
+@pytest.mark.parametrize(
+    ('signum', 'at'),
+    [
+        (signal.SIGTERM, 0),
+        (signal.SIGTERM, 3),
+        (signal.SIGTERM, 5),
+        (signal.SIGUSR1, 2),
+        (signal.SIGINT, 2),
+    ],
+)
+def test_training_goes_on_where_a_signal_ended_it(signum, at, whole, tmp_path):
+    status = preempted(config(tmp_path), Sender(signum, at))
+    assert status == (130 if signum == signal.SIGINT else 75)
+    assert (tmp_path / 'interrupted.pth').is_file()
+    # The step was finished.
+    assert resumed(tmp_path).losses == whole[at + 1 :]
+    assert not (tmp_path / 'interrupted.pth').exists()
+
+
+def test_within_a_validation(tmp_path, caplog):
+    """Also where the epoch's checkpoint was not due."""
+    rare = dict(SAVING, interval=2)
+    reference = tmp_path / 'reference'
+    expected = Recorder()
+    train(config(reference, rare, validate=True), expected)
+    run = tmp_path / 'run'
+    hook = Sender(in_val=1)
+    assert preempted(config(run, rare, validate=True), hook) == 75
+    assert not (run / 'epoch_1.pth').exists()
+    second = resumed(run, checkpoint=rare, validate=True)
+    assert second.losses == expected.losses[2:]
+
+
+def test_time_limit(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module, '_START', time.monotonic() - 7200)
+    cfg = config(tmp_path, preemption=dict(time_limit='2:00:00'))
+    assert preempted(cfg) == 75
+    # It is over before the first step: there is nothing to save.
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_time_that_is_left(tmp_path, whole):
+    recorder = Recorder()
+    train(config(tmp_path, preemption=dict(time_limit='9-00:00:00')), recorder)
+    assert recorder.losses == whole
+
+
+@pytest.mark.parametrize(
+    ('limit', 'seconds'),
+    [(90, 90), (1.5, 1.5), ('90', 90), ('11:50:30', 42630), ('1-02:00:00', 93600)],
+)
+def test_forms_of_a_time_limit(limit, seconds):
+    assert PreemptionHook(time_limit=limit).time_limit == seconds
+
+
+@pytest.mark.parametrize('limit', ['12h', '10:00', '1:99:00', ''])
+def test_time_limit_that_is_none(limit):
+    with pytest.raises(ValueError, match='expected seconds, HH:MM:SS or D-HH:MM:SS'):
+        PreemptionHook(time_limit=limit)
+
+
+def test_signal_that_is_none():
+    with pytest.raises(ValueError, match="no such signal; near names: .*'SIGUSR1'"):
+        PreemptionHook(signals=['SIGUSR'])
+
+
+def test_several_signals_at_once(tmp_path, whole):
+    """As a launcher and a terminal together send them."""
+    hook = Sender(signal.SIGINT, at=2, times=2)
+    assert preempted(config(tmp_path), hook) == 130
+    assert resumed(tmp_path).losses == whole[3:]
+
+
+def test_handlers_are_restored(tmp_path):
+    def before(*_): ...
+
+    signal.signal(signal.SIGUSR1, before)
+    train(config(tmp_path))
+    assert signal.getsignal(signal.SIGUSR1) is before
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_another_checkpoint_hook_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"use type='mmfakd.SafeCheckpointHook'"):
+        train(config(tmp_path, checkpoint=dict(type='CheckpointHook')))
+
+
+def test_no_checkpoint_hook_is_told(tmp_path):
+    cfg = config(tmp_path)
+    cfg.default_hooks.checkpoint = None
+    with pytest.warns(UserWarning, match='nothing will be saved'):
+        assert preempted(cfg, Sender(at=1)) == 75
+
+
+def test_in_a_thread_there_is_the_time_limit_alone(tmp_path):
+    warned = []
+
+    def run():
+        with pytest.warns(UserWarning, match='only the main thread'):
+            train(config(tmp_path))
+        warned.append(True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert warned

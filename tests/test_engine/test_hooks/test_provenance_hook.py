@@ -1,0 +1,296 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What a checkpoint says of itself, and resuming with something changed."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
+
+from mmfakd.compat import load_checkpoint_file
+from mmfakd.engine.provenance import hash_weights
+from mmfakd.version import __version__
+from tests.helpers.tiny_runs import (
+    distillation,
+    run_config,
+    save_teacher,
+    student,
+    teacher,
+    train,
+)
+from tests.helpers.toy import review_distiller
+
+SCHEDULE = [dict(type='MultiStepLR', milestones=[1], gamma=0.1, end=5)]
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """Every line that is logged."""
+    lines = []
+    monkeypatch.setattr(
+        MMLogger, 'callHandlers', lambda _, record: lines.append(record.getMessage())
+    )
+    return lines
+
+
+@pytest.fixture(scope='module')
+def first(tmp_path_factory):
+    """Folder of a teacher `teacher.pth` and the first epoch of a run, `epoch_1.pth`."""
+    folder = tmp_path_factory.mktemp('läufe')
+    save_teacher(folder)
+    train(config(folder))
+    return folder
+
+
+@pytest.fixture
+def run(first, tmp_path):
+    """A copy of that folder, whose checkpoint names the teacher of the first."""
+    folder = tmp_path / 'run'
+    shutil.copytree(first, folder)
+    return folder
+
+
+def config(folder, hook=None, epochs=1, model=None, **kwargs):
+    hooks = [dict(dict(type='mmfakd.ProvenanceHook'), **(hook or {}))]
+    model = model or distillation(str(folder / 'teacher.pth'))
+    kwargs.setdefault('param_scheduler', SCHEDULE)
+    return run_config(folder, model, epochs=epochs, hooks=hooks, **kwargs)
+
+
+def resume(folder, hook=None, model=None, **kwargs):
+    checkpoint = str(folder / 'epoch_1.pth')
+    settings = dict(resume=True, load_from=checkpoint, **kwargs)
+    return train(config(folder, hook, epochs=2, model=model, **settings))
+
+
+def edit(folder, change):
+    """Change what stands in the checkpoint."""
+    path = folder / 'epoch_1.pth'
+    checkpoint = load_checkpoint_file(path)
+    change(checkpoint)
+    torch.save(checkpoint, path)
+
+
+def forget(folder):
+    """Make the checkpoint one of before there was provenance."""
+    edit(folder, lambda checkpoint: checkpoint['meta'].pop('mmfakd'))
+
+
+def tables(log):
+    return [line for line in log if 'This run is not the one' in line]
+
+
+def test_entry(first):
+    entry = load_checkpoint_file(first / 'epoch_1.pth')['meta']['mmfakd']
+    path = str(first / 'teacher.pth')
+    model = MODELS.build(teacher())
+    model.load_state_dict(torch.load(path)['state_dict'])
+    assert entry['teacher'] == dict(source=path, path=path, sha256=hash_weights(model))
+    assert entry['model']['distiller'] == review_distiller(width=2, teacher_width=4)
+    assert entry['model']['teacher']['backbone']['depth'] == 18
+    assert entry['optimizer'] == dict(type='SGD', lr=0.05, momentum=0.9)
+    sizes = [entry[k] for k in ('processes', 'batch', 'accumulation', 'total_batch')]
+    assert sizes == [1, 10, 1, 10]
+    assert entry['versions']['mmfakd'] == __version__
+    assert {'torch', 'mmengine', 'mmpretrain', 'mmrazor'} < entry['versions'].keys()
+
+    def kinds(value):
+        yield type(value)
+        if isinstance(value, (dict, list)):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from kinds(part)
+
+    assert set(kinds(entry)) <= {dict, list, str, int, float, bool, type(None)}
+
+
+def test_plain_model(tmp_path):
+    train(config(tmp_path, model=student()))
+    entry = load_checkpoint_file(tmp_path / 'epoch_1.pth')['meta']['mmfakd']
+    sizes = {'processes', 'batch', 'accumulation', 'total_batch'}
+    assert entry.keys() == {*sizes, 'versions', 'optimizer'}
+
+
+def test_nothing_changed(first, run, log):
+    model = distillation(str(first / 'teacher.pth'))
+    assert resume(run, model=model).epoch == 2
+    assert not tables(log)
+
+
+def other_teacher(run):
+    """Write another teacher."""
+    path = run / 'teacher.pth'
+    weights = torch.load(path)
+    weights['state_dict']['head.fc.bias'] += 1
+    torch.save(weights, path)
+
+
+def test_another_teacher(run, log):
+    other_teacher(run)
+    with pytest.raises(ValueError, match=r'another training. teacher.sha256: \w{12}, '):
+        resume(run)
+    (table,) = tables(log)
+    rows = [line.split()[0] for line in table.splitlines()[1:]]
+    assert rows == ['setting', 'teacher.source', 'teacher.sha256']
+    runner = resume(run, hook=dict(allow_changes=True))
+    assert runner.epoch == 2
+    # What the checkpoint says from now on.
+    entry = load_checkpoint_file(run / 'epoch_2.pth')['meta']['mmfakd']
+    assert entry['teacher']['sha256'] == hash_weights(runner.model.teacher)
+
+
+def test_moved_teacher_is_the_same(run, log):
+    assert resume(run).epoch == 2
+    (table,) = tables(log)
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ['teacher.source']
+
+
+def fewer_levels():
+    cfg = review_distiller(width=2, teacher_width=4)
+    for part, keys in (
+        (cfg, ['student_levels', 'teacher_levels']),
+        (cfg['connector'], ['in_channels', 'out_channels', 'sizes']),
+    ):
+        part.update({key: part[key][1:] for key in keys})
+    return cfg
+
+
+@pytest.mark.parametrize('known', [True, False])
+def test_other_levels(known, run, log):
+    """Also in a checkpoint that tells its config alone."""
+    if not known:
+        forget(run)
+    model = distillation(str(run / 'teacher.pth'), distiller=fewer_levels())
+    with pytest.raises(ValueError, match='model.distiller.student_levels: .*layer1'):
+        resume(run, model=model)
+    log.clear()
+    runner = resume(run, hook=dict(allow_changes=True), model=model)
+    (text,) = [line for line in log if line.startswith('Weights do not fit')]
+    assert 'not in the model: distiller.connectors' in text
+    assert 'They start anew, and so does the state of the optimizer' in text
+    # The schedule went on, although the optimizer is a new one.
+    assert runner.epoch == 2
+    assert runner.optim_wrapper.get_lr()['lr'][0] == pytest.approx(0.005)
+
+
+def test_weights_of_losses_and_warmup_are_told(run, log):
+    distiller = review_distiller(
+        width=2, teacher_width=4, loss_weight=0.1, warmup=dict(begin=0, end=3)
+    )
+    resume(run, model=distillation(str(run / 'teacher.pth'), distiller=distiller))
+    (table,) = tables(log)
+    assert 'model.distiller.loss_weight' in table and 'another training' not in table
+    assert 'model.distiller.warmup.end' in table
+
+
+def test_other_losses(run):
+    model = distillation(str(run / 'teacher.pth'), calculate_student_loss=False)
+    with pytest.raises(ValueError, match='calculate_student_loss: -, now False'):
+        resume(run, model=model)
+
+
+@pytest.mark.parametrize('known', [True, False])
+def test_teacher_is_found_again(known, first, run, log):
+    if not known:
+        forget(run)
+    runner = resume(run, model=distillation(None))
+    path = str(first / 'teacher.pth')
+    assert f'The teacher is the one that training began with: {path}' in log
+    assert not any('NO WEIGHTS' in line for line in log)
+    assert runner.model._teacher.source == path
+    assert not tables(log)
+
+
+@pytest.mark.parametrize('known', [True, False])
+def test_teacher_that_is_gone(known, run):
+    gone = str(run / 'gone.pth')
+
+    def change(checkpoint):
+        meta = checkpoint['meta']
+        if known:
+            meta['mmfakd']['teacher'].update(source='gone.pth', path=gone)
+        else:
+            source = meta.pop('mmfakd')['teacher']['source']
+            meta['cfg'] = meta['cfg'].replace(source, gone)
+
+    edit(run, change)
+    with pytest.raises(FileNotFoundError) as error:
+        resume(run, model=distillation(None))
+    text = str(error.value)
+    assert gone in text and '--teacher-ckpt' in text and 'is gone' in text
+
+
+def test_teacher_in_another_current_folder(run, monkeypatch):
+    """It was given by a path from there."""
+    edit(run, lambda c: c['meta']['mmfakd']['teacher'].update(source='teacher.pth'))
+    runner = resume(run, model=distillation(None))
+    recalled = runner.model._teacher.ckpt
+    assert os.path.isabs(recalled)
+    monkeypatch.chdir(os.path.dirname(recalled))
+    assert resume(run, model=distillation(None)).model._teacher.ckpt == 'teacher.pth'
+
+
+def test_replaced_teacher_is_not_taken_again(run):
+    path = str(run / 'teacher.pth')
+    change = dict(source=path, path=path)
+    edit(run, lambda c: c['meta']['mmfakd']['teacher'].update(change))
+    other_teacher(run)
+    with pytest.raises(ValueError, match='another training. teacher.sha256'):
+        resume(run, model=distillation(None))
+
+
+def test_config_that_cannot_be_read(run, log):
+    def change(checkpoint):
+        checkpoint['meta'].pop('mmfakd')
+        checkpoint['meta']['cfg'] = "import os\nmodel = os.system('false')\n"
+
+    edit(run, change)
+    assert resume(run).epoch == 2
+    assert any('does not say what it comes from' in line for line in log)
+
+
+def test_weights_that_do_not_fit(run, log):
+    def change(checkpoint):
+        state = checkpoint['state_dict']
+        state['architecture.head.fc.bais'] = state.pop('architecture.head.fc.bias')
+        state['architecture.head.fc.weight'] = torch.zeros(7, 8)
+
+    edit(run, change)
+    with pytest.raises(ValueError, match='Weights do not fit: ') as error:
+        resume(run)
+    for text in (
+        '1 not in the checkpoint: architecture.head.fc.bias;',
+        '1 not in the model: architecture.head.fc.bais;',
+        'head.fc.weight [7, 8] in the checkpoint, [10, 8] in the model',
+        '--allow-changes',
+    ):
+        assert text in str(error.value)
+    assert resume(run, hook=dict(allow_changes=True)).epoch == 2
+
+
+def test_another_batch_and_version(run, log):
+    def change(checkpoint):
+        entry = checkpoint['meta']['mmfakd']
+        entry.update(processes=4, total_batch=40)
+        entry['versions']['torch'] = '1.0'
+
+    edit(run, change)
+    assert resume(run).epoch == 2
+    (text,) = tables(log)
+    assert 'versions.torch' in text and 'processes' in text
+    batch = 'The total batch of 40 (4 processes x 10 x accumulation 1) is 10 now, 0.25 '
+    assert batch in text
+    assert '--lr' in text and '--auto-scale-lr' in text
+
+
+def test_another_optimizer(run):
+    wrapper = dict(optimizer=dict(type='AdamW', lr=0.05))
+    with pytest.raises(ValueError, match='optimizer.type: SGD, now AdamW'):
+        resume(run, optim_wrapper=wrapper)
+
+
+def test_first_start_says_nothing(tmp_path, log):
+    save_teacher(tmp_path)
+    train(config(tmp_path))
+    assert not tables(log)

@@ -1,0 +1,189 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Resumed anywhere, a training goes on as the uninterrupted one would have."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from mmfakd.compat import load_checkpoint_file
+from tests.helpers.tiny_runs import Recorder, distillation, run_config, train
+
+
+class Stop(Exception):
+    """A training that ends in the middle."""
+
+
+class Breaker(Hook):
+    """Ends a training after an iteration, once all hooks have seen it."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, after=None, at='train_iter'):
+        self.after, self.at = after, at
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if self.at == 'train_iter' and runner.iter + 1 == self.after:
+            raise Stop
+
+    def after_train_epoch(self, runner):
+        if self.at == 'train_epoch' and runner.epoch + 1 == self.after:
+            raise Stop
+
+    def before_val_epoch(self, runner):
+        if self.at == 'val' and runner.epoch == self.after:
+            raise Stop
+
+
+def config(work_dir, teacher_ckpt, workers=0, accumulate=1, seeded=True, **kwargs):
+    """Epochs of four iterations, with dropout of random numbers in the main process."""
+    model = distillation(teacher_ckpt)
+    model['architecture']['head']['loss']['use_soft'] = True
+    hooks = [dict(type='mmfakd.ResumeHook'), *kwargs.pop('hooks', [])]
+    if seeded:
+        hooks.append(dict(type='mmfakd.EpochSeedHook'))
+    kwargs.setdefault('epochs', 3)
+    cfg = run_config(work_dir, model, hooks=hooks, **kwargs)
+    cfg.train_dataloader.update(batch_size=5, num_workers=workers)
+    cfg.data_preprocessor.batch_augments = dict(augments=dict(type='Mixup', alpha=0.8))
+    cfg.default_hooks.checkpoint.type = 'mmfakd.SafeCheckpointHook'
+    cfg.optim_wrapper.accumulative_counts = accumulate
+    return cfg
+
+
+def in_parts(work_dir, make, breaker):
+    """Train until it breaks off, and resume.
+
+    Returns:
+        The losses of both parts.
+    """
+    first, second = Recorder(), Recorder()
+    with pytest.raises(Stop):
+        train(make(work_dir), first, breaker)
+    # Whatever happened to the random state since.
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)
+    train(make(work_dir, resume=True), second)
+    return first.losses, second.losses
+
+
+def assert_equal_files(one, other):
+    """Compare the checkpoints of two work dirs."""
+    names = [{f.name for f in Path(d).glob('*.pth')} for d in (one, other)]
+    assert names[0] == names[1]
+    for name in names[0]:
+        states = [
+            load_checkpoint_file(Path(d, name))['state_dict'] for d in (one, other)
+        ]
+        assert states[0].keys() == states[1].keys()
+        for key, value in states[0].items():
+            assert torch.equal(value, states[1][key]), (name, key)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('interval', [1, 3])
+@pytest.mark.parametrize('accumulate', [1, 3])
+def test_within_an_epoch(workers, interval, accumulate, tmp_path, teacher_ckpt):
+    def make(work_dir, **kwargs):
+        checkpoint = dict(by_epoch=False, interval=interval, max_keep_ckpts=2)
+        return config(
+            work_dir,
+            teacher_ckpt,
+            workers,
+            accumulate,
+            checkpoint=checkpoint,
+            validate=True,
+            **kwargs,
+        )
+
+    whole = Recorder()
+    train(make(tmp_path / 'whole'), whole)
+    first, second = in_parts(tmp_path / 'parts', make, Breaker(after=7))
+    assert (len(whole.losses), len(first)) == (12, 7)
+    begin = 12 - len(second)
+    assert begin == 7 // interval * interval
+    assert first + second[7 - begin :] == whole.losses
+    assert_equal_files(tmp_path / 'whole', tmp_path / 'parts')
+
+
+class Validations(Hook):
+    """Notes the scores of every validation."""
+
+    def __init__(self):
+        self.seen = []
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.seen.append((runner.epoch, runner.iter, dict(metrics)))
+
+
+@pytest.mark.parametrize('seeded', [True, False])
+@pytest.mark.parametrize('epoch', [1, 3])
+def test_a_validation_that_was_cut_off_is_run(epoch, seeded, tmp_path, teacher_ckpt):
+    """Also the last one, behind which there is nothing else to do."""
+
+    def make(work_dir, **kwargs):
+        checkpoint = dict(save_best='accuracy/top1', max_keep_ckpts=1)
+        return config(
+            work_dir,
+            teacher_ckpt,
+            seeded=seeded,
+            validate=True,
+            checkpoint=checkpoint,
+            **kwargs,
+        )
+
+    whole, parts = Validations(), Validations()
+    losses = Recorder()
+    train(make(tmp_path / 'whole'), whole, losses)
+    first, second = Recorder(), Recorder()
+    with pytest.raises(Stop):
+        train(make(tmp_path / 'parts'), first, parts, Breaker(epoch, 'val'))
+    train(make(tmp_path / 'parts', resume=True), second, parts)
+    assert first.losses + second.losses == losses.losses
+    assert parts.seen == whole.seen and len(whole.seen) == 3
+    assert_equal_files(tmp_path / 'whole', tmp_path / 'parts')
+
+
+def test_a_finished_validation_is_not_repeated(tmp_path, teacher_ckpt):
+    """Its best checkpoint was the last that was written."""
+
+    def make(work_dir, **kwargs):
+        cfg = config(
+            work_dir,
+            teacher_ckpt,
+            validate=True,
+            checkpoint=dict(save_best='score', rule='greater'),
+            **kwargs,
+        )
+        cfg.val_evaluator = dict(
+            type='ScriptedScore', counter='epoch', score=[1.0, 2.0, 3.0]
+        )
+        return cfg
+
+    parts = Validations()
+    with pytest.raises(Stop):
+        train(make(tmp_path), parts, Breaker(after=5))
+    train(make(tmp_path, resume=True), parts)
+    assert [epoch for epoch, *_ in parts.seen] == [1, 2, 3]
+
+
+def test_iteration_based_loop(tmp_path, teacher_ckpt):
+    def make(work_dir, **kwargs):
+        checkpoint = dict(interval=3)
+        return config(
+            work_dir,
+            teacher_ckpt,
+            iters=10,
+            seeded=False,
+            validate=True,
+            checkpoint=checkpoint,
+            **kwargs,
+        )
+
+    whole = Recorder()
+    train(make(tmp_path / 'whole'), whole)
+    first, second = in_parts(tmp_path / 'parts', make, Breaker(after=7))
+    assert first[:6] + second == whole.losses
+    assert_equal_files(tmp_path / 'whole', tmp_path / 'parts')

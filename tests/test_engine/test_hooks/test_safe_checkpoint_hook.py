@@ -1,0 +1,243 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""At every moment there is a complete checkpoint, and nothing is left behind."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from mmfakd.checkpoints.latest import find_checkpoint
+from mmfakd.compat import load_checkpoint_file
+from tests.helpers.tiny_runs import distillation, run_config, train
+
+
+def config(work_dir, teacher_ckpt, scores=None, hooks=(), checkpoint=None, **kwargs):
+    hooks = [
+        dict(type='mmfakd.ResumeHook'),
+        dict(type='mmfakd.StudentCheckpointHook'),
+        *hooks,
+    ]
+    checkpoint = dict(dict(max_keep_ckpts=1), **(checkpoint or {}))
+    if scores:
+        checkpoint.update(save_best='score', rule='greater')
+        kwargs['validate'] = True
+    cfg = run_config(
+        work_dir,
+        distillation(teacher_ckpt),
+        hooks=hooks,
+        checkpoint=checkpoint,
+        **kwargs,
+    )
+    cfg.default_hooks.checkpoint.type = 'mmfakd.SafeCheckpointHook'
+    if scores:
+        cfg.val_evaluator = dict(type='ScriptedScore', counter='epoch', score=scores)
+    return cfg
+
+
+def names(folder):
+    files = (file for file in Path(folder).iterdir() if file.is_file())
+    return {file.name for file in files if file.suffix != '.py'} - {'training.lock'}
+
+
+@pytest.fixture
+def operations(monkeypatch):
+    """What is renamed and removed, and which checkpoint was newest just before."""
+    seen = []
+
+    def watch(name):
+        real = getattr(os, name)
+
+        def wrapped(path, *args, **kwargs):
+            if name == 'remove':
+                folder = os.path.dirname(path)
+                seen.append((name, os.path.basename(path), find_checkpoint(folder)))
+            else:
+                seen.append((name, os.path.basename(args[0])))
+            return real(path, *args, **kwargs)
+
+        monkeypatch.setattr(os, name, wrapped)
+
+    watch('replace')
+    watch('remove')
+    return seen
+
+
+def test_the_order_of_things(operations, work_dir, teacher_ckpt):
+    train(config(work_dir, teacher_ckpt, scores=[1.0, 2.0]))
+    second = operations[operations.index(('replace', 'epoch_2.pth')) :]
+    assert [op[:2] for op in second] == [
+        ('replace', 'epoch_2.pth'),
+        ('replace', 'last_checkpoint'),
+        ('replace', 'epoch_2_student.pth'),
+        ('remove', 'epoch_1.pth'),
+        ('remove', 'epoch_1_student.pth'),
+        # The validation finds a new best.
+        ('replace', 'best_score_epoch_2.pth'),
+        ('replace', 'epoch_2.pth'),
+        ('replace', 'last_checkpoint'),
+        ('replace', 'best_score_epoch_2_student.pth'),
+        ('replace', 'epoch_2_student.pth'),
+        ('remove', 'best_score_epoch_1.pth'),
+        ('remove', 'best_score_epoch_1_student.pth'),
+    ]
+    for _, _, found in (op for op in second if op[0] == 'remove'):
+        assert found.path.endswith('epoch_2.pth') and not found.skipped
+    assert names(work_dir) == {
+        'epoch_2.pth',
+        'epoch_2_student.pth',
+        'best_score_epoch_2.pth',
+        'best_score_epoch_2_student.pth',
+        'last_checkpoint',
+    }
+    assert Path(work_dir, 'last_checkpoint').read_text().endswith('epoch_2.pth')
+
+
+def test_a_constant_name_is_written_anew(work_dir, teacher_ckpt):
+    cfg = config(
+        work_dir,
+        teacher_ckpt,
+        scores=[1.0, 2.0, 3.0],
+        epochs=3,
+        checkpoint=dict(filename_tmpl='latest.pth'),
+    )
+    train(cfg)
+    assert names(work_dir) == {
+        'latest.pth',
+        'latest_student.pth',
+        'best_score_latest.pth',
+        'best_score_latest_student.pth',
+        'last_checkpoint',
+    }
+
+
+class Kill(BaseException):
+    """What nothing catches."""
+
+
+@pytest.mark.parametrize(
+    'operation, name',
+    [
+        ('remove', 'epoch_2.pth'),
+        ('remove', 'epoch_2_student.pth'),
+        ('remove', 'best_score_epoch_2.pth'),
+        ('replace', 'epoch_3_student.pth'),
+        ('replace', 'best_score_epoch_3.pth'),
+        ('replace', 'last_checkpoint'),
+    ],
+)
+def test_what_a_killed_run_leaves_is_tidied_up(
+    operation, name, tmp_path, teacher_ckpt, monkeypatch
+):
+    def make(work_dir, **kwargs):
+        scores = [1.0, 2.0, 3.0, 4.0]
+        return config(work_dir, teacher_ckpt, scores=scores, epochs=4, **kwargs)
+
+    real = getattr(os, operation)
+
+    def killed(*paths):
+        third = name != 'last_checkpoint' or (tmp_path / 'run/epoch_3.pth').exists()
+        if os.path.basename(paths[-1]) == name and third:
+            raise Kill
+        return real(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, operation, killed)
+        with pytest.raises(Kill):
+            train(make(tmp_path / 'run'))
+    train(make(tmp_path / 'run', resume=True))
+    assert names(tmp_path / 'run') == {
+        'epoch_4.pth',
+        'epoch_4_student.pth',
+        'best_score_epoch_4.pth',
+        'best_score_epoch_4_student.pth',
+        'last_checkpoint',
+    }
+
+
+def test_a_moved_folder_is_resumed_where_it_is(tmp_path, teacher_ckpt):
+    """Nothing of the old place is touched, not even by the best checkpoint's path."""
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    train(config(old, teacher_ckpt, scores=[1.0], epochs=1))
+    shutil.copytree(old, new)
+    before = names(old)
+    cfg = config(new, teacher_ckpt, scores=[1.0, 2.0], epochs=2, resume=True)
+    runner = train(cfg)
+    assert names(old) == before
+    assert names(new) == {
+        'epoch_2.pth',
+        'epoch_2_student.pth',
+        'best_score_epoch_2.pth',
+        'best_score_epoch_2_student.pth',
+        'last_checkpoint',
+    }
+    info = runner.message_hub.runtime_info
+    assert info['best_ckpt'] == str(new / 'best_score_epoch_2.pth')
+
+
+def test_a_damaged_student_file_is_written_anew(work_dir, teacher_ckpt):
+    train(config(work_dir, teacher_ckpt, checkpoint=dict(max_keep_ckpts=3)))
+    whole = Path(work_dir, 'epoch_2_student.pth').read_bytes()
+    Path(work_dir, 'epoch_2_student.pth').write_bytes(whole[:-200])
+    # An older checkpoint that cannot be read stops nothing.
+    Path(work_dir, 'epoch_1.pth').write_bytes(b'')
+    Path(work_dir, 'epoch_1_student.pth').unlink()
+    options = dict(checkpoint=dict(max_keep_ckpts=3), epochs=3, resume=True)
+    train(config(work_dir, teacher_ckpt, **options))
+    written = load_checkpoint_file(Path(work_dir, 'epoch_2_student.pth'))
+    held = load_checkpoint_file(Path(work_dir, 'epoch_2.pth'))['state_dict']
+    for key, value in written['state_dict'].items():
+        assert torch.equal(value, held[f'architecture.{key}'])
+    assert 'epoch_3.pth' in names(work_dir)
+
+
+def test_published_files(work_dir, teacher_ckpt):
+    published = dict(published_keys=['meta', 'state_dict'])
+    train(config(work_dir, teacher_ckpt, scores=[2.0, 1.0], checkpoint=published))
+    found = sorted(n for n in names(work_dir) if '-' in n)
+    assert [n.partition('-')[0] for n in found] == ['best_score_epoch_1', 'epoch_2']
+    for file in found:
+        checkpoint = load_checkpoint_file(Path(work_dir, file))
+        assert checkpoint.keys() == {'meta', 'state_dict'}
+
+
+class SaveNow(Hook):
+    """Saves after an iteration, as a hook does that ends the process."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.seen = []
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        hook = next(h for h in runner.hooks if hasattr(h, 'save_now'))
+        if runner.iter == 2:
+            self.seen += [hook.save_now(runner), names(runner.work_dir)]
+
+
+def test_save_now(work_dir, teacher_ckpt):
+    """Within an epoch; it has no student, and goes with the next checkpoint."""
+    hook = SaveNow()
+    train(config(work_dir, teacher_ckpt), hook)
+    path, then = hook.seen
+    assert path == str(Path(work_dir, 'interrupted.pth'))
+    assert then == {
+        'epoch_1.pth',
+        'epoch_1_student.pth',
+        'interrupted.pth',
+        'last_checkpoint',
+    }
+    assert names(work_dir) == {'epoch_2.pth', 'epoch_2_student.pth', 'last_checkpoint'}
+
+
+def test_another_folder(tmp_path, teacher_ckpt):
+    out = dict(out_dir=str(tmp_path / 'out'))
+    train(config(tmp_path / 'run', teacher_ckpt, checkpoint=out))
+    assert names(tmp_path / 'out' / 'run') == {'epoch_2.pth', 'epoch_2_student.pth'}
+    assert names(tmp_path / 'run') == {'last_checkpoint'}
+    runner = train(
+        config(tmp_path / 'run', teacher_ckpt, checkpoint=out, epochs=3, resume=True)
+    )
+    assert runner.iter == 6 and runner._load_from.endswith('out/run/epoch_2.pth')

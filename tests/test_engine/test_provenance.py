@@ -1,0 +1,155 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Descriptions of runs, what differs between two, and weights that do not fit."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from mmfakd.engine.provenance import (
+    Difference,
+    compare,
+    describe_config,
+    hash_weights,
+    misfits,
+    plain,
+    table,
+)
+
+
+def test_plain_values():
+    class Kind:
+        pass
+
+    given = dict(a=(1, [2.5, None]), b=Kind, c=nn.ReLU(), d=torch.Size([2]), e=True)
+    assert plain(Config(dict(x=given)).x) == dict(
+        a=[1, [2.5, None]], b='Kind', c='ReLU', d=[2], e=True
+    )
+
+
+def test_hash_is_of_names_types_shapes_and_values():
+    def net(norm=True):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2) if norm else nn.ReLU()
+        )
+
+    first = hash_weights(net())
+    assert hash_weights(net().to(memory_format=torch.channels_last)) == first
+    counted = net()
+    counted[1].num_batches_tracked += 1
+    assert hash_weights(counted) == first
+    changed, renamed = net(), nn.Sequential()
+    with torch.no_grad():
+        changed[0].bias[0] += 1e-6
+    renamed.other, renamed.norm = net()
+    others = {hash_weights(m) for m in (changed, renamed, net().double(), net(False))}
+    assert len(others) == 4 and first not in others
+    assert len(hash_weights(net().bfloat16())) == 64
+
+
+def description(**teacher):
+    distiller = dict(
+        type='D',
+        student_levels=['a', 'b'],
+        loss_weight=1.0,
+        warmup=dict(end=5),
+        losses=[dict(type='L', loss_weight=2.0), dict(type='M', tau=3)],
+    )
+    return dict(
+        model=dict(teacher=dict(type='T', depth=50), distiller=distiller),
+        optimizer=dict(type='SGD', lr=0.1),
+        processes=1,
+        versions=dict(torch='2.1'),
+        teacher=dict(dict(source='t.pth', path='/t.pth', sha256='aa'), **teacher),
+    )
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'decisive'),
+    [
+        ('model.distiller.student_levels', ['a'], True),
+        ('model.distiller.losses', [dict(type='L', loss_weight=2.0)], True),
+        ('model.distiller.losses.1.tau', 4, True),
+        ('model.distiller.losses.0.loss_weight', 0.2, False),
+        ('model.distiller.loss_weight', 0.1, False),
+        ('model.distiller.warmup.end', 9, False),
+        ('model.distiller.warmup', None, False),
+        ('model.calculate_student_loss', False, True),
+        ('model.teacher_preprocessor', dict(mean=[0]), True),
+        ('model.channels_last', True, False),
+        ('model.teacher.type', 'U', False),
+        ('optimizer.type', 'AdamW', True),
+        ('processes', 2, False),
+        ('versions.torch', '2.11', False),
+        ('teacher.source', 'u.pth', False),
+        ('teacher.sha256', 'bb', True),
+    ],
+)
+def test_what_makes_another_training(path, value, decisive):
+    then, now = description(), description()
+    *parents, last = path.split('.')
+    part = now
+    for key in parents:
+        part = part[int(key) if key.isdigit() else key]
+    part[last] = value
+    found = compare(then, now)
+    assert found and {d.decisive for d in found} == {decisive}
+    assert all(d.key.startswith(path) for d in found)
+    # Plain values come back from a checkpoint as they were.
+    assert compare(then, copy.deepcopy(then)) == []
+
+
+def test_rate_and_place_are_no_differences():
+    now = description(path='/elsewhere/t.pth')
+    now['optimizer']['lr'] = 0.2
+    assert compare(description(), now) == []
+
+
+def test_teacher_of_unknown_weights_is_compared_by_its_config():
+    now = description()
+    now['model']['teacher']['depth'] = 101
+    (found,) = compare(description(sha256=None), now)
+    assert found == Difference('model.teacher.depth', '50', '101', True)
+    # A description may say less.
+    assert compare(dict(model=now['model']), now) == []
+    assert 'another training' in table([found])
+
+
+def test_config_of_several_optimizers():
+    part = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+    cfg = Config(dict(optim_wrapper=dict(constructor='C', one=part, two=part)))
+    kind = dict(type='SGD', lr=0.1)
+    assert describe_config(cfg) == dict(optimizer=dict(one=kind, two=kind))
+    other = copy.deepcopy(describe_config(cfg))
+    other['optimizer']['two'] = dict(type='Adam', lr=0.2)
+    found = compare(describe_config(cfg), other)
+    assert found == [Difference('optimizer.two.type', 'SGD', 'Adam', True)]
+
+
+def test_misfits():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    state = model.state_dict()
+    state.pop('1.num_batches_tracked')
+    assert misfits(model, state) == {}
+    assert misfits(model, {f'module.{k}': v for k, v in state.items()}) == {}
+    state['2.bias'] = state.pop('0.bias')
+    state['0.weight'] = torch.zeros(4, 2)
+    assert misfits(model, state) == {
+        'not in the checkpoint': ['0.bias'],
+        'not in the model': ['2.bias'],
+        'of another shape': ['0.weight [4, 2] in the checkpoint, [3, 2] in the model'],
+    }
+
+
+def test_model_may_know_older_keys():
+    class Renamed(nn.Linear):
+        def _load_from_state_dict(self, state_dict, prefix, *args):
+            state_dict[f'{prefix}weight'] = state_dict.pop(f'{prefix}kernel')
+            super()._load_from_state_dict(state_dict, prefix, *args)
+
+    model = nn.Sequential(Renamed(2, 2))
+    state = {'0.kernel': torch.ones(2, 2), '0.bias': torch.ones(2)}
+    assert misfits(model, state) == {}

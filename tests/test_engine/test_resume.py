@@ -1,0 +1,64 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What is settled before anything is built: the checkpoint, and its seed."""
+
+import warnings
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmfakd.engine.resume import prepare_resume
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / 'run' / 'epoch_1.pth'
+    path.parent.mkdir()
+    meta = dict(epoch=1, iter=5, seed=7, time='20260101_000000')
+    parts = dict(meta=meta, state_dict={}, message_hub={}, optimizer={})
+    torch.save(parts, path)
+    return path
+
+
+def config(folder, **kwargs):
+    return Config(dict(dict(work_dir=str(folder), resume=True), **kwargs))
+
+
+def test_the_seed_of_the_first_run(checkpoint):
+    cfg = config(checkpoint.parent)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        prepare_resume(cfg)
+        prepare_resume(cfg)
+    assert cfg.randomness.seed == 7 and cfg.resume and 'load_from' not in cfg
+    cfg = config(checkpoint.parent, randomness=dict(seed=1, deterministic=True))
+    with pytest.warns(UserWarning, match='The seed 1 gives way to 7'):
+        prepare_resume(cfg)
+    assert cfg.randomness == dict(seed=7, deterministic=True)
+
+
+def test_a_named_checkpoint(checkpoint, tmp_path):
+    cfg = config(tmp_path / 'another', load_from=str(checkpoint))
+    prepare_resume(cfg)
+    assert cfg.randomness.seed == 7
+    cfg.load_from = str(tmp_path / 'missing.pth')
+    with pytest.raises(FileNotFoundError, match='missing.pth'):
+        prepare_resume(cfg)
+    torch.save(dict(weight=torch.ones(1)), tmp_path / 'missing.pth')
+    with pytest.raises(ValueError, match='plain weights'):
+        prepare_resume(cfg)
+
+
+def test_nothing_to_go_on_from(tmp_path):
+    (tmp_path / 'epoch_1.pth').write_bytes(b'')
+    cfg = config(tmp_path)
+    match = 'has no checkpoint to go on from.*beginning.*\n.*skipped: .*epoch_1.pth'
+    with pytest.warns(UserWarning, match=match):
+        prepare_resume(cfg)
+    assert cfg.resume is False
+
+
+def test_no_resume(tmp_path):
+    cfg = config(tmp_path, resume=False)
+    prepare_resume(cfg)
+    assert 'randomness' not in cfg

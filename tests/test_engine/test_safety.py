@@ -1,0 +1,76 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Every training has the hooks that save and resume."""
+
+import pytest
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
+
+from mmfakd.engine.safety import (
+    DISTILLATION_HOOKS,
+    TRAINING_HOOKS,
+    add_safety_hooks,
+    distillation_hooks,
+    drop_absent_hooks,
+)
+
+
+def types(cfg):
+    return {name: hook and hook['type'] for name, hook in cfg.default_hooks.items()}
+
+
+def test_a_config_without_any():
+    cfg = Config({})
+    add_safety_hooks(cfg)
+    assert types(cfg) == TRAINING_HOOKS
+    assert cfg.default_hooks.checkpoint.interval == 1
+
+
+@pytest.mark.parametrize(
+    'kind', ['CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook]
+)
+def test_the_stock_hook_keeps_its_arguments(kind):
+    own = dict(type=kind, interval=5, save_best='auto')
+    cfg = Config(dict(default_hooks=dict(checkpoint=own, timer=dict(type='Timer'))))
+    add_safety_hooks(cfg)
+    expected = dict(type='mmfakd.SafeCheckpointHook', interval=5, save_best='auto')
+    assert cfg.default_hooks.checkpoint == expected
+    assert types(cfg).keys() == TRAINING_HOOKS.keys() | {'timer'}
+
+
+def test_what_is_there_is_not_added_again():
+    """Neither under another name nor among the custom hooks."""
+    mine = dict(type='mmfakd.PreemptionHook', time_limit=60)
+    cfg = Config(
+        dict(
+            default_hooks=dict(
+                checkpoint=None, going_on=dict(type='mmfakd.ResumeHook')
+            ),
+            custom_hooks=[mine],
+        )
+    )
+    add_safety_hooks(cfg)
+    assert cfg.default_hooks.checkpoint is None
+    assert cfg.custom_hooks == [mine]
+    assert 'preemption' not in cfg.default_hooks and 'resume' not in cfg.default_hooks
+
+
+def test_a_hook_can_be_turned_off():
+    """MMEngine accepts None for the six hooks that it adds itself."""
+    off = dict(preemption=None, timer=None)
+    cfg = Config(dict(default_hooks=dict(off, resume=dict(type='mmfakd.ResumeHook'))))
+    add_safety_hooks(cfg)
+    drop_absent_hooks(cfg)
+    assert 'preemption' not in cfg.default_hooks
+    assert cfg.default_hooks.timer is None and cfg.default_hooks.resume
+    drop_absent_hooks(Config({}))
+
+
+def test_what_a_distillation_adds():
+    epochs = dict(train_cfg=dict(by_epoch=True), default_hooks=dict(checkpoint=dict()))
+    hooks = distillation_hooks(Config(dict(epochs, default_hooks={})))
+    assert {name: hook['type'] for name, hook in hooks.items()} == DISTILLATION_HOOKS
+    assert hooks['checkpoint']['interval'] == 1
+    stock = Config(dict(default_hooks=dict(checkpoint=dict(interval=10))))
+    stock.train_cfg = dict(type='IterBasedTrainLoop', max_iters=10)
+    hooks = distillation_hooks(stock)
+    assert 'interval' not in hooks['checkpoint'] and 'epoch_seed' not in hooks

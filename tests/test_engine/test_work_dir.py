@@ -1,0 +1,261 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Two trainings in one folder, and a second one after the first."""
+
+import errno
+import os
+import re
+import signal
+import socket
+import time
+
+import pytest
+from mmengine.config import Config
+
+from mmfakd.engine.work_dir import (
+    lock_work_dir,
+    move_earlier,
+    named_files,
+    prepare_work_dir,
+)
+
+
+def fork(run):
+    """Run a function in a process of its own; return the process's number."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run()
+        finally:
+            os._exit(1)
+    return pid
+
+
+def hold(folder, pipe):
+    """Lock a folder, with two children as data workers are, and stay."""
+    lock = lock_work_dir(folder)
+    workers = [fork(lambda: time.sleep(60)) for _ in range(2)]
+    os.write(pipe, f'{workers[0]} {workers[1]}\n'.encode())
+    time.sleep(60)
+    lock.close()
+
+
+def is_free(folder):
+    """Whether another process can lock a folder."""
+
+    def lock():
+        with lock_work_dir(folder):
+            os._exit(0)
+
+    return os.waitpid(fork(lock), 0)[1] == 0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A name that breaks what does not quote, not made yet."""
+    return tmp_path / 'Läufe und mehr' / "it's run 1"
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    """What the module warns of."""
+    told = []
+    monkeypatch.setattr(
+        'mmfakd.engine.work_dir.print_log', lambda text, **_: told.append(text)
+    )
+    return told
+
+
+def config(folder, **settings):
+    return Config(dict(work_dir=str(folder), model=dict(type='M'), **settings))
+
+
+def write(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        (folder / name).write_text(name)
+        os.utime(folder / name, (number, number))
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_second_training_is_refused_until_the_first_is_dead(folder):
+    """Killed, it leaves its data workers behind, which hold nothing."""
+    reading, writing = os.pipe()
+    holder = fork(lambda: hold(folder, writing))
+    workers = list(map(int, os.read(reading, 100).split()))
+    try:
+        with pytest.raises(BlockingIOError) as error:
+            lock_work_dir(folder)
+        text = str(error.value)
+        assert f'{folder} is in use by another training: pid {holder} on ' in text
+        assert socket.gethostname() in text and '--work-dir' in text
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        with lock_work_dir(folder):
+            assert len(workers) == 2
+            for worker in workers:
+                os.kill(worker, 0)
+            assert f'pid {os.getpid()} on' in (folder / 'training.lock').read_text()
+    finally:
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        os.close(reading)
+        os.close(writing)
+
+
+def test_lock_ends_with_the_training(folder):
+    with lock_work_dir(folder):
+        assert not is_free(folder)
+    assert is_free(folder)
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'name'),
+    [('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')],
+)
+def test_first_process_alone(launcher, name, folder, monkeypatch):
+    write(folder, 'epoch_1.pth')
+    monkeypatch.setenv(name, '1')
+    with prepare_work_dir(config(folder, launcher=launcher)):
+        assert names(folder) == ['epoch_1.pth']
+    # A process in a job that was not told so trains alone.
+    with prepare_work_dir(config(folder, launcher='none')):
+        assert 'epoch_1.pth' not in names(folder)
+    monkeypatch.setenv(name, '0')
+    with prepare_work_dir(config(folder, launcher=launcher)):
+        assert 'training.lock' in names(folder)
+
+
+@pytest.mark.parametrize('above', [False, True])
+def test_a_file_in_its_place(above, folder):
+    folder.parent.mkdir()
+    folder.write_text('a file')
+    place = folder / 'below' if above else folder
+    with pytest.raises(OSError, match='it, or a folder above it, is a file') as error:
+        lock_work_dir(place)
+    assert str(error.value).startswith(f'The work dir {place} cannot be written: ')
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
+def test_read_only_folder(folder):
+    folder.mkdir(parents=True)
+    folder.chmod(0o500)
+    with pytest.raises(OSError, match='cannot be written: Permission denied. Give a'):
+        lock_work_dir(folder)
+
+
+@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EROFS])
+def test_no_room(number, folder, monkeypatch):
+    def full(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr('fcntl.lockf', full)
+    with pytest.raises(OSError, match=f'{os.strerror(number)}. Give a folder') as error:
+        lock_work_dir(folder)
+    assert '[Errno' not in str(error.value)
+
+
+def test_file_system_without_locks(folder, warnings, monkeypatch):
+    def unknown(*_):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr('fcntl.lockf', unknown)
+    with lock_work_dir(folder):
+        assert 'cannot be locked (No locks available)' in warnings[0]
+
+
+def test_rerun_moves_what_is_there(folder, warnings):
+    files = ['epoch_2.pth', 'epoch_2_student.pth', 'epoch_1.pth', 'last_checkpoint']
+    write(folder, *files, 'config.py')
+    with prepare_work_dir(config(folder)):
+        (earlier,) = folder.glob('earlier_*')
+    assert names(earlier) == sorted(files)
+    assert names(folder) == sorted(['config.py', earlier.name, 'training.lock'])
+    assert warnings == [
+        f'{folder} holds 3 checkpoints of an earlier training. This one starts anew; '
+        f'they are moved to {earlier}. To go on from one of them instead, give its '
+        'path as --resume.'
+    ]
+    # Within the same second, too.
+    for _ in range(2):
+        write(folder, 'epoch_1.pth')
+        with prepare_work_dir(config(folder)):
+            pass
+    assert len(list(folder.glob('earlier_*/epoch_1.pth'))) == 3
+
+
+def test_resumed_and_fresh_trainings_move_nothing(folder, warnings):
+    write(folder, 'epoch_1.pth', 'last_checkpoint')
+    with prepare_work_dir(config(folder, resume=True)):
+        pass
+    assert names(folder) == ['epoch_1.pth', 'last_checkpoint', 'training.lock']
+    (folder / 'epoch_1.pth').unlink()
+    with prepare_work_dir(config(folder)):
+        pass
+    assert names(folder) == ['last_checkpoint', 'training.lock']
+    assert not warnings
+
+
+def test_folder_of_the_hook(folder, tmp_path, warnings):
+    out = tmp_path / 'out' / folder.name
+    write(out, 'iter_5.pth')
+    hooks = dict(checkpoint=dict(type='CheckpointHook', out_dir=str(out.parent)))
+    with prepare_work_dir(config(folder, default_hooks=hooks)):
+        pass
+    assert len(list(out.glob('earlier_*/iter_5.pth'))) == 1
+    hooks = dict(checkpoint=dict(type='CheckpointHook', out_dir='s3://bucket'))
+    with prepare_work_dir(config(folder, default_hooks=hooks)):
+        pass
+
+
+@pytest.mark.parametrize('moved', range(4))
+def test_interrupted_move_loses_nothing(moved, folder, warnings, monkeypatch):
+    files = ['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth', 'last_checkpoint']
+    write(folder, *files)
+    rename, calls = os.rename, iter(range(9))
+
+    def killed(source, target, **_):
+        if next(calls) == moved:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr('pathlib.Path.rename', lambda *paths: killed(*paths))
+        with pytest.raises(KeyboardInterrupt):
+            prepare_work_dir(config(folder))
+    left = [name for name in files if (folder / name).exists()]
+    # The newest goes last.
+    assert left == files[moved:]
+    with prepare_work_dir(config(folder)):
+        pass
+    found = [path.name for path in folder.glob('earlier_*/*')]
+    rest = [name for name in names(folder) if name in files]
+    assert sorted(found + rest) == sorted(files)
+
+
+def test_weights_of_the_training_itself(folder, warnings):
+    """Those that it may overwrite are refused, others are left alone."""
+    write(folder, 'teacher.pth', 'epoch_1.pth')
+    model = dict(type='M', teacher_ckpt=str(folder / 'teacher.pth'))
+    cfg = Config(dict(work_dir=str(folder), model=model))
+    assert list(named_files(cfg).values()) == [str(folder / 'teacher.pth')]
+    with prepare_work_dir(cfg):
+        (earlier,) = folder.glob('earlier_*')
+    assert names(earlier) == ['epoch_1.pth'] and (folder / 'teacher.pth').is_file()
+    with prepare_work_dir(cfg):
+        assert list(folder.glob('earlier_*')) == [earlier]
+
+    write(folder, 'epoch_1.pth', 'epoch_2.pth')
+    cfg = config(folder, load_from=os.path.relpath(folder / 'epoch_1.pth'))
+    text = f'The config names {cfg.load_from}, and the training would write its own'
+    for _ in range(2):
+        # The lock is given back.
+        with pytest.raises(ValueError, match=re.escape(text)):
+            prepare_work_dir(cfg)
+    assert {'epoch_1.pth', 'epoch_2.pth'} <= set(names(folder))
+
+
+def test_nothing_to_move(folder):
+    assert move_earlier(folder, {}) is None

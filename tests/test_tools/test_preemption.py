@@ -1,0 +1,67 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Signals to `tools/dist_train.sh` and to a training with data workers."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+from tests.helpers.process_runs import (
+    REPOSITORY,
+    alive,
+    descendants,
+    losses,
+    start,
+    wait_for,
+    write_config,
+)
+
+SCRIPT = ('bash', REPOSITORY / 'tools/dist_train.sh')
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    return write_config(tmp_path_factory.mktemp('preemption'), epochs=2)
+
+
+def test_two_processes_save_and_go(config):
+    folder = config.parent
+    whole = start(*SCRIPT, config, 2, '--work-dir', folder / 'w', log=folder / 'w.log')
+    assert whole.wait() == 0
+
+    work_dir, log = folder / 'two', folder / 'two.log'
+    command = (*SCRIPT, config, 2, '--work-dir', work_dir)
+    process = start(*command, log=log, PACE=0.1)
+    wait_for(lambda: len(losses(work_dir)) >= 13, process)
+    below = descendants(process.pid)
+    assert len(below) >= 2
+    process.terminate()
+    # The status is torchrun's own.
+    assert process.wait(timeout=20) == 1
+    assert not alive(below)
+    assert log.read_text().count('Ended by SIGTERM') == 1
+    assert (work_dir / 'interrupted.pth').is_file()
+
+    process = start(*command, '--resume', log=folder / 'resumed.log')
+    assert process.wait() == 0
+    assert losses(work_dir) == losses(folder / 'w')
+
+
+def test_a_signal_to_all_processes_spares_the_data_workers(config):
+    """As a terminal and Slurm send it."""
+    work_dir, log = config.parent / 'workers', config.parent / 'workers.log'
+    process = start(
+        *(sys.executable, '-m', 'mmfakd', 'train', config, '--work-dir', work_dir),
+        *('--cfg-options', 'train_dataloader.num_workers=2'),
+        log=log,
+        PACE=0.05,
+    )
+    wait_for(lambda: len(losses(work_dir)) >= 3, process)
+    below = descendants(process.pid)
+    assert len(below) >= 2
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=20) == 75
+    wait_for(lambda: not alive(below), seconds=10)
+    assert 'DataLoader worker' not in log.read_text()
+    assert (work_dir / 'interrupted.pth').is_file()
