@@ -8,12 +8,14 @@ import os.path as osp
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from inspect import signature
+from itertools import chain
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import OPTIMIZERS
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
 
 from mmfakd.compat.build_errors import unknown_type
 from mmfakd.messages import near_names, quoted
@@ -31,7 +33,8 @@ def check_training(cfg: Config) -> None:
 
     Raises:
         KeyError: If there is no such optimizer; near names are listed.
-        ValueError: If there is no model, or the seed is none.
+        ValueError: If there is no model, the seed is none, or the loop or a loader
+            has an argument that does not exist.
     """
     model = cfg.get('model')
     if not isinstance(model, dict) or 'type' not in model:
@@ -39,9 +42,11 @@ def check_training(cfg: Config) -> None:
             f'one with only {sorted(model)}' if isinstance(model, dict) else repr(model)
         )
         raise ValueError(
-            f'{cfg.filename}: the model is {got}; expected dict(type=...), for example '
-            "of type='mmfakd.FeatureDistill'. Does the config lack its `_base_`?"
+            f'{cfg.filename or "The config"}: the model is {got}; expected '
+            "dict(type='mmfakd.FeatureDistill', ...) or that of another model. Does "
+            'the config lack its `_base_`?'
         )
+    _check_keys(cfg)
     seed = (cfg.get('randomness') or {}).get('seed')
     if seed is not None and not (isinstance(seed, int) and 0 <= seed <= _LARGEST_SEED):
         raise ValueError(
@@ -55,6 +60,23 @@ def check_training(cfg: Config) -> None:
         with OPTIMIZERS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
             if registry.get(kind) is None:
                 raise KeyError(unknown_type(registry, kind))
+
+
+def _check_keys(cfg: Config) -> None:
+    """Check what MMEngine builds without a registry, which would list near names."""
+    loops = (EpochBasedTrainLoop, IterBasedTrainLoop)
+    loop = {'by_epoch', *chain(*(signature(kind).parameters for kind in loops))}
+    beside = ('num_batch_per_epoch', 'disable_subprocess_warning')
+    loader = {*signature(DataLoader).parameters, *beside}
+    for name, known in dict(train_cfg=loop, train_dataloader=loader).items():
+        given = cfg.get(name)
+        if not isinstance(given, dict) or 'type' in given:
+            continue
+        for key in given.keys() - known:
+            raise ValueError(
+                f'{name} got {key}={given[key]!r}, which it does not take. Near names: '
+                f'{quoted(near_names(key, known))}.'
+            )
 
 
 def check_weights(**weights: Any) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
+import torch.distributed as dist
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.evaluator import DumpResults
 from mmengine.registry import RUNNERS
@@ -53,12 +54,18 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
     check_training(cfg)
     add_safety_hooks(cfg)
     cfg.default_hooks.setdefault('check_data', dict(type='mmfakd.CheckDataHook'))
-    prepare_resume(cfg)
+    overrides = ' '.join(options.get('cfg_options') or ())
+    given = options.get('teacher_ckpt') is not None or 'teacher_ckpt' in overrides
+    prepare_resume(cfg, teacher_given=given)
     lock = prepare_work_dir(cfg)
 
     def run() -> Any:
         with lock, explain_full_disk(cfg.work_dir):
-            return build_runner(cfg).train()
+            model = build_runner(cfg).train()
+        if dist.is_initialized():
+            # Else gloo's threads may still be at work when Python ends.
+            dist.destroy_process_group()
+        return model
 
     return run
 

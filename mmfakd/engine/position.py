@@ -27,10 +27,11 @@ def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
         batch (int): Batches of the current epoch that are done.
 
     Returns:
-        dict: ``batch``; ``epoch_length`` in batches; ``time`` in seconds;
-        ``random``, the states of every
-        process; ``gradients`` where a cycle of gradient accumulation is not complete:
-        parameter name -> its gradient, the mean over the processes.
+        dict: ``batch``; ``epoch_length`` in batches; ``time`` in seconds; ``random``,
+        the states of every process; ``buffers``, the running statistics of every
+        process but the first, whose are those of the checkpoint; ``gradients`` where
+        a cycle of gradient accumulation is not complete: parameter name -> its
+        gradient, the mean over the processes.
     """
     in_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
     return dict(
@@ -39,6 +40,7 @@ def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
         epoch_length=len(runner.train_dataloader) if in_epochs else 0,
         time=time.time(),
         random=all_gather_object(random_states()),
+        buffers=all_gather_object(_own_buffers(runner)),
         gradients=_gradients(runner),
     )
 
@@ -79,6 +81,21 @@ def restore_random(states: list[dict[str, Any]]) -> None:
         torch.cuda.set_rng_state(own['cuda'].cpu())
 
 
+def restore_buffers(runner: Runner, buffers: list[dict[str, Tensor]]) -> None:
+    """Give the model of this process its own running statistics.
+
+    DDP leaves them to each process where ``broadcast_buffers`` is off, as in MMEngine.
+
+    Args:
+        runner (Runner): The runner.
+        buffers (list[dict[str, Tensor]]): Those of every process: name -> buffer.
+    """
+    own = buffers[get_rank()] if get_rank() < len(buffers) else {}
+    for name, buffer in _network(runner).named_buffers():
+        if name in own and own[name].shape == buffer.shape:
+            buffer.copy_(own[name])
+
+
 def restore_gradients(runner: Runner, gradients: dict[str, Tensor]) -> None:
     """Give parameters the gradients of a cycle that was not complete.
 
@@ -105,6 +122,13 @@ def _gradients(runner: Runner) -> dict[str, Tensor]:
     for gradient in gradients.values():
         all_reduce(gradient, 'mean')
     return {name: gradient.cpu() for name, gradient in gradients.items()}
+
+
+def _own_buffers(runner: Runner) -> dict[str, Tensor]:
+    if get_rank() == 0:
+        return {}
+    buffers = _network(runner).named_buffers()
+    return {name: b.cpu() for name, b in buffers if b.is_floating_point()}
 
 
 def _network(runner: Runner) -> nn.Module:

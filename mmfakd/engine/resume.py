@@ -19,8 +19,8 @@ from mmfakd.compat import load_checkpoint_file
 from .safety import hook_configs
 
 
-def prepare_resume(cfg: Config) -> None:
-    """Check the checkpoint that training goes on from, and take its random seed.
+def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
+    """Check the checkpoint that training goes on from; take its seed and its teacher.
 
     MMEngine takes the seed only after the data loaders are built. ``ResumeHook`` finds
     the checkpoint again where none is named, and says what was skipped.
@@ -28,6 +28,8 @@ def prepare_resume(cfg: Config) -> None:
     Args:
         cfg (Config): The config of a training, changed in place: without a checkpoint
             to go on from it is no longer a resumed one.
+        teacher_given (bool): Whether the command line says which teacher it is to be.
+            Otherwise it is that of the first run, whose command line may have said so.
 
     Raises:
         FileNotFoundError: If a named checkpoint is not there.
@@ -56,6 +58,8 @@ def prepare_resume(cfg: Config) -> None:
         if osp.exists(path):
             check_resumable(path)
         meta = fetch_checkpoint(path).get('meta', {})
+    if not teacher_given:
+        _keep_teacher(cfg, meta)
     seed = meta.get('seed')
     given = (cfg.get('randomness') or {}).get('seed')
     if seed is not None and seed != given:
@@ -66,3 +70,24 @@ def prepare_resume(cfg: Config) -> None:
                 'goes on began: data are drawn in its order.',
                 stacklevel=2,
             )
+
+
+def _keep_teacher(cfg: Config, meta: dict) -> None:
+    """Take the teacher of the first run where the config names another file."""
+    given = cfg.get('model', {}).get('teacher_ckpt')
+    told = meta.get('mmfakd', {}).get('teacher', {})
+    source, path = told.get('source'), told.get('path')
+    if not given or not source or given == source:
+        return
+    if path is not None and osp.abspath(osp.expanduser(source)) != path:
+        # Named from another folder, or moved.
+        source = path
+    if path is not None and not osp.isfile(osp.expanduser(source)):
+        # ProvenanceHook compares the config's with it.
+        return
+    cfg.model.teacher_ckpt = source
+    warnings.warn(
+        f'The teacher is the one that training began with, {source}, not '
+        f'{given} of the config. Another one is given as --teacher-ckpt.',
+        stacklevel=3,
+    )

@@ -96,6 +96,26 @@ def config_file(name: str) -> str:
     return str(package_folder(package) / 'configs' / path) if package else path
 
 
+def near_configs(name: str) -> list[str]:
+    """List the configs that a wrong name may have meant.
+
+    Args:
+        name (str): The path of a file, or ``'package::folder/config.py'``.
+
+    Returns:
+        list[str]: In the folder of the file, or in the package; none where nothing is
+        near.
+    """
+    package, _, path = name.rpartition('::')
+    if package:
+        names = zoo_configs(package)
+        near = _near(path.lower(), names, True)
+        return [config for known in near for config in names[known]][:_NEAR]
+    folder = Path(osp.expanduser(name)).parent
+    files = {file.name: str(file) for file in folder.glob('*.py')}
+    return [files[file] for file in near_names(osp.basename(name), files, _NEAR)]
+
+
 def find_weights(config: str, name: str = '') -> str | None:
     """Find the model-zoo name under which a config's weights are published.
 
@@ -216,9 +236,13 @@ def package_folder(package: str) -> Path:
     """
     spec = find_spec(package)
     if spec is None:
+        near = near_names(package, {*ZOOS, *WEIGHT_ZOOS})
+        meant = (
+            f' Near names: {", ".join(near)}.' if near and package not in near else ''
+        )
         raise ModuleNotFoundError(
             f'the package {package!r} is not installed. Install it first, for example '
-            f'with `mim install {package}`.'
+            f'with `mim install {package}`.{meant}'
         )
     folder = Path(str(spec.origin)).parent
     installed = folder / '.mim'

@@ -9,7 +9,9 @@ import os.path as osp
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 
-from .find import package_folder
+from mmfakd.messages import quoted
+
+from .find import near_configs, package_folder
 
 
 def resolve_model_cfg(
@@ -36,13 +38,25 @@ def resolve_model_cfg(
     Raises:
         FileNotFoundError: If ``cfg_path`` names no config.
         ModuleNotFoundError: If its package is not installed.
-        ValueError: If the config at ``cfg_path`` has no model, or no weights where
-            they are asked for.
+        TypeError: If ``cfg_path`` is no text.
+        ValueError: If a ``type`` stands beside ``cfg_path``, or the config there has
+            no model, or no weights where they are asked for.
     """
     resolved = ConfigDict(copy.deepcopy(cfg))
     weights = None
     if 'cfg_path' in resolved:
         path = resolved.pop('cfg_path')
+        if not isinstance(path, str):
+            raise TypeError(
+                f'cfg_path={path!r}: expected the path of a config file or '
+                "'package::folder/config.py'."
+            )
+        if 'type' in resolved:
+            raise ValueError(
+                f'type={resolved.type!r} stands beside cfg_path={path!r}, which brings '
+                'a model of its own: leave out one of them. Where `cfg_path` is to '
+                'replace a model that a base config gives, add `_delete_=True`.'
+            )
         pretrained = resolved.pop('pretrained', False)
         base = _load_config(path, pretrained)
         if 'model' not in base:
@@ -70,14 +84,17 @@ def _load_config(path: str, pretrained: bool) -> Config:
         try:
             cfg = package_config(path, pretrained)
         except (AssertionError, ValueError) as error:
-            raise ValueError(f'cfg_path={path!r}: {error}.') from error
+            raise ValueError(f'cfg_path={path!r}: {error}.{_near(path)}') from error
+        except FileNotFoundError as error:
+            message = f'cfg_path={path!r}: {error}.{_near(path)}'
+            raise FileNotFoundError(message) from error
     elif osp.isfile(path):
         cfg = Config.fromfile(path)
     else:
         raise FileNotFoundError(
             f'cfg_path={path!r} is no file; give a config file or '
             "'package::folder/config.py', for example "
-            "'mmpretrain::resnet/resnet34_8xb32_in1k.py'."
+            f"'mmpretrain::resnet/resnet34_8xb32_in1k.py'.{_near(path)}"
         )
     if pretrained and 'model_path' not in cfg:
         has_none = 'has no weights in the metafiles of its package'
@@ -87,6 +104,11 @@ def _load_config(path: str, pretrained: bool) -> Config:
             '`student_ckpt` instead.'
         )
     return cfg
+
+
+def _near(path: str) -> str:
+    near = near_configs(path)
+    return f' Near names: {quoted(near)}.' if near else ''
 
 
 def package_config(path: str, pretrained: bool = False) -> Config:

@@ -62,3 +62,34 @@ def test_no_resume(tmp_path):
     cfg = config(tmp_path, resume=False)
     prepare_resume(cfg)
     assert 'randomness' not in cfg
+
+
+def test_the_teacher_of_the_first_run(checkpoint, tmp_path, monkeypatch):
+    """Where the first command line named another one than the config."""
+    first, other = tmp_path / 'first.pth', tmp_path / 'other.pth'
+    first.touch()
+
+    def resumed(given=False, **teacher):
+        parts = torch.load(checkpoint)
+        parts['meta']['mmfakd'] = dict(teacher=teacher)
+        torch.save(parts, checkpoint)
+        model = dict(teacher_ckpt=str(other))
+        cfg = config(checkpoint.parent, model=model, randomness=dict(seed=7))
+        prepare_resume(cfg, given)
+        return cfg.model.teacher_ckpt
+
+    match = 'The teacher is the one that training began with, .*--teacher-ckpt'
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match=match):
+        assert resumed(source='first.pth', path=str(first)) == 'first.pth'
+    monkeypatch.chdir('/')
+    with pytest.warns(UserWarning, match=match):
+        assert resumed(source='first.pth', path=str(first)) == str(first)
+    with pytest.warns(UserWarning, match=match):
+        assert resumed(source='resnet34', path=None) == 'resnet34'
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert resumed(True, source='first.pth', path=str(first)) == str(other)
+        assert resumed(source=str(other), path=str(other)) == str(other)
+        # Gone.
+        assert resumed(source='x.pth', path='/nowhere/x.pth') == str(other)

@@ -171,6 +171,32 @@ def test_model_builds_from_another_default_scope():
             'resnet19.py" does not exist',
         ),
         (
+            dict(cfg_path='mmpretrain::resnet/resnet18_8xb32_in1kk.py'),
+            FileNotFoundError,
+            "Near names: 'mmpretrain::resnet/resnet18_8xb32_in1k.py'",
+        ),
+        (
+            dict(cfg_path='mmpretrain::resnet18_8xb32_in1k.py'),
+            ValueError,
+            "Near names: 'mmpretrain::resnet/resnet18_8xb32_in1k.py'",
+        ),
+        (
+            dict(cfg_path=None),
+            TypeError,
+            'cfg_path=None: expected the path',
+        ),
+        (dict(cfg_path=['a']), TypeError, 'expected the path of a config file or'),
+        (
+            dict(cfg_path=RESNET18, type='ImageClassifier'),
+            ValueError,
+            "type='ImageClassifier' stands beside cfg_path=.*leave out one.*_delete_=T",
+        ),
+        (
+            dict(cfg_path='mmpretrian::resnet/resnet18_8xb32_in1k.py'),
+            ModuleNotFoundError,
+            "'mmpretrian' is not installed.*Near names: mmpretrain",
+        ),
+        (
             dict(cfg_path='json::resnet/resnet18.py'),
             ValueError,
             "cfg_path='json::resnet/resnet18.py': .*does not support",
@@ -208,3 +234,9 @@ def test_no_pretrained_weights_of_a_file(tmp_path):
     path = write(tmp_path, 'model = dict(type="M")')
     with pytest.raises(ValueError, match='has no metafile.*`teacher_ckpt`'):
         resolve_model_cfg(dict(cfg_path=path, pretrained=True))
+
+
+def test_near_files(tmp_path):
+    write(tmp_path, 'model = dict(type="M")', 'teacher.py')
+    with pytest.raises(FileNotFoundError, match='Near names: .*teacher.py'):
+        resolve_model_cfg(dict(cfg_path=str(tmp_path / 'teachr.py')))

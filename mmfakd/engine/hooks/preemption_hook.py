@@ -86,8 +86,7 @@ class PreemptionHook(Hook):
             runner (Runner): The runner.
 
         Raises:
-            ValueError: If checkpoints are written by another hook, which cannot save
-                within an epoch, or the runner is MMEngine's ``FlexibleRunner``.
+            ValueError: If the runner is MMEngine's ``FlexibleRunner``.
         """
         check_runner(type(runner))
         self._active = isinstance(runner._train_loop, BaseLoop)
@@ -236,16 +235,12 @@ def _find_saver(runner: Runner) -> SafeCheckpointHook | None:
     for hook in hooks:
         if isinstance(hook, SafeCheckpointHook):
             return hook
-    if hooks:
-        raise ValueError(
-            f'PreemptionHook: checkpoints are written by {type(hooks[0]).__name__}, '
-            "which cannot save within an epoch; use type='mmfakd.SafeCheckpointHook', "
-            'with the same arguments.'
-        )
+    found = ', '.join(type(hook).__name__ for hook in hooks) or 'none'
     warnings.warn(
-        'PreemptionHook: no hook writes checkpoints, so nothing will be saved when a '
-        "signal comes; add checkpoint=dict(type='mmfakd.SafeCheckpointHook') to "
-        '`default_hooks`.',
+        f'PreemptionHook: hooks that write checkpoints: {found}. Only '
+        'SafeCheckpointHook can save within an epoch, so a signal will end training '
+        'without saving. Set `default_hooks.checkpoint` to '
+        "dict(type='mmfakd.SafeCheckpointHook', ...), or let it inherit from that.",
         stacklevel=2,
     )
     return None

@@ -190,7 +190,9 @@ def _described_in(runner: Runner, meta: dict) -> dict[str, Any]:
     if 'versions' in meta.get('mmfakd', {}):
         return meta['mmfakd']
     try:
-        cfg = read_config_text(meta.get('cfg', ''))
+        if 'cfg' not in meta:
+            raise ValueError('it holds no config, or one that was left out')
+        cfg = read_config_text(meta['cfg'])
     except ValueError as error:
         runner.logger.warning(
             f'The checkpoint does not say what it comes from ({error}): it cannot be '

@@ -17,7 +17,11 @@ from mmfakd.checkpoints.latest import (
     checkpoint_folders,
     find_checkpoint,
 )
-from mmfakd.engine.position import restore_gradients, restore_random
+from mmfakd.engine.position import (
+    restore_buffers,
+    restore_gradients,
+    restore_random,
+)
 from mmfakd.registry import HOOKS
 
 from .epoch_seed_hook import EpochSeedHook
@@ -106,7 +110,13 @@ class ResumeHook(Hook):
         if not position:
             return
         _warn_of_workers(runner)
-        restore_gradients(runner, position.get('gradients', {}))
+        restore_buffers(runner, position.get('buffers', []))
+        if position.get('gradients'):
+            restore_gradients(runner, position['gradients'])
+            runner.logger.info(
+                'The gradients of the incomplete cycle of accumulation are restored; '
+                "MMEngine's warning of their loss does not apply."
+            )
         loop = runner.train_loop
         if isinstance(loop, IterBasedTrainLoop):
             loop.dataloader_iterator = self._advanced(runner, loop.dataloader_iterator)
@@ -176,6 +186,7 @@ class ResumeHook(Hook):
                 # Where there are epochs, it belongs to the one that is over.
                 hub = runner.message_hub
                 hub.update_info('epoch', max(0, hub.get_info('epoch') - 1))
+                hub.update_info('iter', max(0, runner.iter - 1))
                 runner.val_loop.run()
 
 

@@ -51,6 +51,23 @@ def build_model(
     return model, weights
 
 
+def check_ckpt(ckpt: Any, name: str) -> None:
+    """Check that a checkpoint is named where one is given.
+
+    Args:
+        ckpt (str, optional): What was given.
+        name (str): The argument's name, for the message.
+
+    Raises:
+        ValueError: For an empty name, which would count as none.
+    """
+    if ckpt is not None and not str(ckpt).strip():
+        raise ValueError(
+            f'{name}={ckpt!r}; expected a path, a URL or a name of the model zoos, or '
+            'None.'
+        )
+
+
 def disable_inplace(model: nn.Module) -> None:
     """Keep recorded features from being overwritten by the activation behind.
 

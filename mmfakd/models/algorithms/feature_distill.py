@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS as ROOT_MODELS
 from mmrazor.models.algorithms import BaseAlgorithm, SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
@@ -20,8 +19,10 @@ from mmfakd.models.distillers.any_distiller import clear_records, hook_of
 from mmfakd.models.distillers.check_layer_names import check_layer_names
 from mmfakd.registry import MODELS
 
-from .built_models import build_model, drop_pretrained
+from .built_models import build_model, check_ckpt, drop_pretrained
+from .check_batches import check_batches, refuse_channels
 from .check_class_counts import check_class_counts
+from .check_distiller import build_distiller
 from .teacher import Teacher
 from .teacher_input import TeacherInput
 
@@ -95,11 +96,14 @@ class FeatureDistill(SingleTeacherDistill):
         Inputs are batches (N, C, H, W) as the student's preprocessor makes them.
 
     Raises:
-        TypeError: If a model is neither a config nor a ``BaseModel``.
-        ValueError: For an unknown ``teacher_mode``, a trainable teacher, a recorded
-            layer that does not exist (near names are listed), a loss that compares
-            predictions of student and teacher although their classes differ, or a
-            module to ``inherit`` that one of them lacks or that differs.
+        TypeError: If a model is neither a config nor a ``BaseModel``, or the distiller
+            no config of one.
+        ValueError: For a config without a type, a loss weight below zero or a
+            temperature that is not above it, an unknown ``teacher_mode``, a
+            trainable teacher, a recorded layer that does not exist (near names are
+            listed), a loss that compares predictions of student and teacher although
+            their classes differ, or a module to ``inherit`` that one of them lacks or
+            that differs.
     """
 
     def __init__(
@@ -135,10 +139,12 @@ class FeatureDistill(SingleTeacherDistill):
         BaseAlgorithm.__init__(
             self, architecture=student, init_cfg=init_cfg, module_inplace=True
         )
+        check_batches(student, 'student')
         self._teacher = Teacher(
             teacher, student, teacher_ckpt, teacher_mode, teacher_preprocessor
         )
         self._started = False
+        check_ckpt(student_ckpt, 'student_ckpt')
         self.student_ckpt = student_ckpt or zoo_student_ckpt
         self.teacher_ckpt = self._teacher.ckpt
         self.teacher_mode = teacher_mode
@@ -149,11 +155,8 @@ class FeatureDistill(SingleTeacherDistill):
         # Set by mmrazor's StopDistillHook.
         self.distillation_stopped = False
 
-        self.distiller = ROOT_MODELS.build(distiller)
-        for role, model in (('student', student), ('teacher', self.teacher)):
-            manager = getattr(self.distiller, f'{role}_recorders')
-            check_layer_names(manager.recorders, model, role)
-            getattr(self.distiller, f'prepare_from_{role}')(model)
+        self.distiller = build_distiller(distiller)
+        self._prepare_recorders()
         check_class_counts(self.distiller, student, self.teacher, recorded=False)
         if channels_last:
             # Their outputs, and with them all features, have the weights' format.
@@ -162,6 +165,13 @@ class FeatureDistill(SingleTeacherDistill):
         if compile_networks is not False:
             self._compile_networks({} if compile_networks is True else compile_networks)
         self.train()
+
+    def _prepare_recorders(self) -> None:
+        models = dict(student=self.architecture, teacher=self.teacher)
+        for role, model in models.items():
+            manager = getattr(self.distiller, f'{role}_recorders')
+            check_layer_names(manager.recorders, model, role)
+            getattr(self.distiller, f'prepare_from_{role}')(model)
 
     def _compile_networks(self, options: dict) -> None:
         for model in (self.architecture, self.teacher):
@@ -257,10 +267,14 @@ class FeatureDistill(SingleTeacherDistill):
             RuntimeError: If no mode of the teacher feeds all recorders, training is
                 resumed with a teacher that has no weights, or the teacher cannot take
                 a batch of the student's size.
-            ValueError: If a loss compares predictions of different classes.
+            ValueError: If a loss compares predictions of different classes, or
+                student or teacher take images of other channels.
         """
         try:
             return self._losses(batch_inputs, data_samples)
+        except RuntimeError as error:
+            refuse_channels(error, 'student', batch_inputs)
+            raise
         finally:
             clear_records(self.distiller)
 

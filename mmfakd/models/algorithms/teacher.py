@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.models.distillers.any_distiller import clear_records, missing_records
 
-from .built_models import build_model, is_pretrained, pretrained_from
+from .built_models import build_model, check_ckpt, is_pretrained, pretrained_from
 from .check_batches import refuse_channels
 from .teacher_input import TeacherInput
 
@@ -47,7 +47,7 @@ class Teacher(nn.Module):
 
     Raises:
         TypeError: If the model is neither a config nor a ``BaseModel``.
-        ValueError: For an unknown mode.
+        ValueError: For an unknown mode or an empty name of a checkpoint.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Teacher(nn.Module):
             raise ValueError(
                 f"teacher_mode={mode!r}; expected 'auto' or one of {_MODES}."
             )
+        check_ckpt(ckpt, 'teacher_ckpt')
         built, zoo_ckpt = build_model(model, 'teacher')
         built.requires_grad_(False)
         # As an attribute of its own it would join the module tree.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmfakd.registry import MODELS
 
-from .per_level import per_level, sizes_and_scales
+from .per_level import channels_per_level, count_levels, sizes_and_scales
 
 _CONNECTOR = {'type': 'mmfakd.FrequencyAttentionConnector'}
 
@@ -76,9 +76,10 @@ class LayerwiseConnector(BaseConnector):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        levels = len(in_channels)
         owner = type(self).__name__
-        channels = per_level(out_channels, levels, 'out_channels', owner)
+        levels = count_levels(in_channels, owner)
+        in_channels = channels_per_level(in_channels, levels, 'in_channels', owner)
+        channels = channels_per_level(out_channels, levels, 'out_channels', owner)
         grids, factors = sizes_and_scales(sizes, scales, levels, owner)
         self.levels = nn.ModuleList()
         for i, (inputs, outputs) in enumerate(zip(in_channels, channels)):

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Size = tuple[int, int]
@@ -38,6 +39,54 @@ def per_level(
     return list(value)
 
 
+def channels_per_level(value: Any, levels: int, name: str, owner: str) -> list[int]:
+    """Give every level its number of channels.
+
+    Args:
+        value (int | Sequence[int]): One for all, or one for each.
+        levels (int): Number of levels.
+        name (str): The argument's name, for the message.
+        owner (str): Name of what has the argument, likewise.
+
+    Returns:
+        list[int]: A number for each level.
+
+    Raises:
+        ValueError: For a sequence of another length, or what is no positive integer.
+    """
+    channels = per_level(value, levels, name, owner)
+    for i, number in enumerate(channels):
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(
+                f'{owner} got {name}={value!r}: {number!r} of level {i} is no number '
+                'of channels; expected a positive integer for each level, shallow to '
+                'deep.'
+            )
+    return channels
+
+
+def count_levels(in_channels: Any, owner: str) -> int:
+    """Count the levels of a connector.
+
+    Args:
+        in_channels (Sequence[int]): Its student's channels.
+        owner (str): Name of the connector, for the message.
+
+    Returns:
+        int: Their number.
+
+    Raises:
+        ValueError: If it is no sequence, or an empty one.
+    """
+    several = isinstance(in_channels, Sequence) and not isinstance(in_channels, str)
+    if not several or not len(in_channels):
+        raise ValueError(
+            f'{owner} got in_channels={in_channels!r}, expected a sequence with the '
+            "student's channels of each level, shallow to deep, such as [16, 32, 64]."
+        )
+    return len(in_channels)
+
+
 def sizes_and_scales(
     sizes: Any, scales: Any, levels: int, owner: str
 ) -> tuple[list[Size | None], list[float]]:
@@ -55,7 +104,8 @@ def sizes_and_scales(
         tuple[list, list]: Size (h, w) or None, and scale, for each level.
 
     Raises:
-        ValueError: For both of them, or a sequence of another length.
+        ValueError: For both of them, a sequence of another length, sizes that are no
+            integers and scales that are not positive.
     """
     if sizes is not None and scales is not None:
         raise ValueError(
@@ -64,7 +114,27 @@ def sizes_and_scales(
             "the student's."
         )
     grids = per_level(sizes, levels, 'sizes', owner)
+    grids = [(n, n) if isinstance(n, int) else n for n in grids]
+    factors = per_level(1.0 if scales is None else scales, levels, 'scales', owner)
+    for i, (grid, scale) in enumerate(zip(grids, factors)):
+        if grid is not None and not _is_grid(grid):
+            raise ValueError(
+                f'{owner} got sizes={sizes!r}: {grid!r} of level {i} is no size; '
+                'expected a positive integer, or two of them, (height, width), in '
+                'pixels, for each level.'
+            )
+        if not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+            raise ValueError(
+                f'{owner} got scales={scales!r}: {scale!r} of level {i} is no scale; '
+                "expected the teacher's size over the student's, a number above 0, "
+                'for each level.'
+            )
+    return [grid and tuple(grid) for grid in grids], factors
+
+
+def _is_grid(value: Any) -> bool:
     return (
-        [(n, n) if isinstance(n, int) else n and tuple(n) for n in grids],
-        per_level(1.0 if scales is None else scales, levels, 'scales', owner),
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and all(isinstance(n, int) and n > 0 for n in value)
     )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from mmfakd.registry import MODELS
 
-from .per_level import per_level, sizes_and_scales
+from .per_level import (
+    channels_per_level,
+    count_levels,
+    per_level,
+    sizes_and_scales,
+)
 from .review_level import ACT, NORM, ReviewLevel, checked_map, locate
 
 DEFAULT_MODES = 16
@@ -126,26 +131,35 @@ class ReviewConnector(BaseConnector):
     ) -> None:
         super().__init__(init_cfg)
         owner = type(self).__name__
-        self.in_channels = list(in_channels)
-        levels = len(self.in_channels)
-        self.out_channels = per_level(out_channels, levels, 'out_channels', owner)
-        if mid_channels is None:
-            mid_channels = self.in_channels
-        self.mid_channels = per_level(mid_channels, levels, 'mid_channels', owner)
+        levels = count_levels(in_channels, owner)
+        channels = {
+            'in_channels': in_channels,
+            'out_channels': out_channels,
+            'mid_channels': in_channels if mid_channels is None else mid_channels,
+        }
+        self.in_channels, self.out_channels, self.mid_channels = (
+            channels_per_level(value, levels, name, owner)
+            for name, value in channels.items()
+        )
         self.sizes, self.scales = sizes_and_scales(sizes, scales, levels, owner)
         transforms = per_level(transform, levels, 'transform', owner)
         self.levels = nn.ModuleList()
-        for i, mid in enumerate(self.mid_channels):
-            deepest = i == levels - 1
-            channels = {'in_channels': mid, 'out_channels': self.out_channels[i]}
+        for i in range(levels):
+            try:
+                fuse, predict = self._build_layers(i, fusion, transforms[i])
+            except ValueError as error:
+                raise ValueError(
+                    f'{owner}, level {i} (of 0 to {levels - 1}, mid_channels='
+                    f'{self.mid_channels}): {error}'
+                ) from error
             self.levels.append(
                 ReviewLevel(
                     self.in_channels[i],
-                    mid,
-                    _build_transform({**transforms[i], **channels}, self.sizes[i]),
+                    self.mid_channels[i],
+                    predict,
                     self.out_channels[i],
-                    None if deepest else MODELS.build({**fusion, 'channels': mid}),
-                    None if deepest else self.mid_channels[i + 1],
+                    fuse,
+                    None if fuse is None else self.mid_channels[i + 1],
                     self.sizes[i],
                     self.scales[i],
                     always_match,
@@ -155,6 +169,20 @@ class ReviewConnector(BaseConnector):
                     with_cp,
                 )
             )
+
+    def _build_layers(
+        self, level: int, fusion: Mapping, transform: Mapping
+    ) -> tuple[nn.Module | None, nn.Module]:
+        """Fusion and transform of a level; the deepest has no fusion."""
+        for name, given in (('fusion', fusion), ('transform', transform)):
+            if not isinstance(given, Mapping) or 'type' not in given:
+                raise ValueError(f'{name}={given!r}; expected dict(type=...).')
+        mid = self.mid_channels[level]
+        channels = {'in_channels': mid, 'out_channels': self.out_channels[level]}
+        predict = _build_transform({**transform, **channels}, self.sizes[level])
+        if level == len(self.mid_channels) - 1:
+            return None, predict
+        return MODELS.build({**fusion, 'channels': mid}), predict
 
     def forward_train(self, feature: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Predict the teacher's features.

@@ -67,7 +67,8 @@ class Level:
         given: Any = dict(recorder=cfg) if isinstance(cfg, str) else cfg
         owner = f'{role}_levels'
         recorder = given.get('recorder') if isinstance(given, Mapping) else None
-        if not isinstance(recorder, (str, Mapping)):
+        # '' alone is a slip; dict(recorder='') is the whole model, to take a part of.
+        if cfg == '' or not isinstance(recorder, (str, Mapping)):
             raise ValueError(
                 f'{owner}: got {cfg!r}; expected a module name or dict(recorder=name, '
                 'record_idx=0, data_idx=None, tokens=None).'
@@ -181,8 +182,8 @@ def parse_levels(
     Raises:
         ValueError: For no levels, or one that is none.
     """
-    if isinstance(levels, (str, Mapping)):
-        levels = [levels]
+    if not isinstance(levels, Sequence) or isinstance(levels, str):
+        levels = [] if levels is None else [levels]
     if not levels:
         raise ValueError(
             f'{role}_levels is empty; give at least one module name or '

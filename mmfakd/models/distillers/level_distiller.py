@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Union
@@ -134,11 +135,7 @@ class LevelDistiller(ConfigurableDistiller):
             **kwargs,
         )
         self.student_levels, self.teacher_levels = student, teacher
-        if not isinstance(loss_weight, (int, float, list, tuple)):
-            raise ValueError(
-                f'loss_weight: got {loss_weight!r}; expected a number or one for each '
-                'level.'
-            )
+        _check_weights(loss_weight)
         self.loss_weight = loss_weight
         self.warmup = None if warmup is None else Warmup(warmup)
         self.ignore_padding = ignore_padding
@@ -235,6 +232,18 @@ class LevelDistiller(ConfigurableDistiller):
                 f'shapes {tuple(prediction.shape)} and {tuple(target.shape)}. Bring '
                 "the student's to the teacher's channels with `student_connectors`."
             ) from error
+
+
+def _check_weights(loss_weight: Any) -> None:
+    """Raise unless all weights are numbers of 0 or more."""
+    several = isinstance(loss_weight, (list, tuple))
+    for weight in loss_weight if several else [loss_weight]:
+        if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+            raise ValueError(
+                f'loss_weight: got {loss_weight!r}; expected a number or one for each '
+                'level, none below 0: a negative weight would drive the student away '
+                'from the teacher.'
+            )
 
 
 def join_parts(name: str, own: dict, given: dict | None) -> dict:

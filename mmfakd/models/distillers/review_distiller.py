@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmfakd.models.connectors import LayerwiseConnector
+from mmfakd.messages import quoted
+from mmfakd.models.connectors import LayerwiseConnector, ReviewConnector
 from mmfakd.ops.maps import as_map
 from mmfakd.registry import MODELS
 
@@ -62,8 +66,8 @@ class ReviewDistiller(LevelDistiller):
 
     Raises:
         ValueError: As :class:`LevelDistiller`; at the first step for levels of
-            different number and predictions that do not have the shape of the
-            teacher's features.
+            different number, for levels that run deep to shallow and for predictions
+            that do not have the shape of the teacher's features.
     """
 
     def __init__(
@@ -76,6 +80,11 @@ class ReviewDistiller(LevelDistiller):
         connectors: dict | None = None,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(connector, Mapping) or 'type' not in connector:
+            raise ValueError(
+                f"connector: got {connector!r}; expected dict(type='mmfakd."
+                "ReviewConnector', in_channels=[...], out_channels=[...], ...)."
+            )
         super().__init__(
             student_levels,
             teacher_levels,
@@ -91,6 +100,7 @@ class ReviewDistiller(LevelDistiller):
         student_names, student = self._gather(self.student_levels)
         teacher_names, teacher = self._gather(self.teacher_levels)
         teacher = [as_map(feature) for feature in teacher]
+        self._check_order(student_names, student, 'student')
         if len(student) != len(teacher):
             shapes = [[tuple(f.shape) for f in side] for side in (student, teacher)]
             raise ValueError(
@@ -99,7 +109,13 @@ class ReviewDistiller(LevelDistiller):
                 '`student_levels` as `teacher_levels`; single maps of a neck are '
                 "[dict(recorder='neck', data_idx=0), ...]."
             )
-        predictions = self.connectors[_CONNECTOR](student)
+        try:
+            predictions = self.connectors[_CONNECTOR](student)
+        except ValueError:
+            advice = self._input_advice(student_names, student, teacher)
+            if advice:
+                print_log(advice, logger='current', level=logging.ERROR)
+            raise
         pairs = list(zip(predictions, teacher))
         for i, (prediction, target) in enumerate(pairs):
             if prediction.shape != target.shape:
@@ -110,6 +126,38 @@ class ReviewDistiller(LevelDistiller):
                     f'connector {_connector_advice(student, predictions, teacher)}.'
                 )
         return pairs
+
+    def _check_order(self, names: list[str], maps: Sequence[Tensor], role: str) -> None:
+        """Raise for levels that run deep to shallow, which a review turns round."""
+        sizes = [tuple(as_map(feature).shape[2:]) for feature in maps]
+        reviews = isinstance(self.connectors[_CONNECTOR], ReviewConnector)
+        if reviews and math.prod(sizes[0]) < math.prod(sizes[-1]):
+            raise ValueError(
+                f'{role}_levels run deep to shallow: {quoted(names)} have sizes '
+                f'{sizes}, which grow. Expected shallow to deep: turn the order of '
+                'both `student_levels` and `teacher_levels` round, and of all that '
+                'the connector has one of for each level.'
+            )
+
+    def _input_advice(
+        self, names: list[str], student: Sequence[Tensor], teacher: Sequence[Tensor]
+    ) -> str:
+        """What the connector's channels are to be, where the student's are others."""
+        given = getattr(self.connectors[_CONNECTOR], 'in_channels', None)
+        found = [as_map(feature).shape[1] for feature in student]
+        if not isinstance(given, list) or given == found:
+            return ''
+        if given == [feature.shape[1] for feature in teacher]:
+            return (
+                f'`in_channels={given}` of the connector are the channels of the '
+                f"teacher's levels; the student's {quoted(names)} have {found}: swap "
+                '`in_channels` and `out_channels`.'
+            )
+        return (
+            f"The student's levels {quoted(names)} have {found} channels, the "
+            f"connector's `in_channels` are {given}: set `in_channels={found}` in "
+            '`distiller.connector`, or record other `student_levels`.'
+        )
 
     def _compare(self, prediction: Tensor, target: Tensor, level: int = 0) -> Tensor:
         if self._loss_by_name:

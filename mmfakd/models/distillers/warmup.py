@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 from mmengine.logging import MessageHub
 from torch import Tensor
@@ -32,15 +34,24 @@ class Warmup:
             stays 0.
 
     Raises:
-        ValueError: For other keys, or an end that is not after the begin.
+        ValueError: For other keys, for epochs that are no numbers or below 0, or an
+            end that is not after the begin.
     """
 
     def __init__(self, cfg: Mapping) -> None:
-        parsed = {**_DEFAULTS, **cfg}
-        if set(parsed) != set(_DEFAULTS) or parsed['end'] <= parsed['begin']:
+        parsed = {**_DEFAULTS, **(cfg if isinstance(cfg, Mapping) else {})}
+        if (
+            not isinstance(cfg, Mapping)
+            or set(parsed) != set(_DEFAULTS)
+            or not isinstance(parsed['by_epoch'], bool)
+            or not all(_is_count(parsed[key]) for key in ('begin', 'end'))
+            or parsed['end'] <= parsed['begin']
+        ):
+            given = dict(cfg) if isinstance(cfg, Mapping) else cfg
             raise ValueError(
-                f'warmup: got {dict(cfg)}; expected dict(by_epoch=True, begin=0, '
-                'end=20) with end > begin.'
+                f'warmup: got {given!r}; expected dict(by_epoch=True, begin=0, '
+                'end=20) with end > begin, both finite and not below 0; None is no '
+                'warm-up.'
             )
         self.by_epoch, self.begin, self.end = (parsed[key] for key in _DEFAULTS)
         self._warned = False
@@ -56,11 +67,13 @@ class Warmup:
         now, last = info.get(counter, 0), info.get(f'max_{counter}s')
         if last is not None and last < self.end and not self._warned:
             unit = 'epochs' if self.by_epoch else 'iterations'
+            never = 'nothing is ever distilled, as it begins at'
+            weight = 'the full weight is never reached'
+            what = f'{never} {self.begin}' if last <= self.begin else weight
             warnings.warn(
                 f'The distillation warm-up ends at {self.end} {unit}, but training has '
-                f'only {last}: the full weight is never reached. Shorten the '
-                'warm-up; in an iteration based loop count iterations with '
-                '`warmup=dict(by_epoch=False, ...)`.',
+                f'only {last}: {what}. Shorten the warm-up; in an iteration based '
+                'loop count iterations with `warmup=dict(by_epoch=False, ...)`.',
                 stacklevel=2,
             )
             self._warned = True
@@ -75,3 +88,8 @@ class Warmup:
         # On the device of a loss, so that the log costs no synchronisation.
         for value in [loss for name, loss in losses.items() if 'loss' in name][:1]:
             losses['warmup'] = value.new_full((), self.factor())
+
+
+def _is_count(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 <= value < math.inf

@@ -124,7 +124,8 @@ class FrequencyAttention(nn.Module):
                 'FrequencyAttention got with_global=False and with_local=False, '
                 'which leaves nothing to compute: switch one of the branches on.'
             )
-        if min(in_channels, out_channels, groups) < 1 or (
+        numbers = (in_channels, out_channels, groups)
+        if not all(isinstance(n, int) and n > 0 for n in numbers) or (
             in_channels % groups or out_channels % groups
         ):
             raise ValueError(
@@ -132,9 +133,9 @@ class FrequencyAttention(nn.Module):
                 f'{out_channels} and groups={groups}, expected positive numbers of '
                 'channels that `groups` divides: choose another number of groups.'
             )
-        if not 0 <= high_pass < 1:
+        if not isinstance(high_pass, (int, float)) or not 0 <= high_pass < 1:
             raise ValueError(
-                f'FrequencyAttention got high_pass={high_pass}, expected a fraction '
+                f'FrequencyAttention got high_pass={high_pass!r}, expected a fraction '
                 'of the Nyquist frequency in [0, 1); 0 is no high pass.'
             )
         self.in_channels = in_channels
@@ -252,7 +253,7 @@ class FrequencyAttention(nn.Module):
 
 def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
     """Two positive integers from one or two."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
         raise ValueError(
             f'FrequencyAttention got {name}={value!r}, expected a positive integer '

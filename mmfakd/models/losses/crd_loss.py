@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmrazor.models.losses import CRDLoss as UnweightedCRDLoss
 from torch import Tensor
 
 from mmfakd.registry import MODELS
+
+from .check_number import check_number
 
 
 @MODELS.register_module()
@@ -50,9 +54,17 @@ class CRDLoss(UnweightedCRDLoss):
         - Output: scalar.
 
     Raises:
-        ValueError: In ``forward`` for data samples without negatives, or if the
+        ValueError: At construction for a negative weight or a temperature that is not
+            above zero; in ``forward`` for data samples without negatives, or if the
             length of their data set or the number of negatives is another.
     """
+
+    def __init__(
+        self, loss_weight: float = 1.0, temperature: float = 0.07, **kwargs: Any
+    ) -> None:
+        check_number('CRDLoss', 'loss_weight', loss_weight)
+        check_number('CRDLoss', 'temperature', temperature, above_zero=True)
+        super().__init__(loss_weight, temperature, **kwargs)
 
     def forward(self, s_feats: Tensor, t_feats: Tensor, data_samples: list) -> Tensor:
         """Compute the weighted loss and update the banks.

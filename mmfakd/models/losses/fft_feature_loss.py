@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmfakd.registry import MODELS
 
+from .check_number import check_number
 from .feature_pairs import Features, feature_pairs
 
 _DOMAINS = ('complex', 'amplitude', 'phase', 'log_amplitude')
@@ -104,8 +105,9 @@ class FFTFeatureLoss(nn.Module):
 
     Raises:
         TypeError: In ``forward`` if a feature is complex or integer.
-        ValueError: At construction for an unknown domain, a bad band or a negative
-            exponent; in ``forward`` if the numbers of levels or the shapes differ.
+        ValueError: At construction for a negative weight or exponent, an unknown
+            domain or a bad band; in ``forward`` if the numbers of levels or the shapes
+            differ.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class FFTFeatureLoss(nn.Module):
         focal_alpha: float = 0.0,
     ) -> None:
         super().__init__()
+        check_number('FFTFeatureLoss', 'loss_weight', loss_weight)
         _check(domain, band, focal_alpha)
         self.loss_weight = loss_weight
         self.domain = domain

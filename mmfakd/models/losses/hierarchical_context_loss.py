@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmfakd.registry import MODELS
 
+from .check_number import check_number
 from .feature_pairs import Features, feature_pairs
 
 
@@ -69,11 +70,13 @@ class HierarchicalContextLoss(nn.Module):
 
     Raises:
         TypeError: In ``forward`` if a feature is complex or integer.
-        ValueError: In ``forward`` if the numbers of levels or the shapes differ.
+        ValueError: At construction for a negative weight; in ``forward`` if the
+            numbers of levels or the shapes differ.
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
+        check_number('HierarchicalContextLoss', 'loss_weight', loss_weight)
         self.loss_weight = loss_weight
 
     def forward(self, s_feature: Features, t_feature: Features) -> Tensor:

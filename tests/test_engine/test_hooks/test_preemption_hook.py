@@ -168,16 +168,13 @@ def test_handlers_are_restored(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_another_checkpoint_hook_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"use type='mmfakd.SafeCheckpointHook'"):
-        train(config(tmp_path, checkpoint=dict(type='CheckpointHook')))
-
-
-def test_no_checkpoint_hook_is_told(tmp_path):
+@pytest.mark.parametrize('kind', ['CheckpointHook', None])
+def test_without_a_hook_that_can_save_it_is_told(kind, tmp_path):
     cfg = config(tmp_path)
-    cfg.default_hooks.checkpoint = None
-    with pytest.warns(UserWarning, match='nothing will be saved'):
+    cfg.default_hooks.checkpoint = kind and dict(type=kind, interval=1)
+    with pytest.warns(UserWarning, match=f'checkpoints: {kind or "none"}. Only Safe'):
         assert preempted(cfg, Sender(at=1)) == 75
+    assert not (tmp_path / 'interrupted.pth').exists()
 
 
 def test_in_a_thread_there_is_the_time_limit_alone(tmp_path):

@@ -253,7 +253,7 @@ def test_config_that_cannot_be_read(run, log):
 def test_weights_that_do_not_fit(run, log):
     def change(checkpoint):
         state = checkpoint['state_dict']
-        state['architecture.head.fc.bais'] = state.pop('architecture.head.fc.bias')
+        state['architecture.head.fc.offset'] = state.pop('architecture.head.fc.bias')
         state['architecture.head.fc.weight'] = torch.zeros(7, 8)
 
     edit(run, change)
@@ -261,7 +261,7 @@ def test_weights_that_do_not_fit(run, log):
         resume(run)
     for text in (
         '1 not in the checkpoint: architecture.head.fc.bias;',
-        '1 not in the model: architecture.head.fc.bais;',
+        '1 not in the model: architecture.head.fc.offset;',
         'head.fc.weight [7, 8] in the checkpoint, [10, 8] in the model',
         '--allow-changes',
     ):

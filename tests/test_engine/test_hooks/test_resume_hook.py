@@ -82,9 +82,9 @@ def assert_equal_files(one, other):
             assert torch.equal(value, states[1][key]), (name, key)
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-@pytest.mark.parametrize('interval', [1, 3])
-@pytest.mark.parametrize('accumulate', [1, 3])
+@pytest.mark.parametrize(
+    'workers, interval, accumulate', [(0, 1, 3), (0, 3, 1), (2, 1, 1), (2, 3, 3)]
+)
 def test_within_an_epoch(workers, interval, accumulate, tmp_path, teacher_ckpt):
     def make(work_dir, **kwargs):
         checkpoint = dict(by_epoch=False, interval=interval, max_keep_ckpts=2)
@@ -118,8 +118,7 @@ class Validations(Hook):
         self.seen.append((runner.epoch, runner.iter, dict(metrics)))
 
 
-@pytest.mark.parametrize('seeded', [True, False])
-@pytest.mark.parametrize('epoch', [1, 3])
+@pytest.mark.parametrize('epoch, seeded', [(1, True), (2, False), (3, True)])
 def test_a_validation_that_was_cut_off_is_run(epoch, seeded, tmp_path, teacher_ckpt):
     """Also the last one, behind which there is nothing else to do."""
 

@@ -414,3 +414,44 @@ def test_wrong_size_for_a_dense_filter_names_the_level():
     message = r'level 0 .* 6x4 pixels, expected 4x4: resize'
     with pytest.raises(ValueError, match=message):
         connector(features((4, 6, 4), (8, 4, 4)))
+
+
+@pytest.mark.parametrize('kind', ['ReviewConnector', 'LayerwiseConnector'])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(in_channels=4), 'in_channels=4, expected a sequence'),
+        (dict(in_channels='x'), "in_channels='x', expected a sequence"),
+        (dict(in_channels=[]), r'in_channels=\[\], expected a sequence'),
+        (dict(in_channels=[8, -8]), 'in_channels=.* -8 of level 1 is no number of'),
+        (dict(in_channels=[8.0, 8]), 'in_channels=.* 8.0 of level 0 is no number of'),
+        (dict(out_channels=None), 'out_channels=None: None of level 0'),
+        (dict(out_channels=[8, 0]), 'out_channels=.* 0 of level 1'),
+        (dict(sizes=[8, 4.0]), 'sizes=.* 4.0 of level 1 is no size; .*height, width'),
+        (dict(sizes=[8, -1]), r'sizes=.* \(-1, -1\) of level 1 is no size'),
+        (dict(sizes=[[8, 8, 8], 4]), r'sizes=.* \[8, 8, 8\] of level 0 is no size'),
+        (dict(sizes=None, scales=0), 'scales=0: 0 of level 0 is no scale; .*above 0'),
+        (dict(sizes=None, scales=[1, -1]), 'scales=.* -1 of level 1 is no scale'),
+        (dict(sizes=None, scales=[1, 'x']), "scales=.* 'x' of level 1 is no scale"),
+    ],
+)
+def test_bad_numbers(kind, changes, message):
+    cfg = dict(in_channels=[8, 8], out_channels=[8, 8], sizes=[8, 4])
+    with pytest.raises(ValueError, match=f'^{kind} got {message}'):
+        MODELS.build(dict(dict(cfg, type=f'mmfakd.{kind}'), **changes))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(transform='mmfakd.ConvTransform'), 'transform'),
+        (dict(transform=None), 'level 0 .*: transform=None; expected dict'),
+        (dict(fusion=None), 'level 0 .*: fusion=None; expected dict'),
+        (dict(in_channels=[8, 15, 8]), r'level 1 \(of 0 to 2, .*channels=15, expected'),
+        (dict(transform=dict(type='mmfakd.FrequencyAttention', groups=3)), 'level 0 '),
+    ],
+)
+def test_bad_layers_name_the_level(changes, message):
+    cfg = dict(in_channels=[8, 8, 8], out_channels=8, sizes=[8, 4, 2])
+    with pytest.raises(ValueError, match=message):
+        ReviewConnector(**dict(cfg, **changes))

@@ -1,5 +1,6 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 import copy
+import sys
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmfakd.models.distillers import ReviewDistiller
 from tests.helpers.toy import (
     LEVELS,
     batch,
@@ -278,3 +280,65 @@ def test_wrong_number_of_weights():
     model = feature_distill(distiller=review_distiller(loss_weight=[1, 2]))
     with pytest.raises(ValueError, match='2 values for 4 levels'):
         losses_of(model, batch())
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(connector=None), 'connector: got None; expected dict'),
+        (dict(connector=[]), r'connector: got \[\]; expected dict'),
+        (dict(connector=dict(in_channels=[4])), r"connector: got \{'in_channels'"),
+        (dict(student_levels=5), 'student_levels: got 5; expected a module name'),
+        (dict(teacher_levels=['']), "teacher_levels: got ''; expected a module name"),
+        (dict(loss_weight=-1), 'loss_weight: got -1; .* none below 0'),
+        (dict(loss_weight=[1, 1, -1, 1]), r'got \[1, 1, -1, 1\]; .* none below 0'),
+        (dict(loss_weight=float('nan')), 'loss_weight: got nan; expected a number'),
+        (dict(loss_weight=[1, 1, 1, 'x']), "loss_weight: got .*'x'.*; expected"),
+        (dict(loss_weight=None), 'loss_weight: got None; expected a number'),
+    ],
+)
+def test_bad_values(changes, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(dict(review_distiller(), **changes))
+
+
+@pytest.fixture
+def told(monkeypatch):
+    texts = []
+    module = sys.modules[ReviewDistiller.__module__]
+    monkeypatch.setattr(module, 'print_log', lambda text, **kwargs: texts.append(text))
+    return texts
+
+
+@pytest.mark.parametrize(
+    ('in_channels', 'advice'),
+    [
+        ([4, 8, 16, 15], 'set `in_channels=[4, 8, 16, 16]` in `distiller.connector`'),
+        ([8, 16, 32, 32], "are the channels of the teacher's levels"),
+    ],
+)
+def test_wrong_in_channels_say_which_entry_to_change(in_channels, advice, told):
+    cfg = review_distiller()
+    cfg['connector']['in_channels'] = in_channels
+    cfg['connector']['fusion'] = dict(type='mmfakd.AttentionBasedFusion')
+    # What the connector itself says: level, got, expected.
+    message = f'level 3 .* got 16 channels .* expected {in_channels[3]}: correct'
+    with pytest.raises(ValueError, match=message):
+        losses_of(feature_distill(distiller=cfg), batch())
+    (text,) = told
+    assert advice in text and "'backbone.layer1', 'backbone.layer2'" in text
+
+
+def test_levels_from_deep_to_shallow():
+    cfg = review_distiller()
+    cfg.update(student_levels=LEVELS[::-1], teacher_levels=LEVELS[::-1])
+    with pytest.raises(ValueError, match='student_levels run deep to shallow: .* grow'):
+        losses_of(feature_distill(distiller=cfg), batch())
+    # Without exchange between the levels their order does not matter.
+    connector = dict(
+        type='mmfakd.LayerwiseConnector',
+        in_channels=[16, 16, 8, 4],
+        out_channels=[32, 32, 16, 8],
+        sizes=[1, 2, 4, 8],
+    )
+    step(feature_distill(distiller=dict(cfg, connector=connector)), batch())

@@ -54,6 +54,11 @@ def test_before_a_run_it_is_the_first_epoch():
     [
         (dict(begin=3, end=3), 'end > begin'),
         (dict(epochs=3), r"got \{'epochs': 3\}; expected dict\(by_epoch=True"),
+        (dict(begin=-3, end=2), r"'begin': -3.*; expected .* not below 0"),
+        (dict(end='x'), r"got \{'end': 'x'\}; expected"),
+        (dict(end=float('nan')), 'both finite'),
+        (dict(end=float('inf')), 'both finite'),
+        (dict(by_epoch='x'), r"got \{'by_epoch': 'x'\}; expected"),
     ],
 )
 def test_bad_warmup(cfg, message):
@@ -61,6 +66,15 @@ def test_bad_warmup(cfg, message):
         Warmup(cfg)
     with pytest.raises(ValueError, match=message):
         MODELS.build(distiller(**cfg))
+
+
+@pytest.mark.parametrize('cfg', [5, 'x', []])
+def test_warmup_that_is_no_config(cfg):
+    with pytest.raises(ValueError) as caught:
+        Warmup(cfg)
+    message = str(caught.value)
+    assert message.startswith(f'warmup: got {cfg!r}; expected dict(by_epoch=True')
+    assert message.endswith('None is no warm-up.')
 
 
 def test_short_run_warns_once():
@@ -107,3 +121,9 @@ def test_every_parameter_gets_a_gradient():
     model = feature_distill(distiller=distiller())
     step(model, batch())
     assert without_gradient(model) == []
+
+
+def test_warmup_that_begins_after_the_end_of_training():
+    MessageHub.get_current_instance().update_info_dict(dict(epoch=0, max_epochs=3))
+    with pytest.warns(UserWarning, match='only 3: nothing is ever distilled, .* at 5'):
+        assert Warmup(dict(begin=5, end=10)).factor() == 0

@@ -125,3 +125,16 @@ def test_bad_samples(data, message):
 
 def test_the_right_data_set_is_accepted():
     assert build()(*embeddings(1), samples(1, num_samples=12)).isfinite()
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        (dict(temperature=0), 'temperature=0, expected a finite number above 0'),
+        (dict(temperature=-1), 'temperature=-1, expected a finite number above 0'),
+        (dict(loss_weight=-1), 'loss_weight=-1, expected a finite number of 0 or more'),
+    ],
+)
+def test_bad_numbers(given, expected):
+    with pytest.raises(ValueError, match=f'CRDLoss got {expected}'):
+        build(**given)

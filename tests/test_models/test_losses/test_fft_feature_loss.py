@@ -208,3 +208,9 @@ def test_bad_arguments(arguments, message):
 def test_bad_inputs(student, teacher, error, message):
     with pytest.raises(error, match=message):
         FFTFeatureLoss()(student, teacher)
+
+
+@pytest.mark.parametrize('weight', [-1, float('nan'), float('inf'), 'x', None])
+def test_bad_weight(weight):
+    with pytest.raises(ValueError, match=f'got loss_weight={weight!r}, expected'):
+        FFTFeatureLoss(loss_weight=weight)

@@ -65,3 +65,9 @@ def test_bad_inputs():
         HierarchicalContextLoss()(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 8, 8))
     with pytest.raises(ValueError, match='got 2 student and 1 teacher features'):
         HierarchicalContextLoss()([torch.ones(1, 2)] * 2, torch.ones(1, 2))
+
+
+@pytest.mark.parametrize('weight', [-1, float('nan'), 'x', None])
+def test_bad_weight(weight):
+    with pytest.raises(ValueError, match=f'got loss_weight={weight!r}, expected'):
+        HierarchicalContextLoss(loss_weight=weight)

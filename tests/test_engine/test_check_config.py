@@ -1,0 +1,166 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Mistakes that are told before anything is built."""
+
+import pytest
+from mmengine.config import Config
+
+from mmfakd.engine import check_config
+from mmfakd.engine.check_config import check_training, check_weights
+from mmfakd.engine.launch import merge_cfg_options, merge_train_options, train
+from tests.helpers.toy import classifier
+
+PAIR = 'fakd_review_r18w32_r18w4_1xb50_digits'
+
+
+@pytest.fixture(autouse=True)
+def local_rank(monkeypatch):
+    monkeypatch.setenv('LOCAL_RANK', '0')
+
+
+@pytest.fixture
+def told(monkeypatch):
+    texts = []
+    monkeypatch.setattr(
+        check_config, 'print_log', lambda text, **kwargs: texts.append(text)
+    )
+    return texts
+
+
+def config(**kwargs):
+    cfg = dict(
+        model=classifier(),
+        train_dataloader=dict(batch_size=4, dataset=dict(type='mmfakd.Digits')),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        default_scope='mmpretrain',
+        **kwargs,
+    )
+    return Config(cfg)
+
+
+# ---- overrides
+
+
+@pytest.mark.parametrize(
+    ('key', 'missing', 'near'),
+    [
+        ('optim_wraper.optimizer.lr', 'optim_wraper', 'optim_wrapper'),
+        ('optim_wraper.optimizer.lr', 'optim_wraper', 'optim_wrapper.optimizer.lr'),
+        ('lr', 'lr', 'optim_wrapper.optimizer.lr'),
+        ('work_dirr', 'work_dirr', 'work_dir'),
+        ('train_cfg.max_epoch', 'train_cfg.max_epoch', 'train_cfg.max_epochs'),
+        (
+            'train_dataloader.batchsize',
+            'train_dataloader.batchsize',
+            'train_dataloader.batch_size',
+        ),
+        ('model.backbon.depth', 'model.backbon', 'model.backbone'),
+    ],
+)
+def test_override_of_nothing(key, missing, near, told):
+    merge_cfg_options(config(), [f'{key}=1'])
+    (text,) = told
+    assert text.startswith(f'--cfg-options {key}: the config has no {missing}, and')
+    assert f'{near!r}' in text.partition('Near keys: ')[2]
+
+
+@pytest.mark.parametrize(
+    'key',
+    [
+        'optim_wrapper.optimizer.lr',
+        'optim_wrapper.clip_grad.max_norm',
+        'work_dir',
+        'load_from',
+        'randomness.seed',
+        'model.backbone.frozen_stages',
+        'auto_scale_lr.enable',
+    ],
+)
+def test_overrides_that_are_right(key, told):
+    merge_cfg_options(config(), [f'{key}=1'])
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ('pair', 'message'),
+    [
+        ('=3', 'expected KEY=VALUE'),
+        ('alone', 'expected KEY=VALUE'),
+        ('levels.7=1', 'Index 7 exceeds the length'),
+        ('model.backbone.depth.x=1', 'cannot inherit'),
+    ],
+)
+def test_overrides_that_do_not_fit(pair, message):
+    with pytest.raises(ValueError, match=f'^--cfg-options {pair}: .*{message}'):
+        merge_cfg_options(config(levels=[1, 2]), [pair])
+
+
+# ---- options
+
+
+@pytest.mark.parametrize('name', ['teacher_ckpt', 'student_ckpt'])
+@pytest.mark.parametrize('value', ['', '  '])
+def test_empty_weights(name, value):
+    option = f'--{name.replace("_", "-")}'
+    with pytest.raises(ValueError, match=f'{option} is empty; give a path, a URL'):
+        train(PAIR, **{name: value})
+
+
+def test_folder_for_weights(tmp_path):
+    with pytest.raises(ValueError, match='it is a folder; give a file in it'):
+        check_weights(teacher_ckpt=str(tmp_path))
+    check_weights(teacher_ckpt=None, student_ckpt='https://example.com/a.pth')
+
+
+@pytest.mark.parametrize('seed', [-1, 2**32])
+def test_seed(seed):
+    with pytest.raises(ValueError, match=f'The seed is {seed}; .* 0 to 4294967295'):
+        check_training(merge_train_options(config(work_dir='here'), seed=seed))
+
+
+def test_empty_work_dir():
+    with pytest.raises(ValueError, match='--work-dir is empty; give a folder'):
+        train(PAIR, work_dir=' ')
+
+
+# ---- configs
+
+
+def test_fine():
+    check_training(config())
+
+
+@pytest.mark.parametrize(
+    ('model', 'got'),
+    [(None, 'None'), ([], '[]'), ({}, 'one with only []'), (dict(a=1), "only ['a']")],
+)
+def test_no_model(model, got):
+    cfg = config()
+    cfg.model = model
+    with pytest.raises(ValueError) as caught:
+        check_training(cfg)
+    assert str(caught.value).startswith('The config: the model is ')
+    assert got in str(caught.value) and "dict(type='mmfakd.FeatureDistill'" in str(
+        caught.value
+    )
+
+
+def test_optimizer():
+    cfg = config()
+    cfg.optim_wrapper.optimizer.type = 'SDG'
+    with pytest.raises(KeyError, match="'SDG' is not registered.*Near names: 'SGD"):
+        check_training(cfg)
+
+
+@pytest.mark.parametrize(
+    ('place', 'key', 'near'),
+    [
+        ('train_cfg', 'max_epoch', 'max_epochs'),
+        ('train_dataloader', 'batchsize', 'batch_size'),
+    ],
+)
+def test_arguments_of_loop_and_loader(place, key, near):
+    cfg = config()
+    cfg[place][key] = 1
+    with pytest.raises(ValueError, match=f'{place} got {key}=1, .* Near .*{near!r}'):
+        check_training(cfg)

@@ -1,0 +1,137 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Data from which nothing can be learned are refused before the first step."""
+
+import json
+
+import numpy as np
+import pytest
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+from mmfakd.engine.hooks import CheckDataHook, check_data_hook
+from tests.helpers.tiny_runs import run_config as config
+from tests.helpers.tiny_runs import train
+from tests.helpers.toy import classifier
+from tests.helpers.toy_detectors import detection_run, retinanet
+
+
+@TRANSFORMS.register_module(force=True)
+class RandomSize(BaseTransform):
+    """Images of sizes that differ."""
+
+    def transform(self, results):
+        size = 6 + results['sample_idx'] % 3
+        results['img'] = np.zeros((size, size, 1), np.uint8)
+        return results
+
+
+@pytest.fixture
+def told(monkeypatch):
+    texts = []
+    monkeypatch.setattr(
+        check_data_hook, 'print_log', lambda text, **kwargs: texts.append(text)
+    )
+    return texts
+
+
+def run(cfg):
+    train(cfg, CheckDataHook())
+
+
+def plain(work_dir, num_classes=10, **loader):
+    cfg = config(work_dir, classifier(in_channels=1, num_classes=num_classes), epochs=1)
+    cfg.train_dataloader.update(loader)
+    return cfg
+
+
+def test_digits(work_dir, told):
+    run(plain(work_dir))
+    assert told == []
+
+
+def test_no_batch(work_dir):
+    with pytest.raises(ValueError) as caught:
+        run(plain(work_dir, batch_size=64, drop_last=True))
+    assert str(caught.value) == (
+        'There is no batch to train on: the data set (Digits) has 20 images, of which '
+        'this process takes 20; batch_size=64, drop_last=True. Give a `batch_size` of '
+        'at most 20, drop_last=False, or more images.'
+    )
+
+
+def test_endless_sampler_has_batches(work_dir):
+    cfg = config(work_dir, classifier(in_channels=1), iters=1)
+    cfg.train_dataloader.update(batch_size=64, drop_last=True)
+    run(cfg)
+
+
+def test_more_classes_than_outputs(work_dir):
+    with pytest.raises(ValueError, match='Digits. has 10 classes.*num_classes=8: set'):
+        run(plain(work_dir, num_classes=8))
+
+
+def test_fewer_classes_than_outputs(work_dir, told):
+    run(plain(work_dir, num_classes=12))
+    (text,) = told
+    assert 'has 10 classes' in text and '2 of them are never seen' in text
+
+
+def test_label_in_the_training_of_a_plain_model(work_dir):
+    cfg = plain(work_dir)
+    arrays = np.zeros((4, 8, 8), np.uint8)
+    np.savez(f'{work_dir}/a.npz', images=arrays, labels=np.array([0, 1, 2, 10]))
+    cfg.train_dataloader.dataset.update(
+        type='mmfakd.ImageArrays', data_files=f'{work_dir}/a.npz'
+    )
+    del cfg.train_dataloader.dataset['labels_per_class']
+    with pytest.raises(ValueError, match='The image 3: label 10, but the model has'):
+        run(cfg)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_images_of_different_sizes(workers, work_dir):
+    cfg = plain(work_dir, num_workers=workers)
+    steps = [dict(type='RandomSize'), dict(type='PackInputs')]
+    cfg.train_dataloader.dataset.pipeline = steps
+    with pytest.raises(ValueError, match='different shapes .*The image .*resize'):
+        run(cfg)
+
+
+# ---- detection
+
+
+def detection(folder, classes, num_classes=3):
+    cfg = detection_run(folder, retinanet(num_classes=num_classes))
+    cfg.train_dataloader.dataset.metainfo.classes = classes
+    for name in ('val', 'test'):
+        for part in ('cfg', 'dataloader', 'evaluator'):
+            cfg[f'{name}_{part}'] = None
+    return cfg
+
+
+def test_detection(tmp_path, told):
+    run(detection(tmp_path, ('a', 'b', 'c')))
+    assert told == []
+
+
+def test_classes_of_another_file(tmp_path):
+    with pytest.raises(ValueError, match=r"None of .*'x', 'y', 'z'.*boxes.json"):
+        run(detection(tmp_path, ('x', 'y', 'z')))
+
+
+def test_one_class_of_another_file(tmp_path, told):
+    run(detection(tmp_path, ('a', 'b', 'z')))
+    assert told[0].startswith('Only 2 of the 3 classes')
+
+
+def test_head_with_too_few_classes(tmp_path):
+    with pytest.raises(ValueError, match='has 3 classes, .*RetinaNet. has num_class'):
+        run(detection(tmp_path, ('a', 'b', 'c'), num_classes=2))
+
+
+def test_no_images_left(tmp_path):
+    cfg = detection(tmp_path, ('a', 'b', 'c'))
+    file = tmp_path / 'boxes.json'
+    file.write_text(json.dumps(dict(json.loads(file.read_text()), images=[])))
+    with pytest.raises(ValueError, match='boxes.json.* has no images'):
+        run(cfg)
