@@ -20,6 +20,9 @@ PACK = [dict(type='PackInputs')]
 @pytest.fixture(autouse=True)
 def scope():
     init_default_scope('mmpretrain')
+    # MMEngine's default argument keeps the ids of what it once copied; a later object
+    # with the same id is then taken for its copy.
+    BaseDataset._copy_without_annotation.__defaults__[0].clear()
 
 
 class Squares(BaseDataset):

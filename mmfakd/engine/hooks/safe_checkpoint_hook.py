@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.atomic_backend import PART, AtomicBackend
@@ -111,8 +111,11 @@ class SafeCheckpointHook(CheckpointHook):
             runner (Runner): The runner.
             metrics (dict[str, float]): Its scores.
         """
-        runner.message_hub.update_info('last_validation', [runner.epoch, runner.iter])
-        super().after_val_epoch(runner, metrics)
+        # A validation on its own has no epoch: asking for it would build the training.
+        if isinstance(runner._train_loop, BaseLoop):
+            place = [runner.epoch, runner.iter]
+            runner.message_hub.update_info('last_validation', place)
+            super().after_val_epoch(runner, metrics)
 
     def save_now(self, runner: Runner) -> str:
         """Save where training is, whatever the interval. Every process has to call it.
