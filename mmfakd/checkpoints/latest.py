@@ -7,6 +7,7 @@ import os.path as osp
 import time
 import zipfile
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import NamedTuple
@@ -153,14 +154,21 @@ def find_damage(path: str | Path) -> str | None:
     """
     if not zipfile.is_zipfile(path):
         return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        damaged = str(error)
+    status = Path(path).stat()
+    damaged = _damaged_part(path, status.st_mtime_ns, status.st_size)
     if damaged is None:
         return None
     return f'Checkpoint "{path}" is damaged: a checksum in it does not fit ({damaged}).'
+
+
+# The launcher and ResumeHook look at the same file, which may be large.
+@lru_cache(maxsize=4)
+def _damaged_part(path: str | Path, changed: int, size: int) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        return str(error)
 
 
 def _what_it_is(checkpoint: Mapping) -> str | None:

@@ -33,7 +33,10 @@ def replace_mmengine_loaders() -> None:
     """
     checkpoint: Any = import_module('mmengine.runner.checkpoint')
     loader = checkpoint.CheckpointLoader
-    loader.register_scheme(list(loader._schemes), load_from_mmfakd, force=True)
+    # Somebody may have registered another one before mmfakd was imported.
+    schemes = loader._schemes.items()
+    own = [scheme for scheme, load in schemes if load.__module__ == checkpoint.__name__]
+    loader.register_scheme(own, load_from_mmfakd, force=True)
     original = checkpoint.load_state_dict
     if hasattr(original, 'mmfakd'):
         return

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .atomic import whole_file
 
 FORMATS = ('pth', 'safetensors')
 
@@ -37,13 +38,8 @@ def write_weights(
         if file_format == 'safetensors' or (file_format is None and is_safetensors)
         else torch.save
     )
-    partial = f'{path}.{os.getpid()}.part'
-    try:
-        save(checkpoint, partial)
-        os.replace(partial, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.remove(partial)
+    with whole_file(path) as part:
+        save(checkpoint, part)
 
 
 def _save_safetensors(checkpoint: dict[str, Any], path: str) -> None:

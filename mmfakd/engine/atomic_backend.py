@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import os.path as osp
 import shutil
 from contextlib import suppress
@@ -12,19 +11,15 @@ from pathlib import Path
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.utils import mkdir_or_exist
 
-# What a file is called until it is complete.
-PART = '.part'
+from mmfakd.checkpoints.atomic import whole_file
 
 
 @register_backend('mmfakd_atomic', force=True)
 class AtomicBackend(LocalBackend):
     """MMEngine's local backend, whose files replace older ones at once.
 
-    A file is written under a temporary name in the same folder, flushed to the disk,
-    and renamed. Whenever the process is killed, either the older file or the new one
-    is there. ``backend_args=dict(backend='mmfakd_atomic')`` selects it.
-
-    Source: ``rename`` of POSIX, which replaces a file atomically.
+    See :func:`~mmfakd.checkpoints.atomic.whole_file`.
+    ``backend_args=dict(backend='mmfakd_atomic')`` selects it.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
@@ -37,19 +32,11 @@ class AtomicBackend(LocalBackend):
         Raises:
             OSError: If it cannot be written; an older file is untouched.
         """
-        folder = osp.dirname(filepath) or '.'
-        part = f'{filepath}{PART}'
         try:
-            mkdir_or_exist(folder)
-            with open(part, 'wb') as file:
+            mkdir_or_exist(osp.dirname(filepath) or '.')
+            with whole_file(filepath) as part, open(part, 'wb') as file:
                 file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, filepath)
-            _flush_folder(folder)
         except OSError as error:
-            with suppress(OSError):
-                os.remove(part)
             raise OSError(error.errno, _explain(error, filepath, len(obj))) from error
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
@@ -64,16 +51,6 @@ class AtomicBackend(LocalBackend):
             OSError: If it cannot be written; an older file is untouched.
         """
         self.put(obj.encode(encoding), filepath)
-
-
-def _flush_folder(folder: str) -> None:
-    """Bring the new name itself to the disk, where folders can be opened."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _explain(error: OSError, path: str | Path, size: int) -> str:

@@ -53,7 +53,6 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
     cfg = merge_train_options(Config.fromfile(config_file(config)), **options)
     check_training(cfg)
     add_safety_hooks(cfg)
-    cfg.default_hooks.setdefault('check_data', dict(type='mmfakd.CheckDataHook'))
     overrides = ' '.join(options.get('cfg_options') or ())
     given = options.get('teacher_ckpt') is not None or 'teacher_ckpt' in overrides
     prepare_resume(cfg, teacher_given=given)

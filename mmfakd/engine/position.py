@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_rank
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import Tensor, nn
+from torch import Tensor
+
+from .unwrap import unwrapped_model
 
 
 def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def restore_buffers(runner: Runner, buffers: list[dict[str, Tensor]]) -> None:
         buffers (list[dict[str, Tensor]]): Those of every process: name -> buffer.
     """
     own = buffers[get_rank()] if get_rank() < len(buffers) else {}
-    for name, buffer in _network(runner).named_buffers():
+    for name, buffer in unwrapped_model(runner).named_buffers():
         if name in own and own[name].shape == buffer.shape:
             buffer.copy_(own[name])
 
@@ -103,7 +104,7 @@ def restore_gradients(runner: Runner, gradients: dict[str, Tensor]) -> None:
         runner (Runner): The runner.
         gradients (dict[str, Tensor]): Parameter name -> gradient of its shape.
     """
-    for name, parameter in _network(runner).named_parameters():
+    for name, parameter in unwrapped_model(runner).named_parameters():
         if name in gradients:
             parameter.grad = gradients[name].to(parameter)
 
@@ -115,7 +116,7 @@ def _gradients(runner: Runner) -> dict[str, Tensor]:
         return {}
     gradients = {
         name: parameter.grad.clone()
-        for name, parameter in _network(runner).named_parameters()
+        for name, parameter in unwrapped_model(runner).named_parameters()
         if parameter.grad is not None
     }
     # Within a cycle each process has gradients of its own.
@@ -127,9 +128,5 @@ def _gradients(runner: Runner) -> dict[str, Tensor]:
 def _own_buffers(runner: Runner) -> dict[str, Tensor]:
     if get_rank() == 0:
         return {}
-    buffers = _network(runner).named_buffers()
+    buffers = unwrapped_model(runner).named_buffers()
     return {name: b.cpu() for name, b in buffers if b.is_floating_point()}
-
-
-def _network(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -23,8 +23,6 @@ DISTILLATION_HOOKS = dict(
     check_finite='mmfakd.CheckFiniteHook',
     epoch_seed='mmfakd.EpochSeedHook',
 )
-
-
 # What MMEngine adds to every config unless it says None.
 _STOCK_HOOKS = (
     'runtime_info',
@@ -59,7 +57,7 @@ def distillation_hooks(cfg: Config) -> dict[str, dict[str, Any]]:
 
 
 def add_safety_hooks(cfg: Config) -> None:
-    """Give a config the hooks that save and resume, as far as it has not got them.
+    """Give a config the hooks that save, resume and check, as far as it lacks them.
 
     MMEngine's ``CheckpointHook`` becomes a ``SafeCheckpointHook`` with the same
     arguments. A hook that the config sets to None stays off.
@@ -75,7 +73,9 @@ def add_safety_hooks(cfg: Config) -> None:
             hook['type'] = TRAINING_HOOKS['checkpoint']
     hooks.setdefault('checkpoint', dict(type=TRAINING_HOOKS['checkpoint'], interval=1))
     has = {_name(hook) for hook in hook_configs(cfg)}
-    for key, kind in TRAINING_HOOKS.items():
+    # The last one says at the start what else would show later.
+    wanted = dict(TRAINING_HOOKS, check_data='mmfakd.CheckDataHook')
+    for key, kind in wanted.items():
         if kind.rpartition('.')[2] not in has:
             hooks.setdefault(key, dict(type=kind))
 

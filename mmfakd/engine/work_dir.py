@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from mmfakd.checkpoints.latest import checkpoint_folders
+from mmfakd.checkpoints.latest import checkpoint_files, checkpoint_folders
 
 from .safety import hook_configs
 
@@ -167,9 +167,10 @@ def named_files(cfg: Config) -> dict[str, str]:
             for part in value:
                 yield from texts(part)
 
-    files = {text for text in texts(cfg._cfg_dict) if text.endswith('.pth')}
-    paths = {osp.realpath(osp.expanduser(text)): text for text in files}
-    return {path: text for path, text in paths.items() if osp.isfile(path)}
+    # A longer text is no path, and some systems would say so by an error.
+    named = {text for text in texts(cfg._cfg_dict) if 0 < len(text) < 1024}
+    files = {text for text in named if osp.isfile(osp.expanduser(text))}
+    return {osp.realpath(osp.expanduser(text)): text for text in files}
 
 
 def move_earlier(folder: str | Path, named: dict[str, str]) -> Path | None:
@@ -191,7 +192,8 @@ def move_earlier(folder: str | Path, named: dict[str, str]) -> Path | None:
         ValueError: If one of the named files would be overwritten.
     """
     folder = Path(folder)
-    files = sorted(folder.glob('*.pth'), key=lambda file: file.lstat().st_mtime)
+    files = checkpoint_files([folder])
+    files.sort(key=lambda file: file.stat().st_mtime)
     used = [file for file in files if osp.realpath(file) in named]
     for file in used:
         if _WRITTEN.match(file.name):

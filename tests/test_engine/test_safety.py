@@ -1,6 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Every training has the hooks that save and resume."""
 
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
@@ -13,6 +15,9 @@ from mmfakd.engine.safety import (
     drop_absent_hooks,
 )
 
+# What a training by the command has; the last one is in no config.
+ADDED = dict(TRAINING_HOOKS, check_data='mmfakd.CheckDataHook')
+
 
 def types(cfg):
     return {name: hook and hook['type'] for name, hook in cfg.default_hooks.items()}
@@ -21,7 +26,7 @@ def types(cfg):
 def test_a_config_without_any():
     cfg = Config({})
     add_safety_hooks(cfg)
-    assert types(cfg) == TRAINING_HOOKS
+    assert types(cfg) == ADDED
     assert cfg.default_hooks.checkpoint.interval == 1
 
 
@@ -34,7 +39,7 @@ def test_the_stock_hook_keeps_its_arguments(kind):
     add_safety_hooks(cfg)
     expected = dict(type='mmfakd.SafeCheckpointHook', interval=5, save_best='auto')
     assert cfg.default_hooks.checkpoint == expected
-    assert types(cfg).keys() == TRAINING_HOOKS.keys() | {'timer'}
+    assert types(cfg).keys() == ADDED.keys() | {'timer'}
 
 
 def test_what_is_there_is_not_added_again():
@@ -74,3 +79,12 @@ def test_what_a_distillation_adds():
     stock.train_cfg = dict(type='IterBasedTrainLoop', max_iters=10)
     hooks = distillation_hooks(stock)
     assert 'interval' not in hooks['checkpoint'] and 'epoch_seed' not in hooks
+
+
+def test_shipped_configs_have_them():
+    """Both lists, which no config can share with a base of its own."""
+    base = Path(__file__).parents[2] / 'configs/_base_'
+    hooks = Config.fromfile(base / 'distill_hooks.py').distill_hooks
+    assert {name: hook['type'] for name, hook in hooks.items()} == DISTILLATION_HOOKS
+    runtime = types(Config.fromfile(base / 'default_runtime.py'))
+    assert {name: runtime[name] for name in DISTILLATION_HOOKS} == DISTILLATION_HOOKS

@@ -10,11 +10,11 @@ from typing import Any
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.models.algorithms.check_batches import (
     check_batches,
     image_name,
@@ -48,7 +48,7 @@ class CheckDataHook(Hook):
         Raises:
             ValueError: If there is no batch, or classes do not fit.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         model = getattr(model, 'architecture', model)
         loader = runner.train_dataloader
         _check_length(loader)

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.registry import HOOKS
 
 _Key = TypeVar('_Key')
@@ -120,7 +120,7 @@ class CheckFiniteHook(Hook):
             first = [key for key in bad if key[0] == where]
             values = ', '.join(f'{key[1]} = {float(losses[key])}' for key in first)
             raise FloatingPointError(f'Loss not finite at {where}: {values}. {advice}')
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         names = _not_finite(dict(model.named_parameters()))
         if names:
             where, _ = next(reversed(losses))

@@ -158,9 +158,7 @@ class PreemptionHook(Hook):
             runner (Runner): The runner.
         """
         self._active = False
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
-        self._previous = {}
+        self._stop_listening()
 
     def _listen(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -171,9 +169,25 @@ class PreemptionHook(Hook):
             )
             return
         for signum in (signal.SIGINT, *self.signals):
+            # Of a training in this process that ended by an error.
+            earlier = getattr(signal.getsignal(signum), '__self__', None)
+            if isinstance(earlier, PreemptionHook):
+                earlier._stop_listening()
             self._previous[signum] = signal.signal(signum, self._note)
 
+    def _stop_listening(self) -> None:
+        previous, self._previous = self._previous, {}
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
     def _note(self, signum: int, frame: FrameType | None) -> None:
+        if not _is_training(frame):
+            # An error has ended it, and the signal is meant for what runs now.
+            self._stop_listening()
+            if signal.getsignal(signum) == self._note:
+                signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+            return
         if signum == signal.SIGINT:
             now = time.monotonic()
             if self._interrupted_at is None:
@@ -228,6 +242,17 @@ class PreemptionHook(Hook):
         # Python's last look through all objects takes seconds.
         atexit.register(gc.freeze)
         raise SystemExit(status)
+
+
+def _is_training(frame: FrameType | None) -> bool:
+    """Whether a runner's training is among the callers of a frame."""
+    while frame is not None:
+        # Also that of a subclass.
+        named = frame.f_code.co_name == 'train'
+        if named and isinstance(frame.f_locals.get('self'), Runner):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _find_saver(runner: Runner) -> SafeCheckpointHook | None:

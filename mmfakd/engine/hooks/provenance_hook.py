@@ -9,9 +9,7 @@ from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.checkpoints.fetch import fetch_checkpoint
@@ -26,6 +24,7 @@ from mmfakd.engine.provenance import (
     misfits,
     table,
 )
+from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.models.algorithms.teacher import Teacher
 from mmfakd.registry import HOOKS
 
@@ -140,7 +139,7 @@ class ProvenanceHook(Hook):
         if 'state_dict' not in checkpoint:
             # A strategy of MMEngine's that loads weights by itself.
             return
-        unfit = misfits(_network(runner), checkpoint['state_dict'])
+        unfit = misfits(unwrapped_model(runner), checkpoint['state_dict'])
         if not unfit:
             return
         parts = [f'{len(keys)} {kind}: {some(keys, 3)}' for kind, keys in unfit.items()]
@@ -160,13 +159,9 @@ class ProvenanceHook(Hook):
         gradients.clear()
 
 
-def _network(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
 def _teacher(runner: Runner) -> Teacher | None:
     """The teacher of FeatureDistill; those of others are in their checkpoints."""
-    teacher = getattr(_network(runner), '_teacher', None)
+    teacher = getattr(unwrapped_model(runner), '_teacher', None)
     return teacher if isinstance(teacher, Teacher) else None
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from mmengine.dist import all_gather_object
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmfakd.checkpoints.latest import (
@@ -37,6 +37,7 @@ class ResumeHook(Hook):
       loaded and dropped, so that data workers stand where they stood.
     - Random states and the gradients of an incomplete cycle of accumulation are set.
     - A validation that was due and is not in the checkpoint is run.
+    - ``EarlyStoppingHook`` learns the scores so far.
 
     It takes checkpoints of ``SafeCheckpointHook`` for that. Others resume as in
     MMEngine, and what is not exact is told.
@@ -106,6 +107,8 @@ class ResumeHook(Hook):
                 'have read different checkpoints; give all machines the same work dir '
                 'on a shared file system, or copy the checkpoint to each.'
             )
+        if runner._resume:
+            _recall_scores(runner)
         position = self._position
         if not position:
             return
@@ -233,6 +236,20 @@ def _validation_missing(runner: Runner, position: dict[str, Any]) -> bool:
         return False
     loop._decide_current_val_interval()
     return step >= loop.val_begin and (step % loop.val_interval == 0 or step == last)
+
+
+def _recall_scores(runner: Runner) -> None:
+    """Tell hooks that wait for better scores those that there were.
+
+    MMEngine's ``EarlyStoppingHook`` keeps no state in checkpoints.
+    """
+    scalars = runner.message_hub.log_scalars
+    for hook in runner.hooks:
+        if isinstance(hook, EarlyStoppingHook):
+            name = f'val/{hook.monitor}'
+            scores = scalars[name].data[0] if name in scalars else []
+            for score in scores:
+                hook.after_val_epoch(runner, {hook.monitor: float(score)})
 
 
 def _warn_of_workers(runner: Runner) -> None:

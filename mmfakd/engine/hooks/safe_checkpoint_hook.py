@@ -15,8 +15,9 @@ from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import BaseLoop, Runner
 
+from mmfakd.checkpoints.atomic import PART
 from mmfakd.compat import load_checkpoint_file
-from mmfakd.engine.atomic_backend import PART, AtomicBackend
+from mmfakd.engine.atomic_backend import AtomicBackend
 from mmfakd.engine.position import collect_position
 from mmfakd.registry import HOOKS
 

@@ -10,13 +10,13 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, save_checkpoint
 from mmrazor.models.algorithms import BaseAlgorithm
 
 from mmfakd.checkpoints.latest import LOAD_ERRORS, find_flaw
 from mmfakd.checkpoints.student import export_student
 from mmfakd.compat import load_checkpoint_file
+from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.registry import HOOKS
 
 
@@ -75,7 +75,7 @@ class StudentCheckpointHook(Hook):
         Args:
             runner (Runner): The runner.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         self._active = isinstance(model, BaseAlgorithm)
         if not self._active or not is_main_process():
             return

@@ -168,6 +168,41 @@ def test_handlers_are_restored(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+class Fail(Hook):
+    """Ends a training by an error."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        raise ArithmeticError
+
+
+def test_after_an_error_signals_are_not_swallowed(tmp_path):
+    """As in a notebook, whose process goes on."""
+    seen = []
+    signal.signal(signal.SIGUSR1, lambda *_: seen.append('mine'))
+    with pytest.raises(ArithmeticError):
+        train(config(tmp_path), Fail())
+    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert seen == ['mine', 'mine']
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(ArithmeticError):
+        train(config(tmp_path), Fail())
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+
+def test_the_next_training_restores_what_was_before_the_failed_one(tmp_path):
+    def before(*_): ...
+
+    signal.signal(signal.SIGUSR1, before)
+    with pytest.raises(ArithmeticError):
+        train(config(tmp_path), Fail())
+    assert signal.getsignal(signal.SIGUSR1) is not before
+    train(config(tmp_path))
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
 @pytest.mark.parametrize('kind', ['CheckpointHook', None])
 def test_without_a_hook_that_can_save_it_is_told(kind, tmp_path):
     cfg = config(tmp_path)

@@ -186,3 +186,32 @@ def test_iteration_based_loop(tmp_path, teacher_ckpt):
     first, second = in_parts(tmp_path / 'parts', make, Breaker(after=7))
     assert first[:6] + second == whole.losses
     assert_equal_files(tmp_path / 'whole', tmp_path / 'parts')
+
+
+@pytest.mark.parametrize('after', [9, 15])
+def test_early_stopping_counts_on(after, tmp_path, teacher_ckpt):
+    """Two epochs without a better score end a training, whenever it was resumed."""
+
+    def make(work_dir, **kwargs):
+        cfg = config(
+            work_dir,
+            teacher_ckpt,
+            epochs=6,
+            validate=True,
+            hooks=[dict(type='EarlyStoppingHook', monitor='score', patience=2)],
+            **kwargs,
+        )
+        cfg.custom_hooks[1].rule = 'greater'
+        scores = [1.0, 2.0, 1.5, 1.0, 3.0, 4.0]
+        cfg.val_evaluator = dict(type='ScriptedScore', counter='epoch', score=scores)
+        return cfg
+
+    whole = Recorder()
+    train(make(tmp_path / 'whole'), whole)
+    assert len(whole.losses) == 16
+    first, second = Recorder(), Recorder()
+    with pytest.raises(Stop):
+        train(make(tmp_path / 'parts'), first, Breaker(after=after))
+    train(make(tmp_path / 'parts', resume=True), second)
+    done = after // 4 * 4
+    assert first.losses[:done] + second.losses == whole.losses
