@@ -23,6 +23,9 @@ from .unwrap import unwrapped_model
 def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
     """Describe where a training stands. Every process has to call it.
 
+    Where a cycle of gradient accumulation is not complete, the gradients of all
+    processes become their mean, which at its end they would have become anyway.
+
     Args:
         runner (Runner): The runner.
         batch (int): Batches of the current epoch that are done.
@@ -115,14 +118,15 @@ def _gradients(runner: Runner) -> dict[str, Tensor]:
     if all(not isinstance(w, OptimWrapper) or w.should_update() for w in wrappers):
         return {}
     gradients = {
-        name: parameter.grad.clone()
+        name: parameter.grad
         for name, parameter in unwrapped_model(runner).named_parameters()
         if parameter.grad is not None
     }
-    # Within a cycle each process has gradients of its own.
+    # Within a cycle each process has gradients of its own. Their mean takes their place
+    # here and now, so that a resumed training goes on from the same numbers.
     for gradient in gradients.values():
         all_reduce(gradient, 'mean')
-    return {name: gradient.cpu() for name, gradient in gradients.items()}
+    return {name: g.to('cpu', copy=True) for name, g in gradients.items()}
 
 
 def _own_buffers(runner: Runner) -> dict[str, Tensor]:
