@@ -31,7 +31,11 @@ def _managers(base=ManagerMixin):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave what takes long or needs much out, unless `-m` speaks of it."""
+    """Leave what takes long or needs much out, unless `-m` speaks of it.
+
+    What starts processes comes first: a worker that got it last would work alone.
+    """
+    items.sort(key=lambda item: '/test_tools/' not in item.nodeid)
     for marker in ('matrix', 'cluster', 'kills'):
         if marker in config.option.markexpr:
             continue

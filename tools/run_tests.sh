@@ -16,5 +16,7 @@ python=$(bash tools/install.sh --full --tests)
 # The tensors of the tests are small: threads cost more than they bring.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # One module stays on one worker: fixtures are made once, commands run in their order.
-[ $# -gt 0 ] || set -- --numprocesses auto --maxprocesses 8 --dist loadfile
+# The order of the modules is that of tests/conftest.py.
+[ $# -gt 0 ] || set -- --numprocesses auto --maxprocesses 8 --dist loadfile \
+    --no-loadscope-reorder
 exec "$python" -m pytest "$@"
