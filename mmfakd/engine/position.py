@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, all_reduce, get_rank
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
@@ -23,9 +23,6 @@ from .unwrap import unwrapped_model
 def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
     """Describe where a training stands. Every process has to call it.
 
-    Where a cycle of gradient accumulation is not complete, the gradients of all
-    processes become their mean, which at its end they would have become anyway.
-
     Args:
         runner (Runner): The runner.
         batch (int): Batches of the current epoch that are done.
@@ -33,9 +30,9 @@ def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
     Returns:
         dict: ``batch``; ``epoch_length`` in batches; ``time`` in seconds; ``random``,
         the states of every process; ``buffers``, the running statistics of every
-        process but the first, whose are those of the checkpoint; ``gradients`` where
-        a cycle of gradient accumulation is not complete: parameter name -> its
-        gradient, the mean over the processes.
+        process but the first, whose are those of the checkpoint; ``gradients``, those
+        of every process where a cycle of gradient accumulation is not complete:
+        parameter name -> its gradient.
     """
     in_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
     return dict(
@@ -45,7 +42,7 @@ def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
         time=time.time(),
         random=all_gather_object(random_states()),
         buffers=all_gather_object(_own_buffers(runner)),
-        gradients=_gradients(runner),
+        gradients=all_gather_object(_gradients(runner)),
     )
 
 
@@ -100,16 +97,20 @@ def restore_buffers(runner: Runner, buffers: list[dict[str, Tensor]]) -> None:
             buffer.copy_(own[name])
 
 
-def restore_gradients(runner: Runner, gradients: dict[str, Tensor]) -> None:
+def restore_gradients(runner: Runner, gradients: list[dict[str, Tensor]]) -> None:
     """Give parameters the gradients of a cycle that was not complete.
 
     Args:
         runner (Runner): The runner.
-        gradients (dict[str, Tensor]): Parameter name -> gradient of its shape.
+        gradients (list[dict[str, Tensor]]): Those of every process: parameter name ->
+            gradient of its shape. Other processes than there are now: their mean.
     """
+    if len(gradients) == get_world_size():
+        gradients = [gradients[get_rank()]]
     for name, parameter in unwrapped_model(runner).named_parameters():
-        if name in gradients:
-            parameter.grad = gradients[name].to(parameter)
+        found = [own[name] for own in gradients if name in own]
+        if found:
+            parameter.grad = (sum(found) / len(gradients)).to(parameter)
 
 
 def _gradients(runner: Runner) -> dict[str, Tensor]:
@@ -117,16 +118,11 @@ def _gradients(runner: Runner) -> dict[str, Tensor]:
     wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     if all(not isinstance(w, OptimWrapper) or w.should_update() for w in wrappers):
         return {}
-    gradients = {
-        name: parameter.grad
+    return {
+        name: parameter.grad.to('cpu', copy=True)
         for name, parameter in unwrapped_model(runner).named_parameters()
         if parameter.grad is not None
     }
-    # Within a cycle each process has gradients of its own. Their mean takes their place
-    # here and now, so that a resumed training goes on from the same numbers.
-    for gradient in gradients.values():
-        all_reduce(gradient, 'mean')
-    return {name: g.to('cpu', copy=True) for name, g in gradients.items()}
 
 
 def _own_buffers(runner: Runner) -> dict[str, Tensor]:

@@ -155,7 +155,7 @@ class ProvenanceHook(Hook):
         )
         self._unfit = checkpoint.pop('optimizer', {})
         # In a dict that other hooks may hold already.
-        gradients = (checkpoint.get('position') or {}).get('gradients') or {}
+        gradients = (checkpoint.get('position') or {}).get('gradients') or []
         gradients.clear()
 
 

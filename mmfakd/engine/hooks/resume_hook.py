@@ -114,7 +114,7 @@ class ResumeHook(Hook):
             return
         _warn_of_workers(runner)
         restore_buffers(runner, position.get('buffers', []))
-        if position.get('gradients'):
+        if any(position.get('gradients', [])):
             restore_gradients(runner, position['gradients'])
             runner.logger.info(
                 'The gradients of the incomplete cycle of accumulation are restored; '
