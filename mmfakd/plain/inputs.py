@@ -1,0 +1,137 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Arguments of any model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .autocast import autocast_dtype
+from .layer import tensors_in
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def arguments_of(example: Any) -> Arguments:
+    """Take an example input apart.
+
+    Args:
+        example (Any): A tuple of positional arguments, a mapping of keyword arguments,
+            or the one argument.
+
+    Returns:
+        tuple[tuple, dict]: Positional and keyword arguments.
+    """
+    if isinstance(example, tuple):
+        return example, {}
+    if isinstance(example, Mapping) and all(isinstance(key, str) for key in example):
+        return (), dict(example)
+    return (example,), {}
+
+
+def fitted(value: Any, model: nn.Module) -> Any:
+    """Bring arguments to where a model is and, without autocast, to its precision.
+
+    Args:
+        value (Any): A tensor, or tuples, lists and mappings of them, or anything else.
+        model (nn.Module): The model.
+
+    Returns:
+        Any: The same there; itself where all of it is there already.
+    """
+    like = next((x for x in _weights(model) if x.is_floating_point()), None)
+    return value if like is None else matched(value, like)
+
+
+def matched(value: Any, like: Tensor) -> Any:
+    """Bring tensors to the device and, without autocast, to the precision of another.
+
+    Args:
+        value (Any): A tensor, or tuples, lists and mappings of them, or anything else.
+        like (Tensor): The other one.
+
+    Returns:
+        Any: The same there; itself where all of it is there already.
+    """
+    if isinstance(value, Tensor):
+        cast = value.is_floating_point() and not autocast_dtype(like.device.type)
+        return value.to(like.device, like.dtype if cast else None, non_blocking=True)
+    if all(matched(x, like) is x for _, x in tensors_in(value)):
+        return value
+    if isinstance(value, Mapping):
+        return {key: matched(item, like) for key, item in value.items()}
+    if hasattr(value, '_fields'):
+        return type(value)(*(matched(item, like) for item in value))
+    return type(value)(matched(item, like) for item in value)
+
+
+def device_of(model: nn.Module) -> torch.device | None:
+    """Tell where a model is.
+
+    Args:
+        model (nn.Module): The model.
+
+    Returns:
+        torch.device | None: The device of its first parameter or buffer, if any.
+    """
+    return next((tensor.device for tensor in _weights(model)), None)
+
+
+def _weights(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
+
+
+def telling(value: Any) -> Any:
+    """Replace constant images, such as zeros, by noise, which shows more of a model.
+
+    Args:
+        value (Any): Arguments.
+
+    Returns:
+        Any: The same, with noise for tensors (N, C, H, W) whose values are all equal.
+    """
+    if isinstance(value, Tensor):
+        plain = value.dim() == 4 and value.is_floating_point() and value.numel()
+        if not plain or bool((value != value.flatten()[0]).any()):
+            return value
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(value.shape, generator=generator)
+        return noise.to(value.device, value.dtype)
+    if isinstance(value, Mapping):
+        return {key: telling(item) for key, item in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(telling(item) for item in value)
+    return value
+
+
+def _eager() -> Any:
+    """No compiling, in versions of torch that can be told so."""
+    stance = getattr(torch.compiler, 'set_stance', None)
+    return nullcontext() if stance is None else stance('force_eager')
+
+
+@contextmanager
+def left_alone(model: nn.Module) -> Iterator[None]:
+    """Run a model in evaluation mode, without gradient, and leave no trace.
+
+    Args:
+        model (nn.Module): The model.
+
+    Yields:
+        None: Nothing.
+    """
+    modes = {module: module.training for module in model.modules()}
+    device = device_of(model)
+    devices = [device] if device is not None and device.type == 'cuda' else []
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices), _eager():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

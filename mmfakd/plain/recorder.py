@@ -1,0 +1,150 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What the layers of a model returned in its last forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmfakd.ops.compiling import is_compiling
+
+from .autocast import autocast_dtype
+from .layer import copied, tensors_in
+from .layer_hook import LayerHook, PassHook
+
+# In a backward pass checkpointed layers run again.
+_in_backward = getattr(torch._C, '_current_graph_task_id', lambda: -1)
+
+
+class Recorder:
+    """Records layers of a model by forward hooks.
+
+    A forward pass of the model begins the records anew, so that those of the last one
+    count. Nothing is recorded in the second run of checkpointed layers.
+
+    Args:
+        model (nn.Module): The unwrapped model.
+        names (Iterable[str]): Names of the layers; ``''`` is the model itself.
+        with_graph (bool): Whether only what has a graph is recorded: a student's.
+
+    Attributes:
+        recording (bool): Whether it records; False at first.
+        with_graph (bool): See above.
+        records (dict[str, list]): Layer -> what its calls returned.
+        inputs (tuple[tuple, dict], optional): Arguments of the model's last pass.
+        without_graph (bool): Whether a layer ran without a graph in the meantime.
+        autocast (dtype, optional): Autocast's type in the last call that was recorded.
+        copy (set[str]): Layers whose outputs are changed in place later on, so that
+            copies are recorded.
+    """
+
+    def __init__(
+        self, model: nn.Module, names: Iterable[str], with_graph: bool
+    ) -> None:
+        self.recording = False
+        self.records: dict[str, list] = {name: [] for name in names}
+        self.inputs: tuple[tuple, dict] | None = None
+        self.without_graph = False
+        self.autocast: torch.dtype | None = None
+        self.copy: set[str] = set()
+        self.with_graph = with_graph
+        self._given: list[tuple[Tensor, int]] = []
+        self._taken: list[tuple[str, Tensor, int]] = []
+        self._model = model
+        self._begins = model.register_forward_pre_hook(
+            PassHook(self, ''), with_kwargs=True
+        )
+        # Layer -> the module that has the hook, and its handle.
+        self._hooked: dict[str, tuple[nn.Module, Any]] = {}
+        self._attach()
+
+    def _attach(self) -> None:
+        """Hook the layers, anew where one was replaced, as by SyncBN's conversion."""
+        for name in self.records:
+            module = self._model.get_submodule(name)
+            hooked, handle = self._hooked.get(name, (None, None))
+            if module is hooked:
+                continue
+            if handle is not None:
+                handle.remove()
+            handle = module.register_forward_hook(LayerHook(self, name))
+            self._hooked[name] = (module, handle)
+
+    def begin(self, args: tuple, kwargs: dict) -> None:
+        """Begin a forward pass of the model.
+
+        Args:
+            args (tuple): Its positional arguments.
+            kwargs (dict): Its keyword arguments.
+        """
+        if not self._records_now():
+            return
+        self.clear()
+        self.inputs = (args, dict(kwargs))
+        if not is_compiling():
+            self._attach()
+            self._given = _versions((args, kwargs))
+
+    def take(self, name: str, output: Any) -> None:
+        """Record a call of a layer.
+
+        Args:
+            name (str): Name of the layer.
+            output (Any): What it returned.
+        """
+        if not self._records_now():
+            return
+        if name in self.copy:
+            output = copied(output)
+        self.records[name].append(output)
+        if is_compiling():
+            return
+        found = _versions(output)
+        self._taken += [(name, tensor, version) for tensor, version in found]
+        for tensor, _ in found[:1]:
+            self.autocast = autocast_dtype(tensor.device.type)
+
+    def _records_now(self) -> bool:
+        if not self.recording:
+            return False
+        if not is_compiling() and _in_backward() != -1:
+            return False
+        if self.with_graph and not torch.is_grad_enabled():
+            if not is_compiling():
+                self.without_graph = True
+            return False
+        return True
+
+    @property
+    def inputs_changed(self) -> bool:
+        """bool: Whether the inputs of the last pass were changed in place since."""
+        return any(tensor._version != before for tensor, before in self._given)
+
+    @property
+    def changed(self) -> set[str]:
+        """set[str]: Layers whose outputs were changed in place since."""
+        return {name for name, x, version in self._taken if x._version != version}
+
+    def clear(self) -> None:
+        """Forget all, so that no graph outlives its step."""
+        for records in self.records.values():
+            records.clear()
+        self.inputs, self._given, self._taken = None, [], []
+        self.without_graph = False
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
+        self._begins.remove()
+        for _, handle in self._hooked.values():
+            handle.remove()
+        self.recording = False
+        self.clear()
+
+
+def _versions(value: Any) -> list[tuple[Tensor, int]]:
+    """Tensors, and how often each has been changed in place."""
+    tensors = (tensor for _, tensor in tensors_in(value))
+    return [(x, x._version) for x in tensors if not x.is_inference()]

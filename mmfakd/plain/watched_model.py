@@ -1,0 +1,414 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""A model of the user's whose layers are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmfakd.messages import quoted
+from mmfakd.models.distillers.token_map import TokenMap
+from mmfakd.ops.maps import as_map
+from mmfakd.pairing.features import Feature, find_features
+from mmfakd.pairing.probe import Call, CallRecorder, Probe
+
+from .inputs import Arguments, fitted, left_alone, telling
+from .layer import Layer, LayerLike, describe, tensors_in
+from .recorder import Recorder
+from .unwrap import layer_name, unwrap
+
+# For messages.
+WITHOUT_GRAPH = (
+    'without gradients: under torch.no_grad, or inside a re-entrant checkpoint. '
+    'Let it have gradients (use_reentrant=False), or record layers behind that'
+)
+# How a model is run: called with it and its arguments.
+Forward = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """What is known of a layer's map from the example input.
+
+    Args:
+        layer (Layer): The layer.
+        channels (int): Its channels C.
+        size (tuple[int, int]): Its height and width, (1, 1) for a vector.
+        non_negative (bool): Whether it has no negative value, as after a ReLU.
+    """
+
+    layer: Layer
+    channels: int
+    size: tuple[int, int]
+    non_negative: bool
+
+
+class WatchedModel:
+    """A student or teacher, recorded by hooks.
+
+    Args:
+        model (nn.Module): The model, in wrappers or not.
+        layers (Sequence[str | nn.Module | Mapping]): Its layers.
+        role (str): ``'student'`` or ``'teacher'``.
+        forward (Callable, optional): How to run it, if not by calling it.
+        with_output (bool): Whether its own output is recorded, too.
+
+    Attributes:
+        maps (list[MapInfo]): What the example input showed, a level each.
+        calls (dict[str, int]): How often each layer ran in a pass.
+        logits (Tensor, optional): Its logits for the example input, if its output is
+            recorded.
+
+    Raises:
+        TypeError: If it is no module that hooks run in.
+        ValueError: For layers that it does not have.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[LayerLike],
+        role: str,
+        forward: Forward | None = None,
+        with_output: bool = False,
+    ) -> None:
+        self.model, self.role = model, role
+        self.core = unwrap(model, role)
+        self.layers = []
+        for given in layers:
+            name: Any = given.get('name') if isinstance(given, Mapping) else given
+            if not isinstance(name, (str, nn.Module)):
+                raise ValueError(
+                    f'{role}_layers: got {given!r}; expected the name of a layer, or '
+                    'dict(name=..., ...).'
+                )
+            found = layer_name(self.core, name, role)
+            self.layers.append(Layer.parse(given, found, role))
+        self.forward = forward
+        self.with_output = with_output
+        names = dict.fromkeys(layer.name for layer in self.layers)
+        names.update(dict.fromkeys([''] if with_output else []))
+        self.recorder = Recorder(self.core, names, with_graph=role == 'student')
+        self.recorder.copy = {layer.name for layer in self.layers if layer.copy}
+        self.maps: list[MapInfo] = []
+        self.calls: dict[str, int] = {}
+        self.logits: Tensor | None = None
+
+    def run(self, arguments: Arguments) -> Any:
+        """Run the model.
+
+        Args:
+            arguments (tuple[tuple, dict]): Its arguments, on any device.
+
+        Returns:
+            Any: Its output.
+        """
+        args, kwargs = fitted(arguments, self.core)
+        if self.forward is not None:
+            return self.forward(self.model, *args, **kwargs)
+        return self.model(*args, **kwargs)
+
+    def examine(self, arguments: Arguments) -> None:
+        """Find out what the layers yield, by one run that leaves no trace.
+
+        Args:
+            arguments (tuple[tuple, dict]): The example input.
+
+        Raises:
+            ValueError: If the model fails on it, or a layer does not run or yields no
+                feature.
+        """
+        arguments = telling(arguments)
+        images = [x for _, x in tensors_in(arguments) if x.dim() == 4]
+        probe = Probe(tuple(images[0].shape) if images else (-1,))
+        records = self._run_example(arguments, probe)
+        if self.recorder.changed:
+            # What they were before needs a copy.
+            self.recorder.copy |= self.recorder.changed
+            records = self._run_example(arguments, Probe(probe.input_shape))
+        self.recorder.clear()
+        sequences = any(
+            x.dim() == 2 and not x.is_floating_point() for _, x in tensors_in(arguments)
+        )
+        if self.with_output:
+            self.logits = _logits_of(records[''], self.role)
+        self.calls = {name: len(calls) for name, calls in records.items()}
+        features = _by_place(probe) if images else None
+        self.layers = [
+            self._complete(layer, records[layer.name], features, sequences)
+            for layer in self.layers
+        ]
+        self.maps = [
+            self._info(layer, records[layer.name][layer.call or 0])
+            for layer in self.layers
+        ]
+
+    def _run_example(self, arguments: Arguments, probe: Probe) -> dict[str, list]:
+        """What the layers return."""
+        recorder = self.recorder
+        recorder.clear()
+        recorder.recording, recorder.with_graph = True, False
+        try:
+            # The unwrapped model, since nothing is to be compiled for one image.
+            with left_alone(self.core), CallRecorder(self.core, probe) as calls_of:
+                args, kwargs = fitted(arguments, self.core)
+                (self.forward or _call)(self.core, *args, **kwargs)
+                for output in recorder.records.get('', []):
+                    probe.calls.append(_whole(calls_of.describe(output)))
+        except Exception as error:
+            recorder.clear()
+            raise ValueError(
+                f'The {self.role} ({type(self.core).__name__}) fails on the example '
+                f'input ({describe(arguments[0] or arguments[1])}): '
+                f'{type(error).__name__}: {error}. Give what it takes: a tensor, a '
+                'tuple of arguments or a dict of keyword arguments, or how to run it '
+                'as `forward`.'
+            ) from error
+        finally:
+            recorder.recording, recorder.with_graph = False, self.role == 'student'
+        return {name: list(calls) for name, calls in recorder.records.items()}
+
+    def _complete(
+        self,
+        layer: Layer,
+        records: list,
+        features: dict[tuple, Feature] | None,
+        sequences: bool,
+    ) -> Layer:
+        """Fill in which part of the output counts, and how it becomes a map."""
+        owner = f'{self.role}_layers, {layer.title!r}'
+        if not records:
+            raise ValueError(
+                f'{owner}: the layer did not run on the example input. Record one that '
+                "runs in the model's forward pass (layers in TorchScript, or whose "
+                'weights alone are used, do not)'
+                + ('.' if self.forward is None else ', or correct `forward`.')
+            )
+        calls = len(records)
+        if layer.call is None and calls > 1:
+            raise ValueError(
+                f'{owner}: the layer runs {calls} times in a forward pass. Say which '
+                f'call counts: dict(name={layer.name!r}, call=0), up to '
+                f'call={calls - 1}, or record the layer around it.'
+            )
+        if not -calls <= (layer.call or 0) < calls:
+            raise ValueError(
+                f'{owner}: the layer runs {calls} time(s) in a forward pass; expected '
+                f'`call` to be below {calls}.'
+            )
+        call = (layer.call or 0) % calls
+        layer = replace(layer, call=call)
+        if layer.index is None:
+            layer = replace(layer, index=_only_part(records[call], owner))
+        try:
+            layer.part(records[call])
+        except ValueError as error:
+            raise ValueError(f'{self.role}_layers: {error}') from error
+        if layer.layout is None and layer.tokens is None:
+            place = _positions(records[call], layer.index or ())
+            if features is None:
+                return _arranged(layer, records[call], sequences, owner)
+            feature = features.get((layer.name, call, place))
+            if feature is None and place[-1:] == (0,):
+                feature = features.get((layer.name, call, place[:-1]))
+            if feature is None:
+                raise _unknown(layer, records[call], owner)
+            return _as_found(layer, records[call], feature)
+        return layer
+
+    def _info(self, layer: Layer, record: Any) -> MapInfo:
+        try:
+            feature = as_map(layer.to_map(layer.part(record)))
+        except ValueError as error:
+            raise ValueError(f'{self.role}_layers: {error}') from error
+        height, width = feature.shape[2:]
+        non_negative = bool(feature.min() >= 0)
+        return MapInfo(layer, feature.shape[1], (height, width), non_negative)
+
+    def read(self) -> list[Tensor]:
+        """Read the maps of the last forward pass.
+
+        Returns:
+            list[Tensor]: (N, C, H, W) or (N, C) of each level.
+
+        Raises:
+            RuntimeError: If a layer did not run, or was changed in place.
+            ValueError: If what it returned makes no map.
+        """
+        changed = self.recorder.changed - self.recorder.copy
+        for layer in self.layers:
+            if layer.name in changed:
+                raise RuntimeError(
+                    f"The output of the {self.role}'s layer {layer.name!r} was changed "
+                    'in place after it had been recorded, by what runs in training '
+                    'only, as an in-place dropout. Record a copy: '
+                    f'dict(name={layer.name!r}, copy=True).'
+                )
+        return [layer.to_map(layer.part(self._record(layer))) for layer in self.layers]
+
+    def _record(self, layer: Layer) -> Any:
+        records = self.recorder.records[layer.name]
+        # Without a call of the model itself, several passes may be there.
+        last = records[-self.calls[layer.name] :]
+        if (layer.call or 0) < len(last):
+            return last[layer.call or 0]
+        ran = [name for name, calls in self.recorder.records.items() if calls]
+        instead = f' {quoted(ran)} did.' if ran else ''
+        if self.recorder.without_graph:
+            raise RuntimeError(
+                f"The {self.role}'s layer {layer.title!r} ran {WITHOUT_GRAPH}.{instead}"
+            )
+        raise RuntimeError(
+            f"The {self.role}'s layer {layer.title!r} did not run in its last forward "
+            f'pass, as it did on the example input.{instead} Record a layer that runs '
+            f'in each training step{self.compiled_advice}.'
+        )
+
+    @property
+    def compiled_advice(self) -> str:
+        """str: What to look at where a compiled model recorded nothing."""
+        modules = [self.model, *self.model.modules()]
+        if not any('_orig_mod' in m._modules or _is_compiled(m) for m in modules):
+            return ''
+        return (
+            '. If it was compiled and had run before mmfakd.distill was called, call '
+            'torch.compiler.reset() after it, so that it is compiled with the hooks'
+        )
+
+    def output(self) -> Tensor:
+        """Read the logits that the model returned in its last pass.
+
+        Returns:
+            Tensor: (N, classes, ...).
+
+        Raises:
+            ValueError: If the model did not return any.
+        """
+        return _logits_of(self.recorder.records[''], self.role)
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return getattr(module, '_compiled_call_impl', None) is not None
+
+
+def _call(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    return model(*args, **kwargs)
+
+
+def logits_in(output: Any) -> Tensor | None:
+    """Find the logits in what a model returned.
+
+    Args:
+        output (Any): A tensor; a mapping or named tuple with ``logits``; or a tuple
+            that begins with them.
+
+    Returns:
+        Tensor | None: The logits, if there are any.
+    """
+    if isinstance(output, Tensor):
+        return output
+    named = output.get('logits') if hasattr(output, 'get') else None
+    named = getattr(output, 'logits', None) if named is None else named
+    if isinstance(named, Tensor):
+        return named
+    first = output[0] if isinstance(output, (tuple, list)) and output else None
+    return first if isinstance(first, Tensor) else None
+
+
+def _logits_of(records: list, role: str) -> Tensor:
+    output = records[-1] if records else None
+    found = logits_in(output)
+    if found is None:
+        what = (
+            f'returned {describe(output)}' if records else 'was not called as a whole'
+        )
+        raise ValueError(
+            f'The {role} {what}; to compare predictions, it has to return a tensor, or '
+            'a tuple or mapping with logits first or under the name "logits".'
+        )
+    return found
+
+
+def _only_part(record: Any, owner: str) -> tuple:
+    """Where the one feature in a record stands."""
+    parts = [(path, x) for path, x in tensors_in(record) if x.dim() > 1]
+    if len(parts) == 1:
+        return parts[0][0]
+    raise ValueError(
+        f'{owner}: the layer returned {describe(record)}; expected one tensor. Choose '
+        'one: dict(name=..., index=...).'
+    )
+
+
+def _positions(record: Any, path: Sequence) -> tuple[int, ...]:
+    """A path of keys as one of positions."""
+    positions: list[int] = []
+    for key in path:
+        if hasattr(record, 'keys') and isinstance(key, str):
+            positions.append(list(record.keys()).index(key))
+        else:
+            positions.append(key % len(record))
+        record = record[key]
+    return tuple(positions)
+
+
+def _by_place(probe: Probe) -> dict[tuple, Feature]:
+    """Features by layer, call and place in what it returned."""
+    for call in probe.calls:
+        call.output = _without_keys(call.output)
+    found = {}
+    for feature in find_features(probe):
+        at = feature.data_idx
+        place = at if isinstance(at, tuple) else () if at is None else (at,)
+        found[feature.call.name, feature.call.index, place] = feature
+    return found
+
+
+def _without_keys(output: Any) -> Any:
+    if isinstance(output, dict):
+        return tuple(_without_keys(item) for item in output.values())
+    if isinstance(output, tuple):
+        return tuple(_without_keys(item) for item in output)
+    return output
+
+
+def _whole(output: Any) -> Call:
+    """The call of the model itself."""
+    return Call('', '', 0, 0, (), 0, False, output)
+
+
+def _as_found(layer: Layer, record: Any, feature: Feature) -> Layer:
+    """A layer with the layout that was found among those of an image's features."""
+    tokens = feature.tokens or {}
+    if tokens.get('channels_last'):
+        return replace(layer, layout='NHWC')
+    if tokens:
+        return replace(layer, tokens=TokenMap(tokens))
+    part = layer.part(record)
+    if isinstance(part, Tensor) and part.dim() == 3:
+        # Their grid stands beside the tokens.
+        return replace(layer, index=(layer.index or ())[:-1])
+    return replace(layer, layout='NCHW')
+
+
+def _arranged(layer: Layer, record: Any, sequences: bool, owner: str) -> Layer:
+    """A layer with the layout that is likely where there are no images."""
+    part = layer.part(record)
+    dimensions = part.dim() if isinstance(part, Tensor) else 0
+    if dimensions in (2, 4):
+        return replace(layer, layout='NCHW')
+    if dimensions == 3 and sequences:
+        return replace(layer, layout='NLC')
+    raise _unknown(layer, record, owner)
+
+
+def _unknown(layer: Layer, record: Any, owner: str) -> ValueError:
+    return ValueError(
+        f'{owner}: cannot tell what the dimensions of {describe(layer.part(record))} '
+        "are. Say it: dict(name=..., layout='NCHW'), 'NHWC', 'NLC' or 'NCL' "
+        '(sequences), or, for tokens that stand for patches of an image, '
+        'tokens=dict(prefix=0, suffix=0, size=(h, w)).'
+    )

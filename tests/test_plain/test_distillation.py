@@ -1,0 +1,570 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What a training loop does with a distillation, and what it leaves alone."""
+
+import copy
+import gc
+import io
+import pickle
+import subprocess
+import sys
+import weakref
+from unittest.mock import patch
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import mmfakd
+from mmfakd.models.connectors import LayerwiseConnector, ReviewConnector
+from mmfakd.models.losses import FFTFeatureLoss, HierarchicalContextLoss
+from tests.helpers.plain_models import Checkpointed, distilled, images, network, pair
+
+BF16 = torch.bfloat16
+
+
+def hooks_of(model):
+    return [
+        hook
+        for module in model.modules()
+        for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        for hook in hooks.values()
+    ]
+
+
+def by_hand(student, teacher, connector, loss, batch):
+    """The loss of two stages, without any hook."""
+    ours, theirs = [], []
+    x, y = batch, batch
+    for i in (0, 1):
+        x = student[i](x)
+        ours.append(x)
+        with torch.no_grad():
+            y = teacher[i](y)
+        theirs.append(y)
+    return sum(loss(p, t) for p, t in zip(connector(ours), theirs))
+
+
+@pytest.mark.parametrize(
+    ('method', 'kind', 'loss'),
+    [
+        ('fakd-review', ReviewConnector, nn.MSELoss()),
+        ('reviewkd', ReviewConnector, HierarchicalContextLoss()),
+        ('fakd-layer', LayerwiseConnector, nn.MSELoss()),
+        ('fitnet', LayerwiseConnector, nn.MSELoss()),
+        ('fft', LayerwiseConnector, FFTFeatureLoss(focal_alpha=1.0)),
+    ],
+)
+@pytest.mark.parametrize('any_size', [False, True])
+def test_loss_is_that_of_the_core(method, kind, loss, any_size):
+    student, teacher = pair()
+    made = distilled(
+        student, teacher, method=method, any_size=any_size, loss_weight=0.5
+    )
+    student(images())
+    value = made.loss()
+    connector = made.distiller.connectors['review']
+    assert isinstance(connector, kind)
+    expected = 0.5 * by_hand(student, teacher, connector, loss, images())
+    torch.testing.assert_close(value, expected)
+    value.backward()
+    assert all(p.grad is not None for p in made.parameters())
+    reached = [n for n, p in student.named_parameters() if p.grad is not None]
+    assert len(reached) == 8 and all(name[0] in '01' for name in reached)
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_predictions_and_their_temperature():
+    student, teacher = pair()
+    made = distilled(student, teacher, (), method='kd', loss_weight=0.9, tau=4.0)
+    logits = student(images())
+    target = F.softmax(teacher(images()) / 4, 1)
+    expected = F.kl_div(F.log_softmax(logits / 4, 1), target, reduction='batchmean')
+    torch.testing.assert_close(made.loss(), 0.9 * 16 * expected)
+    assert list(made.losses) == ['loss_kd'] and not made.losses['loss_kd'].requires_grad
+
+
+def test_warmup_counts_calls_and_is_resumed():
+    student, teacher = pair()
+    made = distilled(student, teacher, warmup=4)
+    factors = []
+
+    def step(made, student):
+        student(images())
+        made.loss()
+        factors.append(float(made.losses['warmup']))
+
+    for _ in range(2):
+        step(made, student)
+    resumed = distilled(student, teacher, warmup=4)
+    resumed.load_state_dict(made.state_dict())
+    made.close()
+    for _ in range(3):
+        step(resumed, student)
+    assert factors == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_weights_are_measured_against_the_loss_of_the_loop():
+    student, teacher = pair()
+    made = distilled(
+        student, teacher, loss_weight=dict(type='balance', ratio=1, iters=1)
+    )
+    with pytest.raises(RuntimeError, match=r'give it, loss\(own=loss\)'):
+        student(images())
+        made.loss()
+    own = F.cross_entropy(student(images()), torch.arange(4))
+    loss = made.loss(own=own)
+    shared = [p for name, p in student.named_parameters() if name[0] in '01']
+    norms = [
+        torch.stack(
+            [g.norm() for g in torch.autograd.grad(x, shared, retain_graph=True)]
+        )
+        for x in (own, loss)
+    ]
+    # Each of the two levels was given half of the ratio.
+    assert 0.3 < float(norms[1].norm() / norms[0].norm()) <= 1.01
+    student(images())
+    assert made.loss() > 0
+
+
+def test_the_first_call_reports():
+    student, teacher = pair()
+    made = distilled(student, teacher, report=True)
+    with pytest.raises(RuntimeError, match='the first call of loss makes the report'):
+        made.report()
+    state = copy.deepcopy(student.state_dict())
+    own = F.cross_entropy(student(images()), torch.arange(4))
+    moved = copy.deepcopy(student.state_dict())
+    made.loss(own=own)
+    assert all(torch.equal(v, moved[k]) for k, v in student.state_dict().items())
+    assert not torch.equal(moved['0.1.running_mean'], state['0.1.running_mean'])
+    levels = made.first_step.levels
+    assert [level.student[0][0] for level in levels] == ['0', '1']
+    assert [level.teacher[0][1] for level in levels] == [(4, 6, 8, 8), (4, 12, 4, 4)]
+    assert levels[1].reached == sum(p.numel() for p in student[:2].parameters())
+    assert 0 < levels[0].ratio < 100
+    assert 'loss_level1' in made.report() and 'config' not in made.report()
+
+
+@pytest.mark.parametrize('damage', [float('nan'), 0.0])
+def test_a_void_teacher_is_an_error(damage):
+    student, teacher = pair()
+    made = distilled(student, teacher, report=True)
+    with torch.no_grad():
+        teacher[1][1].weight.fill_(damage)
+        teacher[1][1].bias.fill_(damage)
+    student(images())
+    with pytest.raises(ValueError, match=r"teacher's feature '1' is (not finite|zero)"):
+        made.loss()
+
+
+def test_a_frozen_student_is_an_error():
+    student, teacher = pair()
+    made = distilled(student, teacher, report=True)
+    student[0].requires_grad_(False)
+    student(images())
+    with pytest.raises(
+        ValueError, match="layer '0' is cut off: all .* are frozen"
+    ) as e:
+        made.loss()
+    assert 'of mmfakd.distill skips this check' in str(e.value)
+
+
+def test_too_strong_a_loss_is_told_with_weights(caplog):
+    student, teacher = pair()
+    made = distilled(student, teacher, report=True, loss_weight=1e4)
+    own = F.cross_entropy(student(images()), torch.arange(4))
+    made.loss(own=own)
+    warning = made.first_step.warnings[0]
+    assert '`loss_weight=[' in warning and 'of mmfakd.distill' in warning
+    assert 'cfg-options' not in warning and 'model.distiller' not in warning
+
+
+def test_a_pass_is_counted_once():
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    with pytest.raises(RuntimeError, match='the student has not run'):
+        made.loss()
+    student(images())
+    made.loss()
+    with pytest.raises(RuntimeError, match='the student has not run since the last'):
+        made.loss()
+    # Of two passes the last one counts, with its inputs.
+    student(images(3))
+    student(images(4))
+    last = made.loss()
+    student(images(4))
+    torch.testing.assert_close(made.loss(), last)
+
+
+def test_evaluation_records_nothing():
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    recorder = made._sides[0].recorder
+    with torch.no_grad():
+        student(images())
+    assert not any(recorder.records.values())
+    with pytest.raises(RuntimeError, match='ran without gradients'):
+        made.loss()
+    made.eval()
+    student(images())
+    assert not any(recorder.records.values()) and recorder.inputs is None
+    with pytest.raises(RuntimeError, match='evaluation mode'):
+        made.loss()
+    made.train()
+    student(images())
+    with torch.no_grad(), pytest.raises(RuntimeError, match='could teach nothing'):
+        made.loss()
+
+
+def test_teacher_stays_in_evaluation_mode():
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    both = nn.ModuleList([student, teacher])
+    both.train()
+    before = copy.deepcopy(teacher.state_dict())
+    student(images())
+    made.loss().backward()
+    assert not any(module.training for module in teacher.modules())
+    assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
+
+
+def test_state_dicts_hold_what_is_theirs():
+    student, teacher = pair()
+    keys = [*student.state_dict()]
+    made = distilled(student, teacher)
+    assert [*student.state_dict()] == keys
+    assert all(key.startswith('distiller.connectors.') for key in made.state_dict())
+    ours = {id(p) for p in [*student.parameters(), *teacher.parameters()]}
+    assert not ours & {id(p) for p in made.parameters()}
+
+
+def test_copies_of_the_student_record_nothing_and_hold_no_graph():
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    average = torch.optim.swa_utils.AveragedModel(student)
+    student(images())
+    average(images(2))
+    recorded = made._sides[0].recorder.records
+    assert [len(calls) for calls in recorded.values()] == [1, 1]
+    made.loss().backward()
+    # After a step nothing of it is left, so that a copy can be made again.
+    assert not any(recorded.values())
+    average = copy.deepcopy(student)
+    average.train()
+    average(images())
+    assert not any(recorded.values())
+    buffer = io.BytesIO()
+    torch.save(student, buffer)
+    assert b'mmfakd' not in buffer.getvalue()
+    loaded = pickle.loads(pickle.dumps(student))
+    torch.testing.assert_close(loaded(images()), average(images()))
+
+
+def test_a_copy_of_the_distillation_has_weights_alone():
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    other = copy.deepcopy(made)
+    assert other.state_dict().keys() == made.state_dict().keys()
+    with pytest.raises(RuntimeError, match='closed, or a copy'):
+        other.loss()
+    assert 'closed' in repr(
+        other
+    ) and '  0        4 x 8 x 8  0        6 x 8 x 8' in repr(made)
+
+
+def test_hooks_end_with_the_context_or_the_object():
+    student, teacher = pair()
+    with distilled(student, teacher) as made:
+        assert len(hooks_of(student)) == 3
+    assert not hooks_of(student) and not hooks_of(teacher)
+    with pytest.raises(RuntimeError, match='closed'):
+        made.loss()
+    made = distilled(student, teacher)
+    recorder = weakref.ref(made._sides[0].recorder)
+    del made
+    gc.collect()
+    assert recorder() is None
+    student(images())
+
+
+def test_a_failed_call_takes_its_hooks_along():
+    student, teacher = pair()
+    with pytest.raises(ValueError, match='no layer'):
+        distilled(student, teacher, ['0', 'nowhere'])
+    with pytest.raises(ValueError, match='fails on the example input'):
+        distilled(student, teacher, example_input=torch.zeros(1, 4, 16, 16))
+    assert not hooks_of(student) and not hooks_of(teacher)
+
+
+def test_what_is_changed_in_place_is_recorded_as_it_was():
+    student, teacher = pair()
+    made = distilled(student, teacher, ['0.1', '1.1'])
+    seen = []
+    handle = student[0][1].register_forward_hook(
+        lambda module, args, output: seen.append(output.detach().clone())
+    )
+    student(images())
+    handle.remove()
+    ours = made._sides[0].read()[0]
+    assert ours.min() < 0
+    torch.testing.assert_close(ours, seen[0])
+    # The connector's activation follows the teacher's features, which are not clipped.
+    assert isinstance(made.distiller.connectors['review'].levels[0].act, nn.Identity)
+
+
+class InPlaceInTraining(nn.Module):
+    """An in-place dropout behind the layer, which an example run does not show."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.drop = nn.Conv2d(3, 4, 3), nn.Dropout(0.5, inplace=True)
+
+    def forward(self, x):
+        return self.drop(self.layer(x))
+
+
+def test_what_only_training_changes_in_place_is_told():
+    student, teacher = InPlaceInTraining(), InPlaceInTraining()
+    made = distilled(student, teacher, ['layer'])
+    student(images())
+    with pytest.raises(RuntimeError, match=r"dict\(name='layer', copy=True\)"):
+        made.loss()
+    made.close()
+    layers = [dict(name='layer', copy=True)]
+    made = distilled(student, teacher, layers, method='fitnet')
+    student(images())
+    assert made.loss() > 0
+
+
+def test_changed_inputs_are_told():
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    batch = images()
+    student(batch)
+    batch.mul_(2)
+    with pytest.raises(RuntimeError, match='changed in place'):
+        made.loss()
+    student(batch)
+    assert made.loss(batch.clone()) > 0
+
+
+def test_checkpointed_stages():
+    student, teacher = pair()
+    plain = distilled(student, teacher)
+    student(images())
+    expected = plain.loss()
+    plain.close()
+    outer = Checkpointed(student, reentrant=False)
+    made = distilled(outer, Checkpointed(teacher, False), ['layers.0', 'layers.1'])
+    outer(images())
+    loss = made.loss()
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    # The second run, in the backward pass, leaves nothing behind.
+    assert not any(made._sides[0].recorder.records.values())
+    outer.reentrant = True
+    outer(images().requires_grad_())
+    with pytest.raises(RuntimeError, match='use_reentrant=False'):
+        made.loss()
+
+
+def test_autocast_holds_for_teacher_and_connectors():
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    seen = []
+    teacher[0][0].register_forward_hook(lambda m, a, out: seen.append(out.dtype))
+    with torch.autocast('cpu', dtype=BF16):
+        student(images())
+        inside = made.loss()
+    with torch.autocast('cpu', dtype=BF16):
+        student(images())
+    outside = made.loss()
+    torch.testing.assert_close(outside, inside)
+    student(images())
+    full = made.loss()
+    assert seen == [BF16, BF16, torch.float32] and inside.dtype == torch.float32
+    torch.testing.assert_close(inside, full, rtol=0.05, atol=0.01)
+    inside.backward()
+    assert all(p.grad.dtype == torch.float32 for p in made.parameters())
+
+
+@pytest.mark.parametrize(
+    'dtypes', [(torch.float64,) * 2, (BF16, torch.float32), (torch.float32, BF16)]
+)
+def test_models_of_other_precision(dtypes):
+    student, teacher = (m.to(d) for m, d in zip(pair(), dtypes))
+    made = distilled(student, teacher, kd_weight=1.0)
+    student(images().to(dtypes[0]))
+    loss = made.loss()
+    loss.backward()
+    precise = torch.float64 if dtypes[0] == torch.float64 else torch.float32
+    assert {p.dtype for p in made.parameters()} == {precise}
+    reference, expected = pair(), None
+    full = distilled(*reference, kd_weight=1.0)
+    reference[0](images())
+    expected = full.loss()
+    torch.testing.assert_close(loss.float(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize('submodule', [False, True])
+def test_compiled_student(submodule):
+    student, teacher = pair()
+    plain = copy.deepcopy(student)
+    expected = distilled(plain, copy.deepcopy(teacher), ['0.1', '1'])
+    layers = ['0.1', '1']
+    if submodule:
+        student[0] = torch.compile(student[0], backend='aot_eager')
+        layers[0], run = '0._orig_mod.1', student
+    else:
+        run = torch.compile(student, backend='aot_eager')
+    made = distilled(run, teacher, layers, teacher_layers=['0.1', '1'])
+    for seed in range(2):
+        run(images(seed))
+        plain(images(seed))
+        ours, theirs = made.loss(), expected.loss()
+        torch.testing.assert_close(ours, theirs)
+        ours.backward()
+        theirs.backward()
+    for p, q in zip(student[:2].parameters(), plain[:2].parameters()):
+        torch.testing.assert_close(p.grad, q.grad)
+
+
+def test_channels_last_and_moves():
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    student(images())
+    expected = made.loss()
+    made.to(memory_format=torch.channels_last)
+    assert teacher[1][0].weight.is_contiguous(memory_format=torch.channels_last)
+    student.to(memory_format=torch.channels_last)
+    student(images().to(memory_format=torch.channels_last))
+    torch.testing.assert_close(made.loss(), expected)
+    made.double()
+    assert {p.dtype for p in [*made.parameters(), *teacher.parameters()]} == {
+        torch.float64
+    }
+
+
+def test_accumulated_gradients_are_those_of_the_sum():
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    parameters = [*student[:2].parameters(), *made.parameters()]
+    for seed in (1, 2):
+        student(images(seed))
+        made.loss().backward()
+    found = [p.grad.clone() for p in parameters]
+    student.zero_grad()
+    made.zero_grad()
+    total = 0
+    for seed in (1, 2):
+        student(images(seed))
+        total = total + made.loss()
+    total.backward()
+    for ours, p in zip(found, parameters):
+        torch.testing.assert_close(ours, p.grad)
+
+
+def test_sizes_that_the_filters_do_not_have():
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    student(images(shape=(2, 3, 24, 20)))
+    with pytest.raises(
+        ValueError, match=r"'0' of the teacher has 12x10 pixels; 8x8 .*any_size"
+    ):
+        made.loss()
+    student(images())
+    with pytest.raises(ValueError, match='4 images, .* 2: call loss with the batch'):
+        made.loss(images()[:2])
+
+
+def test_strides_that_differ_by_no_whole_number():
+    """With any size a prediction has its target's, also where rounding differs."""
+    student, teacher = pair()
+    teacher[0][0].padding = (0, 0)
+    made = distilled(student, teacher, any_size=True)
+    for shape in ((2, 3, 17, 22), (2, 3, 30, 18)):
+        student(images(shape=shape))
+        assert made.loss() > 0
+
+
+@pytest.mark.parametrize('given', ['both', 'student'])
+def test_connectors_that_the_optimizer_lacks_are_told(given):
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    parameters = [
+        *student.parameters(),
+        *(made.parameters() if given == 'both' else ()),
+    ]
+    optimizer = torch.optim.AdamW(parameters)
+    with patch('mmfakd.plain.distillation.print_log') as said:
+        for i in range(5):
+            student(images(i))
+            made.loss().backward()
+            # Gradients of two batches are accumulated.
+            if i % 2:
+                optimizer.step()
+                optimizer.zero_grad()
+    assert said.call_count == (given == 'student')
+    if given == 'student':
+        assert 'the connectors of the distillation have not' in said.call_args[0][0]
+
+
+def test_several_teachers_and_several_students():
+    student, teacher = pair()
+    other = network(5)
+    first = distilled(student, teacher)
+    second = distilled(student, other, ['1'])
+    third = distilled(other, teacher, ['0'])
+    student(images())
+    losses = [first.loss(), second.loss()]
+    other(images())
+    losses.append(third.loss())
+    sum(losses).backward()
+    for made in (first, second, third):
+        assert all(p.grad is not None for p in made.parameters())
+
+
+def test_layers_that_are_replaced_later():
+    student, teacher = pair()
+    made = distilled(student, teacher, ['0.1', '1'])
+    student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+    assert isinstance(student[0][1], nn.SyncBatchNorm)
+    student[1] = nn.Sequential(*student[1])
+    student(images())
+    assert made.loss() > 0
+    made.close()
+    assert not hooks_of(student)
+
+
+def test_predictions_of_other_classes():
+    student, teacher = network(classes=5), network(classes=6)
+    with pytest.raises(ValueError, match=r'predicts \(1, 5\), the teacher \(1, 6\)'):
+        distilled(student, teacher, kd_weight=1.0)
+    with pytest.raises(
+        ValueError, match='returned a tuple with no tensors; to compare'
+    ):
+        distilled(
+            nn.Sequential(student, Nothing()),
+            teacher,
+            ['0.0', '0.1'],
+            kd_weight=1.0,
+            teacher_layers=['0', '1'],
+        )
+
+
+class Nothing(nn.Module):
+    def forward(self, x):
+        return ()
+
+
+def test_public_names_need_no_torch_at_import():
+    code = "import sys, mmfakd; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, '-c', code], check=True)
+    assert mmfakd.distill is mmfakd.plain.distill
+    assert mmfakd.Distillation is mmfakd.plain.Distillation
+    with pytest.raises(AttributeError, match="no attribute 'distil'"):
+        mmfakd.distil  # noqa: B018
+    student = network()
+    with pytest.raises(ValueError, match='share layers or weights'):
+        mmfakd.distill(student, student, ['0'], None, images())
