@@ -1,0 +1,252 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The look at the first step of a training, without training."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os.path as osp
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner, set_random_seed
+from torch import nn
+
+from mmfakd.checkpoints.download import is_cached, one_try
+from mmfakd.checkpoints.schemes import published_file, scheme_of
+from mmfakd.engine.check_config import check_training, check_weights, warn_unknown_keys
+from mmfakd.engine.hooks.first_step_hook import note_optimized
+from mmfakd.engine.launch import parse_cfg_options
+from mmfakd.messages import progress
+from mmfakd.models.algorithms import FeatureDistill
+from mmfakd.models.algorithms.built_models import drop_pretrained, pretrained_from
+
+from .distillation import open_distillation
+
+FINE, BROKEN, DOUBTFUL = 0, 1, 3
+_NAME = 'mmfakd-check'
+# Pixels of a batch on a CPU: eight images of 224 x 224.
+_PIXELS = 8 * 224 * 224
+# Optimizer wrappers that need nothing but an optimizer.
+_PLAIN = ('OptimWrapper', 'AmpOptimWrapper')
+
+
+def check_distillation(
+    config: str,
+    teacher_ckpt: str | None = None,
+    student_ckpt: str | None = None,
+    device: str | None = None,
+    amp: bool = False,
+    cfg_options: Sequence[str] | None = None,
+) -> int:
+    """Print what the first step of a training would say.
+
+    Args:
+        config (str): Path of a config, or its name.
+        teacher_ckpt (str, optional): The teacher's weights.
+        student_ckpt (str, optional): Weights that the student starts from.
+        device (str, optional): Where to compute. Defaults to a GPU where there is one.
+        amp (bool): Whether the training is to use automatic mixed precision.
+        cfg_options (Sequence[str], optional): Overrides of the config.
+
+    Returns:
+        int: 0 if nothing is wrong, 1 if it would teach nothing, 3 for warnings.
+
+    Raises:
+        FileNotFoundError: If there is no such config; near names are listed.
+        ValueError: If the config describes no distillation that can be looked at, or
+            something does not fit.
+    """
+    check_weights(teacher_ckpt=teacher_ckpt, student_ckpt=student_ckpt)
+    with open_distillation(config, teacher_ckpt, cfg_options) as cfg, _quiet():
+        warn_unknown_keys(cfg, parse_cfg_options(cfg_options))
+        check_training(cfg)
+        if student_ckpt is not None:
+            cfg.model.student_ckpt = student_ckpt
+        set_random_seed((cfg.get('randomness') or {}).get('seed') or 0)
+        init_default_scope(cfg.get('default_scope') or 'mmengine')
+        if device is None:
+            device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        progress('loading one batch of the training set')
+        batch = _one_batch(cfg)
+        progress('building student and teacher')
+        model = _model(cfg)
+        notes = _fill(model, given=teacher_ckpt is not None)
+        if device == 'cpu':
+            batch = _fewer_images(batch, notes)
+        if cfg.get('load_from'):
+            notes.append(f'load_from={cfg.load_from!r} is not read here.')
+        progress('one step, forward and backward')
+        return _look(model.to(device), batch, cfg, amp, notes)
+
+
+def _one_batch(cfg: Config) -> Any:
+    """A batch of the training pipeline, loaded in this process."""
+    loader = copy.deepcopy(cfg.get('train_dataloader'))
+    if not loader:
+        raise ValueError('it has no train_dataloader, so there is no batch to look at.')
+    # Processes and what they need would take longer than the batch.
+    loader.num_workers = 0
+    for key in ('persistent_workers', 'prefetch_factor', 'pin_memory'):
+        loader.pop(key, None)
+    seed = (cfg.get('randomness') or {}).get('seed') or 0
+    batch = next(iter(Runner.build_dataloader(loader, seed=seed)), None)
+    if batch is None:
+        raise ValueError('its training set gives no batch: see `batch_size`.')
+    return batch
+
+
+def _fewer_images(batch: Any, notes: list[str]) -> Any:
+    """Take as many images of a batch as a CPU is through with in seconds."""
+    inputs = batch.get('inputs') if isinstance(batch, dict) else None
+    samples = batch.get('data_samples') if isinstance(batch, dict) else None
+    if not isinstance(inputs, (torch.Tensor, list)) or not isinstance(samples, list):
+        return batch
+    pixels = max(image.shape[-1] * image.shape[-2] for image in inputs)
+    count = max(_PIXELS // pixels, 2)
+    if count >= len(inputs):
+        return batch
+    notes.append(
+        f'of the {len(inputs)} images of the batch the first {count} are looked at, as '
+        'this is a CPU.'
+    )
+    return {**batch, 'inputs': inputs[:count], 'data_samples': samples[:count]}
+
+
+def _model(cfg: Config) -> FeatureDistill:
+    model = copy.deepcopy(cfg.model)
+    if cfg.get('data_preprocessor') is not None:
+        # As the runner does.
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(model)
+    if not isinstance(model, FeatureDistill):
+        raise ValueError(
+            f'its model is a {type(model).__name__}, which does not say whether it '
+            'teaches; take mmfakd.FeatureDistill.'
+        )
+    model.report = True
+    return revert_sync_batchnorm(model)
+
+
+def _fill(model: FeatureDistill, given: bool) -> list[str]:
+    """Load weights, as far as they are to be had; say what is not."""
+    notes = []
+    student = model.architecture
+    absent = [
+        source
+        for source in (model.student_ckpt, *pretrained_from(student))
+        if source and not _is_here(source.rpartition(': ')[2])
+    ]
+    if absent:
+        model.student_ckpt = None
+        drop_pretrained(student)
+        notes.append(
+            f'the student starts at random here: {", ".join(absent)} is not on this '
+            'machine, and a check downloads nothing for it.'
+        )
+    try:
+        with one_try():
+            model.init_weights()
+    except (OSError, RuntimeError) as error:
+        teacher = model._teacher
+        if given or teacher.has_weights:
+            raise
+        reason = f"the teacher's weights ({teacher.source}) are not to be had: {error}"
+        notes.append(reason)
+        teacher.ckpt = None
+        drop_pretrained(teacher.model)
+        model.inherit = []
+        model.init_weights()
+    return notes
+
+
+def _look(
+    model: FeatureDistill, batch: Any, cfg: Config, amp: bool, notes: list[str]
+) -> int:
+    """Compute the losses once and print the report."""
+    # What is logged from now on is printed below.
+    MMLogger.get_current_instance().setLevel(logging.ERROR)
+    _note_optimized(model, cfg)
+    model.train()
+    error = None
+    with _precision(model, cfg, amp):
+        try:
+            model(**model.data_preprocessor(batch, True), mode='loss')
+        except ValueError as raised:
+            error = raised
+    step = model.first_step
+    if step is None or (error is not None and not step.errors):
+        assert error is not None
+        raise error
+    print(f'\n{step.text()}')
+    for remark in step.remarks('errors', 'warnings'):
+        print(remark)
+    for note in notes:
+        print(f'NOTE: {note}')
+    if step.errors:
+        print('\nIt would teach nothing as it is.')
+        return BROKEN
+    if step.warnings:
+        print('\nIt would teach; see the warnings.')
+        return DOUBTFUL
+    print('\nNothing is wrong with its first step.')
+    return FINE
+
+
+def _note_optimized(model: FeatureDistill, cfg: Config) -> None:
+    """Tell the model which weights the optimizer of the config would move."""
+    wrapper = copy.deepcopy(cfg.get('optim_wrapper'))
+    kind = (wrapper or {}).get('type', 'OptimWrapper')
+    if not wrapper or getattr(kind, '__name__', str(kind)) not in _PLAIN:
+        return
+    for key in ('loss_scale', 'dtype', 'use_fsdp'):
+        wrapper.pop(key, None)
+    wrapper.type = 'OptimWrapper'
+    note_optimized(model, build_optim_wrapper(model, wrapper))
+
+
+def _precision(model: nn.Module, cfg: Config, amp: bool) -> Any:
+    """Automatic mixed precision as in training; bfloat16 on a CPU."""
+    wrapper = cfg.get('optim_wrapper') or {}
+    kind = wrapper.get('type', '')
+    if not amp and getattr(kind, '__name__', str(kind)) != 'AmpOptimWrapper':
+        return nullcontext()
+    device = next(model.parameters()).device.type
+    default = 'float16' if device == 'cuda' else 'bfloat16'
+    dtype = wrapper.get('dtype') or default
+    if device == 'cpu':
+        dtype = 'bfloat16'
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return torch.autocast(device, dtype=dtype)
+
+
+def _is_here(source: str) -> bool:
+    """Whether weights need no download."""
+    if osp.isfile(osp.expanduser(source)):
+        return True
+    scheme = scheme_of(source)
+    if scheme is None:
+        # A model-zoo name, or a path that is not there: the error will say.
+        return False
+    url = source if scheme in ('http', 'https') else published_file(source)
+    return url is not None and is_cached(url)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A log of what goes wrong that writes no file; a step's place in training."""
+    logger = MMLogger.get_instance(f'{_NAME}-{id(object())}', log_level='WARNING')
+    hub = MessageHub.get_instance(logger.instance_name)
+    for key in ('iter', 'epoch'):
+        hub.update_info(key, 0)
+    try:
+        yield
+    finally:
+        logger.setLevel(logging.WARNING)

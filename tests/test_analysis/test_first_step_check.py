@@ -1,0 +1,98 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The look at the first step from the command line: nothing is trained or written."""
+
+import os
+import re
+
+import pytest
+from mmengine.runner import Runner
+
+from mmfakd import cli
+from tests.helpers.tiny_runs import distillation, run_config, save_teacher
+
+
+@pytest.fixture
+def check(monkeypatch, capsys, tmp_path):
+    """A function that runs the command: its exit status and what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, **model):
+        path = tmp_path / 'config.py'
+        if model:
+            write(path, **model)
+        before = files(tmp_path)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as error:
+            cli.main(['check', str(path), *map(str, arguments)])
+        assert files(tmp_path) == before
+        code = error.value.code
+        if isinstance(code, str):
+            return 1, code
+        return code, capsys.readouterr().out
+
+    return call
+
+
+def write(path, **model):
+    model.setdefault('teacher_ckpt', save_teacher(path.parent))
+    # A teacher of random weights says less than the student's own loss.
+    model = distillation(**model)
+    model['distiller'].setdefault('loss_weight', 0.01)
+    run_config(path.parent / 'work', model).dump(path)
+
+
+def files(folder):
+    return sorted(
+        os.path.join(*where)
+        for where in (
+            (root, name) for root, _, names in os.walk(folder) for name in names
+        )
+    )
+
+
+def test_fine_then_broken_then_doubtful(check, tmp_path):
+    """By exit status."""
+    code, out = check(teacher_ckpt=save_teacher(tmp_path))
+    assert code == 0, out
+    assert "student's own" in out and 'Nothing is wrong with its first step.' in out
+    code, out = check('--cfg-options', 'model.architecture.backbone.frozen_stages=1')
+    assert code == 1
+    assert re.search(r'ERROR: loss_level0 cannot teach.*`frozen_stages=1`', out, re.S)
+    code, out = check('--cfg-options', 'model.distiller.loss_weight=1e4')
+    assert code == 3
+    weights = re.search(r'model.distiller.loss_weight="(\S+)"', out)[1]
+    code, out = check(
+        '--amp', '--cfg-options', f'model.distiller.loss_weight={weights}'
+    )
+    assert code == 0, out
+    key = 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=0'
+    code, out = check('--cfg-options', key)
+    assert code == 1 and '`lr_mult=0`' in out
+
+
+def test_the_first_step_of_a_training_says_the_same(check, tmp_path):
+    """With the weights that both begin with."""
+    weights = save_teacher(tmp_path)
+    runner = Runner.from_cfg(run_config(tmp_path / 'other', distillation(weights)))
+    student = str(tmp_path / 'student.pth')
+    runner.save_checkpoint(str(tmp_path), 'student.pth', None, False)
+    names = 'shape', 'layer'
+    code, out = check('--student-ckpt', student, teacher_ckpt=weights)
+    assert code == 0, (out, names)
+    assert 'S neck.gap' in out and '10 x 8 x 1 x 1' in out
+
+
+def test_a_teacher_that_is_not_to_be_had(check):
+    code, out = check(teacher_ckpt='nowhere.pth')
+    assert code == 3
+    assert 'THE TEACHER IS AT RANDOM' in out
+    assert "the teacher's weights (nowhere.pth) are not to be had" in out
+    code, out = check('--teacher-ckpt', 'elsewhere.pth')
+    assert code == 1 and "'elsewhere.pth' is neither a file" in out
+
+
+def test_what_is_no_distillation(check, tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text("model = dict(type='mmpretrain.ImageClassifier')")
+    code, out = check()
+    assert code == 1 and 'has no teacher' in out
