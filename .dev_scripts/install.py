@@ -6,8 +6,9 @@ Progress goes to standard error. Call it through `bash tools/install.sh`.
 flavours of mmcv
   --lite        without compiled operators: enough for classification, nothing to
                 compile. Where the full mmcv is already there, that serves as well.
-  --full        with them, and with mmdet: for detection and for the tests. The wheel
-                comes from the cache, from OpenMMLab, or is built (about ten minutes).
+  --full        with them, with mmdet and mmsegmentation: for detection, segmentation
+                and the tests. The wheel comes from the cache, from OpenMMLab, or is
+                built (about ten minutes).
   --force-lite  lite, and the full mmcv goes.
 
 environment variables
@@ -56,7 +57,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     flavour = parser.add_mutually_exclusive_group()
     for name, text in (
         ('lite', 'mmcv without operators (the default)'),
-        ('full', 'the full mmcv, and mmdet'),
+        ('full', 'the full mmcv, mmdet and mmsegmentation'),
         ('force-lite', 'lite even where the full mmcv is installed'),
     ):
         flavour.add_argument(

@@ -19,6 +19,7 @@ class Pair(NamedTuple):
         size (tuple[int, ...]): Height and width of the input, of both models.
         method (str): The method of distillation.
         by_default (bool): Whether the pair runs in a plain test run.
+        library (str): The library of the two.
     """
 
     name: str
@@ -27,11 +28,7 @@ class Pair(NamedTuple):
     size: tuple[int, ...]
     method: str
     by_default: bool
-
-    @property
-    def library(self) -> str:
-        """str: the library of the two."""
-        return self.student.partition('::')[0]
+    library: str
 
 
 def read_pairs() -> list[Pair]:
@@ -44,7 +41,7 @@ def read_pairs() -> list[Pair]:
     text = Path(__file__).with_suffix('.yml').read_text()
     for library, table in yaml.safe_load(text).items():
         known: dict[str, tuple[str, tuple[int, ...]]] = {
-            name: (f'{library}::{config}.py', tuple(map(int, size.split('x'))))
+            name: (_path(library, config), tuple(map(int, size.split('x'))))
             for size, configs in table['models'].items()
             for name, config in configs.items()
         }
@@ -56,8 +53,16 @@ def read_pairs() -> list[Pair]:
             # Both models see one image.
             size = tuple(map(max, our_size, their_size))
             name = f'{student}-{teacher}-{method}'
-            found.append(Pair(name, ours, theirs, size, method, 'default' in rest))
+            default = 'default' in rest
+            found.append(Pair(name, ours, theirs, size, method, default, library))
     return found
+
+
+def _path(library: str, config: str) -> str:
+    """A stock config, or one of the tests' own."""
+    if config.startswith('tests/'):
+        return str(Path(__file__).resolve().parents[1] / f'{config}.py')
+    return f'{library}::{config}.py'
 
 
 PAIRS = read_pairs()

@@ -127,7 +127,7 @@ def format_page(results: dict[Pair, Result]) -> str:
             added = f'{int(result.facts.get("added", 0)) / 1e6:.2f} M'
             rows.append(
                 [
-                    *(name.partition('::')[2] for name in (pair.student, pair.teacher)),
+                    *(_short(name) for name in (pair.student, pair.teacher)),
                     pair.method,
                     'x'.join(map(str, pair.size)),
                     result.facts.get('levels', ''),
@@ -138,6 +138,11 @@ def format_page(results: dict[Pair, Result]) -> str:
         count = f'{passed} of {len(found)} pairs pass.'
         page += [f'## {library}', '', count, '', *markdown(rows), '']
     return '\n'.join(page)
+
+
+def _short(config: str) -> str:
+    path = Path(config.rpartition('::')[2])
+    return f'{path.parent.name}/{path.name}' if path.is_absolute() else str(path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

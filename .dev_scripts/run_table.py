@@ -115,7 +115,7 @@ def read_table(path: Path, work_dir: Path) -> tuple[list[Run], list[Run], list[s
         folder = re.sub('[^a-z0-9]+', '_', name.lower()).strip('_')
         return Run(
             name,
-            entry.get('config', table.get('config')),
+            str(entry.get('config', table.get('config'))),
             [*table.get('options', []), *entry.get('options', [])],
             seed,
             work_dir / f'{folder}_seed{seed}',

@@ -8,12 +8,14 @@ hooks are imported by the registries when a config first names them.
 
 import os.path
 import sys
+from typing import TYPE_CHECKING, Any
 
 from .checkpoints.mmengine_loader import replace_mmengine_loaders
 from .compat import apply_shims, check_environment
 from .compat.build_errors import explain_build_errors
 from .compat.image_errors import name_unreadable_images
 from .compat.import_hook import when_imported
+from .compat.optimizer_constructors import name_students_as_alone
 from .version import __version__
 
 # `mmfakd env` says itself what is wrong with an environment.
@@ -23,6 +25,19 @@ if _words not in (['mmfakd', 'env'], ['-m', 'env']):
 apply_shims()
 when_imported('mmengine.runner.checkpoint', replace_mmengine_loaders)
 when_imported('mmengine.registry', explain_build_errors)
+when_imported('mmengine.optim.optimizer.default_constructor', name_students_as_alone)
 when_imported('mmcv.transforms', name_unreadable_images)
 
-__all__ = ['__version__']
+if TYPE_CHECKING:
+    from .plain import Distillation, distill
+
+__all__ = ['Distillation', '__version__', 'distill']
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for."""
+    if name in ('Distillation', 'distill'):
+        from . import plain
+
+        return getattr(plain, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

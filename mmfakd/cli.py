@@ -21,14 +21,15 @@ from typing import Any
 
 from mmfakd.messages import progress
 from mmfakd.model_zoo.shipped import config_names
+from mmfakd.pairing.methods import METHODS
 from mmfakd.version import __version__
 
 CONFIG = "a config file, 'package::folder/config.py' or a name of the model zoos"
 WEIGHTS = 'path, URL or model-zoo name'
 # Commands that take a while before they have something to say.
-SLOW = ('pair', 'layers', 'check-teacher', 'plot', 'detections', 'benchmark')
+SLOW = ('pair', 'layers', 'check', 'check-teacher', 'plot', 'detections', 'benchmark')
 # Commands in which libraries speak of each other.
-QUIET = ('pair', 'layers', 'detections')
+QUIET = ('pair', 'layers', 'check', 'detections')
 # What a user can mend; anything else is worth a traceback.
 MISTAKES = (OSError, ImportError, UnpicklingError, ValueError)
 
@@ -155,11 +156,13 @@ def _test(parser: argparse.ArgumentParser) -> None:
     add('--amp', action='store_true', help='evaluate with automatic mixed precision')
     add('--show-dir', help='folder for pictures of the predictions')
     add('--show', action='store_true', help='show the predictions in a window')
+    tta = 'average over augmented images: of `tta_pipeline`, or mirrored ones'
+    add('--tta', action='store_true', help=tta)
     _launch(parser)
 
 
 def _pair(parser: argparse.ArgumentParser) -> None:
-    """Write a distillation config for any two models of mmpretrain or mmdet.
+    """Write a distillation config for any two models of mmpretrain, mmdet or mmseg.
 
     --levels takes layers from shallow to deep, separated by commas:
     'student_layer=teacher_layer', or one name for both; 'neck[1]' is the second map of
@@ -167,14 +170,22 @@ def _pair(parser: argparse.ArgumentParser) -> None:
 
     --inherit names modules of the student that start as copies of the teacher's,
     separated by commas; without names all behind the backbone that fit.
+
+    --loss-weight is a number, which multiplies the weight of the method's recipe; one
+    for each level, 1,1,0.5; or 'balance', weights that the first iterations find by
+    measurement: 'balance:ratio=0.5,iters=50'.
     """
     add = parser.add_argument
     add('student', help=f'the model to be trained: {CONFIG}')
     add('teacher', help='the model that it learns from, likewise')
     _out(parser, 'the config to write')
-    methods = ['fakd-review', 'fakd-layer', 'reviewkd', 'kd']
+    methods = list(METHODS)
     add('--method', choices=methods, default=methods[0], help=f'default: {methods[0]}')
     add('--levels', default='auto', help="'auto', or names as described above")
+    weight = 'weight of the distillation, as described above'
+    add('--loss-weight', metavar='WEIGHT', help=weight)
+    grows = 'epochs (of an iteration based loop iterations) over which the weight grows'
+    add('--warmup', type=_positive, help=grows)
     _input_size(parser)
     _teacher_ckpt(parser, ' (default: those that its model zoo publishes)')
     add('--student-ckpt', help='weights that the student starts from, likewise')
@@ -188,6 +199,28 @@ def _layers(parser: argparse.ArgumentParser) -> None:
     _input_size(parser)
     nested = 'only layers that are called within fewer than this many others'
     parser.add_argument('--depth', type=int, help=nested)
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    """Say whether a distillation teaches, from one batch and without training.
+
+    One step is computed on a batch of the config's own training pipeline. For each
+    distillation loss the report lists layers, shapes, its weighted value, the norm of
+    its gradient on the student over that of the student's own loss, and how many of
+    the student's weights it reaches. Nothing is trained and nothing is written.
+
+    Exit status: 0 if nothing is wrong; 3 for warnings: losses out of proportion, input
+    that is not normalised as it should be, a teacher at random; 1 for an error: a level
+    that reaches nothing of the student, a teacher that has nothing to say, or a config
+    that does not run; 2 for a wrong command line.
+    """
+    add = parser.add_argument
+    _config(parser)
+    _teacher_ckpt(parser)
+    add('--student-ckpt', help='weights that the student starts from, likewise')
+    add('--device', help='cpu or cuda:0 (default: a GPU where there is one)')
+    add('--amp', action='store_true', help='with automatic mixed precision')
+    _cfg_options(parser)
 
 
 def _check_teacher(parser: argparse.ArgumentParser) -> None:
@@ -214,7 +247,7 @@ def _check_teacher(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    """Turn a distillation checkpoint into one that stock mmpretrain or mmdet loads."""
+    """Turn a distillation checkpoint into one that stock libraries load."""
     add = parser.add_argument
     add('checkpoint', help='distillation checkpoint: path, URL or model-zoo name')
     _out(parser, 'file to write, for example student.pth', positional=True)
@@ -352,6 +385,7 @@ COMMANDS = {
     'test': (_test, 'engine.launch:test'),
     'pair': (_pair, 'pairing.command:write_pair'),
     'layers': (_layers, 'pairing.layer_table:layer_table'),
+    'check': (_check, 'analysis.first_step_check:check_distillation'),
     'check-teacher': (_check_teacher, 'analysis.teacher_score:check_teacher'),
     'export': (_export, 'checkpoints.student:export_file'),
     'convert': (_convert, 'checkpoints.mdistiller_file:convert_file'),

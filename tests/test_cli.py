@@ -22,6 +22,7 @@ LEAST = {
     'test': [CONFIG, 'x.pth'],
     'pair': ['student', 'teacher', '-o', 'x.py'],
     'layers': [CONFIG],
+    'check': [CONFIG],
     'check-teacher': [CONFIG],
     'export': ['x.pth', '-o', 'y.pth'],
     'convert': ['x.pth', '-o', 'y.pth'],
@@ -36,6 +37,7 @@ LEAST = {
 }
 SCRIPTS = {
     'benchmark': 'benchmark',
+    'check_distillation': 'check',
     'check_teacher': 'check-teacher',
     'compare_detections': 'detections',
     'compare_runs': 'compare',
@@ -108,7 +110,8 @@ def test_output_is_o(command, capsys):
         cli.main([*command.split(), '--help'])
     text = capsys.readouterr().out
     writes = command not in (
-        *('train', 'layers', 'check-teacher', 'configs list', 'configs show', 'env'),
+        *('train', 'layers', 'check', 'check-teacher'),
+        *('configs list', 'configs show', 'env'),
     )
     assert ('-o ' in text and '--out' in text) is writes
 

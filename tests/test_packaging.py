@@ -136,7 +136,7 @@ def test_requirements_never_bring_both_flavours_of_mmcv(wheel):
     assert any(line.startswith('mmengine') for line in unconditional)
     assert not any(line.startswith('mmcv') for line in unconditional)
     extras = metadata.get_all('Provides-Extra')
-    assert {'all', 'det', 'docs', 'lite', 'mim', 'tests'} <= set(extras)
+    assert {'all', 'det', 'docs', 'lite', 'mim', 'seg', 'tests'} <= set(extras)
     brings = {
         extra: {line.split('<')[0] for line in needed if f'"{extra}"' in line}
         & {'mmcv', 'mmcv-lite'}

@@ -14,6 +14,7 @@ ROOMS = [
     ['mmfakd.utils'],
     ['mmfakd.cli'],
     ['mmfakd.analysis'],
+    ['mmfakd.plain'],
     ['mmfakd.pairing'],
     ['mmfakd.engine'],
     ['mmfakd.models.algorithms'],

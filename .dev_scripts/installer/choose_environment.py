@@ -31,7 +31,7 @@ def why_unfit(environment: Environment, torch_set: Optional[str]) -> Optional[st
     """
     if not any(environment.python in pythons for pythons in TORCH_SETS.values()):
         return 'its Python is {}.{}, not 3.9 to 3.12'.format(*environment.python)
-    wanted = read_requirements('runtime.txt', 'det.txt', 'mminstall.txt')
+    wanted = read_requirements('runtime.txt', 'det.txt', 'seg.txt', 'mminstall.txt')
     wanted['mmcv-lite'] = wanted['mmcv']
     dists = environment.dists
     for name in ('pip', 'torch', 'torchvision'):

@@ -38,7 +38,7 @@ class Installer:
         self.lite = self.choose_lite(flavour)
         # What an earlier call added stays in order, too.
         kept = self.note.get('extras', [])
-        self.extras = sorted({*extras, *kept, *([] if self.lite else ['det'])})
+        self.extras = sorted({*extras, *kept, *([] if self.lite else ['det', 'seg'])})
         self.torch_set = torch_set
 
     def choose_lite(self, flavour: str) -> bool:
@@ -143,8 +143,8 @@ class Installer:
             noted = self.note.get('operators')
             operators = install_full_mmcv(environment, constraints, noted)
         self.install_package()
-        detection = () if self.lite else ('mmdet',)
-        self.verify(constraints, 'mmcv', 'mmpretrain', 'mmfakd', 'mmrazor', *detection)
+        others = () if self.lite else ('mmdet', 'mmseg')
+        self.verify(constraints, 'mmcv', 'mmpretrain', 'mmfakd', 'mmrazor', *others)
         environment.refresh()
         environment.write_note(self.state(torch_set, operators))
         flavour = 'mmcv-lite' if self.lite else f'mmcv (operators: {operators})'

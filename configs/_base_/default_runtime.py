@@ -13,6 +13,7 @@ default_hooks = dict(
     learning_rate=dict(type='mmfakd.LearningRateHook'),
     student=dict(type='mmfakd.StudentCheckpointHook'),
     check_finite=dict(type='mmfakd.CheckFiniteHook'),
+    first_step=dict(type='mmfakd.FirstStepHook'),
     epoch_seed=dict(type='mmfakd.EpochSeedHook'),
 )
 

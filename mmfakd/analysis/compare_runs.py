@@ -24,7 +24,7 @@ from .notes import Notes
 from .read_run import read_run
 from .run import Run
 
-METRICS = ('accuracy/top1', 'coco/bbox_mAP')
+METRICS = ('accuracy/top1', 'coco/bbox_mAP', 'mIoU')
 # What runs of one method may differ in.
 FREE_KEYS = {
     *('experiment_name', 'launcher', 'load_from', 'randomness', 'resume', 'work_dir')

@@ -12,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.engine.launch import parse_cfg_options
+from mmfakd.model_zoo.absent import check_installed
 from mmfakd.model_zoo.find import config_file
 from mmfakd.models.algorithms import FeatureDistill, TeacherEvaluation
 from mmfakd.registry import MODELS
@@ -40,6 +41,7 @@ def open_distillation(
     cfg = Config.fromfile(config_file(config))
     try:
         cfg.merge_from_dict(parse_cfg_options(cfg_options))
+        check_installed(cfg, 'it')
         model = cfg.get('model', {})
         if 'teacher' not in model:
             raise ValueError(

@@ -135,7 +135,10 @@ def _read_log(path: str) -> _Log | None:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(_without_prefix(json.loads(line)))
+            row = json.loads(line)
+            # The report of the first step is no validation.
+            if not any(key.startswith('first_step/') for key in row):
+                rows.append(_without_prefix(row))
         except json.JSONDecodeError as error:
             # A killed process leaves half a line at the end.
             if number < len(lines):

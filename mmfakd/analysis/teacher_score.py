@@ -10,6 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmfakd.datasets.wrappers import dataset_meta
 from mmfakd.engine.launch import build_runner, merge_launch_options
 from mmfakd.messages import progress
 from mmfakd.model_zoo.published_scores import METRICS, Published, published_scores
@@ -89,7 +90,7 @@ def score_teacher(
     model = runner.model
     model.init_weights()
     dataset = runner.val_loop.dataloader.dataset
-    classes = dataset.metainfo.get('classes')
+    classes = dataset_meta(dataset).get('classes')
     count = len(classes) if classes else count_classes(model.architecture)
     teacher_count = count_classes(model.teacher)
     if None not in (teacher_count, count) and teacher_count != count:

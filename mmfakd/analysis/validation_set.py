@@ -15,7 +15,12 @@ from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from mmfakd.datasets.wrappers import walk_wrappers
+from mmfakd.datasets.wrappers import (
+    dataset_meta,
+    pipeline_of,
+    read_datasets,
+    walk_wrappers,
+)
 
 from .distillation import renamed_classes
 
@@ -42,7 +47,7 @@ class ValidationSet:
     @property
     def metainfo(self) -> dict:
         """dict: what the data set says of its classes."""
-        return getattr(self.dataset, 'metainfo', {})
+        return dataset_meta(self.dataset)
 
     def warn(self, teacher_ckpt: str | None) -> None:
         """Warn of names that do not stand for what they say.
@@ -54,18 +59,19 @@ class ValidationSet:
         renamed = renamed_classes(teacher_ckpt, classes)
         if renamed:
             print(f'WARNING: the teacher has classes of its own: {renamed}.')
-        file = getattr(self.dataset, 'ann_file', '')
-        if not hasattr(self.dataset, 'cat_ids') or not osp.isfile(file):
-            return
-        # mmdet takes the classes that have these names, in the order of the file.
-        named = [c['name'] for c in mmengine.load(file).get('categories', [])]
-        named = [name for name in named if name in classes]
-        if named != list(classes):
-            print(
-                f'WARNING: `metainfo` has the classes {list(classes)}, their order in '
-                f'{file} is {named}. The order in the file counts, so they are called '
-                'by wrong names: correct `metainfo`.'
-            )
+        for dataset in read_datasets(self.dataset):
+            file = getattr(dataset, 'ann_file', '')
+            if not hasattr(dataset, 'cat_ids') or not osp.isfile(file):
+                continue
+            # mmdet takes the classes that have these names, in the order of the file.
+            named = [c['name'] for c in mmengine.load(file).get('categories', [])]
+            named = [name for name in named if name in classes]
+            if named != list(classes):
+                print(
+                    f'WARNING: `metainfo` has the classes {list(classes)}, their order '
+                    f'in {file} is {named}. The order in the file counts, so they are '
+                    'called by wrong names: correct `metainfo`.'
+                )
 
     def take_evenly(self, count: int) -> list[dict]:
         """Choose images at equal distances.
@@ -126,8 +132,8 @@ class ValidationSet:
 def _pipeline(loader: dict) -> list[dict]:
     """The pipeline of a loader's data set, or of the first in its wrapper."""
     for dataset in walk_wrappers(loader.get('dataset')):
-        if 'pipeline' in dataset:
-            return dataset['pipeline']
+        if pipeline_of(dataset):
+            return pipeline_of(dataset)
     raise ValueError(
         'it has no pipeline of test images, neither in val_dataloader nor in '
         'test_dataloader; add one as in configs/_base_/datasets.'

@@ -33,7 +33,7 @@ _HASH_IN_NAME = re.compile(
 )
 # Seconds that a server may be silent, and between tries.
 TIMEOUT = 30
-PAUSES = (1, 3, 9)
+PAUSES: tuple[int, ...] = (1, 3, 9)
 # A server that is busy, or refuses to go on in the middle of the file.
 _PASSING = (408, 416, 425, 429, 500, 502, 503, 504)
 _DAY = 24 * 60 * 60
@@ -80,6 +80,29 @@ def cache_path(url: str) -> str:
     """
     digest = hashlib.sha256(url.encode()).hexdigest()[:12]
     return osp.join(_folder(), f'{digest}_{_name(url)}')
+
+
+def is_cached(url: str) -> bool:
+    """Tell whether the file of an address has been downloaded before.
+
+    Args:
+        url (str): ``http://...`` or ``https://...``, or a path.
+
+    Returns:
+        bool: Whether a file is there; :func:`download` looks what is in it.
+    """
+    return any(map(osp.isfile, (url, cache_path(url), *_former_paths(url))))
+
+
+@contextmanager
+def one_try() -> Iterator[None]:
+    """Let downloads fail at once, without pauses and further tries."""
+    global PAUSES
+    kept, PAUSES = PAUSES, ()
+    try:
+        yield
+    finally:
+        PAUSES = kept
 
 
 def download(url: str) -> str:

@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from .fetch import fetch_checkpoint
-from .state_dict import COUNTER, find_state_dict, some
+from .state_dict import COUNTER, find_state_dict, fits_little, some
 from .student import student_state_dict
 
 _some = partial(some, most=6, cut=', ...')
@@ -46,7 +46,8 @@ def load_weights(
     head = f'{role} checkpoint {source!r}'
     state_dict = find_state_dict(fetch_checkpoint(source), head)
     state_dict = student_state_dict(state_dict) or state_dict
-    own = [key for key in model.state_dict() if not key.endswith(COUNTER)]
+    full = model.state_dict()
+    own = [key for key in full if not key.endswith(COUNTER)]
     try:
         # The model itself loads: it may rename keys of older versions and resize
         # position embeddings.
@@ -67,6 +68,14 @@ def load_weights(
             f'{type(model).__name__}. It has {_some(state_dict)}; expected '
             f'{_some(own)}. Convert the checkpoint (`mmfakd convert`) or choose the '
             f'{role} that it belongs to.'
+        )
+    shapes = [{k: v.shape for k, v in d.items()} for d in (state_dict, full)]
+    if required is None and fits_little(*shapes):
+        raise ValueError(
+            f'{head}: {matched} of its {len(state_dict)} tensors fit the '
+            f'{type(model).__name__}, which has {len(own)}: it is of another model. It '
+            f'has {_some(ignored)} beside; the {role} needs {_some(missing)}. Choose '
+            f'the checkpoint of this {role}.'
         )
     needed = [key for key in missing if required and key.startswith(tuple(required))]
     if needed:

@@ -6,6 +6,7 @@ This module is imported with mmfakd, before torch and MMEngine may be.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -29,7 +30,8 @@ def replace_mmengine_loaders() -> None:
 
     MMEngine 0.10 unpickles downloads without any restriction, and before torch 2.6
     local files, too. Also, it knows no other prefix than ``module.``, which data
-    parallelism leaves, of the names of weights. Calling this again changes nothing.
+    parallelism leaves, of the names of weights, and no other place of weights in a
+    checkpoint than ``state_dict``. Calling this again changes nothing.
     """
     checkpoint: Any = import_module('mmengine.runner.checkpoint')
     loader = checkpoint.CheckpointLoader
@@ -46,12 +48,20 @@ def replace_mmengine_loaders() -> None:
     ) -> None:
         """Load weights, whatever wrapped their model; see mmengine.runner."""
         names = import_module('mmfakd.checkpoints.state_dict')
+        if any(isinstance(value, Mapping) for value in state_dict.values()):
+            # Other libraries have them under `model` and other keys.
+            state_dict = names.find_state_dict(state_dict, 'The checkpoint')
         plain = names.without_wrappers(state_dict)
         # A model that is wrapped itself has such names, too.
         if plain.keys() != state_dict.keys():
             own = module.state_dict().keys()
             if len(own & plain.keys()) > len(own & state_dict.keys()):
                 state_dict = plain
+        if not module.state_dict().keys() & state_dict.keys():
+            # A distillation's checkpoint for the student alone.
+            student = import_module('mmfakd.checkpoints.student')
+            inner = student.student_state_dict(state_dict)
+            state_dict = inner if module.state_dict().keys() & inner else state_dict
         original(module, state_dict, strict, logger)
 
     load_state_dict.mmfakd = True  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -16,13 +16,21 @@ COUNTER = 'num_batches_tracked'
 # parallelism before all of a model's.
 _COMPILED = re.compile(r'(?:^|(?<=\.))_orig_mod\.')
 _PARALLEL = 'module.'
+# Where libraries keep weights; averaged ones only where there are no others.
+_PLACES = (
+    *('state_dict', 'model', 'model_state_dict', 'model_state', 'net', 'network'),
+    *('module', 'weights', 'params', 'state_dict_ema', 'ema_state_dict', 'model_ema'),
+    *('ema', 'params_ema'),
+)
 
 
 def find_state_dict(checkpoint: Mapping, name: str = 'it') -> OrderedDict[str, Tensor]:
     """Find the weights in an mmengine, mdistiller, distillation or plain checkpoint.
 
     Args:
-        checkpoint (Mapping): A state dict, or one under ``state_dict`` or ``model``.
+        checkpoint (Mapping): A state dict, or one under ``state_dict``, ``model`` or
+            another key that libraries use, averaged weights last; a key of any name
+            will do where it alone holds weights.
         name (str): What messages call it.
 
     Returns:
@@ -33,8 +41,7 @@ def find_state_dict(checkpoint: Mapping, name: str = 'it') -> OrderedDict[str, T
     Raises:
         ValueError: If there are no weights.
     """
-    inner = (checkpoint.get(key) for key in ('state_dict', 'model'))
-    weights = next((part for part in inner if isinstance(part, dict)), checkpoint)
+    weights = _find_weights(checkpoint)
     state_dict = OrderedDict(
         (key, value) for key, value in weights.items() if isinstance(value, Tensor)
     )
@@ -46,6 +53,22 @@ def find_state_dict(checkpoint: Mapping, name: str = 'it') -> OrderedDict[str, T
     # With it modules know older layouts of theirs; see torch's load_state_dict.
     state_dict._metadata = getattr(weights, '_metadata', OrderedDict())  # type: ignore[attr-defined]
     return without_wrappers(state_dict)
+
+
+def _find_weights(checkpoint: Mapping) -> Mapping:
+    """The part of a checkpoint that holds tensors by their names."""
+    if any(isinstance(value, Tensor) for value in checkpoint.values()):
+        return checkpoint
+    parts = {
+        key: part
+        for key, part in checkpoint.items()
+        if isinstance(part, Mapping)
+        and any(isinstance(value, Tensor) for value in part.values())
+    }
+    first = [parts[key] for key in _PLACES if key in parts]
+    if not first and len(parts) == 1:
+        first = list(parts.values())
+    return first[0] if first else checkpoint
 
 
 def without_wrappers(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
@@ -76,6 +99,28 @@ def without_wrappers(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
         )
     renamed._metadata = versions  # type: ignore[attr-defined]
     return renamed
+
+
+def fits_little(
+    given: Mapping[str, Sequence[int]], own: Mapping[str, Sequence[int]]
+) -> bool:
+    """Whether a checkpoint is of another model, not of a part or another head of it.
+
+    Args:
+        given (Mapping[str, Sequence[int]]): Name -> shape of its tensors.
+        own (Mapping[str, Sequence[int]]): The same of the model.
+
+    Returns:
+        bool: True if fewer than half of the given tensors fit, and they fill less
+        than half of the model, counters aside.
+    """
+    fit = sum(
+        own.get(key) == shape
+        for key, shape in given.items()
+        if not key.endswith(COUNTER)
+    )
+    counts = (sum(not k.endswith(COUNTER) for k in keys) for keys in (given, own))
+    return all(2 * fit < count for count in counts)
 
 
 def some(

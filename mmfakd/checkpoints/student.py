@@ -7,24 +7,25 @@ import copy
 import logging
 import os.path as osp
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 
 from .config_text import read_config_text
 from .fetch import fetch_checkpoint
-from .state_dict import some, without_wrappers
+from .state_dict import fits_little, some, without_wrappers
 from .write import write_weights
 
 _PREFIX = 'architecture.'
 _LIBRARIES = ('mmfakd', 'mmrazor')
+_VISUALIZERS = dict(mmdet='DetLocalVisualizer', mmseg='SegLocalVisualizer')
 
 
 def export_student(checkpoint: dict) -> dict:
@@ -41,10 +42,10 @@ def export_student(checkpoint: dict) -> dict:
 
     Returns:
         dict: ``state_dict`` of the student; ``meta`` with ``dataset_meta`` and, as
-        ``cfg``, a config of the stock student, so that inferencers of mmpretrain and
-        mmdet work from the file alone (no ``cfg`` if the checkpoint holds no config
-        of the model, or one with more than plain values, which is never run). It
-        loads under ``weights_only``.
+        ``cfg``, a config of the stock student, so that inferencers of mmpretrain,
+        mmdet and mmseg work from the file alone (no ``cfg`` if the checkpoint holds no
+        config of the model, or one with more than plain values, which is never run).
+        It loads under ``weights_only``.
 
     Raises:
         ValueError: If the checkpoint holds no student.
@@ -131,6 +132,57 @@ def student_state_dict(state_dict: Mapping[str, Tensor]) -> OrderedDict[str, Ten
     return student
 
 
+def take_student(
+    state_dict: MutableMapping[str, Tensor], prefix: str, model: nn.Module
+) -> None:
+    """Let a distillation take the weights of a plain student as its student's.
+
+    Args:
+        state_dict (MutableMapping[str, Tensor]): What is about to be loaded; names of
+            a plain student become the distillation's.
+        prefix (str): What stands before the names of the distillation.
+        model (nn.Module): The distillation.
+
+    Raises:
+        ValueError: If it fits neither the distillation nor its student.
+    """
+    given = {k[len(prefix) :]: k for k in state_dict if k.startswith(prefix)}
+    own = model.state_dict()
+    if not given or any(key in own for key in given if not key.startswith(_PREFIX)):
+        return
+    distilled = any(key.startswith(_PREFIX) for key in given)
+    names = {
+        key if distilled else f'{_PREFIX}{key}': whole
+        for key, whole in given.items()
+        if not distilled or key.startswith(_PREFIX)
+    }
+    shapes = {key: state_dict[whole].shape for key, whole in names.items()}
+    student = {k: v.shape for k, v in own.items() if k.startswith(_PREFIX)}
+    if fits_little(shapes, student):
+        fitting = sum(student.get(key) == shape for key, shape in shapes.items())
+        kind = type(model).__name__
+        raise ValueError(
+            f'{fitting} of the {len(shapes)} tensors of the checkpoint fit the student '
+            f'of the {kind}, which has {len(student)}: it is of another model. It has '
+            f'{some(given)}; the student has {some(k[len(_PREFIX) :] for k in student)}'
+            '. Choose a checkpoint of the student, and give it as `student_ckpt` '
+            '(`mmfakd train --student-ckpt`), which checks it, instead of `load_from`; '
+            'that of a teacher is `teacher_ckpt` (`--teacher-ckpt`).'
+        )
+    if distilled:
+        return
+    for key, whole in names.items():
+        state_dict[f'{prefix}{key}'] = state_dict.pop(whole)
+    # By these the modules know older layouts of theirs.
+    versions = getattr(state_dict, '_metadata', None) or {}
+    versions.update({f'{_PREFIX}{key}': value for key, value in versions.items()})
+    print_log(
+        f'The checkpoint is that of a plain model: {len(names)} tensors are taken for '
+        f'the student of the {type(model).__name__}.',
+        logger='current',
+    )
+
+
 def _without_prefix(named: Mapping[str, Any]) -> OrderedDict[str, Any]:
     """What stands under the prefix, the student itself as ``''``."""
     return OrderedDict(
@@ -199,9 +251,15 @@ def student_config(cfg: Config) -> Config:
     if model.get('_scope_', cfg.get('default_scope')) == 'mmpretrain':
         _name_for_mmpretrain(model.get('data_preprocessor') or {})
     cfg.model = model
-    if cfg.get('default_scope') == 'mmdet' and cfg.get('visualizer') is None:
-        # mmdet's inferencer cannot do without, even if nothing is drawn.
-        cfg.visualizer = dict(type='DetLocalVisualizer', name='visualizer')
+    visualizer = _VISUALIZERS.get(cfg.get('default_scope'))
+    if visualizer is not None and cfg.get('visualizer') is None:
+        # Inferencers cannot do without, even if nothing is drawn.
+        cfg.visualizer = dict(type=visualizer, name='visualizer')
+    if cfg.get('default_scope') == 'mmseg' and 'test_pipeline' not in cfg:
+        # A variable of mmseg's own configs, which its `inference_model` reads.
+        tested = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+        if 'pipeline' in tested:
+            cfg.test_pipeline = copy.deepcopy(tested['pipeline'])
     if 'custom_hooks' in cfg:
         cfg.custom_hooks = [
             h for h in cfg.custom_hooks if _library(h) not in _LIBRARIES

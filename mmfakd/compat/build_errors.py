@@ -20,8 +20,10 @@ from typing import Any
 
 from mmfakd.messages import near_names, quoted
 
+from .versions import MODULES
+
 # Scopes whose registries are asked for near names, where they are installed.
-_PACKAGES = ('mmfakd', 'mmrazor', 'mmpretrain', 'mmdet')
+_PACKAGES = ('mmfakd', 'mmrazor', 'mmpretrain', 'mmdet', 'mmseg')
 # Arguments of a data set that say where its images come from.
 _PLACES = ('ann_file', 'data_root', 'data_prefix', 'filter_cfg', 'indices', 'split')
 # What mmrazor writes behind the types of a recorder and of a delivery.
@@ -60,7 +62,9 @@ def unknown_type(registry: Any, kind: str) -> str:
             written = kind[: -len(ending)]
     said = f'type={written!r} is not registered among the {registry.name}s.'
     if scope in _PACKAGES and find_spec(scope) is None:
-        return f'{said} {scope} is not installed: `mim install {scope}`.'
+        names = {module: name for name, module in MODULES.items()}
+        install = names.get(scope, scope)
+        return f'{said} {scope} is not installed: `mim install {install}`.'
     # Names without scopes, as a scope may be what is missing or wrong.
     known: dict[str, list[str]] = {}
     for prefix, registered in _registered(registry):

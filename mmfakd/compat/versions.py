@@ -66,7 +66,13 @@ REQUIREMENTS = (
         'mmpretrain', '1.2.0', '1.3.0', 'mmfakd is tested with 1.2', required=False
     ),
     Requirement('mmdet', '3.3.0', '3.4.0', 'mmfakd is tested with 3.3', required=False),
+    Requirement(
+        'mmsegmentation', '1.2.2', '1.3.0', 'mmfakd is tested with 1.2', required=False
+    ),
 )
+
+# Modules that are not called as their distribution is.
+MODULES = dict(mmsegmentation='mmseg')
 
 # Distributions that hold the module mmcv: with compiled operators, without, and
 # the name that the first one had before version 2.
@@ -89,8 +95,9 @@ def installed_versions() -> dict[str, str]:
     for name in names:
         # A source checkout on PYTHONPATH has no metadata.
         installed = MMCV_DISTRIBUTIONS if name == 'mmcv' else (name,)
-        if versions.keys().isdisjoint(installed) and find_spec(name):
-            versions[name] = getattr(import_module(name), '__version__', '0')
+        module = MODULES.get(name, name)
+        if versions.keys().isdisjoint(installed) and find_spec(module):
+            versions[name] = getattr(import_module(module), '__version__', '0')
     if find_spec('pkg_resources'):
         versions['pkg_resources'] = versions.get('setuptools', '0')
     return versions

@@ -5,5 +5,12 @@ from .cifar100 import CIFAR100
 from .contrastive_samples import ContrastiveSamples
 from .digits import Digits
 from .image_arrays import ImageArrays
+from .unlabelled_images import UnlabelledImages
 
-__all__ = ['CIFAR100', 'ContrastiveSamples', 'Digits', 'ImageArrays']
+__all__ = [
+    'CIFAR100',
+    'ContrastiveSamples',
+    'Digits',
+    'ImageArrays',
+    'UnlabelledImages',
+]

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from mmfakd.compat.build_errors import unknown_type
 from mmfakd.messages import near_names, quoted
+from mmfakd.model_zoo.absent import check_installed
 
 # Keys at the top level of a config that `Runner` does not take as arguments.
 _BESIDE_RUNNER = ('runner_type', 'auto_scale_lr', 'custom_imports', 'compile')
@@ -35,7 +36,9 @@ def check_training(cfg: Config) -> None:
         KeyError: If there is no such optimizer; near names are listed.
         ValueError: If there is no model, the seed is none, or the loop or a loader
             has an argument that does not exist.
+        ModuleNotFoundError: If a library that it names is not installed.
     """
+    check_installed(cfg, cfg.filename or 'the config')
     model = cfg.get('model')
     if not isinstance(model, dict) or 'type' not in model:
         got = (

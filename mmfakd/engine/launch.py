@@ -31,6 +31,7 @@ from .resume import prepare_resume
 from .runner_kind import check_runner
 from .safety import add_safety_hooks, drop_absent_hooks
 from .signals import end_with_parent
+from .tta import add_tta
 from .work_dir import explain_full_disk, prepare_work_dir
 
 
@@ -190,6 +191,7 @@ def merge_test_options(
     amp: bool = False,
     show: bool = False,
     show_dir: str | None = None,
+    tta: bool = False,
     cfg_options: Sequence[str] | None = None,
     **options: Any,
 ) -> Config:
@@ -201,6 +203,7 @@ def merge_test_options(
         amp (bool): Whether to evaluate with automatic mixed precision.
         show (bool): Whether to show predictions in a window.
         show_dir (str, optional): Folder for pictures of the predictions.
+        tta (bool): Whether to average over augmented images.
         cfg_options (Sequence[str], optional): Overrides, ``'key=value'`` each.
         **options: See :func:`merge_launch_options`.
 
@@ -208,7 +211,8 @@ def merge_test_options(
         Config: The config to run: for a plain student file that of the student.
 
     Raises:
-        ValueError: If pictures are asked for and the config has no hook for them.
+        ValueError: If pictures are asked for and the config has no hook for them, or
+            augmented images and it does not say how.
     """
     merge_cfg_options(cfg, cfg_options)
     if 'architecture' in cfg.model:
@@ -220,16 +224,23 @@ def merge_test_options(
     cfg.resume = False
     if amp:
         cfg.test_cfg.fp16 = True
+    if tta:
+        add_tta(cfg)
     if show or show_dir is not None:
         hook = cfg.get('default_hooks', {}).get('visualization')
         if hook is None:
             raise ValueError(
                 '--show, --show-dir: the config has no `default_hooks.visualization`; '
                 "add dict(type='VisualizationHook') of mmpretrain or "
-                "dict(type='DetVisualizationHook') of mmdet."
+                "dict(type='DetVisualizationHook') of mmdet or "
+                "dict(type='SegVisualizationHook') of mmseg."
             )
         if 'Det' in hook.type:
             hook.draw, hook.show, hook.test_out_dir = True, show, show_dir
+        elif 'Seg' in hook.type:
+            # Its pictures go where its visualizer writes.
+            hook.draw, hook.show, hook.interval = True, show, 1
+            cfg.visualizer.save_dir = show_dir
         else:
             hook.enable, hook.show, hook.out_dir = True, show, show_dir
     return cfg

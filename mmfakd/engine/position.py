@@ -110,7 +110,7 @@ def restore_gradients(runner: Runner, gradients: list[dict[str, Tensor]]) -> Non
     for name, parameter in unwrapped_model(runner).named_parameters():
         found = [own[name] for own in gradients if name in own]
         if found:
-            parameter.grad = (sum(found) / len(gradients)).to(parameter)
+            parameter.grad = (torch.stack(found).sum(0) / len(gradients)).to(parameter)
 
 
 def _gradients(runner: Runner) -> dict[str, Tensor]:

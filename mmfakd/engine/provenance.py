@@ -38,7 +38,16 @@ _DECISIVE = re.compile(
 _ADJUSTABLE = re.compile(r'\.(loss_weight|warmup)(\.|$)')
 # Of optimizers the kind; LearningRateHook tells their settings, which are in force.
 _UNTOLD = re.compile(r'teacher\.path$|optimizer\.(?!(\w+\.)?type$)')
-_VERSIONS = ('torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain', 'mmdet', 'mmrazor')
+_VERSIONS = (
+    'torch',
+    'mmengine',
+    'mmcv',
+    'mmcv-lite',
+    'mmpretrain',
+    'mmdet',
+    'mmsegmentation',
+    'mmrazor',
+)
 
 
 class Difference(NamedTuple):

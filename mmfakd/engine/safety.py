@@ -21,6 +21,7 @@ DISTILLATION_HOOKS = dict(
     **TRAINING_HOOKS,
     student='mmfakd.StudentCheckpointHook',
     check_finite='mmfakd.CheckFiniteHook',
+    first_step='mmfakd.FirstStepHook',
     epoch_seed='mmfakd.EpochSeedHook',
 )
 # What MMEngine adds to every config unless it says None.
@@ -32,6 +33,19 @@ _STOCK_HOOKS = (
     'param_scheduler',
     'checkpoint',
 )
+_STOCK_CHECKPOINT = ('CheckpointHook', 'SafeCheckpointHook')
+# As many checkpoints as an interrupted training may need, beside the best one.
+KEPT_CHECKPOINTS = 3
+# Metrics of which MMEngine knows which scores are the better ones -> `save_best`.
+_BEST_OF = dict(
+    Accuracy='auto',
+    SingleLabelMetric='auto',
+    MultiLabelMetric='auto',
+    AveragePrecision='auto',
+    CocoMetric='auto',
+    VOCMetric='auto',
+    IoUMetric='mIoU',
+)
 
 
 def distillation_hooks(cfg: Config) -> dict[str, dict[str, Any]]:
@@ -41,19 +55,78 @@ def distillation_hooks(cfg: Config) -> dict[str, dict[str, Any]]:
         cfg (Config): The student's config.
 
     Returns:
-        dict[str, dict]: Name -> config. The student's own arguments of its checkpoint
-        hook stay.
+        dict[str, dict]: Name -> config. What the student's config says itself stays:
+        a hook among its custom hooks, a checkpoint hook of another class or none, and
+        the arguments of MMEngine's.
     """
+    custom = {_name(hook) for hook in cfg.get('custom_hooks') or ()}
     hooks: dict[str, dict[str, Any]] = {
-        name: dict(type=kind) for name, kind in DISTILLATION_HOOKS.items()
+        name: dict(type=kind)
+        for name, kind in DISTILLATION_HOOKS.items()
+        if kind.rpartition('.')[2] not in custom
     }
-    if not (cfg.get('default_hooks') or {}).get('checkpoint'):
-        # As MMEngine has it where a config says nothing.
-        hooks['checkpoint'].update(interval=1)
-    loop = cfg.get('train_cfg') or {}
-    if not (loop.get('by_epoch') or 'Epoch' in str(loop.get('type', ''))):
-        hooks.pop('epoch_seed')
+    hooks['checkpoint'] = checkpoint_hook(cfg)
+    if not hooks['checkpoint']:
+        del hooks['checkpoint']
+    if not loops_by_epoch(cfg):
+        hooks.pop('epoch_seed', None)
     return hooks
+
+
+def loops_by_epoch(cfg: Config) -> bool:
+    """Tell whether a config's training counts epochs.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        bool: Whether it does; in an iteration based loop the epoch stays 0.
+    """
+    loop = cfg.get('train_cfg') or {}
+    kind = loop.get('type', '')
+    return bool(loop.get('by_epoch')) or 'Epoch' in getattr(kind, '__name__', str(kind))
+
+
+def checkpoint_hook(cfg: Config) -> dict[str, Any]:
+    """Choose what the checkpoint hook of a student's config lacks.
+
+    Args:
+        cfg (Config): The student's config.
+
+    Returns:
+        dict: What is to join it: the last three checkpoints and the best one are kept
+        where it says nothing of that. Empty where the hook is off or of a class that
+        is not MMEngine's.
+    """
+    defaults = cfg.get('default_hooks') or {}
+    own = defaults.get('checkpoint', {})
+    if own is None or (own.get('type') and _name(own) not in _STOCK_CHECKPOINT):
+        return {}
+    hook: dict[str, Any] = dict(type=TRAINING_HOOKS['checkpoint'])
+    if not own:
+        # As MMEngine has it where a config says nothing.
+        hook['interval'] = 1
+    if 'max_keep_ckpts' not in own:
+        hook['max_keep_ckpts'] = KEPT_CHECKPOINTS
+    best = _best_of(cfg)
+    if best and 'save_best' not in own:
+        hook['save_best'] = best
+    return hook
+
+
+def _best_of(cfg: Config) -> str | None:
+    """What a training's validation tells the best checkpoint by, if it is known."""
+    evaluators = cfg.get('val_evaluator') or []
+    if isinstance(evaluators, Mapping):
+        evaluators = [evaluators]
+    if not evaluators or not cfg.get('val_dataloader'):
+        return None
+    metric = evaluators[0]
+    best = _BEST_OF.get(_name(metric))
+    if best == 'auto' and isinstance(metric, Mapping) and metric.get('classwise'):
+        # Its first score is that of the first class.
+        return None
+    return best
 
 
 def add_safety_hooks(cfg: Config) -> None:
@@ -75,6 +148,8 @@ def add_safety_hooks(cfg: Config) -> None:
     has = {_name(hook) for hook in hook_configs(cfg)}
     # The last one says at the start what else would show later.
     wanted = dict(TRAINING_HOOKS, check_data='mmfakd.CheckDataHook')
+    if 'teacher' in (cfg.get('model') or {}):
+        wanted['first_step'] = DISTILLATION_HOOKS['first_step']
     for key, kind in wanted.items():
         if kind.rpartition('.')[2] not in has:
             hooks.setdefault(key, dict(type=kind))
@@ -108,6 +183,6 @@ def hook_configs(cfg: Config) -> Iterator[dict]:
     yield from (hook for hook in hooks if isinstance(hook, dict))
 
 
-def _name(hook: Mapping[str, Any]) -> str:
-    kind = hook.get('type', '')
+def _name(hook: Any) -> str:
+    kind = hook.get('type', '') if isinstance(hook, Mapping) else type(hook)
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]

@@ -11,6 +11,8 @@ from typing import Any
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
+from .absent import check_installed
+
 
 def build_without_weights(cfg: Mapping[str, Any], scope: str | None) -> BaseModel:
     """Build a model from a config with random weights, without network.
@@ -23,10 +25,13 @@ def build_without_weights(cfg: Mapping[str, Any], scope: str | None) -> BaseMode
         BaseModel: The model in evaluation mode.
 
     Raises:
+        ModuleNotFoundError: If its library is not installed.
         ValueError: If it cannot be built, for example because it fetches another
             model from the network.
     """
     cfg = without_pretrained(cfg)
+    what = f'a model of type {cfg.get("type")!r}'
+    check_installed([cfg, dict(default_scope=scope)], what)
     try:
         with DefaultScope.overwrite_default_scope(scope), _no_network():
             model = MODELS.build(cfg)

@@ -19,9 +19,11 @@ import yaml
 
 from mmfakd.messages import near_names
 
+from .absent import LIBRARIES, absence, absent_libraries
+
 # Packages whose configs have names, and those whose weights have.
-ZOOS = ('mmpretrain', 'mmdet', 'mmfakd')
-WEIGHT_ZOOS = ('mmpretrain', 'mmdet', 'mmrazor', 'mmfakd')
+ZOOS = ('mmpretrain', 'mmdet', 'mmseg', 'mmfakd')
+WEIGHT_ZOOS = ('mmpretrain', 'mmdet', 'mmseg', 'mmrazor', 'mmfakd')
 _NEAR = 5
 # Folders whose files share names with those that are meant.
 _HIDDEN = {'_base_', 'deploy'}
@@ -35,9 +37,9 @@ def find_config(name: str) -> str:
 
             - the path of a config file;
             - ``'package::folder/config.py'``;
-            - a name of the model zoos of mmfakd, mmpretrain and mmdet, or the name of
-              one of their config files without its folder, with ``'package::'`` before
-              it or not: ``'resnet18_8xb32_in1k'``,
+            - a name of the model zoos of mmfakd, mmpretrain, mmdet and mmseg, or the
+              name of one of their config files without its folder, with
+              ``'package::'`` before it or not: ``'resnet18_8xb32_in1k'``,
               ``'mmdet::faster-rcnn_r50_fpn_1x_coco'``.
 
     Returns:
@@ -75,7 +77,14 @@ def find_config(name: str) -> str:
         f'{name!r} is neither a config file nor a name in the model zoos of '
         f'{", ".join(zoos)}.'
         + (f' Near names: {", ".join(near)}.' if near else ' Check the path.')
+        + _not_looked_in(package)
     )
+
+
+def _not_looked_in(package: str) -> str:
+    """Whose names are not known, as they are not installed."""
+    absent = [] if package else absent_libraries()
+    return f' Other names are not known, as {absence(absent)}.' if absent else ''
 
 
 def config_file(name: str) -> str:
@@ -242,7 +251,7 @@ def package_folder(package: str) -> Path:
         )
         raise ModuleNotFoundError(
             f'the package {package!r} is not installed. Install it first, for example '
-            f'with `mim install {package}`.{meant}'
+            f'with `mim install {LIBRARIES.get(package, package)}`.{meant}'
         )
     folder = Path(str(spec.origin)).parent
     installed = folder / '.mim'

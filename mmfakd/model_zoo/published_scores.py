@@ -18,6 +18,7 @@ METRICS = {
     'Top 5 Accuracy': ('accuracy/top5', 1),
     'box AP': ('coco/bbox_mAP', 100),
     'mask AP': ('coco/segm_mAP', 100),
+    'mIoU': ('mIoU', 1),
 }
 
 
@@ -98,7 +99,9 @@ def _of_cfg_path(teacher: Mapping, cfg: Config) -> Iterator[Published]:
 def _results(entry: Mapping) -> Iterator[Published]:
     """The results of an entry, of all tasks on one data set together."""
     merged: dict[str, dict[str, Any]] = {}
-    for result in entry.get('Results') or []:
+    results = entry.get('Results') or []
+    # mmseg's metafiles have one without a list around.
+    for result in [results] if isinstance(results, Mapping) else results:
         scores = merged.setdefault(str(result.get('Dataset', '')), {})
         scores.update(result.get('Metrics') or {})
     for dataset, scores in merged.items():

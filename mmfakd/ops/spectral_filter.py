@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .compiling import is_compiling
+from .compiling import is_compiling, is_foreign
 from .half_spectrum import HalfSpectrum
+from .no_autocast import no_autocast
 from .spectral_transform import transform, transform_back
 
 # Numbers worked on at a time: what stays in a CPU's cache, and what keeps a GPU busy.
@@ -54,7 +55,8 @@ def spectral_filter(
     Returns:
         Tensor: Feature (N, Co, H, W) of the dtype of ``x``.
     """
-    compute = _plain_spectral_filter if is_compiling() else SpectralFilter.apply
+    plain = is_compiling() or is_foreign(x)
+    compute = _plain_spectral_filter if plain else SpectralFilter.apply
     size = x.shape[-2:]
     # A filter that takes up the convolution must mix all channels, as that does, and
     # pass all frequencies of the input.
@@ -156,7 +158,7 @@ class SpectralFilter(torch.autograd.Function):
         # Blocks of gradients make room for each other where they can.
         grad_spectrum = grads if fan_in == fan_out else torch.empty_like(spectrum)
         grad_filter = torch.empty_like(filters)
-        with torch.autocast(device_type=x.device.type, enabled=False):
+        with no_autocast(x):
             for part in ctx.samples:
                 transform(grad[part].to(dtype), grads[:, :, part], ctx.grid)
             # A frequency stands for its mirror image, too, unless it is its own.
@@ -212,7 +214,10 @@ def _plain_spectral_filter(x: Tensor, filter_: Tensor, *others: Any) -> Tensor:
     spectrum = torch.fft.rfft2(real, norm='ortho')[..., : grid.columns]
     rows = [spectrum[..., source, :] for _, source in grid.shared_rows(height)]
     grouped = torch.cat(rows, -2).unflatten(1, (groups, -1)).permute(3, 4, 1, 0, 2)
-    product = (grouped @ grid.expand(filters)).permute(3, 2, 4, 0, 1).flatten(1, 2)
+    # Compilers fuse products of complex matrices; other devices may have none.
+    multiply = torch.matmul if is_compiling() else _real_product
+    product = multiply(grouped, grid.expand(filters))
+    product = product.permute(3, 2, 4, 0, 1).flatten(1, 2)
     if grid.rows < height:
         gap = (*product.shape[:2], height - grid.rows, grid.columns)
         (top, _), (bottom, _) = grid.shared_rows(height)
@@ -226,6 +231,14 @@ def _plain_spectral_filter(x: Tensor, filter_: Tensor, *others: Any) -> Tensor:
     if bias is not None:
         y = y + bias[:, None, None]
     return y.to(x.dtype)
+
+
+def _real_product(left: Tensor, right: Tensor) -> Tensor:
+    """A product of complex matrices by one of real ones, twice as large each way."""
+    rows = torch.cat([left.real, left.imag], -1)
+    real, imag = right.real, right.imag
+    columns = torch.cat([torch.cat([real, imag], -1), torch.cat([-imag, real], -1)], -2)
+    return torch.complex(*(rows @ columns).chunk(2, -1))
 
 
 def _split(total: int, each: int, device: torch.device, least: int = 0) -> list[slice]:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,12 +31,13 @@ def transform(x: Tensor, out: Tensor, grid: HalfSpectrum) -> None:
     """
     groups = out.shape[1]
     if _is_small(x, x.shape[-2:]):
-        forth, _ = _matrices(grid, x.shape[-2], x.dtype)
+        forth, _ = _kept(_matrices, x)(grid, x.shape[-2], x.dtype)
         spectrum = _complex(x.flatten(2) @ forth).unflatten(1, (groups, -1))
         out.copy_(spectrum.permute(3, 1, 0, 2))
         return
     if _are_few(grid):
-        columns, rows, _ = _axes(grid, x.shape[-2], x.dtype, x.device)
+        axes = _kept(_axes, x)(grid, x.shape[-2], x.dtype, x.device)
+        columns, rows, _ = axes
         spectrum = rows @ _complex(x @ columns)
     else:
         spectrum = torch.fft.rfft2(x, norm='ortho')
@@ -60,11 +62,12 @@ def transform_back(spectrum: Tensor, size: Sequence[int], grid: HalfSpectrum) ->
     """
     height, width = size
     if _is_small(spectrum, size):
-        _, back = _matrices(grid, height, spectrum.real.dtype)
+        _, back = _kept(_matrices, spectrum)(grid, height, spectrum.real.dtype)
         maps = spectrum.flatten(1).t().contiguous()
         return _feature(torch.view_as_real(maps).flatten(1) @ back, spectrum, size)
     if _are_few(grid):
-        _, rows, columns = _axes(grid, height, spectrum.real.dtype, spectrum.device)
+        dtype, device = spectrum.real.dtype, spectrum.device
+        _, rows, columns = _kept(_axes, spectrum)(grid, height, dtype, device)
         half_spectrum = rows.mH @ _half_spectrum(spectrum, grid.rows, grid)
         return torch.view_as_real(half_spectrum).flatten(-2) @ columns
     # `s` also pads the columns that the list lacks.
@@ -96,6 +99,14 @@ def _own_columns(half_spectrum: Tensor, grid: HalfSpectrum) -> Tensor:
     """Columns (H, 1 or 2, ...) that are their own mirror image."""
     own = grid.own_columns
     return half_spectrum[:, :1] if len(own) == 1 else half_spectrum[:, :: own[1]]
+
+
+def _kept(matrices: Any, like: Tensor) -> Callable[..., tuple[Tensor, ...]]:
+    """A function that keeps what it made, unless it is for a tensor without data.
+
+    PyTorch's fake tensors claim to lie on a real device, and mix with no others.
+    """
+    return matrices.__wrapped__ if type(like).__name__ == 'FakeTensor' else matrices
 
 
 def _is_small(tensor: Tensor, size: Sequence[int]) -> bool:
@@ -130,7 +141,9 @@ def _matrices(
         and imaginary parts in turn.
     """
     with torch.inference_mode(False):
-        pixels = torch.eye(height * grid.width, dtype=torch.float64)
+        # Whatever the default device is.
+        count = height * grid.width
+        pixels = torch.eye(count, dtype=torch.float64, device='cpu')
         pixels = pixels.view(-1, height, grid.width)
         half = torch.fft.rfft2(pixels, norm='ortho').permute(1, 2, 0)
         rows = [half[source, : grid.columns] for _, source in grid.shared_rows(height)]

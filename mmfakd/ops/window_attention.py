@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .blockwise_window_attention import BlockwiseWindowAttention
-from .compiling import is_compiling
+from .compiling import is_compiling, is_foreign
 from .maps import resize
 from .triton_window_attention import TritonWindowAttention, give_up, is_usable
 
@@ -20,8 +20,8 @@ def window_attention(
 ) -> Tensor:
     """Let queries attend to keys in windows, channel by channel.
 
-    Under a compiler in operations that it traces and fuses; else by Triton where that
-    is asked for and runs, or block by block.
+    Under a compiler, and on devices other than CPUs and CUDA's, in plain operations;
+    else by Triton where that is asked for and runs, or block by block.
 
     Args:
         query (Tensor): Queries (N, C, H', W'), with scores to base two: divided by the
@@ -35,7 +35,7 @@ def window_attention(
     Returns:
         Tensor: Values, averaged by softmax(query * (key + offset)), (N, C, H, W).
     """
-    if is_compiling():
+    if is_compiling() or is_foreign(key_value):
         return plain_window_attention(query, key_value, offset, size)
     if is_usable(key_value):
         enlarged = resize(query, key_value.shape[-2:])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import PurePath
 
@@ -18,7 +19,16 @@ from .check_trainable import check_trainable
 from .features import Feature
 from .input_size import read_input_size
 from .levels import Levels, choose_classifier_levels, choose_detector_levels
-from .probe import Probe, is_classifier, is_detector, probe_features
+from .probe import (
+    Probe,
+    is_classifier,
+    is_detector,
+    is_segmentor,
+    probe_features,
+)
+from .segmentor_levels import choose_segmentor_levels
+
+_KINDS = dict(classifier=is_classifier, detector=is_detector, segmentor=is_segmentor)
 
 
 class Candidate:
@@ -70,8 +80,8 @@ class Candidate:
         """BaseModel: the model without weights, in evaluation mode.
 
         Raises:
-            ValueError: If it cannot be built, or is neither a classifier nor a
-                detector.
+            ValueError: If it cannot be built, or is no classifier, detector or
+                segmentor.
         """
         progress(f'Building the {self.role} {self.name}')
         cfg, _ = resolve_model_cfg(self.cfg.model, self.cfg.get('data_preprocessor'))
@@ -81,18 +91,18 @@ class Candidate:
             model = build_without_weights(cfg, self.cfg.get('default_scope', package))
         except ValueError as error:
             raise ValueError(f'{self.name!r}: {error}') from error
-        if not (is_classifier(model) or is_detector(model)):
+        if not any(is_one(model) for is_one in _KINDS.values()):
             raise ValueError(
-                f'{self.name!r}: a {type(model).__name__} is neither an mmpretrain '
-                'classifier nor an mmdet detector. Give a config of one of these; of a '
-                'self-supervised model, for example, the config of its fine-tuning.'
+                f'{self.name!r}: a {type(model).__name__} is no mmpretrain classifier, '
+                'mmdet detector or mmseg segmentor. Give a config of one of these; of '
+                'a self-supervised model, for example, the config of its fine-tuning.'
             )
         return model
 
     @property
     def kind(self) -> str:
-        """str: ``'classifier'`` or ``'detector'``."""
-        return 'detector' if is_detector(self.model) else 'classifier'
+        """str: ``'classifier'``, ``'detector'`` or ``'segmentor'``."""
+        return next(kind for kind, is_one in _KINDS.items() if is_one(self.model))
 
     @property
     def parameters(self) -> int:
@@ -156,19 +166,21 @@ class Candidate:
             size (tuple[int, int]): Height and width of the images.
 
         Raises:
-            ValueError: If it cannot be built, run or, a classifier to be a student,
-                trained.
+            ValueError: If it cannot be built, run or, a classifier or segmentor to be
+                a student, trained.
         """
-        self.probe = self.run(size, heads=self.kind == 'classifier')
-        if self.kind == 'detector':
-            self.levels = choose_detector_levels(self.probe)
-            return
-        self.levels = choose_classifier_levels(self.probe)
+        self.probe = self.run(size, heads=self.kind != 'detector')
+        choose: Callable[..., Levels] = dict(
+            classifier=choose_classifier_levels,
+            detector=choose_detector_levels,
+            segmentor=choose_segmentor_levels,
+        )[self.kind]
+        self.levels = choose(self.probe)
         if self.role == 'student':
             progress(f'Taking a training step of {self.name}')
             try:
-                self.trained = check_trainable(self.model, self.probe)
+                self.trained = check_trainable(self.model, self.probe, self.cfg)
             except ValueError as error:
                 raise ValueError(f'{self.name!r}: {error}') from error
             self.unreached = [f.name for f in self.levels.all if not self.learns(f)]
-            self.levels = choose_classifier_levels(self.probe, self.trained)
+            self.levels = choose(self.probe, self.trained)

@@ -1,5 +1,5 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Write a distillation config for any two models of mmpretrain or mmdet."""
+"""Write a distillation config for any two models of mmpretrain, mmdet or mmseg."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmengine.registry import MODELS, DefaultScope
 import mmfakd.models  # noqa: F401
 from mmfakd.messages import progress
 
-from .notes import describe_pairs, write_notes
+from .notes import about_checkpoints, describe_pairs, write_notes
 from .pair import make_pair
 from .render import write_config
 
@@ -40,7 +40,7 @@ def write_pair(
         command (Sequence[str]): The words of the command, for a comment.
         force (bool): Whether to overwrite the config.
         **options: ``method``, ``levels``, ``input_size``, ``teacher_ckpt``,
-            ``student_ckpt`` and ``inherit`` of
+            ``student_ckpt``, ``loss_weight``, ``warmup`` and ``inherit`` of
             :func:`~mmfakd.pairing.pair.make_pair`.
 
     Returns:
@@ -69,6 +69,7 @@ def write_pair(
         *write_notes(plan),
         f'Training adds {added:,} weights to the {plan.student.parameters:,} of the '
         'student, and leaves none in it.',
+        *about_checkpoints(plan, added),
         f'Written: {out}. To train it:',
         f'  mmfakd train {out}',
     ]
@@ -95,8 +96,13 @@ def write_checked(text: str, path: str) -> int:
     # Its weights are counted, not computed. Nothing may be imported meanwhile, as
     # constants of a module would be without values: hence the import on top.
     scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
-    with scope, torch.device('meta'):
-        distiller = MODELS.build(cfg.model.distiller)
+    with scope:
+        try:
+            with torch.device('meta'):
+                distiller = MODELS.build(cfg.model.distiller)
+        except RuntimeError:
+            # CRD draws numbers for its banks, which needs values.
+            distiller = MODELS.build(cfg.model.distiller)
     with open(path, 'w') as file:
         file.write(text)
     return sum(p.numel() for p in distiller.parameters() if p.requires_grad)

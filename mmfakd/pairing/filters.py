@@ -90,18 +90,28 @@ def plan_filters(plan: Plan) -> list[dict]:
         if read is not None:
             side = min(read.height, read.width) // theirs.stride
         plans.append(plan_modes(mid, theirs.channels, side))
-    return _unite(plan, plans) if plan.method == 'fakd-layer' else plans
+    if plan.method != 'fakd-layer':
+        return plans
+    channels = [feature.channels for pair in plan.pairs for feature in pair]
+    return [unite_filters(plans, channels, plan.fixed)] * len(plans)
 
 
-def _unite(plan: Plan, plans: list[dict]) -> list[dict]:
-    """One filter for all levels.
+def unite_filters(plans: Sequence[dict], channels: Sequence[int], fixed: bool) -> dict:
+    """Plan one filter for all levels.
 
     It has as many groups as the largest needs and all channels divide into, both
     powers of two.
+
+    Args:
+        plans (Sequence[dict]): The plan of each level.
+        channels (Sequence[int]): Channels of all levels of both models.
+        fixed (bool): Whether maps have one size.
+
+    Returns:
+        dict: ``groups`` where more than one, and, without fixed sizes, ``modes``.
     """
-    counts = [feature.channels for pair in plan.pairs for feature in pair]
-    groups = math.gcd(max(p.get('groups', 1) for p in plans), *counts)
-    united = dict(groups=groups) if groups > 1 else {}
-    if not plan.fixed:
+    groups = math.gcd(max(p.get('groups', 1) for p in plans), *channels)
+    united: dict[str, Any] = dict(groups=groups) if groups > 1 else {}
+    if not fixed:
         united['modes'] = max(p['modes'] for p in plans)
-    return [united] * len(plans)
+    return united

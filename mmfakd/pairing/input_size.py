@@ -3,19 +3,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 
-from mmfakd.datasets.wrappers import walk_wrappers
+from mmfakd.datasets.wrappers import pipeline_of, walk_loaders, walk_wrappers
 
 CLASSIFIER_SIZE = (224, 224)
+_SEGMENTOR_SIZE = (512, 512)
 _LARGEST_DETECTOR_SIZE = 640
+_MEASURED = 8
+_LARGEST_SEGMENTOR_AREA = 640 * 640
 # Transforms that set the size of images, and the arguments that say it.
-_KINDS = ('Crop', 'Resize', 'Mosaic', 'MixUp')
-_KEYS = ('crop_size', 'scale', 'img_scale', 'scales')
+_KINDS = ('Crop', 'Resize', 'Mosaic', 'MixUp', 'Pad')
+_KEYS = ('crop_size', 'scale', 'img_scale', 'scales', 'size')
+# They take height before width, where all others have the order of OpenCV.
+_HEIGHT_FIRST = dict(
+    mmpretrain=('RandomCrop', 'RandomResizedCrop'), mmseg=('RandomCrop',)
+)
+_ALL_HEIGHT_FIRST = ('torchvision', 'albumentations')
+# They yield images of many sizes, whatever their arguments.
+_VARYING = ('RandomResize', 'RandomChoiceResize')
 
 
 @dataclass(frozen=True)
@@ -45,31 +61,83 @@ def read_input_size(cfg: Config) -> InputSize | None:
         InputSize | None: What its training pipeline brings images to last; None where
         no transform of it says so.
     """
-    dataset = (cfg.get('train_dataloader') or {}).get('dataset')
-    pipelines = [wrapped.get('pipeline') or [] for wrapped in walk_wrappers(dataset)]
+    loaders = walk_loaders(cfg.get('train_dataloader'))
+    dataset = next((loader['dataset'] for loader in loaders), None)
+    pipelines = [pipeline_of(wrapped) for wrapped in walk_wrappers(dataset)]
     # The innermost data set's comes first.
-    return _last_size(transform for found in reversed(pipelines) for transform in found)
+    transforms = (t for found in reversed(pipelines) for t in found)
+    return _last_size(transforms, cfg.get('default_scope') or 'mmpretrain')
 
 
-def choose_probe_size(cfg: Config) -> tuple[int, int]:
+def choose_probe_size(cfg: Config, whole: bool = False) -> tuple[int, int]:
     """Choose the size of the images that a config's model is probed with.
 
     Args:
         cfg (Config): The config.
+        whole (bool): Whether to take large crops of segmentors as they are.
 
     Returns:
         tuple[int, int]: Height and width: as its training pipeline has them. Of
         detectors, whose images have many sizes, one that is large enough, and no
-        larger.
+        larger; of segmentors with large crops half of one.
     """
     read = read_input_size(cfg)
+    if cfg.get('default_scope') == 'mmseg':
+        return _segmentor_size(cfg, read, whole)
     if cfg.get('default_scope') != 'mmdet':
+        if read is None or not read.fixed:
+            read = measure_images(cfg) or read
         return (read.height, read.width) if read else CLASSIFIER_SIZE
     if read is None or not read.fixed:
         return detector_size(pad_size_divisor(cfg))
     if read.height <= _LARGEST_DETECTOR_SIZE:
         return read.height, read.width
     return read.height // 2, read.width // 2
+
+
+def _segmentor_size(
+    cfg: Config, read: InputSize | None, whole: bool
+) -> tuple[int, int]:
+    """What batches are padded to, else what the pipeline crops."""
+    padded = (cfg.model.get('data_preprocessor') or {}).get('size')
+    if padded is None:
+        size = (read.height, read.width) if read else _SEGMENTOR_SIZE
+    else:
+        size = tuple(padded)
+    if whole or math.prod(size) <= _LARGEST_SEGMENTOR_AREA:
+        return size
+    # What is left of the number when it is divided decides how maps are rounded.
+    return tuple(n // 64 * 32 + n % 32 for n in size)  # type: ignore[return-value]
+
+
+def measure_images(cfg: Config) -> InputSize | None:
+    """Measure the first training images, where their pipeline does not say their size.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        InputSize | None: Their size, of several the largest; None where the data set
+        cannot be read.
+    """
+    loader = next(walk_loaders(cfg.get('train_dataloader')), None)
+    if loader is None:
+        return None
+    state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+            dataset = DATASETS.build(loader['dataset'])
+        count = min(len(dataset), _MEASURED)
+        shapes = [tuple(dataset[i]['inputs'].shape[-2:]) for i in range(count)]
+    except Exception:
+        # It is not here, or of another form.
+        return None
+    finally:
+        random.setstate(state[0])
+        np.random.set_state(state[1])
+        torch.set_rng_state(state[2])
+    height, width = (max(sides) for sides in zip(*shapes))
+    return InputSize(height, width, len(set(shapes)) == 1, 'the first images')
 
 
 def pad_size_divisor(cfg: Config) -> int:
@@ -100,27 +168,56 @@ def detector_size(divisor: int) -> tuple[int, int]:
     return tuple(divisor * (n // divisor // 2 * 2 + 1) for n in (480, 608))  # type: ignore[return-value]
 
 
-def _last_size(transforms: Iterable[Any]) -> InputSize | None:
+def _last_size(transforms: Iterable[Any], scope: str) -> InputSize | None:
     """The size that a row of transforms brings images to."""
     found = None
     for transform in transforms:
-        if isinstance(transform, Mapping):
-            found = _size_of(transform) or found
+        if not isinstance(transform, Mapping):
+            # Of a data set that was built; its arguments have the same names.
+            transform = dict(vars(transform), type=type(transform).__name__)
+        found = _size_of(transform, scope) or found
     return found
 
 
-def _size_of(transform: Mapping) -> InputSize | None:
+def _size_of(transform: Mapping, scope: str) -> InputSize | None:
     """The size that a transform brings images to, if it does."""
-    kind = transform.get('type')
-    kind = str(getattr(kind, '__name__', kind)).rpartition('.')[2]
-    if kind == 'RandomChoice':
+    name = transform.get('type')
+    name = str(getattr(name, '__name__', name))
+    package, _, kind = re.sub('[/:]', '.', name).rpartition('.')
+    scope = package.partition('.')[0] or scope
+    inner = transform.get('transforms')
+    if kind == 'RandomChoice' and inner:
         # Of the branches of DETR's pipelines the last is the one with a crop.
-        branch = transform['transforms'][-1]
-        return _last_size([branch] if isinstance(branch, Mapping) else branch)
+        inner = [inner[-1]] if isinstance(inner[-1], Mapping) else inner[-1]
+    if isinstance(inner, (list, tuple)):
+        # Of Albumentations, too, whose names stand for themselves.
+        return _last_size(inner, 'albumentations' if 'Albu' in kind else scope)
     if not any(word in kind for word in _KINDS):
         return None
-    value = next((transform[key] for key in _KEYS if transform.get(key)), None)
+    value = _pixels(transform, kind, scope)
+    if value is None:
+        return None
+    between = 'range' in str(transform.get('crop_type')) and value[0] != value[1]
+    if transform.get('keep_ratio') or kind in _VARYING or between:
+        return InputSize(min(value), max(value), False, kind)
+    if scope in _ALL_HEIGHT_FIRST or kind in _HEIGHT_FIRST.get(scope, ()):
+        return InputSize(value[0], value[1], True, kind)
+    return InputSize(value[1], value[0], True, kind)
+
+
+def _pixels(transform: Mapping, kind: str, scope: str) -> Sequence[int] | None:
+    """The two numbers that say a size."""
+    if scope == 'albumentations' and 'height' in transform:
+        value: Any = (transform['height'], transform.get('width'))
+    elif scope in _ALL_HEIGHT_FIRST:
+        # Of torchvision `scale` is a share of the area.
+        value = transform.get('size')
+    else:
+        value = next((transform[key] for key in _KEYS if transform.get(key)), None)
     if isinstance(value, int) and 'Edge' not in kind:
+        if scope == 'torchvision' and kind == 'Resize':
+            # It is that of the short side.
+            return None
         value = (value, value)
     if isinstance(value, (list, tuple)) and isinstance(value[-1], (list, tuple)):
         # Several to choose from; the largest stands last.
@@ -129,7 +226,4 @@ def _size_of(transform: Mapping) -> InputSize | None:
         return None
     if not all(isinstance(number, int) and number > 0 for number in value):
         return None
-    if transform.get('keep_ratio') or kind == 'RandomChoiceResize':
-        return InputSize(min(value), max(value), False, kind)
-    # Width and height, in the order of OpenCV.
-    return InputSize(value[1], value[0], True, kind)
+    return value

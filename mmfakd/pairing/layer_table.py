@@ -10,10 +10,10 @@ from mmengine.logging import MMLogger
 from mmfakd.messages import aligned
 
 from .candidate import Candidate
+from .code import as_code
 from .features import find_features
 from .input_size import choose_probe_size
 from .probe import Call, Probe, TensorInfo
-from .render import as_code
 
 _WIDEST = 48
 

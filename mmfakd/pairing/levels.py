@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from .features import Feature, find_features
 from .layer_tree import LayerTree
-from .probe import Probe, tensors_of
+from .probe import Call, Probe, tensors_of
 
 MOST_STAGES = 4
 _PARTS = ('backbone', 'neck')
@@ -63,7 +63,11 @@ def choose_classifier_levels(
     Returns:
         Levels: Its levels.
     """
-    features = [f for f in find_features(probe) if trained is None or f.key in trained]
+    features = find_features(probe)
+    # A frozen stem is the stem all the same.
+    outermost = LayerTree(probe, features).outermost()
+    stem = next((f.call for f in outermost if f.call.weights), None)
+    features = [f for f in features if trained is None or f.key in trained]
     tree = LayerTree(probe, features)
     pooled = _pooled(features, probe)
     layers = tree.outermost()
@@ -72,16 +76,20 @@ def choose_classifier_levels(
         if len(blocks) > 1:
             return Levels(blocks, pooled, blocks=True)
     layers = tree.expand_stages(layers)
-    stages, others = _stages(layers)
+    stages, others = _stages(layers, stem)
     many = [(f, 'of a fifth stride and more') for f in stages[:-MOST_STAGES]]
     return Levels(stages[-MOST_STAGES:], pooled, others=many + others)
 
 
-def choose_detector_levels(probe: Probe) -> Levels:
+def choose_detector_levels(
+    probe: Probe, trained: Collection[tuple] | None = None
+) -> Levels:
     """Choose the maps of a detector's neck.
 
     Args:
         probe (Probe): A probe of the detector.
+        trained (Collection[tuple], optional): Keys of the features that a training
+            step reaches. Defaults to None, all of them.
 
     Returns:
         Levels: The maps that the neck yields, shallow to deep; none where the
@@ -90,6 +98,7 @@ def choose_detector_levels(probe: Probe) -> Levels:
     necks = [f for f in find_features(probe) if f.call.name == 'neck']
     last = max((f.call.order for f in necks), default=None)
     maps = [f for f in necks if f.call.order == last]
+    maps = [f for f in maps if trained is None or f.key in trained]
     maps.sort(key=lambda f: (f.stride, -math.prod(f.size)))
     return Levels(maps, is_neck=True)
 
@@ -115,10 +124,11 @@ def _logits(probe: Probe) -> set[int]:
     return {info.id for _, info in tensors_of(probe.output)} - {-1}
 
 
-def _stages(layers: list[Feature]) -> tuple[list[Feature], list[tuple[Feature, str]]]:
+def _stages(
+    layers: list[Feature], stem: Call | None
+) -> tuple[list[Feature], list[tuple[Feature, str]]]:
     """The last map of each stride, shallow to deep, and others that would do."""
     composite = [f for f in layers if not f.call.is_leaf]
-    stem = next((f.call for f in layers if f.call.weights), None)
     if len({f.stride for f in composite if f.call is not stem}) > 1:
         layers = composite
     by_stride: dict[int, list[Feature]] = {}
@@ -148,8 +158,7 @@ def _pooled(features: list[Feature], probe: Probe) -> Feature | None:
     ends = [f for f in parts if f.call.name in _PARTS]
     if not ends:
         return None
-    order = max(f.call.order for f in ends)
-    end = next(f for f in ends if f.call.order == order)
+    end = _classified(ends, probe)
     if not end.is_vector:
         return None
     logits = _logits(probe)
@@ -165,4 +174,26 @@ def _pooled(features: list[Feature], probe: Probe) -> Feature | None:
         and f.call.path == (end.call.name,)
         and f.channels == end.channels
     ]
-    return plain[-1] if plain else end
+    if not plain:
+        return end
+    # One pooling may serve several maps, one call each.
+    calls = [f for f in plain if f.call.name == plain[-1].call.name]
+    index = end.data_idx
+    several = isinstance(index, int) and len(calls) == len(end.call.output)
+    return calls[index] if several else plain[-1]  # type: ignore[index]
+
+
+def _classified(ends: list[Feature], probe: Probe) -> Feature:
+    """Of what backbone or neck return last, the part that the head classifies."""
+    order = max(f.call.order for f in ends)
+    ends = [f for f in ends if f.call.order == order]
+    for call in probe.calls:
+        if call.name.startswith('head.') and call.weights and call.entered:
+            entered = [f for f in ends if f.info.id in call.entered]
+            if entered:
+                return entered[0]
+    # As heads of mmpretrain do, of several the last; of the parts of a part the first.
+    first = [
+        f.data_idx[0] if isinstance(f.data_idx, tuple) else f.data_idx for f in ends
+    ]
+    return ends[first.index(first[-1])]

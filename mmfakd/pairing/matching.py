@@ -33,14 +33,16 @@ class Matching:
 
     @property
     def uneven(self) -> Pairs:
-        """list[tuple[Feature, Feature]]: pairs of one stride whose sizes differ.
+        """list[tuple[Feature, Feature]]: pairs whose sizes differ by more than strides.
 
-        They are rounded in different ways where a map does not divide evenly.
+        They are rounded in different ways where a map does not divide evenly, also
+        where the student's is brought to the other stride.
         """
         return [
             (ours, theirs)
             for ours, theirs in self.pairs
-            if ours.stride == theirs.stride and ours.size != theirs.size
+            if tuple(int(n * ours.stride / theirs.stride + 0.5) for n in ours.size)
+            != tuple(theirs.size)
         ]
 
     def drop_uneven(self) -> None:
@@ -121,12 +123,15 @@ def take_evenly(features: list[Feature], count: int) -> list[Feature]:
     return [features[(i + 1) * len(features) // count - 1] for i in range(count)]
 
 
-def match_logits(student: Candidate, teacher: Candidate) -> Matching:
+def match_logits(
+    student: Candidate, teacher: Candidate, method: str = 'kd'
+) -> Matching:
     """Match the layers that yield the logits of two classifiers.
 
     Args:
         student (Candidate): The student.
         teacher (Candidate): The teacher.
+        method (str): The method that compares them.
 
     Returns:
         Matching: The one pair.
@@ -141,19 +146,20 @@ def match_logits(student: Candidate, teacher: Candidate) -> Matching:
         who = f'the {candidate.role} {candidate.name}'
         if candidate.kind != 'classifier':
             raise ValueError(
-                f'--method kd compares the logits of classifiers, and {who} is a '
+                f'--method {method} compares the logits of classifiers, and {who} is a '
                 f'{candidate.kind}. Use {others}.'
             )
         logits = find_logits(candidate.probe)
         if logits is None or not candidate.learns(logits):
             raise ValueError(
-                f'--method kd: no layer of {who} yields just its logits. Use {others}.'
+                f'--method {method}: no layer of {who} yields just its logits. Use '
+                f'{others}.'
             )
         found.append(logits)
     ours, theirs = found
     if ours.channels != theirs.channels:
         raise ValueError(
-            f'--method kd compares logits, and the student has {ours.channels} '
+            f'--method {method} compares logits, and the student has {ours.channels} '
             f'classes, the teacher {theirs.channels}. Features do not mind: use '
             f'{others}.'
         )

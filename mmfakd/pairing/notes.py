@@ -5,11 +5,19 @@ from __future__ import annotations
 
 from itertools import chain
 
+from mmfakd.engine.safety import checkpoint_hook
 from mmfakd.messages import aligned
 
+from .connector_rate import connector_lr_mult, is_adaptive, optimizer_name
+from .distillers import has_connectors
 from .filters import plan_filters
+from .loss_weight import is_balanced
+from .methods import METHODS, methods_for
 from .named_levels import name_levels
-from .plan import METHODS, Plan
+from .plan import Plan
+
+# Bytes of checkpoints that are worth a word.
+_MUCH = 5e9
 
 
 def describe_pairs(plan: Plan) -> str:
@@ -23,7 +31,9 @@ def describe_pairs(plan: Plan) -> str:
     """
     rows = [['student', 'channels', 'size', 'teacher', 'channels', 'size']]
     for pair in plan.pairs:
-        cells = ((f.name, str(f.channels), '{}x{}'.format(*f.size)) for f in pair)
+        cells = (
+            (f.name, str(f.channels), '{}x{}'.format(*plan.size_of(f))) for f in pair
+        )
         rows.append([*chain.from_iterable(cells)])
     return aligned(rows)
 
@@ -38,7 +48,7 @@ def write_notes(plan: Plan) -> list[str]:
         list[str]: A sentence or two each.
     """
     return [
-        *([] if plan.student.kind == 'detector' else [_about_size(plan)]),
+        _about_size(plan) if plan.fixed else _about_sizes(plan),
         *_warnings(plan),
         *_about_levels(plan),
         *_about_weights(plan),
@@ -61,8 +71,31 @@ def _about_size(plan: Plan) -> str:
             f'yields {read.height}x{read.width}. Change it in the student or leave out '
             '--input-size.'
         )
+    if read is not None and not read.fixed:
+        return (
+            f'WARNING: {read.source} of the data of {name} yields images of several '
+            f'sizes, and dense filters are for those of {text} alone. Bring them to '
+            'one size in the pipeline.'
+        )
     source = '--input-size' if read is None else f"{read.source} of the student's data"
     return f'Images: {text}, as {source} has them.'
+
+
+def _about_sizes(plan: Plan) -> str:
+    """Where images have many sizes."""
+    read, size = plan.read_size, plan.image_size
+    if plan.input_size is not None or size is None or read is None:
+        text = '{}x{}'.format(*plan.student.probe.input_shape[2:])
+        source = 'those of --input-size'
+        if plan.input_size is None:
+            source = 'an example, as the pipeline does not say how large its images are'
+        return f'Sizes are those for images of {text}, {source}.'
+    others = '' if read.fixed else ', and others, by'
+    return (
+        f'Sizes are those for images of {read.height}x{read.width}'
+        f"{others or ' from'} {read.source} of the student's data, in batches of "
+        f'{size[0]}x{size[1]}.'
+    )
 
 
 def _warnings(plan: Plan) -> list[str]:
@@ -87,14 +120,16 @@ def _warnings(plan: Plan) -> list[str]:
     if plan.student.unreached:
         notes.append(
             'in training no gradient flows back from these layers of the student, '
-            f'which are left out: {", ".join(plan.student.unreached)}.'
+            f'which are left out: {", ".join(plan.student.unreached)}. They are frozen '
+            '(`frozen_stages`, `requires_grad=False`, `lr_mult=0`) or run outside of '
+            'autograd.'
         )
     return [f'WARNING: {note}' for note in notes]
 
 
 def _about_levels(plan: Plan) -> list[str]:
     """What else was possible, and how to take it."""
-    if plan.method == 'kd' or plan.levels != 'auto':
+    if plan.method == 'kd' or plan.of_logit_maps or plan.levels != 'auto':
         return []
     notes = []
     for candidate in (plan.student, plan.teacher):
@@ -143,9 +178,12 @@ def _about_weights(plan: Plan) -> list[str]:
 
 def _about_config(plan: Plan) -> list[str]:
     """What the config has of numbers that another might have chosen."""
-    others = [method for method in METHODS if method != plan.method]
-    if 'kd' in others and 'detector' in (plan.student.kind, plan.teacher.kind):
-        others.remove('kd')
+    kinds = {plan.student.kind, plan.teacher.kind}
+    others = [
+        method
+        for method in METHODS
+        if method != plan.method and all(method in methods_for(k) for k in kinds)
+    ]
     notes = [f'Method: {plan.method}. Others: --method {", ".join(others)}.']
     if plan.inherit:
         inherited = ', '.join(plan.inherit)
@@ -161,5 +199,64 @@ def _about_config(plan: Plan) -> list[str]:
             f'Filters, level by level: {", ".join(filters)}. Others: `groups` and '
             '`modes` in the config.'
         )
-    notes.append('Loss weight: 1. It depends on the pair: `loss_weight` in the config.')
+    return [*notes, *_about_loss(plan)]
+
+
+def _about_loss(plan: Plan) -> list[str]:
+    """The weight of the distillation, and the rate at which its connectors learn."""
+    weight = plan.weight
+    if is_balanced(weight):
+        notes = [
+            'Loss weight: found by the first iterations, which measure gradients. '
+            'Numbers: --loss-weight 1 or 1,1,0.5.'
+        ]
+    else:
+        numbers = weight if isinstance(weight, list) else [weight]
+        balanced = METHODS[plan.method].by_level
+        other = '; --loss-weight balance finds it by measurement' if balanced else ''
+        notes = [
+            f'Loss weight: {", ".join(f"{number:g}" for number in numbers)} times that '
+            'of the recipe. It depends on the pair, and the report of the first step '
+            f'says whether it fits. Others: --loss-weight{other}.'
+        ]
+    mult = connector_lr_mult(plan.student.cfg)
+    if mult is not None and has_connectors(plan):
+        optimizer = optimizer_name(plan.student.cfg.optim_wrapper.optimizer.type)
+        notes.append(
+            f'Connectors learn {mult:g} times as fast as the student, under '
+            f'{optimizer}: `lr_mult` in the config.'
+        )
     return notes
+
+
+def about_checkpoints(plan: Plan, added: int) -> list[str]:
+    """Tell how much a training writes, where it is much.
+
+    Args:
+        plan (Plan): The plan.
+        added (int): Number of weights that only training has.
+
+    Returns:
+        list[str]: A sentence, or none.
+    """
+    cfg = plan.student.cfg
+    hook = dict((cfg.get('default_hooks') or {}).get('checkpoint') or {})
+    hook.update(checkpoint_hook(cfg))
+    loop = cfg.get('train_cfg') or {}
+    last = loop.get('max_epochs') or loop.get('max_iters')
+    if not hook or not last:
+        return []
+    written = max(1, last // max(1, hook.get('interval', 1)))
+    most = hook.get('max_keep_ckpts', -1)
+    kept = min(written, most) if most > 0 else written
+    kept += bool(hook.get('save_best'))
+    # Momentum, of Adam two of them.
+    states = 3 if is_adaptive(cfg) else 2
+    one = 4 * (plan.student.parameters * (states + 1) + added * states)
+    if one * kept < _MUCH:
+        return []
+    keep = ' Fewer: `max_keep_ckpts` in the config.' if kept > 1 else ''
+    return [
+        f'Checkpoints take about {one * kept / 1e9:.0f} GB: {kept} of '
+        f'{one / 1e9:.1f} GB, with a plain student beside each.{keep}'
+    ]

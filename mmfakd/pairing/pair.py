@@ -9,8 +9,11 @@ from typing import Any
 from mmfakd.checkpoints.inherit import check_inherited, find_inheritable
 
 from .candidate import Candidate
+from .check_method import check_kinds, check_method, choose_pairs
 from .input_size import choose_probe_size, detector_size, pad_size_divisor
+from .match_segmentors import match_head_inputs, match_logit_maps
 from .matching import Matching, match_levels, match_logits
+from .methods import METHODS
 from .named_levels import match_named_levels
 from .plan import Plan
 
@@ -25,8 +28,9 @@ def make_pair(
         teacher (str): The same of the teacher.
         inherit (str, optional): Modules that start as copies of the teacher's, names
             separated by commas, or ``'auto'`` for all behind the backbone that fit.
-        **request: ``method``, ``levels``, ``input_size``, ``command``, ``teacher_ckpt``
-            and ``student_ckpt`` of :class:`~mmfakd.pairing.Plan`.
+        **request: ``method``, ``levels``, ``input_size``, ``command``,
+            ``teacher_ckpt``, ``student_ckpt``, ``loss_weight`` and ``warmup`` of
+            :class:`~mmfakd.pairing.plan.Plan`.
 
     Returns:
         Plan: What the config is to state.
@@ -38,12 +42,21 @@ def make_pair(
     ours, theirs = Candidate(student, 'student'), Candidate(teacher, 'teacher')
     plan = Plan(ours, theirs, **request)
     size = plan.input_size or choose_probe_size(ours.cfg)
-    ours.examine(size)
-    plan.matching, plan.padding = _match_padded(plan, size)
-    if ours.kind == 'detector':
+    whole = plan.input_size or choose_probe_size(ours.cfg, whole=True)
+    try:
+        ours.examine(size)
+        plan.matching, plan.padding = _match_padded(plan, size)
+    except ValueError:
+        # Half a crop may be too small for a head that pools.
+        if size == whole:
+            raise
+        ours.examine(whole)
+        plan.matching, plan.padding = _match_padded(plan, whole)
+    if not plan.fixed:
         plan.matching.drop_uneven()
     if not plan.pairs:
         raise ValueError(_no_levels(plan))
+    check_method(plan)
     if inherit is not None:
         plan.inherit = _inherited(inherit, ours, theirs)
     return plan
@@ -81,10 +94,20 @@ def _padding(plan: Plan) -> int | None:
 
 def _match(plan: Plan) -> Matching:
     student, teacher = plan.student, plan.teacher
-    if plan.method == 'kd':
+    check_kinds(plan)
+    if METHODS[plan.method].compares == 'logits' or plan.of_logit_maps:
         if plan.levels != 'auto':
-            raise ValueError('--method kd compares logits: it has no --levels.')
-        return match_logits(student, teacher)
+            raise ValueError(
+                f'--method {plan.method} compares logits: it has no --levels.'
+            )
+        if plan.of_logit_maps:
+            return match_logit_maps(student, teacher, plan.method)
+        return match_logits(student, teacher, plan.method)
+    return choose_pairs(plan, _match_features(plan))
+
+
+def _match_features(plan: Plan) -> Matching:
+    student, teacher = plan.student, plan.teacher
     if plan.levels != 'auto':
         return match_named_levels(plan.levels, student, teacher)
     if student.kind != teacher.kind:
@@ -94,6 +117,10 @@ def _match(plan: Plan) -> Matching:
             'teacher, or name layers of the two backbones with --levels '
             'student_layer=teacher_layer,... (mmfakd layers lists them).'
         )
+    if student.kind == 'segmentor':
+        found = match_head_inputs(student.levels, teacher.levels)
+        if found is not None:
+            return found
     return match_levels(student.levels, teacher.levels)
 
 
@@ -107,8 +134,13 @@ def _no_levels(plan: Plan) -> str:
             continue
         what = 'has no layer that yields maps, tokens of known grid or a pooled feature'
         if candidate.unreached:
-            what = 'has no layer with a map that gradients flow back from in training'
-        if candidate.kind == 'detector':
+            what = (
+                'learns nothing from any of its levels: in training no gradient flows '
+                f'back from {", ".join(candidate.unreached)}. They are frozen '
+                '(`frozen_stages`, `requires_grad=False`, `lr_mult=0`) or run outside '
+                'of autograd'
+            )
+        elif candidate.kind == 'detector':
             called = any(call.name == 'neck' for call in candidate.probe.calls)
             what = (
                 'has a neck that yields no maps'

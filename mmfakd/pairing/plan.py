@@ -5,20 +5,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from mmengine.registry import DATASETS, DefaultScope
+
+from mmfakd.engine.safety import loops_by_epoch
 from mmfakd.model_zoo.find import find_weights
 
 from .candidate import Candidate
 from .features import Feature
-from .input_size import InputSize, read_input_size
+from .input_size import (
+    InputSize,
+    measure_images,
+    pad_size_divisor,
+    read_input_size,
+)
+from .loss_weight import DEFAULT_LOSS_WEIGHT, LossWeight, is_balanced, parse_loss_weight
 from .matching import Matching
-
-METHODS = {
-    'fakd-review': 'FAM-KD in the review pyramid (arXiv 2403.05894)',
-    'fakd-layer': 'FAM-KD layer to layer (arXiv 2403.05894)',
-    'reviewkd': 'ReviewKD (arXiv 2104.09044)',
-    'kd': 'KD (arXiv 1503.02531)',
-}
+from .methods import METHODS
+from .new_style import is_new_style
 
 
 @dataclass
@@ -28,7 +33,7 @@ class Plan:
     Args:
         student (Candidate): The student.
         teacher (Candidate): The teacher.
-        method (str): A key of :data:`METHODS`.
+        method (str): A key of :data:`~mmfakd.pairing.methods.METHODS`.
         levels (str): ``'auto'``, or names as for
             :func:`~mmfakd.pairing.named_levels.match_named_levels`.
         input_size (tuple[int, int], optional): Height and width of the images.
@@ -39,6 +44,11 @@ class Plan:
         student_ckpt (str, optional): Weights that the student starts from. Defaults to
             None: the ``load_from`` of its config.
         inherit (Sequence[str]): Modules that start as copies of the teacher's.
+        loss_weight (str, optional): As for
+            :func:`~mmfakd.pairing.loss_weight.parse_loss_weight`. Defaults to None,
+            for ``DEFAULT_LOSS_WEIGHT``.
+        warmup (int, optional): Epochs, in an iteration based loop iterations, over
+            which the weight grows. Defaults to None, none.
         padding (int, optional): What sizes of batches are to be multiples of, where
             the student's own padding does not suit the teacher.
         matching (Matching): The levels of the two; for KD the layers of the logits.
@@ -53,6 +63,8 @@ class Plan:
     teacher_ckpt: str | None = None
     student_ckpt: str | None = None
     inherit: Sequence[str] = ()
+    loss_weight: str | None = None
+    warmup: int | None = None
     padding: int | None = None
     matching: Matching = field(default_factory=lambda: Matching([], ''))
 
@@ -67,9 +79,96 @@ class Plan:
         return self.student.kind == 'classifier'
 
     @property
+    def new_style(self) -> bool:
+        """bool: whether the student's config is pure Python."""
+        return is_new_style(self.student.config)
+
+    @property
+    def of_logit_maps(self) -> bool:
+        """bool: whether it compares the logits of two segmentors."""
+        kinds = {self.student.kind, self.teacher.kind}
+        named = self.method == 'cwd' and self.levels != 'auto'
+        return self.method in ('kd', 'cwd') and kinds == {'segmentor'} and not named
+
+    @cached_property
     def read_size(self) -> InputSize | None:
-        """Optional[InputSize]: what the student's pipeline brings images to."""
-        return read_input_size(self.student.cfg)
+        """Optional[InputSize]: what the student's pipeline brings images to.
+
+        Where it does not say so, the first images do.
+        """
+        read = read_input_size(self.student.cfg)
+        if read is None or (self.fixed and not read.fixed):
+            return measure_images(self.student.cfg) or read
+        return read
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Optional[tuple[int, int]]: height and width of the user's own batches.
+
+        Of images of many sizes, a large one, padded as batches are; None where nothing
+        says it.
+        """
+        if self.fixed or self.input_size is not None:
+            return self.student.probe.input_shape[2:]  # type: ignore[return-value]
+        preprocessor = self.student.cfg.model.get('data_preprocessor') or {}
+        if preprocessor.get('size'):
+            return tuple(preprocessor['size'])
+        read = self.read_size
+        if read is None:
+            return None
+        divisor = self.padding or pad_size_divisor(self.student.cfg)
+        height, width = (-(-n // divisor) * divisor for n in (read.height, read.width))
+        return height, width
+
+    def size_of(self, feature: Feature) -> tuple[int, ...]:
+        """Tell how large a level is for the user's own images.
+
+        Args:
+            feature (Feature): The level.
+
+        Returns:
+            tuple[int, ...]: Its height and width.
+        """
+        size = self.image_size
+        probed = self.student.probe.input_shape[2:]
+        if size is None or tuple(size) == tuple(probed) or feature.is_vector:
+            return feature.size
+        return tuple(-(-n // feature.stride) for n in size)
+
+    @property
+    def weight(self) -> LossWeight:
+        """LossWeight: the weight of the levels, or a factor of that of the losses."""
+        if self.loss_weight is not None:
+            return parse_loss_weight(self.loss_weight)
+        weight = parse_loss_weight(DEFAULT_LOSS_WEIGHT)
+        by_level = METHODS[self.method].by_level
+        return 1.0 if is_balanced(weight) and not by_level else weight
+
+    @property
+    def warmup_cfg(self) -> dict[str, int | bool] | None:
+        """Optional[dict]: the ``warmup`` of the distiller."""
+        if self.warmup is None:
+            return None
+        by_epoch = loops_by_epoch(self.student.cfg)
+        return dict(by_epoch=by_epoch, begin=0, end=self.warmup)
+
+    @cached_property
+    def training_images(self) -> int:
+        """int: number of the student's training images.
+
+        Raises:
+            ValueError: If its data set cannot be read.
+        """
+        cfg = self.student.cfg
+        try:
+            with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+                return len(DATASETS.build(cfg.train_dataloader.dataset))
+        except Exception as error:
+            raise ValueError(
+                f'--method {self.method} needs the number of training images, and the '
+                f'training data of {self.student.name} cannot be read here: '
+                f'{type(error).__name__}: {error}'
+            ) from error
 
     @property
     def teacher_weights(self) -> str | None:

@@ -13,6 +13,10 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmfakd.models.algorithms.run_mode import run_model
+
+from .gradient_paths import GradientPaths
+
 # Of mmcv, where an operator has no implementation for a device.
 _NO_KERNEL = 'for device cpu not found'
 
@@ -32,6 +36,7 @@ class Call:
         weights (int): How many convolutions and linear layers the layer has in it.
         is_leaf (bool): Whether the layer has no layers in it.
         output (Any): What it returned, with a :class:`TensorInfo` for each tensor.
+        entered (tuple[int, ...]): ``TensorInfo.id`` of the tensors (N, C) that it got.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Call:
     weights: int
     is_leaf: bool
     output: Any = None
+    entered: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class TensorInfo:
         non_negative (bool): Whether it has no negative value, as after a ReLU.
         id (int): Number of a tensor (N, C), which layers that hand it on share; -1 for
             others.
-        has_graph (bool): Whether gradients flow back from it.
+        has_graph (bool): Whether gradients flow back from it to a parameter that
+            learns.
     """
 
     shape: tuple[int, ...]
@@ -93,10 +100,11 @@ def probe_features(
     """Run a model on a dummy batch and record what every layer yields.
 
     Args:
-        model (BaseModel): An mmpretrain classifier or mmdet detector.
+        model (BaseModel): An mmpretrain classifier, mmdet detector or mmseg segmentor.
         input_size (tuple[int, int]): Height and width of the images.
-        heads (bool): Whether to run the heads, too. Where a detector's heads cannot
-            run on a dummy batch, the probe has a ``note``. Defaults to True.
+        heads (bool): Whether to run the heads, too. Where those of a detector or
+            segmentor cannot run on a dummy batch, the probe has a ``note``. Defaults
+            to True.
         batch_size (int): Number of images. Defaults to 2, so that the dimension of the
             batch can be told from those of one position or parameter.
 
@@ -148,11 +156,11 @@ def _probe(model: BaseModel, inputs: Tensor, heads: bool) -> Probe:
         try:
             probe.output = recorder.describe(_run(model, inputs, heads))
         except Exception as error:
-            if not heads or not is_detector(model):
+            if not heads or is_classifier(model):
                 raise
             probe.note = f'{type(error).__name__}: {error}'
     if probe.note:
-        # Heads of detectors may want more than a dummy batch has.
+        # Heads may want more than a dummy batch has.
         probe.calls.clear()
         with CallRecorder(model, probe) as recorder:
             _run(model, inputs, heads=False)
@@ -182,7 +190,7 @@ def _run(model: BaseModel, inputs: Tensor, heads: bool) -> Any:
     if not heads:
         return model.extract_feat(inputs)
     samples = _samples(inputs) if is_detector(model) else None
-    return model(inputs, samples, mode='tensor')
+    return run_model(model, 'tensor', inputs, samples)
 
 
 def is_detector(model: BaseModel) -> bool:
@@ -209,6 +217,18 @@ def is_classifier(model: BaseModel) -> bool:
     return _has_base(model, 'mmpretrain.models.classifiers.base', 'BaseClassifier')
 
 
+def is_segmentor(model: BaseModel) -> bool:
+    """Tell whether a model is one of mmseg's segmentors.
+
+    Args:
+        model (BaseModel): The model.
+
+    Returns:
+        bool: Whether it is.
+    """
+    return _has_base(model, 'mmseg.models.segmentors.base', 'BaseSegmentor')
+
+
 def _has_base(model: BaseModel, module: str, name: str) -> bool:
     """Whether a model has a base class, of a library that need not be there."""
     bases = type(model).__mro__
@@ -231,6 +251,7 @@ class CallRecorder:
     Args:
         model (BaseModel): The model.
         probe (Probe): It gets the calls.
+        paths (GradientPaths, optional): Tells which tensors of a training step learn.
 
     Attributes:
         firsts (dict[int, tuple]): Length of a sequence of tokens -> where it first goes
@@ -238,10 +259,13 @@ class CallRecorder:
             and the tensor.
     """
 
-    def __init__(self, model: BaseModel, probe: Probe) -> None:
-        self.model, self.probe = model, probe
+    def __init__(
+        self, model: BaseModel, probe: Probe, paths: GradientPaths | None = None
+    ) -> None:
+        self.model, self.probe, self.paths = model, probe, paths
         self.firsts: dict[int, tuple[str, int, bool, Tensor]] = {}
         self._stack: list[str] = []
+        self._entered: list[tuple[int, ...]] = []
         self._counts: Counter[str] = Counter()
         # Tensors (N, C) are kept, so that none takes another's place.
         self._numbered: dict[int, tuple[Tensor, int]] = {}
@@ -278,12 +302,9 @@ class CallRecorder:
             non_negative = value.is_floating_point() and bool(
                 not value.numel() or value.min() >= 0
             )
-            number = -1
-            if value.dim() == 2:
-                known = (value, len(self._numbered))
-                number = self._numbered.setdefault(id(value), known)[1]
-            has_graph = value.grad_fn is not None
-            return TensorInfo(tuple(value.shape), non_negative, number, has_graph)
+            has_graph = self.paths is not None and self.paths.reach(value)
+            shape, number = tuple(value.shape), self._number(value)
+            return TensorInfo(shape, non_negative, number, has_graph)
         if isinstance(value, Mapping):
             return {str(key): self.describe(item) for key, item in value.items()}
         if isinstance(value, (tuple, list)):
@@ -292,8 +313,15 @@ class CallRecorder:
             return value
         return type(value).__name__
 
+    def _number(self, tensor: Tensor) -> int:
+        if tensor.dim() != 2:
+            return -1
+        known = (tensor, len(self._numbered))
+        return self._numbered.setdefault(id(tensor), known)[1]
+
     def _before(self, name: str, module: nn.Module, args: tuple) -> None:
         self._stack.append(name)
+        self._entered.append(tuple({self._number(t) for t in _tensors(args)} - {-1}))
         self._note_tokens(name, True, args)
 
     def _after(
@@ -305,7 +333,8 @@ class CallRecorder:
         self._counts[name] += 1
         kind, is_leaf = type(module).__name__, next(module.children(), None) is None
         path, value = tuple(self._stack), self.describe(output)
-        call = Call(name, kind, index, order, path, weights, is_leaf, value)
+        entered = self._entered.pop()
+        call = Call(name, kind, index, order, path, weights, is_leaf, value, entered)
         self.probe.calls.append(call)
 
     def _note_tokens(self, name: str, is_input: bool, value: Any) -> None:

@@ -4,44 +4,17 @@
 from __future__ import annotations
 
 import os.path as osp
-import textwrap
-from collections.abc import Sequence
-from typing import Any
 
 from mmfakd.engine.safety import distillation_hooks
 
-from .filters import plan_filters
-from .plan import METHODS, Plan
-
-_WIDTH = 88
-_MOST_REVIEWKD_CHANNELS = 512
-_LOSS_WEIGHTS = {
-    'classifier': """\
-# 1 is the published weight of R34-R18 on ImageNet. Others are 0.8 to 20, and
-# CIFAR-100 has warmup=dict(by_epoch=True, begin=0, end=20).""",
-    'detector': """\
-# 1 is the published weight of ReviewKD for detectors of equal width;
-# weak students had up to 2.""",
-}
-_KD = """\
-type='mmrazor.ConfigurableDistiller',
-student_recorders=dict(
-    logits=dict(type='mmrazor.ModuleOutputs', source='{}')
-),
-teacher_recorders=dict(
-    logits=dict(type='mmrazor.ModuleOutputs', source='{}')
-),
-# As much as the labels have, as in ImageNet's recipes at temperature 1;
-# those of CIFAR-100 have tau=4 and nine times as much.
-distill_losses=dict(
-    loss_kl=dict(type='mmrazor.KLDivergence', tau=1, loss_weight=1.0)
-),
-loss_forward_mappings=dict(
-    loss_kl=dict(
-        preds_S=dict(recorder='logits', from_student=True),
-        preds_T=dict(recorder='logits', from_student=False),
-    )
-),"""
+from .code import WIDTH, block, comment, entries, item
+from .connector_rate import connector_lr_mult
+from .distillers import distiller_lines, has_connectors, prelude
+from .features import Feature
+from .methods import METHODS
+from .new_style import as_new_style
+from .overhaul import before_activation
+from .plan import Plan
 
 
 def write_config(plan: Plan, out: str) -> str:
@@ -57,69 +30,63 @@ def write_config(plan: Plan, out: str) -> str:
     student, teacher = plan.student, plan.teacher
     folder = osp.dirname(osp.abspath(out))
     lines = [
-        *_comment(
-            f'{METHODS[plan.method]}: {teacher.title} teaches {student.title}. Data, '
-            "schedule and runtime are the student's own. Written by"
+        *comment(
+            f'{METHODS[plan.method].title}: {teacher.title} teaches {student.title}. '
+            "Data, schedule and runtime are the student's own. Written by"
         ),
-        *_comment(plan.command, '  '),
-        f"_base_ = '{_relative(student.config, folder)}'",
+        *comment(plan.command, '  '),
+        _base_line(student.config, folder),
         '',
         *_level_lines(plan),
-        *_block('model = dict(', _model_lines(plan, folder), end=''),
-        "# They join the student's hooks.",
-        *_block('default_hooks = dict(', _hook_lines(plan), end=''),
+        *prelude(plan),
+        *block('model = dict(', _model_lines(plan, folder), end=''),
+        *_training_lines(plan),
     ]
-    if student.cfg.get('load_from'):
+    text = '\n'.join(lines) + '\n'
+    return as_new_style(text, student.config, folder) if plan.new_style else text
+
+
+def _training_lines(plan: Plan) -> list[str]:
+    """What joins the student's data, optimizer and hooks."""
+    lines = []
+    if plan.method == 'crd':
+        dataset = [
+            '_delete_=True,',
+            "type='mmfakd.ContrastiveSamples',",
+            'dataset={{_base_.train_dataloader.dataset}},',
+        ]
+        data = block('train_dataloader = dict(', block('dataset=dict(', dataset), '')
+        lines += data
+    mult = connector_lr_mult(plan.student.cfg)
+    if mult is not None and has_connectors(plan):
+        keys = dict(custom_keys=dict(distiller=dict(lr_mult=mult)))
+        lines += [
+            '# Connectors learn faster than the student, whose settings stay: a step',
+            '# of Adam is as long as the learning rate.',
+            *block('optim_wrapper = dict(', entries(dict(paramwise_cfg=keys), 84), ''),
+        ]
+    hooks = distillation_hooks(plan.student.cfg)
+    lines += [
+        "# They join the student's hooks.",
+        *block('default_hooks = dict(', entries(hooks, 84), end=''),
+    ]
+    if plan.student.cfg.get('load_from'):
         lines += [
             '# The student starts from `student_ckpt`; `load_from` is for checkpoints',
             '# of this training.',
             'load_from = None',
         ]
-    return '\n'.join(lines) + '\n'
-
-
-def _hook_lines(plan: Plan) -> list[str]:
-    hooks = distillation_hooks(plan.student.cfg)
-    return [f'{name}={as_code(hook)},' for name, hook in hooks.items()]
-
-
-def as_code(value: Any) -> str:
-    """Write a part of a config.
-
-    Args:
-        value (Any): Its value.
-
-    Returns:
-        str: The value as code.
-    """
-    return f'dict({_arguments(value)})' if isinstance(value, dict) else repr(value)
-
-
-def _arguments(values: dict) -> str:
-    return ', '.join(f'{key}={as_code(value)}' for key, value in values.items())
-
-
-def _block(opening: str, lines: Sequence[str], end: str = ',') -> list[str]:
-    """What stands within brackets."""
-    closing = {'(': ')', '[': ']'}[opening[-1]]
-    return [opening, *(f'    {line}' for line in lines), closing + end]
-
-
-def _comment(text: str, indent: str = '') -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=f'# {indent}',
-        subsequent_indent=f'# {2 * indent}',
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return lines
 
 
 def _relative(config: str, folder: str) -> str:
     if '::' in config:
         return config
     return osp.relpath(osp.abspath(config), folder).replace('\\', '/')
+
+
+def _base_line(config: str, folder: str) -> str:
+    return f"_base_ = '{_relative(config, folder)}'"
 
 
 def _cfg_path(config: str, folder: str) -> str:
@@ -129,20 +96,41 @@ def _cfg_path(config: str, folder: str) -> str:
 
 def _level_lines(plan: Plan) -> list[str]:
     """The two lists of levels."""
-    if plan.method == 'kd':
+    if not METHODS[plan.method].by_level:
         return []
-    lines = ['# Channels x height x width.'] if plan.fixed else []
+    lines = ['# Channels x height x width.']
+    if not plan.fixed:
+        size = plan.image_size
+        head = '# Channels x height x width for batches of {} x {}, and stride.'
+        lines = [] if size is None else [head.format(*size)]
+    if plan.method == 'ofd':
+        lines.append("act = dict(type='mmrazor.ModuleInputs')  # what enters it")
     for role, features in zip(('student', 'teacher'), zip(*plan.pairs)):
         levels = []
         for feature in features:
-            about = f'# {feature.channels} channels, stride {feature.stride}'
-            if plan.fixed:
-                about = '# {} x {} x {}'.format(feature.channels, *feature.size)
-            text = f'{as_code(feature.level)},'
-            fits = len(f'    {text}  {about}') <= _WIDTH
-            levels += [f'{text}  {about}'] if fits else [about, text]
-        lines += _block(f'{role}_levels = [', levels, end='')
+            about = f'# {_shape(plan, feature)}'
+            text = item(_level(plan, role, feature), WIDTH - 4)
+            fits = len(text) == 1 and len(f'    {text[0]}  {about}') <= WIDTH
+            levels += [f'{text[0]}  {about}'] if fits else [about, *text]
+        lines += block(f'{role}_levels = [', levels, end='')
     return lines
+
+
+def _shape(plan: Plan, feature: Feature) -> str:
+    """What a level is for the user's own images, as far as they are known."""
+    shape = '{} x {} x {}'.format(feature.channels, *plan.size_of(feature))
+    if plan.fixed:
+        return shape
+    if plan.image_size is None:
+        return f'{feature.channels} channels, stride {feature.stride}'
+    return f'{shape}, {feature.stride}'
+
+
+def _level(plan: Plan, role: str, feature: Feature) -> str | dict:
+    """A level as the distiller takes it."""
+    if plan.method == 'ofd':
+        return before_activation(getattr(plan, role), feature)
+    return feature.level
 
 
 def _model_lines(plan: Plan, folder: str) -> list[str]:
@@ -157,12 +145,15 @@ def _model_lines(plan: Plan, folder: str) -> list[str]:
         ]
         lines += [
             "# The student, whose maps and the teacher's have equal sizes so.",
-            *_block('architecture=dict(', student),
+            *block('architecture=dict(', student),
         ]
     path = _cfg_path(plan.teacher.config, folder)
+    if plan.new_style and '::' not in plan.teacher.config:
+        # New-style configs do not know where they are.
+        path = f"cfg_path='{osp.abspath(plan.teacher.config)}'"
     teacher = [f'teacher=dict({path}),']
-    if len(teacher[0]) + 4 > _WIDTH:
-        teacher = _block('teacher=dict(', [path])
+    if len(teacher[0]) + 4 > WIDTH:
+        teacher = block('teacher=dict(', [path])
     lines += teacher
     if plan.teacher_weights:
         lines.append(f'teacher_ckpt={plan.teacher_weights!r},')
@@ -171,80 +162,5 @@ def _model_lines(plan: Plan, folder: str) -> list[str]:
     if plan.student_weights:
         lines.append(f'student_ckpt={plan.student_weights!r},')
     if plan.inherit:
-        lines += _block('inherit=[', [f'{name!r},' for name in plan.inherit])
-    return [*lines, *_block('distiller=dict(', _distiller_lines(plan))]
-
-
-def _distiller_lines(plan: Plan) -> list[str]:
-    ours, theirs = zip(*plan.pairs)
-    if plan.method == 'kd':
-        return _KD.format(ours[0].call.name, theirs[0].call.name).splitlines()
-    lines = [
-        "type='mmfakd.ReviewDistiller',",
-        'student_levels=student_levels,',
-        'teacher_levels=teacher_levels,',
-        *_LOSS_WEIGHTS[plan.student.kind].splitlines(),
-        'loss_weight=1.0,',
-    ]
-    if plan.method == 'reviewkd':
-        lines.append("level_loss=dict(type='mmfakd.HierarchicalContextLoss'),")
-    kind, others = {
-        'fakd-review': ('ReviewConnector', _fakd_review),
-        'fakd-layer': ('LayerwiseConnector', _fakd_layer),
-        'reviewkd': ('ReviewConnector', _reviewkd),
-    }[plan.method]
-    connector = [
-        f"type='mmfakd.{kind}',",
-        f'in_channels={[f.channels for f in ours]},',
-        f'out_channels={[f.channels for f in theirs]},',
-        *others(plan),
-    ]
-    return [*lines, *_block('connector=dict(', connector)]
-
-
-def _sizes(plan: Plan) -> list[str]:
-    """``sizes``, or ``scales`` where maps have any size and the strides differ."""
-    if plan.fixed:
-        sizes = [f.size[0] if f.size[0] == f.size[1] else f.size for _, f in plan.pairs]
-        return [f"sizes={sizes},  # the teacher's"]
-    scales = [ours.stride / theirs.stride for ours, theirs in plan.pairs]
-    if set(scales) == {1}:
-        return []
-    scales = [int(s) if s == int(s) else s for s in scales]
-    return [f"scales={scales},  # the teacher's size over the student's"]
-
-
-def _fakd_review(plan: Plan) -> list[str]:
-    mid, lines = plan.mid_channels, []
-    if mid != [ours.channels for ours, _ in plan.pairs]:
-        lines.append(f'mid_channels={mid},  # even, for the cross attention')
-    lines += _sizes(plan)
-    filters, kind = plan_filters(plan), 'mmfakd.FrequencyAttention'
-    transforms = [f'{as_code(dict(type=kind, **planned))},' for planned in filters]
-    if any(planned != filters[0] for planned in filters):
-        lines += _block('transform=[', transforms)
-    elif filters[0]:
-        lines.append(f'transform={transforms[0]}')
-    if not all(theirs.info.non_negative for _, theirs in plan.pairs):
-        lines.append("act_cfg=None,  # the teacher's features have negative values")
-    return lines
-
-
-def _fakd_layer(plan: Plan) -> list[str]:
-    # As published, without a high pass.
-    kind = 'mmfakd.FrequencyAttentionConnector'
-    connector = dict(type=kind, **plan_filters(plan)[0], high_pass=0)
-    return [*_sizes(plan), *_block('connector=dict(', [_arguments(connector)])]
-
-
-def _reviewkd(plan: Plan) -> list[str]:
-    deepest = plan.pairs[-1][0].channels
-    return [
-        f'mid_channels={min(deepest, _MOST_REVIEWKD_CHANNELS)},',
-        *_sizes(plan),
-        "fusion=dict(type='mmfakd.AttentionBasedFusion'),",
-        "transform=dict(type='mmfakd.ConvTransform'),",
-        'always_match=True,',
-        'match_act_cfg=None,',
-        'act_cfg=None,',
-    ]
+        lines += block('inherit=[', [f'{name!r},' for name in plan.inherit])
+    return [*lines, *block('distiller=dict(', distiller_lines(plan))]

@@ -26,7 +26,7 @@ STEPS = 2
 
 @DATASETS.register_module(force=True)
 class RandomImages(Dataset):
-    """Images of noise with labels, boxes or masks, packed as a pipeline packs them.
+    """Images of noise with labels, boxes or maps, packed as a pipeline packs them.
 
     `pack` is the transform that ends the student's own pipeline, `load` the arguments
     of those that load its annotations.
@@ -35,7 +35,8 @@ class RandomImages(Dataset):
     def __init__(self, size, classes, pack, load):
         self.size, self.classes, self.load = size, classes, load
         self.pack = TRANSFORMS.build(pack)
-        self.annotate = self._boxes if 'Det' in pack['type'] else self._label
+        kinds = dict(PackDetInputs=self._boxes, PackSegInputs=self._map)
+        self.annotate = kinds.get(pack['type'].rpartition('.')[2], self._label)
         self.metainfo = dict(classes=[str(i) for i in range(classes)])
 
     def __len__(self):
@@ -51,6 +52,14 @@ class RandomImages(Dataset):
 
     def _label(self, rng):
         return dict(gt_label=int(rng.integers(self.classes)))
+
+    def _map(self, rng):
+        """Blocks of 8 x 8 pixels of one class, and their edges."""
+        rows, columns = (-(-side // 8) for side in self.size)
+        blocks = rng.integers(0, self.classes, (rows, columns), np.uint8)
+        found = blocks.repeat(8, 0).repeat(8, 1)[: self.size[0], : self.size[1]]
+        edges = (found != np.roll(found, 1, 0)).astype(np.uint8)
+        return dict(gt_seg_map=found, gt_edge_map=edges, seg_fields=['gt_seg_map'])
 
     def _boxes(self, rng):
         """Three boxes: an eighth, a third and most of the image wide and high."""
@@ -177,6 +186,10 @@ def two_steps(cfg, size, work_dir, start=None):
         for augment in augments or ():
             if augment['type'] == 'BatchFixedSizePad':
                 augment['size'] = size
+    for preprocessor in values(cfg._cfg_dict, 'data_preprocessor'):
+        if preprocessor.get('size'):
+            # What mmseg's pads to.
+            preprocessor['size'] = size
     return watched_run(cfg, work_dir, start)
 
 

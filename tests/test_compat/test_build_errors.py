@@ -61,6 +61,9 @@ def test_unknown_and_missing_packages(monkeypatch):
     )
     message = build_errors.unknown_type(MODELS, 'mmdet.RetinaNet')
     assert message.endswith('mmdet is not installed: `mim install mmdet`.')
+    monkeypatch.setattr(build_errors, 'find_spec', lambda name: None)
+    message = build_errors.unknown_type(MODELS, 'mmseg.EncoderDecoder')
+    assert message.endswith('`mim install mmsegmentation`.')
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def hooks():
 WATCHED = [
     'mmcv.transforms',
     'mmengine',
+    'mmengine.optim.optimizer.default_constructor',
     'mmengine.registry',
     'mmengine.runner.checkpoint',
     'mmrazor.structures.quantization',

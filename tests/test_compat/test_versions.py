@@ -21,6 +21,7 @@ GOOD = dict(
     mmrazor='1.0.0',
     mmpretrain='1.2.0',
     mmdet='3.3.0',
+    mmsegmentation='1.2.2',
     joblib='1.4.2',
     numpy='2.4.6',
     setuptools='81.0.0',
@@ -34,7 +35,7 @@ GOOD = dict(
         {},
         dict(torch='2.1.2', numpy='1.26.4'),
         dict(torch='2.1.0a0+32f93b1', numpy='1.24.4'),
-        dict(torch='2.13.0+cpu', mmpretrain=None, mmdet=None),
+        dict(torch='2.13.0+cpu', mmpretrain=None, mmdet=None, mmsegmentation=None),
         dict(torch='2.3.0', numpy='2.0.0'),
         {'mmcv': None, 'mmcv-lite': '2.1.0'},
         dict(python='3.9.0', setuptools='59.8.0'),
@@ -80,6 +81,10 @@ def changed(changes):
         (dict(joblib=None), ['joblib is not installed', 'mmrazor imports it']),
         (dict(mmpretrain='2.0.0'), ['mmpretrain 2.0.0', 'mmpretrain>=1.2.0,<1.3.0']),
         (dict(mmdet='2.28.2'), ['mmdet 2.28.2', 'mmdet>=3.3.0,<3.4.0']),
+        (
+            dict(mmsegmentation='0.30.0'),
+            ['mmsegmentation 0.30.0', 'mmsegmentation>=1.2.2,<1.3.0'],
+        ),
         (
             dict(setuptools='84.0.0', pkg_resources=None),
             ['setuptools 84.0.0 is', 'no pkg_resources', '"setuptools<82"'],

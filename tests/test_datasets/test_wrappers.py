@@ -1,11 +1,21 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Configs of data sets within data sets."""
+"""Data sets within data sets, as configs and built."""
 
 import pytest
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS, init_default_scope
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
-from mmfakd.datasets.wrappers import walk_wrappers
+from mmfakd.datasets.wrappers import (
+    dataset_meta,
+    inner_datasets,
+    pipeline_of,
+    read_datasets,
+    walk_loaders,
+    walk_wrappers,
+)
 from mmfakd.model_zoo.find import config_file
+from mmfakd.pairing.input_size import read_input_size
 
 INNER = dict(type='Digits', split='train')
 
@@ -40,3 +50,72 @@ def test_pipeline_of_a_config_is_found_and_can_be_changed():
     assert dataset.type == 'mmfakd.Digits'
     dataset.pipeline = []
     assert cfg.train_dataloader.dataset.dataset.pipeline == []
+
+
+def digits(**kwargs):
+    pipeline = [dict(type='Resize', scale=16), dict(type='PackInputs')]
+    return dict(type='mmfakd.Digits', labels_per_class=2, pipeline=pipeline, **kwargs)
+
+
+def wrapped(dataset):
+    """One in all wrappers that mmpretrain and MMEngine have."""
+    balanced = dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset=dataset)
+    repeated = dict(type='RepeatDataset', times=2, dataset=balanced)
+    fold = dict(type='KFoldDataset', num_splits=2, fold=0, dataset=dataset)
+    return dict(type='ConcatDataset', datasets=[repeated, fold])
+
+
+def test_built_wrappers():
+    init_default_scope('mmpretrain')
+    dataset = DATASETS.build(wrapped(digits()))
+    dataset = Subset(ConcatDataset([dataset, dataset]), range(4))
+    names = [type(one).__name__ for one in walk_wrappers(dataset)]
+    assert names == [
+        *('Subset', 'ConcatDataset', 'ConcatDataset'),
+        *('RepeatDataset', 'ClassBalancedDataset', 'Digits'),
+    ]
+    leaves = read_datasets(dataset)
+    assert [type(one).__name__ for one in leaves] == ['Digits'] * 4
+    assert dataset_meta(dataset)['classes'] == leaves[0].metainfo['classes']
+    assert [type(t).__name__ for t in pipeline_of(leaves[0])] == [
+        'Resize',
+        'PackInputs',
+    ]
+    assert pipeline_of(dataset) == [] and inner_datasets(leaves[0]) == []
+
+
+def test_mixtures_of_images():
+    init_default_scope('mmdet')
+    mixed = dict(
+        type='mmdet.MultiImageMixDataset',
+        pipeline=[dict(type='mmdet.Mosaic', img_scale=(64, 64))],
+        dataset=dict(type='mmfakd.Digits', labels_per_class=2),
+    )
+    built = DATASETS.build(mixed)
+    assert [type(one).__name__ for one in walk_wrappers(built)][1:] == ['Digits']
+    assert [config['type'] for config in walk_wrappers(mixed)][1:] == ['mmfakd.Digits']
+
+
+def test_named_data_sets():
+    cfg = dict(type='Joined', datasets=dict(a=INNER, b=REPEAT))
+    assert [one['type'] for one in read_datasets(cfg)] == ['Digits', 'Digits']
+    named = dict(type='Digits', dataset='digits', datasets=['a'])
+    assert list(walk_wrappers(named)) == [named]
+
+
+def test_loaders():
+    built = DataLoader([1, 2], batch_size=2)
+    first, second = dict(dataset=INNER, batch_size=2), dict(dataset=REPEAT)
+    loaders = dict(labelled=[first, built], unlabelled=second)
+    assert list(walk_loaders(loaders)) == [first, built, second]
+    assert list(walk_loaders(built)) == [built]
+    assert list(walk_loaders(None)) == []
+
+
+@pytest.mark.parametrize('built', [False, True])
+def test_the_size_of_images_is_found(built):
+    init_default_scope('mmpretrain')
+    dataset = wrapped(digits())
+    loader = dict(dataset=DATASETS.build(dataset) if built else dataset)
+    size = read_input_size(Config(dict(train_dataloader=[loader])))
+    assert (size.height, size.width) == (16, 16)

@@ -198,9 +198,10 @@ def test_which_flavour_serves(make_environment, installed, asked, lite):
     assert Installer(environment, asked, [], None).lite is lite
 
 
-def test_full_flavour_brings_detectors(make_environment):
+def test_full_flavour_brings_detectors_and_segmentors(make_environment):
     installer = Installer(make_environment({}), 'full', ['tests'], None)
-    assert set(installer.requirement_files()) == {'runtime.txt', 'tests.txt', 'det.txt'}
+    files = {'runtime.txt', 'tests.txt', 'det.txt', 'seg.txt'}
+    assert set(installer.requirement_files()) == files
 
 
 def test_interrupted_package_is_removed(make_environment):

@@ -66,7 +66,7 @@ def test_neck_and_repeated_calls(capsys):
             ['mlp-mixer-base-p16_64xb64_in1k', '--input-size', '32'],
             '32x32.*--input-size',
         ),
-        (['mae_vit-base-p16_8xb512-amp-coslr-300e_in1k'], 'MAE is neither'),
+        (['mae_vit-base-p16_8xb512-amp-coslr-300e_in1k'], 'a MAE is no mmpretrain'),
     ],
 )
 def test_bad_input(arguments, message):

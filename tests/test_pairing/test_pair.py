@@ -385,7 +385,7 @@ class TestFilters:
 
 class TestInputSize:
     def read(self, *pipeline, **dataset):
-        dataset = dict(dataset, pipeline=list(pipeline))
+        dataset = dict(type='Images', **dataset, pipeline=list(pipeline))
         return read_input_size(Config(dict(train_dataloader=dict(dataset=dataset))))
 
     def test_last_of_resize_and_crop(self):
@@ -409,7 +409,7 @@ class TestInputSize:
     def test_data_set_around_a_data_set(self):
         cfg = dict(
             type='MultiImageMixDataset',
-            dataset=dict(pipeline=[dict(type='Resize', scale=100)]),
+            dataset=dict(type='Images', pipeline=[dict(type='Resize', scale=100)]),
             pipeline=[dict(type='Mosaic', img_scale=(640, 640))],
         )
         cfg = Config(dict(train_dataloader=dict(dataset=cfg)))

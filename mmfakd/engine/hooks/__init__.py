@@ -4,6 +4,7 @@
 from .check_data_hook import CheckDataHook
 from .check_finite_hook import CheckFiniteHook
 from .epoch_seed_hook import EpochSeedHook
+from .first_step_hook import FirstStepHook
 from .learning_rate_hook import LearningRateHook
 from .preemption_hook import PreemptionHook
 from .provenance_hook import ProvenanceHook
@@ -15,6 +16,7 @@ __all__ = [
     'CheckDataHook',
     'CheckFiniteHook',
     'EpochSeedHook',
+    'FirstStepHook',
     'LearningRateHook',
     'PreemptionHook',
     'ProvenanceHook',

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmfakd.datasets.wrappers import dataset_meta, read_datasets, walk_loaders
 from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.models.algorithms.check_batches import (
     check_batches,
@@ -50,13 +51,16 @@ class CheckDataHook(Hook):
         """
         model = unwrapped_model(runner)
         model = getattr(model, 'architecture', model)
-        loader = runner.train_dataloader
-        _check_length(loader)
-        for dataset in _inner_datasets(loader.dataset):
-            _check_categories(dataset)
-        _check_classes(loader.dataset, model)
+        labelled = getattr(unwrapped_model(runner), 'calculate_student_loss', True)
+        for loader in walk_loaders(runner.train_dataloader):
+            _check_length(loader)
+            # Of a data set without labels nothing of them is asked.
+            for dataset in read_datasets(loader.dataset) if labelled else ():
+                _check_categories(dataset)
+            _check_classes(loader.dataset, model)
+            if hasattr(loader, 'collate_fn'):
+                loader.collate_fn = _NamingCollate(loader.collate_fn)
         check_batches(model)
-        loader.collate_fn = _NamingCollate(loader.collate_fn)
 
 
 class _NamingCollate:
@@ -92,7 +96,11 @@ def _check_length(loader: DataLoader) -> None:
     except TypeError:
         # A stream of unknown length.
         return
-    endless = isinstance(loader.sampler, InfiniteSampler) and images > 0
+    sampler = getattr(loader, 'sampler', None)
+    # A sampler of batches has one of its own.
+    inner = getattr(getattr(loader, 'batch_sampler', None), 'sampler', None)
+    infinite = any(isinstance(s, InfiniteSampler) for s in (sampler, inner))
+    endless = infinite and images > 0
     if batches or endless:
         return
     size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
@@ -103,16 +111,6 @@ def _check_length(loader: DataLoader) -> None:
         f'takes {mine}; batch_size={size}, drop_last={loader.drop_last}. Give a '
         f'`batch_size` of at most {mine}, drop_last=False, or more images.'
     )
-
-
-def _inner_datasets(dataset: Any) -> Iterator[Any]:
-    """Go through wrappers to the data sets that read files."""
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    if inner == [None]:
-        yield dataset
-        return
-    for one in inner:
-        yield from _inner_datasets(one)
 
 
 def _check_categories(dataset: Any) -> None:
@@ -138,7 +136,7 @@ def _check_categories(dataset: Any) -> None:
 
 def _check_classes(dataset: Any, model: nn.Module) -> None:
     """Check that the model has an output for each class of the data set."""
-    names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    names = dataset_meta(dataset).get('classes')
     count = label_count(model)
     # Panoptic data sets list things and stuff, of which a head may predict a part.
     panoptic = any(hasattr(model, f'{n}_head') for n in ('panoptic', 'semantic'))

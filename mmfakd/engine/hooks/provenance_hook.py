@@ -28,6 +28,10 @@ from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.models.algorithms.teacher import Teacher
 from mmfakd.registry import HOOKS
 
+# What measured weights of levels (`loss_weight` of type 'balance') depend on.
+_MEASURED_AGAINST = re.compile(r'teacher\.|model\.(teacher|distiller)')
+_MEASURED = re.compile(r'distiller\.loss_weight\.\w+$')
+
 
 @HOOKS.register_module()
 class ProvenanceHook(Hook):
@@ -40,6 +44,8 @@ class ProvenanceHook(Hook):
     - differences are printed as a table;
     - another teacher, distiller or optimizer, and weights that do not fit, are an
       error. The weight of a loss (``loss_weight``) and its ``warmup`` may change;
+    - level weights that were measured are measured anew with another teacher or
+      distiller;
     - the teacher of the first run is used again where the config gives none.
 
     A checkpoint without that entry is compared by the config in it.
@@ -112,6 +118,8 @@ class ProvenanceHook(Hook):
                 'Restore these settings, or give --allow-changes to go on with the new '
                 'ones. A new training from these weights is begun with --student-ckpt.'
             )
+        if any(_MEASURED_AGAINST.match(d.key) for d in decisive):
+            _forget_measured(runner, checkpoint)
         self._check_weights(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
@@ -163,6 +171,23 @@ def _teacher(runner: Runner) -> Teacher | None:
     """The teacher of FeatureDistill; those of others are in their checkpoints."""
     teacher = getattr(unwrapped_model(runner), '_teacher', None)
     return teacher if isinstance(teacher, Teacher) else None
+
+
+def _forget_measured(runner: Runner, checkpoint: dict) -> None:
+    """Take measured weights of levels out of a checkpoint."""
+    position = checkpoint.get('position') or {}
+    parts = [checkpoint.get('state_dict'), checkpoint.get('ema_state_dict')]
+    found = False
+    for part in (*parts, *position.get('buffers', ())):
+        for key in [key for key in part or () if _MEASURED.search(key)]:
+            del part[key]
+            found = True
+    if found:
+        runner.logger.warning(
+            'The level weights of the checkpoint were measured against another teacher '
+            'or distiller: they are left behind, and measured anew where `loss_weight` '
+            'asks for that.'
+        )
 
 
 def _describe(runner: Runner) -> dict[str, Any]:

@@ -113,7 +113,8 @@ class SafeCheckpointHook(CheckpointHook):
             metrics (dict[str, float]): Its scores.
         """
         # A validation on its own has no epoch: asking for it would build the training.
-        if isinstance(runner._train_loop, BaseLoop):
+        # Where that is built all the same, it has not begun, nor has this hook.
+        if isinstance(runner._train_loop, BaseLoop) and hasattr(self, 'file_backend'):
             place = [runner.epoch, runner.iter]
             runner.message_hub.update_info('last_validation', place)
             super().after_val_epoch(runner, metrics)

@@ -16,6 +16,7 @@ from mmrazor.models.algorithms import BaseAlgorithm
 from mmfakd.checkpoints.latest import LOAD_ERRORS, find_flaw
 from mmfakd.checkpoints.student import export_student
 from mmfakd.compat import load_checkpoint_file
+from mmfakd.datasets.wrappers import dataset_meta, walk_loaders
 from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.registry import HOOKS
 
@@ -25,8 +26,8 @@ class StudentCheckpointHook(Hook):
     """Write a plain student file beside every checkpoint that is kept.
 
     ``epoch_12.pth`` gets ``epoch_12_student.pth``, the best checkpoint likewise:
-    weights that stock mmpretrain or mmdet loads with ``strict=True``, with a stock
-    config in their meta data. With an averaged model (EMA) they are the averaged
+    weights that stock mmpretrain, mmdet or mmseg loads with ``strict=True``, with a
+    stock config in their meta data. With an averaged model (EMA) they are the averaged
     weights, as in the checkpoint itself. A student file is removed when its
     checkpoint is. In a run without a teacher, whose checkpoints are plain already, it
     does nothing.
@@ -106,6 +107,12 @@ class StudentCheckpointHook(Hook):
         # What an interruption saves within an epoch is no result.
         if not self._active or any(getattr(h, 'interrupted', False) for h in hooks):
             return
+        for loader in walk_loaders(runner.train_dataloader):
+            # MMEngine asks the outermost data set alone, and PyTorch's have none.
+            meta = checkpoint.get('meta', {})
+            meta['dataset_meta'] = meta.get('dataset_meta') or dataset_meta(
+                loader.dataset
+            )
         known, self._best = self._best, _best(runner)
         improved = [p for p, score in self._best.items() if score != known.get(p)]
         for hook in hooks:

@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from mmengine.model import BaseModel
+import torch
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
+from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import nn
 
 from mmfakd.model_zoo.resolve import resolve_model_cfg
+
+from .loaded_weights import note_loaded, watch_loading
 
 
 def build_model(
@@ -39,7 +45,10 @@ def build_model(
                 "dict(cfg_path='package::folder/config.py')."
             )
         cfg, weights = resolve_model_cfg(model, data_preprocessor)
-        model = ROOT_MODELS.build(cfg)
+        with watch_loading() as loaded:
+            model = ROOT_MODELS.build(cfg)
+        if isinstance(model, nn.Module):
+            note_loaded(loaded, model)
     if not isinstance(model, BaseModel):
         hint = f' Write dict(cfg_path={model!r}).' if isinstance(model, str) else ''
         raise TypeError(
@@ -48,7 +57,32 @@ def build_model(
             f'{hint}'
         )
     disable_inplace(model)
-    return model, weights
+    return norms_for_cpu(model), weights
+
+
+def norms_for_cpu(model: BaseModel) -> BaseModel:
+    """Make synchronised norms plain where several processes have no GPU.
+
+    PyTorch synchronises them on GPUs alone. Names and numbers of weights stay.
+
+    Args:
+        model (BaseModel): The model, changed in place.
+
+    Returns:
+        BaseModel: The model.
+    """
+    # torch's and mmcv's, which its lite flavour has not.
+    names = (type(module).__name__ for module in model.modules())
+    synchronised = any(name.endswith('SyncBatchNorm') for name in names)
+    if not synchronised or torch.cuda.is_available() or get_world_size() == 1:
+        return model
+    print_log(
+        f'There is no GPU, so the synchronised norms of the {type(model).__name__} are '
+        'plain ones: each process has the statistics of its own images.',
+        logger='current',
+        level=logging.WARNING,
+    )
+    return revert_sync_batchnorm(model)
 
 
 def check_ckpt(ckpt: Any, name: str) -> None:

@@ -31,8 +31,8 @@ def check_batches(model: BaseModel, role: str = 'model') -> None:
     """Let a model check the batches of training before they are preprocessed.
 
     Args:
-        model (BaseModel): A classifier, detector or other model; where nothing tells
-            how many classes it has, its labels are not checked.
+        model (BaseModel): A classifier, detector, segmentor or other model; where
+            nothing tells how many classes it has, its labels are not checked.
         role (str): What it is, for messages.
 
     Raises:
@@ -56,7 +56,7 @@ def check_batches(model: BaseModel, role: str = 'model') -> None:
         getattr(hook, 'func', None) is _check for hook in hooks
     ):
         preprocessor.register_forward_pre_hook(
-            partial(_check, role, classes), with_kwargs=True
+            partial(_check, role, classes, _ignored_index(model)), with_kwargs=True
         )
 
 
@@ -91,10 +91,17 @@ def refuse_channels(error: RuntimeError, role: str, inputs: Tensor) -> None:
         return
     colour = {'1': 'grayscale', '3': 'color'}.get(found[1])
     load = f' (color_type={colour!r} of LoadImageFromFile)' if colour else ''
+    picked = list(range(int(found[1]))) if int(found[2]) > 1 else [0] * int(found[1])
+    pick = (
+        f', or choose channels for it, `teacher_preprocessor=dict(channels={picked})`'
+        if role == 'teacher' and max(picked) < int(found[2])
+        else ''
+    )
     raise ValueError(
         f'The {role} takes images of {found[1]} channel(s), but got a batch with '
         f'{found[2]} (shape {tuple(inputs.shape)}). Set `in_channels={found[2]}` of '
-        f"the {role}'s backbone, or load images of {found[1]} channel(s){load}."
+        f"the {role}'s backbone, or load images of {found[1]} channel(s){load}"
+        f'{pick}.'
     ) from error
 
 
@@ -115,8 +122,21 @@ def image_name(sample: Any) -> str:
     return f'The image {number if path is None else path}'
 
 
+def _ignored_index(model: nn.Module) -> int:
+    """The class of pixels that a segmentor's loss skips."""
+    head: Any = getattr(model, 'decode_head', None)
+    head = head[0] if isinstance(head, nn.ModuleList) else head
+    index = getattr(head, 'ignore_index', _IGNORED)
+    return index if isinstance(index, int) else _IGNORED
+
+
 def _check(
-    role: str, classes: int | None, module: nn.Module, args: tuple, kwargs: dict
+    role: str,
+    classes: int | None,
+    ignored: int,
+    module: nn.Module,
+    args: tuple,
+    kwargs: dict,
 ) -> None:
     """Check one batch, as a hook before the preprocessor."""
     # A compiled step is not to be cut into more graphs.
@@ -132,6 +152,7 @@ def _check(
         _check_channels(module, inputs, samples, role)
     if classes is not None:
         _check_labels(samples, classes, role)
+        _check_maps(samples, classes, ignored, role)
 
 
 def _check_labels(samples: Sequence[Any], classes: int, role: str) -> None:
@@ -165,6 +186,24 @@ def _check_label(sample: Any, classes: int, role: str) -> None:
             '`data_preprocessor`, where it says one), or correct the labels or '
             '`metainfo=dict(classes=...)` of the data set.'
         )
+
+
+def _check_maps(samples: Sequence[Any], classes: int, ignored: int, role: str) -> None:
+    """Check the classes of pixels, where images have maps of them."""
+    for sample in samples:
+        found = getattr(getattr(sample, 'gt_sem_seg', None), 'data', None)
+        if not isinstance(found, Tensor) or found.device.type != 'cpu':
+            continue
+        wrong = ((found < 0) | (found >= classes)) & (found != ignored)
+        if wrong.any():
+            raise ValueError(
+                f'{image_name(sample)}: its map has class {found[wrong][0].item()}, '
+                f'but the {role} has num_classes={classes}; expected 0 to '
+                f'{classes - 1}, or {ignored} for pixels that do not count. Set '
+                '`num_classes` of its heads to the number of classes of the data set, '
+                'or `reduce_zero_label=True` of the data set where its maps count '
+                'classes from 1.'
+            )
 
 
 def _label(sample: Any) -> Any:

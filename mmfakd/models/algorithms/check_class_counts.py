@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from mmfakd.models.distillers.any_distiller import compared_levels
 from mmfakd.models.distillers.level import Level, as_path
+from mmfakd.models.losses import LogitMapLoss
 
 from .count_classes import count_classes
 
@@ -82,7 +83,7 @@ def check_class_counts(
         # The levels of a review share one loss, behind one connector.
         if name not in distiller.distill_losses:
             continue
-        kind = type(distiller.distill_losses[name]).__name__
+        kind = _kind(distiller.distill_losses[name])
         # A connector may well turn one number of classes into another.
         if kind in _BY_RELATION or any(level.connector for level in levels):
             continue
@@ -113,6 +114,11 @@ def check_class_counts(
                 f"{theirs.width} ({theirs.source!r}). Bring the student's to the "
                 "teacher's number with a connector, or record layers of equal width."
             )
+
+
+def _kind(loss: nn.Module) -> str:
+    """What a loss does, or the one that `LogitMapLoss` holds."""
+    return type(loss.loss if isinstance(loss, LogitMapLoss) else loss).__name__
 
 
 def _class_message(name: str, kind: str, student: _Side, teacher: _Side) -> str:

@@ -12,6 +12,8 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
+from mmfakd.models.distillers import BalancedWeights
+from mmfakd.models.distillers.full_precision import compute_in_full
 from mmfakd.models.losses.check_number import check_number
 
 _EXPECTED = (
@@ -59,12 +61,64 @@ def build_distiller(cfg: Any) -> ConfigurableDistiller:
             logger='current',
             level=logging.WARNING,
         )
+    losses = [*distiller.distill_losses.values()]
+    losses.append(getattr(distiller, 'level_loss', None))
+    for loss in losses:
+        if isinstance(loss, nn.Module):
+            compute_in_full(loss)
     return distiller
+
+
+def freeze_student(student: nn.Module, distiller: ConfigurableDistiller) -> None:
+    """Freeze a student that is not to learn, for its connectors to be trained alone.
+
+    Frozen, its parameters are none that a parallel wrapper waits for.
+
+    Args:
+        student (nn.Module): The student, changed in place.
+        distiller (ConfigurableDistiller): The distiller.
+
+    Raises:
+        ValueError: If the distiller has nothing that could learn.
+    """
+    if not any(p.requires_grad for p in distiller.parameters()):
+        raise ValueError(
+            'student_trainable=False trains the connectors alone, but the distiller '
+            f'({type(distiller).__name__}) has no parameters: nothing can learn. Give '
+            'it connectors, or leave out `student_trainable`.'
+        )
+    student.requires_grad_(False)
+
+
+def check_balance(
+    distiller: ConfigurableDistiller, student_loss: bool, student_trainable: bool
+) -> None:
+    """Check that there is a gradient of the student's own to balance levels against.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller.
+        student_loss (bool): Whether the student's own loss counts.
+        student_trainable (bool): Whether the student learns.
+
+    Raises:
+        ValueError: If weights are to be found by measurement, and there is none.
+    """
+    balanced = isinstance(getattr(distiller, 'loss_weight', None), BalancedWeights)
+    if balanced and not (student_loss and student_trainable):
+        which = 'student_trainable' if student_loss else 'calculate_student_loss'
+        raise ValueError(
+            f"loss_weight of type 'balance' with {which}=False: the gradients of "
+            "levels are balanced against that of the student's own loss, which has "
+            'none here. '
+            'Give weights as numbers: loss_weight=1.0, or one for each level.'
+        )
 
 
 def _weights(distiller: ConfigurableDistiller) -> Iterator[float]:
     """Check the losses of a distiller and yield their weights."""
     outer = getattr(distiller, 'loss_weight', 1.0)
+    if isinstance(outer, BalancedWeights):
+        outer = outer.ratios
     largest = max(outer) if isinstance(outer, (list, tuple)) else outer
     for name, loss in distiller.distill_losses.items():
         of_level = name.startswith('loss_level')

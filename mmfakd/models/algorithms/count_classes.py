@@ -5,19 +5,21 @@ from __future__ import annotations
 
 from torch import nn
 
-# Where mmpretrain and mmdet keep the number; VGG and others end in their backbone.
+# Where mmpretrain, mmdet and mmseg keep the number; VGG and others end in their
+# backbone.
 _PLACES = (
     'head',
     'bbox_head',
     'roi_head.bbox_head',
     'mask_head',
     'panoptic_head',
+    'decode_head',
     'backbone',
 )
 
 
 def count_classes(model: nn.Module) -> int | None:
-    """Count the classes that a classifier or detector predicts.
+    """Count the classes that a classifier, detector or segmentor predicts.
 
     Args:
         model (nn.Module): The model.

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModel
 from mmrazor.models.algorithms import BaseAlgorithm, SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
@@ -15,16 +18,31 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from mmfakd.checkpoints.inherit import check_inherited, inherit_weights
 from mmfakd.checkpoints.load import load_weights
+from mmfakd.checkpoints.student import take_student
+from mmfakd.compat.running_loop import running_loop
 from mmfakd.models.distillers.any_distiller import clear_records, hook_of
+from mmfakd.models.distillers.attach_recorders import (
+    attach_recorders,
+    refuse_missing_records,
+)
 from mmfakd.models.distillers.check_layer_names import check_layer_names
+from mmfakd.ops.compiling import is_compiling
+from mmfakd.ops.determinism import prepare_cublas
 from mmfakd.registry import MODELS
 
 from .built_models import build_model, check_ckpt, drop_pretrained
 from .check_batches import check_batches, refuse_channels
 from .check_class_counts import check_class_counts
-from .check_distiller import build_distiller
+from .check_correspondence import check_correspondence
+from .check_counters import check_counters
+from .check_distiller import build_distiller, check_balance, freeze_student
+from .first_look import FirstLook
+from .first_step import FirstStep
+from .idle_parameters import keep_idle, name_whole
+from .loaded_weights import keep_loaded
 from .teacher import Teacher
 from .teacher_input import TeacherInput
+from .unlabelled_run import UnlabelledRun, mark_unlabelled, refuse_unlabelled
 
 
 @MODELS.register_module()
@@ -48,6 +66,8 @@ class FeatureDistill(SingleTeacherDistill):
       included; the teacher sees that same batch, re-normalised where its mean and
       std differ (:class:`TeacherInput`).
     - ``cfg_path`` models take overrides.
+    - The first training step is looked at: levels that teach nothing, a teacher that
+      has nothing to say and losses out of proportion are told (:class:`FirstStep`).
 
     Source: *Frequency Attention for Knowledge Distillation* (arXiv 2403.05894) for
     the loss; mmrazor 1.0.0 for the interface; the implementation of *Focal and Global
@@ -75,12 +95,16 @@ class FeatureDistill(SingleTeacherDistill):
             shallowest that feeds every recorder and delivery.
         teacher_preprocessor (dict, optional): ``mean``, ``std`` and ``to_rgb`` that
             the teacher was trained with, where its config does not say so. An empty
-            dict: the teacher gets the student's batch unchanged.
+            dict: the teacher gets the student's batch unchanged. ``channels``: which
+            channels of the batch it gets, as indices in its order: ``[0, 1, 2]`` of a
+            four-channel student's, ``[0, 0, 0]`` of grey images.
         data_preprocessor (dict, optional): The one at the top level of the student's
             config, which the runner hands in; it moves into the student.
-        calculate_student_loss (bool): Whether the student's own loss counts.
+        calculate_student_loss (bool): Whether the student's own loss counts. False
+            is distillation alone: images need no labels, and what no distillation
+            loss reaches, the head in general, stays as it is; a warning names it.
         student_trainable (bool): Whether the student learns, which pre-training of
-            connectors switches off.
+            connectors switches off: then all its parameters are frozen.
         channels_last (bool): Whether the convolutions of student, teacher and
             distiller have weights, and so features, with the channels of a pixel
             side by side, as tensor cores of GPUs read them. Defaults to False.
@@ -88,6 +112,9 @@ class FeatureDistill(SingleTeacherDistill):
             and teacher, or with which arguments of ``torch.compile``. MMEngine's own
             ``compile`` takes the whole training step, the distiller included, whose
             layers are then not the hand-written ones. Defaults to False.
+        report (bool): Whether the first training step is looked at. Its report is
+            ``first_step``, in the log and, by ``FirstStepHook``, in the work dir. It
+            costs a backward pass for each loss, once. Defaults to True.
         teacher_trainable (bool): Only False, kept for mmrazor's configs.
         teacher_norm_eval (bool): Only True, kept for mmrazor's configs.
         init_cfg (dict, optional): MMEngine's initialisation config.
@@ -101,7 +128,8 @@ class FeatureDistill(SingleTeacherDistill):
         ValueError: For a config without a type, a loss weight below zero or a
             temperature that is not above it, an unknown ``teacher_mode``, a
             trainable teacher, a recorded layer that does not exist (near names are
-            listed), a loss that compares predictions of student and teacher although
+            listed), a student that is not to learn under a distiller without
+            parameters, a loss that compares predictions of student and teacher although
             their classes differ, or a module to ``inherit`` that one of them lacks or
             that differs.
     """
@@ -121,19 +149,14 @@ class FeatureDistill(SingleTeacherDistill):
         student_trainable: bool = True,
         channels_last: bool = False,
         compile_networks: bool | dict = False,
+        report: bool = True,
         teacher_trainable: bool = False,
         teacher_norm_eval: bool = True,
         init_cfg: dict | None = None,
     ) -> None:
-        if teacher_trainable or not teacher_norm_eval:
-            raise ValueError(
-                f'teacher_trainable={teacher_trainable}, teacher_norm_eval='
-                f'{teacher_norm_eval}: FeatureDistill keeps its teacher frozen and in '
-                'evaluation mode; use mmrazor.SingleTeacherDistill to train it.'
-            )
-        student, zoo_student_ckpt = build_model(
-            architecture, 'architecture', data_preprocessor
-        )
+        _check_frozen(teacher_trainable, teacher_norm_eval)
+        prepare_cublas()
+        student, zoo_ckpt = build_model(architecture, 'architecture', data_preprocessor)
         # BaseAlgorithm, not SingleTeacherDistill, whose __init__ loads weights, puts
         # the teacher into the module tree and misses most in-place activations.
         BaseAlgorithm.__init__(
@@ -144,26 +167,31 @@ class FeatureDistill(SingleTeacherDistill):
             teacher, student, teacher_ckpt, teacher_mode, teacher_preprocessor
         )
         self._started = False
+        self.report = report
+        self.first_step: FirstStep | None = None
+        self._looked = False
+        # Identities of the parameters that the optimizer moves, where it is known.
+        self._optimized: set[int] | None = None
         check_ckpt(student_ckpt, 'student_ckpt')
-        self.student_ckpt = student_ckpt or zoo_student_ckpt
+        self.student_ckpt = student_ckpt or zoo_ckpt
         self.teacher_ckpt = self._teacher.ckpt
         self.teacher_mode = teacher_mode
         self.inherit = check_inherited(inherit, student, self.teacher)
         self.teacher_trainable, self.teacher_norm_eval = False, True
         self.calculate_student_loss = calculate_student_loss
         self.student_trainable = student_trainable
+        self._unlabelled = UnlabelledRun()
+        if not calculate_student_loss:
+            mark_unlabelled(student.data_preprocessor)
         # Set by mmrazor's StopDistillHook.
         self.distillation_stopped = False
 
         self.distiller = build_distiller(distiller)
+        check_balance(self.distiller, calculate_student_loss, student_trainable)
+        if not student_trainable:
+            freeze_student(student, self.distiller)
         self._prepare_recorders()
-        check_class_counts(self.distiller, student, self.teacher, recorded=False)
-        if channels_last:
-            # Their outputs, and with them all features, have the weights' format.
-            for model in (self, self.teacher):
-                convert_conv2d_weight_memory_format(model, torch.channels_last)
-        if compile_networks is not False:
-            self._compile_networks({} if compile_networks is True else compile_networks)
+        self._prepare_networks(channels_last, compile_networks)
         self.train()
 
     def _prepare_recorders(self) -> None:
@@ -172,8 +200,20 @@ class FeatureDistill(SingleTeacherDistill):
             manager = getattr(self.distiller, f'{role}_recorders')
             check_layer_names(manager.recorders, model, role)
             getattr(self.distiller, f'prepare_from_{role}')(model)
+        pair = self.architecture, self.teacher
+        check_class_counts(self.distiller, *pair, recorded=False)
+        check_correspondence(self.distiller, *pair)
 
-    def _compile_networks(self, options: dict) -> None:
+    def _prepare_networks(
+        self, channels_last: bool, compile_networks: bool | dict
+    ) -> None:
+        if channels_last:
+            # Their outputs, and with them all features, have the weights' format.
+            for model in (self, self.teacher):
+                convert_conv2d_weight_memory_format(model, torch.channels_last)
+        if compile_networks is False:
+            return
+        options = {} if compile_networks is True else compile_networks
         for model in (self.architecture, self.teacher):
             for name, part in model.named_children():
                 if name in ('backbone', 'neck'):
@@ -238,7 +278,8 @@ class FeatureDistill(SingleTeacherDistill):
             )
         if self.student_ckpt is not None:
             drop_pretrained(self.architecture)
-        super().init_weights()
+        with keep_loaded(self.architecture):
+            super().init_weights()
         if self.student_ckpt is not None:
             loaded = load_weights(self.architecture, self.student_ckpt, 'student', None)
             starts = {name: f'{name}.' for name in self.inherit}
@@ -250,6 +291,13 @@ class FeatureDistill(SingleTeacherDistill):
                     'or give a checkpoint without these modules.'
                 )
         inherit_weights(self.inherit, self.architecture, self.teacher)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        """Load weights of a distillation, or of a plain student (``load_from``)."""
+        take_student(state_dict, prefix, self)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None
@@ -268,7 +316,9 @@ class FeatureDistill(SingleTeacherDistill):
                 resumed with a teacher that has no weights, or the teacher cannot take
                 a batch of the student's size.
             ValueError: If a loss compares predictions of different classes, or
-                student or teacher take images of other channels.
+                student or teacher take images of other channels; in the first step
+                of training if a level reaches no weight of the student, or the
+                teacher's feature is not finite, constant or zero.
         """
         try:
             return self._losses(batch_inputs, data_samples)
@@ -281,6 +331,12 @@ class FeatureDistill(SingleTeacherDistill):
     def _losses(self, inputs: Tensor, data_samples: list | None) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         if self.distillation_stopped:
+            if not self.student_trainable:
+                raise RuntimeError(
+                    'Distillation has been stopped and student_trainable=False: '
+                    'nothing is left to learn. Take StopDistillHook out of the config, '
+                    'or end the training at its `stop_epoch`.'
+                )
             student_losses = self.architecture(inputs, data_samples, mode='loss')
             losses.update(add_prefix(student_losses, 'student'))
             # DDP waits for a gradient of every parameter.
@@ -292,10 +348,13 @@ class FeatureDistill(SingleTeacherDistill):
         distiller = self.distiller
         first, self._started = not self._started, True
         if first:
+            check_counters(running_loop())
             self._teacher.refuse_resume_without_weights()
             # mmrazor's OFD takes its margins from the teacher's weights.
             loaded = hook_of(distiller, 'teacher_loaded', 'init_ofd_connectors')
             loaded(self.teacher)
+        student_recorders = distiller.student_recorders.recorders
+        attach_recorders(student_recorders, self.architecture, 'student')
         hook_of(distiller, 'begin_step')(inputs, data_samples)
         distiller.set_deliveries_override(False)
         self._teacher.record(distiller, inputs, data_samples)
@@ -303,10 +362,100 @@ class FeatureDistill(SingleTeacherDistill):
         learn = self.student_trainable and torch.is_grad_enabled()
         gradients = torch.enable_grad() if learn else torch.no_grad()
         with distiller.student_recorders, distiller.deliveries, gradients:
-            student_losses = self.architecture(inputs, data_samples, mode='loss')
-        if self.calculate_student_loss:
-            losses.update(add_prefix(student_losses, 'student'))
+            losses.update(self._run_student(inputs, data_samples))
         if first:
+            refuse_missing_records(distiller)
             check_class_counts(distiller, self.architecture, self.teacher, True)
-        losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
+        look = self._first_look()
+        if look is not None:
+            again = partial(self._run_student, inputs, data_samples)
+            look.at_features(inputs, data_samples, again)
+        losses.update(add_prefix(self._distil(losses, look), 'distill'))
+        if not self.calculate_student_loss and learn:
+            self._keep_idle(losses, tell=first)
         return losses
+
+    def _distil(
+        self, losses: dict[str, Tensor], look: FirstLook | None
+    ) -> dict[str, Tensor]:
+        """Compute the distillation losses, beside the student's own."""
+        distiller = self.distiller
+        if getattr(distiller, 'measures', False):
+            own = self.parse_losses(losses)[0]
+            models = (self.architecture, distiller)
+            distiller.take_own_loss(own, self.architecture.parameters(), models)
+        try:
+            distilled = distiller.compute_distill_losses()
+        except (AssertionError, IndexError):
+            refuse_missing_records(distiller)
+            raise
+        if look is not None:
+            full = getattr(distiller, 'full_losses', None) or distilled
+            look.at_losses(losses, full, distilled.get('warmup')).log()
+        return distilled
+
+    def _first_look(self) -> FirstLook | None:
+        """Prepare the look at the first step, if this is one."""
+        looks = self.report and not self._looked and self.training
+        # A compiled step is not to be cut into more graphs.
+        if not looks or not torch.is_grad_enabled() or is_compiling():
+            return None
+        self._looked = True
+        # A training that goes on has been looked at.
+        if MessageHub.get_current_instance().runtime_info.get('iter', 0) > 0:
+            return None
+        learning = {id(p) for p in self.architecture.parameters() if p.requires_grad}
+        if self._optimized is not None:
+            learning &= self._optimized
+        models = (self.architecture, self._teacher, self.distiller)
+        look = FirstLook(*models, learning, self.student_trainable)
+        self.first_step = look.step
+        return look
+
+    def note_optimized(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Take which parameters the optimizer moves, for the look at the first step.
+
+        Args:
+            parameters (Iterable[nn.Parameter]): Those with a learning rate above 0.
+        """
+        self._optimized = {id(p) for p in parameters}
+
+    def _run_student(
+        self, inputs: Tensor, data_samples: list | None
+    ) -> dict[str, Tensor]:
+        """Record the student's features; its own losses, if they count."""
+        if not self.calculate_student_loss:
+            batch = inputs, data_samples
+            self._unlabelled(self.architecture, self.distiller, *batch)
+            return {}
+        try:
+            losses = self.architecture(inputs, data_samples, mode='loss')
+        except (AttributeError, AssertionError, KeyError, TypeError) as error:
+            refuse_unlabelled(error, data_samples)
+            raise
+        return add_prefix(losses, 'student')
+
+    def _keep_idle(self, losses: dict[str, Tensor], tell: bool) -> None:
+        """Leave alone what no loss reaches, and say so once."""
+        idle = keep_idle(losses, self.architecture)
+        if idle and tell:
+            names = name_whole(self.architecture, idle)
+            print_log(
+                f'NEVER TRAINED: {", ".join(names)} of the student '
+                f'({sum(p.numel() for p in idle):,} weights). With '
+                'calculate_student_loss=False no loss reaches them, and they stay as '
+                'they are. If they are not trained yet, give them by `student_ckpt` or '
+                '`inherit`, add a loss on what they predict, or train the student on '
+                'labelled images afterwards.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def _check_frozen(teacher_trainable: bool, teacher_norm_eval: bool) -> None:
+    if teacher_trainable or not teacher_norm_eval:
+        raise ValueError(
+            f'teacher_trainable={teacher_trainable}, teacher_norm_eval='
+            f'{teacher_norm_eval}: FeatureDistill keeps its teacher frozen and in '
+            'evaluation mode; use mmrazor.SingleTeacherDistill to train it.'
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,12 +16,18 @@ from torch import Tensor, nn
 
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.models.distillers.any_distiller import clear_records, missing_records
+from mmfakd.models.distillers.attach_recorders import attach_recorders
 
 from .built_models import build_model, check_ckpt, is_pretrained, pretrained_from
 from .check_batches import refuse_channels
+from .loaded_weights import (
+    keep_loaded,
+    loaded_in_constructor,
+    names_of,
+    watch_loading,
+)
+from .run_mode import MODES, run_model, shallowest_mode
 from .teacher_input import TeacherInput
-
-_MODES = ('backbone', 'neck', 'tensor', 'loss')
 
 
 class Teacher(nn.Module):
@@ -40,7 +46,8 @@ class Teacher(nn.Module):
             ``'loss'``, or ``'auto'`` for the shallowest that feeds every recorder and
             delivery.
         preprocessor (dict, optional): ``mean``, ``std`` and ``to_rgb`` that it was
-            trained with, where its config does not say so.
+            trained with, where its config does not say so; ``channels`` of the
+            student's batch that it gets.
 
     Shapes:
         Inputs are batches (N, C, H, W) as the student's preprocessor makes them.
@@ -59,9 +66,9 @@ class Teacher(nn.Module):
         preprocessor: dict | None = None,
     ) -> None:
         super().__init__()
-        if mode not in ('auto', *_MODES):
+        if mode not in ('auto', *MODES):
             raise ValueError(
-                f"teacher_mode={mode!r}; expected 'auto' or one of {_MODES}."
+                f"teacher_mode={mode!r}; expected 'auto' or one of {MODES}."
             )
         check_ckpt(ckpt, 'teacher_ckpt')
         built, zoo_ckpt = build_model(model, 'teacher')
@@ -71,9 +78,13 @@ class Teacher(nn.Module):
         self.ckpt = ckpt or zoo_ckpt
         self.has_weights = isinstance(model, BaseModel)
         self.mode = None if mode == 'auto' else mode
+        # Whether it is said what it is used to, in place of its config.
+        self.told_input = bool(preprocessor)
         if preprocessor is None:
             preprocessor = built.data_preprocessor
-        self.input = TeacherInput(student.data_preprocessor, preprocessor)
+        self.input = TeacherInput(
+            student.data_preprocessor, preprocessor, built.data_preprocessor
+        )
         if not self.input.is_identity:
             print_log(
                 f"The teacher gets the student's batch re-normalised: {self.input}",
@@ -91,7 +102,10 @@ class Teacher(nn.Module):
         """Where its weights come from (str), as it is given, or None."""
         if self.ckpt is not None:
             return self.ckpt
-        return ', '.join(pretrained_from(self.model)) or None
+        own = pretrained_from(self.model)
+        if loaded_in_constructor(self.model):
+            own.append(f'what the constructor of {type(self.model).__name__} loads')
+        return ', '.join(own) or None
 
     @property
     def has_source(self) -> bool:
@@ -134,7 +148,8 @@ class Teacher(nn.Module):
         Returns:
             list[str]: Prefixes of their keys, ``''`` for all.
         """
-        mode = self.mode or self._shallowest_mode(distiller)
+        recorders = distiller.teacher_recorders
+        mode = self.mode or shallowest_mode(self.model, recorders)
         parts = {'backbone': ['backbone.'], 'neck': ['backbone.', 'neck.']}
         return parts.get(mode, [''])
 
@@ -153,14 +168,19 @@ class Teacher(nn.Module):
             self.has_weights = True
         if self.has_weights:
             return
-        self.model.init_weights()
-        filled = [name for name, m in self.model.named_modules() if is_pretrained(m)]
-        self.has_weights = all(
-            any(part.startswith(f'{name}.' if name else '') for name in filled)
-            for part in needed
+        with keep_loaded(self.model), watch_loading() as loaded:
+            self.model.init_weights()
+        names = {*names_of(loaded, self.model), *loaded_in_constructor(self.model)}
+        filled = self._filled_parts(names)
+        self.has_weights = bool(names) and not any(
+            name.startswith(tuple(needed))
+            and name not in names
+            and not any(not part or name.startswith(f'{part}.') for part in filled)
+            for name, _ in self.model.named_parameters()
         )
         if not self.has_weights:
-            having = f'only {filled} has' if filled else 'nothing in it has'
+            parts = filled or sorted({name.partition('.')[0] for name in names})
+            having = f'only {parts} has' if parts else 'nothing in it has'
             print_log(
                 f'{"!" * 20} THE TEACHER HAS NO WEIGHTS {"!" * 20} '
                 f'({having} pretrained weights): the student learns to imitate random '
@@ -168,6 +188,15 @@ class Teacher(nn.Module):
                 logger='current',
                 level=logging.WARNING,
             )
+
+    def _filled_parts(self, names: Collection[str]) -> list[str]:
+        """Parts whose ``init_cfg`` names a checkpoint and that have been filled."""
+        return [
+            part
+            for part, module in self.model.named_modules()
+            if is_pretrained(module)
+            and any(not part or name.startswith(f'{part}.') for name in names)
+        ]
 
     def recall(self, source: str, path: str | None = None) -> None:
         """Take the weights that an earlier run had.
@@ -224,12 +253,20 @@ class Teacher(nn.Module):
             RuntimeError: If no mode feeds all recorders, or the model cannot take a
                 batch of the student's size.
         """
+        if isinstance(inputs, Mapping):
+            raise TypeError(
+                f'The student takes a dict of batches ({sorted(inputs)}), as '
+                'semi-supervised detectors do; a teacher needs one batch of images. '
+                'Distil the detector within it, as `architecture`.'
+            )
+        attach_recorders(distiller.teacher_recorders.recorders, self.model, 'teacher')
         batch = (self.input(inputs, data_samples), data_samples)
         if self.mode is not None:
             self._run(self.mode, distiller, *batch)
             return
         tried: list[str] = []
-        for mode in _MODES[_MODES.index(self._shallowest_mode(distiller)) :]:
+        start = MODES.index(shallowest_mode(self.model, distiller.teacher_recorders))
+        for mode in MODES[start:]:
             clear_records(distiller)
             try:
                 self._run(mode, distiller, *batch)
@@ -254,12 +291,7 @@ class Teacher(nn.Module):
         inputs: Tensor = batch[0]
         with distiller.teacher_recorders, distiller.deliveries:
             try:
-                if mode == 'backbone':
-                    self.model.backbone(inputs)
-                elif mode == 'neck':
-                    self.model.extract_feat(inputs)
-                else:
-                    self.model(*batch, mode=mode)
+                run_model(self.model, mode, *batch)
             except (NotImplementedError, torch.cuda.OutOfMemoryError):
                 raise
             except RuntimeError as error:
@@ -275,12 +307,3 @@ class Teacher(nn.Module):
                     f'used to multiples of {divisor}: set `pad_size_divisor={divisor}` '
                     "in the student's `data_preprocessor`."
                 ) from error
-
-    def _shallowest_mode(self, distiller: ConfigurableDistiller) -> str:
-        """The least mode that may do, by the names of the recorded layers."""
-        recorders = distiller.teacher_recorders.recorders.values()
-        parts = {recorder.source.partition('.')[0] for recorder in recorders}
-        behind = parts.intersection(dict(self.model.named_children())) - {'backbone'}
-        if behind - {'neck'}:
-            return 'tensor'
-        return 'neck' if behind else 'backbone'

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmfakd.registry import MODELS
 
 from .built_models import build_model, is_pretrained
+from .loaded_weights import loaded_in_constructor
 from .teacher import Teacher
 from .teacher_input import TeacherInput
 
@@ -69,8 +70,10 @@ class TeacherEvaluation(BaseAlgorithm):
             ValueError: If there are no weights for the whole teacher, or they do not
                 fit.
         """
-        # Without a checkpoint only a pretrained `init_cfg` of the whole model will do.
-        if self.teacher_ckpt is not None or is_pretrained(self.teacher):
+        # Without a checkpoint only a pretrained `init_cfg` of the whole model will do,
+        # or what its constructor has loaded.
+        own = is_pretrained(self.teacher) or loaded_in_constructor(self.teacher)
+        if self.teacher_ckpt is not None or own:
             self._teacher.fill()
         if not self._teacher.has_weights:
             raise ValueError(

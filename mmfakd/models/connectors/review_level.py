@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -129,7 +128,7 @@ class ReviewLevel(BaseModule):
         contexts: dict[str, Any] = {}
         # A compiler keeps track of statistics itself.
         if not is_compiling():
-            contexts['context_fn'] = lambda: (nullcontext(), _frozen_statistics(self))
+            contexts['context_fn'] = lambda: (nullcontext(), _FrozenStatistics(self))
         return checkpoint(self._predict, x, deeper, use_reentrant=False, **contexts)
 
     def _predict(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -207,21 +206,28 @@ def locate(error: ValueError, place: str, batch: int) -> ValueError:
     return ValueError(f'{place}: {str(error).rstrip(".")}.{hint}')
 
 
-@contextmanager
-def _frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Let batch norms normalise by the batch and leave their statistics as they are."""
-    norms = [
-        (norm, norm.momentum, norm.num_batches_tracked)
-        for norm in module.modules()
-        if isinstance(norm, _BatchNorm)
-    ]
-    for norm, *_ in norms:
-        # Without statistics it would save other tensors than the first time.
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, momentum, count in norms:
+class _FrozenStatistics:
+    """Let batch norms normalise by the batch and leave their statistics as they are.
+
+    It may be entered again, as a graph that is kept may have several backward passes.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._kept: list[tuple[_BatchNorm, Any, Any]] = []
+
+    def __enter__(self) -> None:
+        self._kept = [
+            (norm, norm.momentum, norm.num_batches_tracked)
+            for norm in self._module.modules()
+            if isinstance(norm, _BatchNorm)
+        ]
+        for norm, *_ in self._kept:
+            # Without statistics it would save other tensors than the first time.
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+
+    def __exit__(self, *error: Any) -> None:
+        for norm, momentum, count in self._kept:
             norm.momentum, norm.num_batches_tracked = momentum, count
 
 

@@ -46,22 +46,28 @@ def compared_levels(distiller: ConfigurableDistiller) -> dict[str, list[Level]]:
     return found
 
 
-def missing_records(distiller: ConfigurableDistiller) -> list[str]:
-    """Name the teacher's recorders and the deliveries that lack their data.
+def missing_records(
+    distiller: ConfigurableDistiller, from_student: bool = False
+) -> list[str]:
+    """Name the recorders, and the teacher's deliveries, that lack their data.
 
     Args:
-        distiller (ConfigurableDistiller): The distiller, after the teacher ran.
+        distiller (ConfigurableDistiller): The distiller, after the model ran.
+        from_student (bool): Whether that was the student. Defaults to False.
 
     Returns:
         list[str]: The names.
     """
-    recorders = distiller.teacher_recorders.recorders
+    role = 'student' if from_student else 'teacher'
+    recorders = getattr(distiller, f'{role}_recorders').recorders
     needed = dict.fromkeys(recorders, 1)
     for level in chain(*compared_levels(distiller).values()):
-        if not level.from_student:
+        if level.from_student == from_student:
             calls = level.record_idx + 1
             needed[level.recorder] = max(needed[level.recorder], calls)
     hungry = [n for n, r in recorders.items() if len(r.data_buffer) < needed[n]]
+    if from_student:
+        return hungry
     deliveries = distiller.deliveries.deliveries
     return hungry + [n for n, d in deliveries.items() if not d.data_queue]
 
@@ -77,3 +83,4 @@ def clear_records(distiller: ConfigurableDistiller) -> None:
         recorder.reset_data_buffer()
     for delivery in distiller.deliveries.deliveries.values():
         delivery.data_queue.clear()
+    hook_of(distiller, 'forget_step')()

@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from typing import Any, Union
 
+import torch
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmfakd.models.connectors.per_level import per_level
 from mmfakd.registry import MODELS
 
+from .balanced_weights import BalancedWeights
 from .check_layer_names import check_layer_names
 from .level import LevelCfg, parse_levels
-from .valid_area import Share, mask_padding, valid_shares
+from .valid_area import Share, check_shapes, mask_padding, valid_shares
 from .warmup import Warmup
 
 # For messages about arguments with one value for each level.
@@ -53,8 +56,9 @@ class LevelDistiller(ConfigurableDistiller):
             record holds their grid, as a Swin stage's does, it needs none.
         teacher_levels (str | dict | Sequence[str | dict]): The same of the teacher.
         level_loss (dict | Sequence[dict], optional): Config of the loss of every
-            level, or one for each; it is called with ``s_feature`` and ``t_feature``.
-            None is for subclasses that compare the levels themselves.
+            level, or one for each; it is called with ``s_feature`` and ``t_feature``,
+            or, where these are not its names, with the student's feature before the
+            teacher's. None is for subclasses that compare the levels themselves.
         student_connectors (dict | Sequence, optional): Config of a connector that
             every level gets one of, or for each level one config, a list of configs
             for modules in a row, or None. They get maps. Defaults to None, no
@@ -65,8 +69,11 @@ class LevelDistiller(ConfigurableDistiller):
         teacher_recorders (dict, optional): mmrazor recorders of the teacher.
         connectors (dict, optional): Further mmrazor connectors.
         distill_losses (dict, optional): Further losses, for ``loss_forward_mappings``.
-        loss_weight (float | Sequence[float]): Weight of every level, or one for
-            each. Defaults to 1.0.
+        loss_weight (float | Sequence[float] | dict): Weight of every level, or one
+            for each; or ``dict(type='balance', ratio=..., iters=...)``, by which the
+            first iterations find it, see :class:`BalancedWeights`. This needs
+            :class:`FeatureDistill` and a student with a loss of its own. Defaults to
+            1.0.
         warmup (dict, optional): ``dict(by_epoch=True, begin=0, end=20)``: the
             weight of the levels grows linearly to its full value at ``end``. With
             ``by_epoch=False`` it counts iterations, which an iteration based loop
@@ -100,7 +107,7 @@ class LevelDistiller(ConfigurableDistiller):
         teacher_recorders: dict | None = None,
         connectors: dict | None = None,
         distill_losses: dict | None = None,
-        loss_weight: float | Sequence[float] = 1.0,
+        loss_weight: float | Sequence[float] | Mapping | str = 1.0,
         warmup: dict | None = None,
         ignore_padding: bool = False,
         **kwargs: Any,
@@ -135,11 +142,20 @@ class LevelDistiller(ConfigurableDistiller):
             **kwargs,
         )
         self.student_levels, self.teacher_levels = student, teacher
-        _check_weights(loss_weight)
-        self.loss_weight = loss_weight
+        self.loss_weight: Any = loss_weight
+        if isinstance(loss_weight, (str, Mapping)):
+            self.loss_weight = BalancedWeights(loss_weight, self._count_levels())
+        else:
+            _check_weights(loss_weight)
+        # The student's own loss of this step, its parameters, and all models, where
+        # weights are measured.
+        self._own: tuple[Tensor, list[nn.Parameter], list[nn.Module]] | None = None
         self.warmup = None if warmup is None else Warmup(warmup)
         self.ignore_padding = ignore_padding
         self._shares: list[Share] = []
+        self._shapes_known: bool | None = None
+        # The losses of this step at full weight, without the warm-up.
+        self.full_losses: dict[str, Tensor] = {}
 
     def prepare_from_student(self, model: nn.Module) -> None:
         """Register the student's recorders, after a check of their layer names.
@@ -180,50 +196,139 @@ class LevelDistiller(ConfigurableDistiller):
             data_samples (Sequence, optional): Its data samples.
         """
         if self.ignore_padding:
+            # Told once.
+            if self._shapes_known is None:
+                self._shapes_known = check_shapes(data_samples)
             self._shares = valid_shares(inputs, data_samples)
+
+    @property
+    def measures(self) -> bool:
+        """Whether this step finds weights and needs the student's loss (bool)."""
+        weights = self.loss_weight
+        return (
+            isinstance(weights, BalancedWeights)
+            and self.training
+            and torch.is_grad_enabled()
+            and not weights.fixed
+        )
+
+    def take_own_loss(
+        self,
+        own: Tensor,
+        parameters: Iterable[nn.Parameter],
+        modules: Sequence[nn.Module] = (),
+    ) -> None:
+        """Take what the levels' gradients are measured against, for this step.
+
+        Args:
+            own (Tensor): The student's own loss, a scalar.
+            parameters (Iterable[nn.Parameter]): The student's.
+            modules (Sequence[nn.Module]): The models in the graph.
+        """
+        self._own = own, list(parameters), list(modules)
+
+    def forget_step(self) -> None:
+        """Let the graph of the step go; called at its end."""
+        self._own = None
+        self.full_losses = {}
+
+    def level_weights(self, levels: int) -> list[float]:
+        """Tell the present weight of each level, without the warm-up.
+
+        Args:
+            levels (int): Number of levels.
+
+        Returns:
+            list[float]: The weights, shallow to deep.
+
+        Raises:
+            ValueError: If there are weights for another number of levels.
+        """
+        weights = self.loss_weight
+        if isinstance(weights, BalancedWeights):
+            weights = weights.values()
+        return per_level(weights, levels, 'loss_weight', *_OWNER)
 
     def compute_distill_losses(self) -> dict[str, Tensor]:
         """Compute the losses of all levels and of the mappings.
 
         Returns:
             dict[str, Tensor]: ``loss_level{i}`` for every level, shallow to deep,
-            scalars; the losses of ``loss_forward_mappings``; and, with a warm-up,
-            its present factor as ``warmup``.
+            scalars; the losses of ``loss_forward_mappings``; with a warm-up, its
+            present factor as ``warmup``; and the weights as ``weight_level{i}``
+            while they are measured.
 
         Raises:
             ValueError: If a level has no tensor, or its two features cannot be
                 compared.
+            RuntimeError: If weights are to be measured and cannot be.
         """
         losses = super().compute_distill_losses()
-        pairs = self._pairs()
-        weights = per_level(self.loss_weight, len(pairs), 'loss_weight', *_OWNER)
+        self.full_losses = dict(losses)
+        levels = [self._level_loss(i, *pair) for i, pair in enumerate(self._pairs())]
+        if self.measures:
+            self._measure(levels)
+            for i, weight in enumerate(self.level_weights(len(levels))):
+                losses[f'weight_level{i}'] = levels[i].new_full((), weight)
+        weights = self.level_weights(len(levels))
         factor = 1.0 if self.warmup is None else self.warmup.factor()
-        for i, ((prediction, target), weight) in enumerate(zip(pairs, weights)):
-            # A vector has no padding.
-            if self._shares and prediction.dim() == 4:
-                (prediction, target), scale = mask_padding(
-                    [prediction, target], self._shares
-                )
-                loss = scale * self._compare(prediction, target, i)
-            else:
-                loss = self._compare(prediction, target, i)
+        for i, (loss, weight) in enumerate(zip(levels, weights)):
+            self.full_losses[f'loss_level{i}'] = weight * loss
             losses[f'loss_level{i}'] = factor * weight * loss
         if self.warmup is not None:
             self.warmup.report(losses)
         return losses
 
+    def _measure(self, levels: list[Tensor]) -> None:
+        """Measure the gradients of levels against the student's own."""
+        if self._own is None:
+            raise RuntimeError(
+                "loss_weight of type 'balance' needs the student's own loss, which "
+                'only mmfakd.FeatureDistill hands to its distiller: take it in place '
+                "of mmrazor's algorithm, or give weights as numbers."
+            )
+        own, parameters, modules = self._own
+        names = [f'level {i}' for i in range(len(levels))]
+        if len(levels) == len(self.student_levels):
+            recorded = (level.recorder for level in self.student_levels)
+            names = [f'{name} ({layer!r})' for name, layer in zip(names, recorded)]
+        self.loss_weight.measure(own, levels, parameters, modules, names)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        if not isinstance(self.loss_weight, BalancedWeights):
+            # Of a training whose weights were measured, and now are given.
+            start = f'{prefix}loss_weight.'
+            for key in [key for key in state_dict if key.startswith(start)]:
+                state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _count_levels(self) -> int:
+        return len(self.student_levels)
+
+    def _level_loss(self, level: int, prediction: Tensor, target: Tensor) -> Tensor:
+        # A vector has no padding.
+        if not self._shares or prediction.dim() != 4:
+            return self._compare(prediction, target, level)
+        (prediction, target), scale = mask_padding([prediction, target], self._shares)
+        return scale * self._compare(prediction, target, level)
+
     def _pairs(self) -> Sequence[Sequence[Tensor]]:
         """What the losses compare: a prediction and the teacher's feature a level."""
         pairs: list[Any] = []
-        for ours, theirs in zip(self.student_levels, self.teacher_levels):
-            pairs.append((ours.read(self), theirs.read(self)))
-            _check(len(pairs) - 1, *pairs[-1])
+        for i, levels in enumerate(zip(self.student_levels, self.teacher_levels)):
+            ours, theirs = (level.read(self) for level in levels)
+            resizes = getattr(self.distill_losses[f'loss_level{i}'], 'resizes', False)
+            _check(i, ours, theirs, any_size=resizes)
+            pairs.append((ours, theirs))
         return pairs
 
     def _compare(self, prediction: Tensor, target: Tensor, level: int = 0) -> Tensor:
         loss = self.distill_losses[f'loss_level{level}']
         try:
-            return loss(s_feature=prediction, t_feature=target)
+            if {'s_feature', 't_feature'} <= set(signature(loss.forward).parameters):
+                return loss(s_feature=prediction, t_feature=target)
+            # All of mmrazor's losses on two features have them in this order.
+            return loss(prediction, target)
         except RuntimeError as error:
             if prediction.shape == target.shape:
                 raise
@@ -266,7 +371,7 @@ def join_parts(name: str, own: dict, given: dict | None) -> dict:
     return {**own, **(given or {})}
 
 
-def _check(level: int, s_feature: Any, t_feature: Any) -> None:
+def _check(level: int, s_feature: Any, t_feature: Any, any_size: bool = False) -> None:
     """Raise unless a level has two tensors of one number and size."""
     for role, feature in (('student', s_feature), ('teacher', t_feature)):
         if not isinstance(feature, Tensor):
@@ -275,7 +380,7 @@ def _check(level: int, s_feature: Any, t_feature: Any) -> None:
                 'expected a tensor. Choose one part of it with `data_idx`.'
             )
     ours, theirs = (f.shape[:1] + f.shape[2:] for f in (s_feature, t_feature))
-    if ours != theirs:
+    if ours != theirs and not any_size:
         raise ValueError(
             f"level {level}: the student's feature has shape {tuple(s_feature.shape)}, "
             f"the teacher's {tuple(t_feature.shape)}. Bring them to one size with "

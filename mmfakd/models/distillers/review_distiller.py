@@ -53,8 +53,9 @@ class ReviewDistiller(LevelDistiller):
         connector (dict): Config of the module that turns the list of student
             features, shallow to deep, into the tuple of predicted teacher
             features, in general ``mmfakd.ReviewConnector``.
-        level_loss (dict, optional): Config of the loss of one level, called with
-            (prediction, teacher feature). None is the mean squared error.
+        level_loss (dict | nn.Module, optional): Config of the loss of one level, or
+            the loss, called with (prediction, teacher feature). None is the mean
+            squared error.
         connectors (dict, optional): Further mmrazor connectors.
         **kwargs: Other arguments of :class:`LevelDistiller`: ``loss_weight``,
             ``warmup``, ``ignore_padding``, ``student_recorders``,
@@ -75,7 +76,7 @@ class ReviewDistiller(LevelDistiller):
         student_levels: LevelCfg | Sequence[LevelCfg],
         teacher_levels: LevelCfg | Sequence[LevelCfg],
         connector: dict,
-        level_loss: dict | None = None,
+        level_loss: dict | nn.Module | None = None,
         *,
         connectors: dict | None = None,
         **kwargs: Any,
@@ -92,7 +93,9 @@ class ReviewDistiller(LevelDistiller):
             connectors=join_parts('connectors', {_CONNECTOR: connector}, connectors),
             **kwargs,
         )
-        self.level_loss = MODELS.build(level_loss) if level_loss else nn.MSELoss()
+        if not isinstance(level_loss, nn.Module):
+            level_loss = MODELS.build(level_loss) if level_loss else nn.MSELoss()
+        self.level_loss = level_loss
         parameters = signature(self.level_loss.forward).parameters
         self._loss_by_name = {'s_feature', 't_feature'} <= set(parameters)
 
@@ -126,6 +129,11 @@ class ReviewDistiller(LevelDistiller):
                     f'connector {_connector_advice(student, predictions, teacher)}.'
                 )
         return pairs
+
+    def _count_levels(self) -> int:
+        connector = self.connectors[_CONNECTOR]
+        # Of a neck there are more than are named.
+        return len(getattr(connector, 'levels', self.student_levels))
 
     def _check_order(self, names: list[str], maps: Sequence[Tensor], role: str) -> None:
         """Raise for levels that run deep to shallow, which a review turns round."""

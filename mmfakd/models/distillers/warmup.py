@@ -11,6 +11,9 @@ from typing import Any
 from mmengine.logging import MessageHub
 from torch import Tensor
 
+from mmfakd.compat.running_loop import counts_iterations, running_loop
+from mmfakd.ops.compiling import is_compiling
+
 _DEFAULTS = dict(by_epoch=True, begin=0, end=20)
 
 
@@ -30,8 +33,10 @@ class Warmup:
     Args:
         cfg (Mapping): Any of ``by_epoch``, ``begin`` and ``end``; the others are
             those of ``dict(by_epoch=True, begin=0, end=20)``. With ``by_epoch=False``
-            it counts iterations, which an iteration based loop needs, as its epoch
-            stays 0.
+            it counts iterations of the loop, which an iteration based one needs, as
+            its epoch stays 0. As ``max_iters`` and MMEngine's schedulers do, it counts
+            batches, not steps of the optimizer: with ``accumulative_counts=4`` four
+            iterations are one step.
 
     Raises:
         ValueError: For other keys, for epochs that are no numbers or below 0, or an
@@ -54,16 +59,21 @@ class Warmup:
                 'warm-up.'
             )
         self.by_epoch, self.begin, self.end = (parsed[key] for key in _DEFAULTS)
-        self._warned = False
+        self._warned = self._checked = False
 
     def factor(self) -> float:
         """Compute the present factor.
 
         Returns:
             float: 0 to 1.
+
+        Raises:
+            ValueError: If epochs are to be counted in a loop that has none.
+            RuntimeError: If MMEngine's ``RuntimeInfoHook`` does not tell the progress.
         """
         info = MessageHub.get_current_instance().runtime_info
         counter = 'epoch' if self.by_epoch else 'iter'
+        self._check(counter in info)
         now, last = info.get(counter, 0), info.get(f'max_{counter}s')
         if last is not None and last < self.end and not self._warned:
             unit = 'epochs' if self.by_epoch else 'iterations'
@@ -77,6 +87,38 @@ class Warmup:
                 stacklevel=2,
             )
             self._warned = True
+        return self.factor_at(now)
+
+    def _check(self, told: bool) -> None:
+        """Refuse a training whose progress cannot be seen; looked at once."""
+        if self._checked or is_compiling():
+            return
+        self._checked = True
+        loop = running_loop()
+        if self.by_epoch and counts_iterations(loop):
+            length = getattr(loop, 'max_iters', None)
+            raise ValueError(
+                f'warmup: got dict(by_epoch=True, begin={self.begin}, end={self.end}) '
+                f'in a {type(loop).__name__}, whose epoch stays 0: the weight of the '
+                'distillation would never grow. Count iterations: '
+                f'dict(by_epoch=False, begin=..., end=...), of {length} in all.'
+            )
+        if loop is not None and not told:
+            raise RuntimeError(
+                'warmup: there is no RuntimeInfoHook to tell the progress of the '
+                'training, so that the weight of the distillation would never grow. '
+                'Take `default_hooks.runtime_info=None` out of the config.'
+            )
+
+    def factor_at(self, now: float) -> float:
+        """Compute the factor at any time.
+
+        Args:
+            now (float): The epoch or iteration, counted from 0.
+
+        Returns:
+            float: 0 to 1.
+        """
         return min(max((now + 1 - self.begin) / (self.end - self.begin), 0.0), 1.0)
 
     def report(self, losses: dict[str, Tensor]) -> None:

@@ -35,6 +35,8 @@ class WarmupDistiller(ConfigurableDistiller):
     def __init__(self, warmup: dict, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.warmup = Warmup(warmup)
+        # The losses of this step at full weight.
+        self.full_losses: dict[str, Tensor] = {}
 
     def compute_distill_losses(self) -> dict[str, Tensor]:
         """Compute the losses of the mappings, scaled by the warm-up.
@@ -44,8 +46,12 @@ class WarmupDistiller(ConfigurableDistiller):
             no "loss" in them are statistics and stay; and the present factor as
             ``warmup``.
         """
-        losses = super().compute_distill_losses()
+        losses = self.full_losses = super().compute_distill_losses()
         factor = self.warmup.factor()
         scaled = {k: factor * v if 'loss' in k else v for k, v in losses.items()}
         self.warmup.report(scaled)
         return scaled
+
+    def forget_step(self) -> None:
+        """Let the graph of the step go; called at its end."""
+        self.full_losses = {}

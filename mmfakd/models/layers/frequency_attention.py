@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmfakd.ops import filter_storage
 from mmfakd.ops.maps import check_map
+from mmfakd.ops.no_autocast import no_autocast
 from mmfakd.ops.spectral_filter import spectral_filter
 
 
@@ -182,7 +183,7 @@ class FrequencyAttention(nn.Module):
         """
         self._check(x)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        with torch.autocast(device_type=x.device.type, enabled=False):
+        with no_autocast(x):
             weight = bias = None
             if self.with_local:
                 # The gates scale the small tensors of weights, not the large ones

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfakd.ops.maps import resize
+from mmfakd.ops.no_autocast import no_autocast
 from mmfakd.ops.window_attention import window_attention
 
 # With fewer channels matrix products are faster than convolutions, which on CPUs spend
@@ -120,7 +121,7 @@ class LocalCrossAttention(nn.Module):
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         if y.shape[-2:].numel() > x.shape[-2:].numel():
             y = resize(y, x.shape[-2:])
-        with torch.autocast(device_type=x.device.type, enabled=False):
+        with no_autocast(x):
             # Scores to base two: `exp2` is much faster than `exp`.
             weight = self.query.weight.to(dtype) / math.log(2)
             query = _project(y.to(dtype), weight)

@@ -7,11 +7,13 @@ from .hierarchical_context_loss import (
     HierarchicalContextLoss,
     hierarchical_context_loss,
 )
+from .logit_map_loss import LogitMapLoss
 
 __all__ = [
     'CRDLoss',
     'FFTFeatureLoss',
     'HierarchicalContextLoss',
+    'LogitMapLoss',
     'fft_feature_loss',
     'hierarchical_context_loss',
 ]

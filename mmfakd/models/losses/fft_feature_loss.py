@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmfakd.ops.no_autocast import no_autocast
 from mmfakd.registry import MODELS
 
 from .check_number import check_number
@@ -174,7 +175,7 @@ def _level_loss(
     focal_alpha: float,
 ) -> Tensor:
     """Loss of one pair (N, C, H, W)."""
-    with torch.autocast(device_type=student.device.type, enabled=False):
+    with no_autocast(student):
         # Features are real: half of the spectrum holds everything.
         student_spectrum = torch.fft.rfft2(student, norm='ortho')
         teacher_spectrum = torch.fft.rfft2(teacher, norm='ortho')
@@ -211,12 +212,14 @@ def _bin_weight(
     height: int, width: int, band: Sequence[float] | None, like: Tensor
 ) -> Tensor:
     """How many bins of the full spectrum a bin (H, W // 2 + 1) stands for."""
-    column = torch.arange(width // 2 + 1, device=like.device)
+    # Not every version of torch has all of this on mps.
+    device = torch.device('cpu') if like.device.type == 'mps' else like.device
+    column = torch.arange(width // 2 + 1, device=device)
     own_mirror = (column == 0) | (2 * column == width)
     weight = (2 - own_mirror.to(like.dtype)).expand(height, -1)
     if band is not None:
-        row_frequency = torch.fft.fftfreq(height, device=like.device)
-        column_frequency = torch.fft.rfftfreq(width, device=like.device)
+        row_frequency = torch.fft.fftfreq(height, device=device)
+        column_frequency = torch.fft.rfftfreq(width, device=device)
         frequency = torch.hypot(row_frequency[:, None], column_frequency[None])
         weight = weight * ((band[0] <= frequency) & (frequency < band[1]))
-    return weight
+    return weight.to(like.device)

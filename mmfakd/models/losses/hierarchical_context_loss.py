@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmfakd.ops.determinism import average_pool
 from mmfakd.registry import MODELS
 
 from .check_number import check_number
@@ -48,7 +48,7 @@ def hierarchical_context_loss(s_feature: Features, t_feature: Features) -> Tenso
             if size < min(difference.shape[-2:]):
                 weight /= 2
                 total += weight
-                pooled = F.adaptive_avg_pool2d(difference, size)
+                pooled = average_pool(difference, size)
                 loss = loss + weight * pooled.square().mean()
         losses.append(loss / total)
     return torch.stack(losses).sum()

@@ -166,3 +166,24 @@ def test_run(tmp_path):
             )
     exported = runs['compiled'][1]['epoch_2_student.pth']
     MODELS.build(student()).load_state_dict(exported['state_dict'], strict=True)
+
+
+@pytest.mark.parametrize('part', ['layer1', 'layer1.0'])
+def test_a_compiled_part_in_place_of_a_recorded_layer(part):
+    cfg = dict(
+        type='mmfakd.LevelDistiller',
+        student_levels=[f'backbone.{part}'],
+        teacher_levels=[f'backbone.{part}'],
+        level_loss=dict(type='mmrazor.L2Loss'),
+    )
+    model = feature_distill(teacher=classifier(), distiller=cfg)
+    data = batch()
+    backbone = model.architecture.backbone
+
+    def loss():
+        inputs = model.data_preprocessor(copy.deepcopy(data), True)
+        return model(**inputs, mode='loss')['distill.loss_level0']
+
+    expected = loss()
+    backbone.layer1 = torch.compile(backbone.layer1, backend='eager')
+    assert loss() == expected

@@ -56,6 +56,8 @@ DISTILLERS = dict(
     reviewkd=reviewkd_distiller(),
     checkpointed=reviewkd_distiller(with_cp=True),
     fft_loss=layer_distiller(loss='mmfakd.FFTFeatureLoss'),
+    # Once it has been measured.
+    balanced=review_distiller(loss_weight=dict(type='balance', iters=1)),
 )
 
 

@@ -66,7 +66,9 @@ def test_weights_of_one_part_are_no_weights(student, tmp_path):
     torch.save(MODELS.build(copy.deepcopy(cfg)).state_dict(), path)
     init_cfg = dict(type='Pretrained', checkpoint=path, prefix='backbone.')
     cfg['backbone']['init_cfg'] = init_cfg
-    for needed, has in ((['backbone.'], True), (['backbone.', 'neck.'], False)):
+    # The neck has no parameters.
+    found = {'backbone.': True, 'neck.': True, 'head.': False}
+    for needed, has in ((['backbone.', part], found[part]) for part in found):
         teacher = Teacher(copy.deepcopy(cfg), student)
         teacher.fill(needed)
         assert teacher.has_weights is has

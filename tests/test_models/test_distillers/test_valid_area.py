@@ -6,8 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmfakd.models.distillers.valid_area import mask_padding, valid_shares
-from tests.helpers.toy import feature_distill, step, without_gradient
+from mmfakd.models.distillers.valid_area import (
+    check_shapes,
+    mask_padding,
+    valid_shares,
+)
+from tests.helpers.toy import classifier, feature_distill, step, without_gradient
 from tests.helpers.toy_detectors import detection_batch, pyramid_distiller, retinanet
 from tests.test_models.test_algorithms.test_host_sync import no_synchronisation
 
@@ -23,6 +27,46 @@ def test_shares():
     # Larger than the batch: resized after the sample was made.
     assert valid_shares(batch, samples((192, 128), (96, 128, 3))) == []
     assert valid_shares(batch, None) == valid_shares(batch, [object()] * 2) == []
+
+
+def test_all_samples_in_one_dict():
+    """As mmyolo's preprocessor hands them on."""
+    batch = torch.empty(2, 3, 96, 128)
+    metas = [dict(img_shape=shape) for shape in ((96, 64), (48, 128, 3))]
+    samples_of_all = dict(bboxes_labels=torch.empty(3, 6), img_metas=metas)
+    assert check_shapes(samples_of_all)
+    assert valid_shares(batch, samples_of_all) == [(1, 0.5), (0.5, 1)]
+    metas = [dict(batch_input_shape=(96, 128))] * 2
+    with pytest.raises(ValueError, match='ignore_padding=True needs') as caught:
+        check_shapes(dict(samples_of_all, img_metas=metas))
+    assert "`img_metas` have ['batch_input_shape']" in str(caught.value)
+    with pytest.raises(ValueError, match=r"a dict with \['sup', 'unsup'\]"):
+        check_shapes(dict(sup=[], unsup=[]))
+
+
+def test_a_step_with_all_samples_in_one_dict():
+    model = feature_distill(
+        distiller=dict(
+            type='mmfakd.LevelDistiller',
+            student_levels=['backbone.layer1'],
+            teacher_levels=['backbone.layer1'],
+            level_loss=dict(type='mmrazor.L2Loss', normalize=False),
+            ignore_padding=True,
+        ),
+        teacher=classifier(),
+    )
+    head = model.architecture.head
+    head.loss = lambda feats, samples: dict(loss=head.fc(feats[-1]).sum())
+    inputs, shapes = torch.rand(2, 3, 8, 8), [(8, 4), (4, 8)]
+    told = dict(img_metas=[dict(img_shape=shape) for shape in shapes])
+    found = model(inputs, told, mode='loss')['distill.loss_level0']
+    assert found == model(inputs, samples(*shapes), mode='loss')['distill.loss_level0']
+    model.distiller._shapes_known = None
+    with pytest.raises(ValueError, match='ignore_padding=True needs'):
+        model(inputs, dict(bboxes_labels=torch.rand(2, 6)), mode='loss')
+    model.distiller.ignore_padding = False
+    with pytest.raises(TypeError, match=r"dict of batches \(\['sup', 'unsup'\]\)"):
+        model(dict(sup=inputs, unsup=inputs), dict(sup=[], unsup=[]), mode='loss')
 
 
 def test_pixels_that_an_image_covers_in_part_are_valid():

@@ -1,0 +1,43 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The loop that trains a model, which MMEngine does not tell the model."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
+
+
+def running_loop() -> BaseLoop | None:
+    """Find the loop that called a model.
+
+    Its message hub says how many epochs and iterations there are, but not which of
+    them a loop counts: an iteration based one is a single epoch to it. So the loop is
+    looked up among the callers; this is for the first step of a training.
+
+    Returns:
+        BaseLoop | None: The innermost loop; None outside of a runner.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        owner = frame.f_locals.get('self')
+        if isinstance(owner, BaseLoop):
+            return owner
+        frame = frame.f_back
+    return None
+
+
+def counts_iterations(loop: BaseLoop | None) -> bool:
+    """Whether a loop trains by iterations, so that its epoch stays 0.
+
+    Args:
+        loop (BaseLoop, optional): The loop.
+
+    Returns:
+        bool: True for an ``IterBasedTrainLoop`` and those of its kind.
+    """
+    if isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        return isinstance(loop, IterBasedTrainLoop)
+    # A loop of the user's own says it as MMEngine's does.
+    return getattr(loop, 'max_epochs', None) == 1 and hasattr(loop, 'max_iters')

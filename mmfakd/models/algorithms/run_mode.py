@@ -1,0 +1,73 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""How deep a model runs, so that its layers are recorded."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any
+
+from mmengine.model import BaseModel
+from mmrazor.models.task_modules.recorder import RecorderManager
+from torch import Tensor, nn
+
+# From shallow to deep.
+MODES = ('backbone', 'neck', 'tensor', 'loss')
+
+
+def run_model(
+    model: BaseModel, mode: str, inputs: Tensor, data_samples: list | None
+) -> Any:
+    """Run a model on a batch.
+
+    Args:
+        model (BaseModel): The model.
+        mode (str): One of ``MODES``; ``'neck'`` is ``extract_feat``.
+        inputs (Tensor): The batch (N, C, H, W).
+        data_samples (list, optional): Its N data samples.
+
+    Returns:
+        Any: What comes out.
+    """
+    if mode == 'backbone':
+        return model.backbone(inputs)
+    if mode == 'neck':
+        return model.extract_feat(inputs)
+    if mode == 'tensor' and not _heads_take_features(model):
+        shape = tuple(inputs.shape[-2:])
+        metas = dict(img_shape=shape, ori_shape=shape, pad_shape=shape)
+        return model.encode_decode(inputs, [dict(metas) for _ in inputs])
+    return model(inputs, data_samples, mode=mode)
+
+
+def _heads_take_features(model: BaseModel) -> bool:
+    """Whether mode 'tensor' serves: mmseg's hands features alone to decode heads.
+
+    That of a Mask2Former wants samples, too, that of a PointRend points.
+    """
+    head: Any = getattr(model, 'decode_head', None)
+    if head is None or not hasattr(model, 'encode_decode'):
+        return True
+    last = head[-1] if isinstance(head, nn.ModuleList) else head
+    arguments = signature(last.forward).parameters.values()
+    needed = [
+        p.name for p in arguments if p.default is p.empty and p.kind < p.VAR_POSITIONAL
+    ]
+    # The later heads of a cascade also get what the one before has made.
+    return len(needed) == 1 or needed[1:] == ['prev_output']
+
+
+def shallowest_mode(model: BaseModel, manager: RecorderManager) -> str:
+    """Tell the least mode that may do, by the names of the recorded layers.
+
+    Args:
+        model (BaseModel): The model.
+        manager (RecorderManager): Its recorders.
+
+    Returns:
+        str: ``'backbone'``, ``'neck'`` or ``'tensor'``.
+    """
+    parts = {r.source.partition('.')[0] for r in manager.recorders.values()}
+    behind = parts.intersection(dict(model.named_children())) - {'backbone'}
+    if behind - {'neck'}:
+        return 'tensor'
+    return 'neck' if behind else 'backbone'

@@ -1,0 +1,122 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What counts epochs or iterations, in real loops."""
+
+import pytest
+from mmengine.hooks import Hook
+from mmengine.registry import LOOPS
+from mmengine.runner import IterBasedTrainLoop
+
+from tests.helpers.tiny_runs import (
+    Recorder,
+    distillation,
+    run_config,
+    save_teacher,
+    train,
+)
+from tests.helpers.toy import review_distiller
+
+
+@LOOPS.register_module(force=True)
+class OwnLoop(IterBasedTrainLoop):
+    """A loop of the user's own."""
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = save_teacher(tmp_path)
+
+    def build(**warmup):
+        distiller = review_distiller(width=2, teacher_width=4)
+        return distillation(path, distiller=dict(distiller, warmup=warmup or None))
+
+    return build
+
+
+def factors(cfg, *hooks):
+    recorder = Recorder()
+    train(cfg, recorder, *hooks)
+    return [losses['distill.warmup'] for losses in recorder.losses]
+
+
+@pytest.mark.parametrize('kind', [None, 'OwnLoop'])
+def test_epochs_of_an_iteration_loop(tmp_path, model, kind):
+    cfg = run_config(tmp_path, model(begin=0, end=2), iters=4)
+    if kind:
+        cfg.train_cfg = dict(type=kind, max_iters=4)
+    message = rf'by_epoch=True, begin=0, end=2.* in a {kind or "Iter"}.*of 4 in all'
+    with pytest.raises(ValueError, match=message):
+        train(cfg)
+
+
+def test_epochs_of_an_epoch_loop(tmp_path, model):
+    cfg = run_config(tmp_path, model(end=2), epochs=3)
+    assert factors(cfg) == pytest.approx([0.5, 0.5, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize('iters', [None, 6])
+def test_iterations_are_batches_also_under_accumulation(tmp_path, model, iters):
+    warmup = dict(by_epoch=False, begin=1, end=5)
+    cfg = run_config(tmp_path, model(**warmup), epochs=3, iters=iters)
+    cfg.optim_wrapper.accumulative_counts = 2
+    assert factors(cfg) == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1])
+
+
+@pytest.mark.parametrize('iters', [None, 8])
+def test_a_resumed_warmup_goes_on(tmp_path, model, iters):
+    warmup = dict(by_epoch=False, begin=0, end=8)
+    cfg = run_config(tmp_path, model(**warmup), epochs=2, iters=iters and 4)
+    before = factors(cfg)
+    cfg = run_config(tmp_path, model(**warmup), epochs=4, iters=iters)
+    cfg.resume = True
+    after = factors(cfg)
+    assert before + after == pytest.approx([n / 8 for n in range(1, 9)])
+
+
+def test_no_counter(tmp_path, model):
+    cfg = run_config(tmp_path, model(by_epoch=False, end=4), iters=2)
+    cfg.default_hooks.runtime_info = None
+    with pytest.raises(RuntimeError, match='no RuntimeInfoHook'):
+        train(cfg)
+
+
+def test_validation_needs_none(tmp_path, model):
+    from mmengine.runner import Runner
+
+    cfg = run_config(tmp_path, model(end=2), iters=2, validate=True)
+    assert 'accuracy/top1' in Runner.from_cfg(cfg).val()
+
+
+class SwitchesLate(Hook):
+    """As mmdet's PipelineSwitchHook."""
+
+    def __init__(self):
+        self.switch_epoch = 3
+
+    def before_train_epoch(self, runner):
+        """Nothing."""
+
+
+def test_hooks_and_schedulers_that_wait_for_an_epoch(tmp_path, model, capsys):
+    cfg = run_config(
+        tmp_path,
+        model(),
+        iters=2,
+        checkpoint=dict(by_epoch=True),
+        log_level='WARNING',
+        param_scheduler=dict(type='MultiStepLR', milestones=[1], by_epoch=True),
+    )
+    train(cfg, SwitchesLate())
+    said = capsys.readouterr().out
+    assert "SwitchesLate got {'switch_epoch': 3}, but in a IterBasedTrainLoop" in said
+    assert 'CheckpointHook got by_epoch=True' in said
+    assert 'The scheduler MultiStepLR got by_epoch=True' in said and '`lr`' in said
+
+
+def test_a_distillation_that_would_never_stop(tmp_path, model):
+    hook = dict(type='mmrazor.StopDistillHook', stop_epoch=1)
+    with pytest.raises(ValueError, match=r"StopDistillHook got {'stop_epoch': 1}"):
+        train(run_config(tmp_path, model(), iters=2, hooks=[hook]))
+    recorder = Recorder()
+    train(run_config(tmp_path, model(), epochs=2, hooks=[hook]), recorder)
+    stopped = ['distill.loss_stopped' in losses for losses in recorder.losses]
+    assert stopped == [False, False, True, True]
