@@ -1,0 +1,70 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Tables of runs: what is done is skipped, what failed is told, nothing runs twice."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+SCRIPT = Path(__file__).resolve().parents[2] / '.dev_scripts/run_table.py'
+ALONE = 'configs/fakd/digits/r18w4_1xb50_digits.py'
+
+
+def run(table, work_dir, *options):
+    return subprocess.run(
+        [sys.executable, SCRIPT, table, '--work-dir', work_dir, *options],
+        cwd=SCRIPT.parents[1],
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def table(tmp_path):
+    cpu = 'dataloader.num_workers=0'
+    loaders = [f'{part}_{cpu}' for part in ('train', 'val')]
+    workers = [
+        f'{part}_dataloader.persistent_workers=False' for part in ('train', 'val')
+    ]
+    path = tmp_path / 'digits.yml'
+    text = dict(
+        config=ALONE,
+        options=['train_cfg.max_epochs=1', *loaders, *workers],
+        seeds=[0, 1],
+        runs={'student alone': None, 'Other rate': dict(options=['nothing.here=1'])},
+    )
+    path.write_text(yaml.safe_dump(text, sort_keys=False))
+    return path
+
+
+def test_commands(table, tmp_path):
+    lines = run(table, tmp_path, '--dry-run').stdout.splitlines()
+    assert [f'--seed {n} ' in line for n, line in zip('0011', lines)] == [True] * 4
+    assert 'max_epochs=1' in lines[0] and lines[1].endswith('nothing.here=1')
+    ours = tmp_path / 'student_alone'
+    assert f'student alone={ours}_seed0,{ours}_seed1' in lines[-1]
+
+
+def test_runs_once_and_tells_what_failed(table, tmp_path):
+    cfg = yaml.safe_load(table.read_text())
+    cfg['seeds'], cfg['runs']['Other rate'] = [0], dict(config='no_such_config')
+    table.write_text(yaml.safe_dump(cfg))
+    first = run(table, tmp_path)
+    assert first.returncode == 1
+    assert 'other_rate_seed0: exit status 1' in first.stdout
+    assert (tmp_path / 'student_alone_seed0/epoch_1.pth').is_file()
+    assert 'no_such_config' in (tmp_path / 'other_rate_seed0/output.txt').read_text()
+
+    del cfg['runs']['Other rate']
+    table.write_text(yaml.safe_dump(cfg))
+    again = run(table, tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert 'seed 0' not in again.stdout
+    assert '| student alone | 0 |' in again.stdout
+
+
+def test_unknown_keys(table, tmp_path):
+    table.write_text('seeds: [0]\nmethods: {}')
+    assert "unknown ['methods']" in run(table, tmp_path).stderr
