@@ -190,10 +190,10 @@ def test_scopes(scope, way, tmp_path):
 SIX_LINES = """
 _base_ = {base!r}
 levels = [*[f'backbone.layer{{i}}' for i in (1, 2, 3, 4)], 'neck.gap']
-channels = [64, 128, 256, 512, 512]
-connector = dict(type='mmfakd.ReviewConnector', in_channels=channels, out_channels=channels, sizes=[56, 28, 14, 7, 1])
+connector = dict(type='mmfakd.ReviewConnector', in_channels=[64, 128, 256, 512, 512], out_channels=[64, 128, 256, 512, 512], sizes=[56, 28, 14, 7, 1])
 distiller = dict(type='mmfakd.ReviewDistiller', student_levels=levels, teacher_levels=levels, connector=connector)
 model = dict(_delete_=True, type='mmfakd.FeatureDistill', architecture={{{{_base_.model}}}}, teacher=dict(cfg_path='mmpretrain::resnet/resnet34_8xb32_in1k.py', pretrained=True), distiller=distiller)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3), student=dict(type='mmfakd.StudentCheckpointHook'))
 """  # noqa: E501
 
 

@@ -340,5 +340,5 @@ def test_config_without_weights(name):
 
 
 def test_name_in_a_package_that_is_not_installed():
-    with pytest.raises(ModuleNotFoundError, match="'mmseg' is not installed"):
-        fetch_checkpoint('mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py')
+    with pytest.raises(ModuleNotFoundError, match="'mmyolo' is not installed"):
+        fetch_checkpoint('mmyolo::yolov5/yolov5_s-v61_syncbn_8xb16-300e_coco.py')
