@@ -223,9 +223,9 @@ def test_six_lines_of_the_readme(base, tmp_path, work_dir):
     if base == RESNET:
         assert text.strip() in readme, 'the README shows other lines'
     else:
-        text = text.replace('[64, 128, 256, 512, 512]', '[256, 512, 1024, 2048, 2048]')
-        wide = 'mid_channels=16, out_channels=[64, 128, 256, 512, 512]'
-        text = text.replace('out_channels=channels', wide)
+        narrow = 'in_channels=[64, 128, 256, 512, 512]'
+        wide = 'mid_channels=16, in_channels=[256, 512, 1024, 2048, 2048]'
+        text = text.replace(narrow, wide)
     path = tmp_path / 'six_lines.py'
     path.write_text(text)
     model = runner_model(path, work_dir)
