@@ -94,7 +94,7 @@ def check_method(plan: Plan) -> None:
         )
     if plan.warmup is not None:
         _check_warmup(plan)
-    if plan.method == 'dkd':
+    if plan.method in ('dkd', 'nkd'):
         _check_labels(plan)
     if plan.method == 'crd':
         # Raises where the data cannot be read.
@@ -115,19 +115,20 @@ def _check_warmup(plan: Plan) -> None:
 
 
 def _check_labels(plan: Plan) -> None:
-    """DKD takes the one class of an image from what enters the student's loss."""
+    """DKD and NKD take an image's one class from what enters the student's loss."""
     model, name = plan.student.model, plan.student.name
     augments = getattr(model.data_preprocessor, 'batch_augments', None)
     if augments is not None:
         raise ValueError(
-            '--method dkd needs one class an image, and the batch augments of '
-            f'{name} (mixup or the like) mix classes. Use kd or dist, or a student '
+            f'--method {plan.method} needs one class an image, and the batch augments '
+            f'of {name} (mixup or the like) mix classes. Use kd or dist, or a student '
             'without them.'
         )
     if not hasattr(getattr(model, 'head', None), 'loss_module'):
         raise ValueError(
-            f'--method dkd takes the labels from what enters `head.loss_module`, which '
-            f'the head of {name} ({type(model.head).__name__}) has not. Use kd or dist.'
+            f'--method {plan.method} takes the labels from what enters '
+            f'`head.loss_module`, which the head of {name} '
+            f'({type(model.head).__name__}) has not. Use kd or dist.'
         )
 
 

@@ -95,7 +95,7 @@ def has_connectors(plan: Plan) -> bool:
     """
     if plan.method in _PLAIN:
         return any(ours.channels != theirs.channels for ours, theirs in plan.pairs)
-    return plan.method not in ('kd', 'dkd', 'dist', 'at', 'rkd')
+    return plan.method not in ('kd', 'lskd', 'dkd', 'nkd', 'dist', 'at', 'rkd')
 
 
 def _pyramid(plan: Plan) -> list[str]:
@@ -288,7 +288,7 @@ def _recorded(plan: Plan) -> list[str]:
         for of_student, feature in ((True, ours), (False, theirs))
     ]
     losses, mappings, connectors = _losses(plan, *sides)
-    if plan.method == 'dkd':
+    if plan.method in ('dkd', 'nkd'):
         student['target'] = dict(type='mmrazor.ModuleInputs', source='head.loss_module')
     if plan.method == 'crd':
         student['inputs'] = dict(type='mmrazor.ModuleInputs', source='')
@@ -319,12 +319,19 @@ def _losses(plan: Plan, ours: dict, theirs: dict) -> tuple[dict, dict, dict]:
     if plan.method == 'kd':
         loss = dict(type='mmrazor.KLDivergence', tau=1, loss_weight=factor)
         return dict(loss_kl=loss), dict(loss_kl=both), {}
-    if plan.method == 'dkd':
-        loss = dict(
-            type='mmrazor.DKDLoss', tau=1, alpha=1, beta=0.5, loss_weight=factor
-        )
+    if plan.method == 'lskd':
+        inner = dict(type='mmrazor.KLDivergence', tau=2, loss_weight=9 * factor)
+        loss = dict(type='mmfakd.StandardizedLogitsLoss', loss=inner)
+        return dict(loss_kl=loss), dict(loss_kl=both), {}
+    if plan.method in ('dkd', 'nkd'):
+        numbers: dict[str, Any] = dict(tau=1, gamma=1.5)
+        if plan.method == 'dkd':
+            numbers = dict(tau=1, alpha=1, beta=0.5)
+        package = {'dkd': 'mmrazor', 'nkd': 'mmfakd'}[plan.method]
+        kind, name = f'{package}.{plan.method.upper()}Loss', f'loss_{plan.method}'
         labels = dict(recorder='target', from_student=True, data_idx=1)
-        return dict(loss_dkd=loss), dict(loss_dkd=dict(both, gt_labels=labels)), {}
+        loss = dict(type=kind, **numbers, loss_weight=factor)
+        return {name: loss}, {name: dict(both, gt_labels=labels)}, {}
     if plan.method == 'dist':
         loss = dict(type='mmrazor.DISTLoss', tau=1, loss_weight=2 * factor)
         logits = dict(logits_S=ours, logits_T=theirs)

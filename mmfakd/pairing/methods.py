@@ -49,6 +49,18 @@ METHODS = {
         "Numbers of ImageNet's recipe; those of CIFAR-100 have tau=4, beta 2 to 8 and "
         'a warm-up of 20 epochs.',
     ),
+    'nkd': Method(
+        'NKD (arXiv 2303.13005)',
+        'logits',
+        _CLASSIFIERS,
+        "Numbers of ImageNet's recipe; that of CIFAR-100 has tau=3 and gamma=3.5.",
+    ),
+    'lskd': Method(
+        'KD of standardised logits (arXiv 2403.01427)',
+        'logits',
+        _CLASSIFIERS,
+        "Numbers of CIFAR-100's recipe, which has 0.1 for the labels.",
+    ),
     'dist': Method(
         'DIST (arXiv 2205.10536)',
         'logits',

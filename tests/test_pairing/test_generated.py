@@ -152,11 +152,12 @@ class TestMethods:
         with pytest.raises(SystemExit, match='pooled features of classifiers, and .*'):
             make(detector, detector, '--method', 'rkd')
 
-    def test_labels_of_dkd(self, make):
+    @pytest.mark.parametrize('method', ['dkd', 'nkd'])
+    def test_labels_of_dkd_and_nkd(self, make, method):
         mixed = student()
         mixed['model']['train_cfg'] = dict(augments=dict(type='Mixup', alpha=0.8))
         with pytest.raises(SystemExit, match='one class an image.*Use kd or dist'):
-            make(mixed, student(8), '--method', 'dkd')
+            make(mixed, student(8), '--method', method)
 
     def test_ofd_needs_a_batch_norm(self, make):
         teacher = student(8, norm_cfg=dict(type='GN', num_groups=4))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mmrazor.models.distillers import ConfigurableDistiller
 
 from mmfakd.models.distillers.any_distiller import hook_of
+from mmfakd.models.losses import StandardizedLogitsLoss
 
 
 class LossWeight(NamedTuple):
@@ -54,8 +55,11 @@ def loss_weights(
                 float(by_level[name]) * own, 'model.distiller.loss_weight'
             )
             continue
-        known = isinstance(weight, (int, float))
         option = f'model.distiller.distill_losses.{name}.loss_weight'
+        if isinstance(loss, StandardizedLogitsLoss):
+            weight = getattr(loss.loss, 'loss_weight', None)
+            option = f'model.distiller.distill_losses.{name}.loss.loss_weight'
+        known = isinstance(weight, (int, float))
         found[name] = LossWeight(
             float(weight) if known else None, option if known else ''
         )

@@ -8,12 +8,18 @@ from .hierarchical_context_loss import (
     hierarchical_context_loss,
 )
 from .logit_map_loss import LogitMapLoss
+from .nkd_loss import NKDLoss, nkd_loss
+from .standardized_logits_loss import StandardizedLogitsLoss, standardize_logits
 
 __all__ = [
     'CRDLoss',
     'FFTFeatureLoss',
     'HierarchicalContextLoss',
     'LogitMapLoss',
+    'NKDLoss',
+    'StandardizedLogitsLoss',
     'fft_feature_loss',
     'hierarchical_context_loss',
+    'nkd_loss',
+    'standardize_logits',
 ]

@@ -378,6 +378,25 @@ def test_losses_of_mappings_have_their_own_option(weight):
     assert model.first_step.total.ratio == pytest.approx(1, rel=0.02)
 
 
+def test_option_of_a_loss_within_another():
+    cfg = layer_distiller()
+    cfg['distill_losses']['loss_kl'] = dict(
+        type='mmfakd.StandardizedLogitsLoss',
+        loss=dict(type='mmrazor.KLDivergence', tau=2, loss_weight=9e4),
+    )
+    fc = dict(type='mmrazor.ModuleOutputs', source='head.fc')
+    for side in ('student', 'teacher'):
+        cfg[f'{side}_recorders']['fc'] = fc
+    cfg['loss_forward_mappings']['loss_kl'] = dict(
+        preds_S=dict(recorder='fc', from_student=True),
+        preds_T=dict(recorder='fc', from_student=False),
+    )
+    model = build(distiller=cfg)
+    losses_of(model, data())
+    [warning] = [w for w in model.first_step.warnings if 'times' in w]
+    assert 'model.distiller.distill_losses.loss_kl.loss.loss_weight=' in warning
+
+
 def test_only_the_first_step_of_a_training_is_looked_at(monkeypatch):
     model = build()
     with torch.no_grad():

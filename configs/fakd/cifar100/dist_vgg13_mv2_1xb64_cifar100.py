@@ -1,0 +1,6 @@
+# DIST (arXiv 2205.10536).
+_base_ = [
+    '../../_base_/pairs/cifar100/vgg13_mv2.py',
+    '../../_base_/distillers/dist.py',
+]
+model = dict(distiller={{_base_.dist}})

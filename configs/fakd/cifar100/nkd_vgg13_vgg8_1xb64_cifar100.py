@@ -1,0 +1,6 @@
+# NKD (arXiv 2303.13005).
+_base_ = [
+    '../../_base_/pairs/cifar100/vgg13_vgg8.py',
+    '../../_base_/distillers/nkd.py',
+]
+model = dict(distiller={{_base_.nkd}})

@@ -1,0 +1,110 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Normalised knowledge distillation."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmfakd.registry import MODELS
+
+from .check_number import check_number
+
+
+def nkd_loss(
+    preds_s: Tensor, preds_t: Tensor, labels: Tensor, tau: float, gamma: float
+) -> Tensor:
+    r"""Cross entropy with the teacher, split into the label's class and the others.
+
+    .. math::
+        L = -\frac{1}{N} \sum_n \Big( T_y \log S_y
+            + \gamma \tau^2 \sum_{i \ne y} \hat T_i \log \hat S_i \Big)
+
+    with :math:`S, T` the softmax of all classes and :math:`\hat S, \hat T` that of the
+    classes other than the label :math:`y` at temperature :math:`\tau`: both
+    distributions sum to one, unlike the remainders of :math:`S` and :math:`T`.
+
+    Source: *From Knowledge Distillation to Self-Knowledge Distillation: A Unified
+    Approach with Normalized Loss and Customized Soft Labels* (arXiv 2303.13005),
+    equation 6.
+
+    Args:
+        preds_s (Tensor): The student's logits, (N, C).
+        preds_t (Tensor): The teacher's logits, (N, C).
+        labels (Tensor): Classes of the images, (N,), integers.
+        tau (float): Temperature of the other classes.
+        gamma (float): Their weight.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    labels = labels[:, None]
+    ours, theirs = preds_s.log_softmax(1), preds_t.softmax(1)
+    target = -(theirs.gather(1, labels) * ours.gather(1, labels)).mean()
+    others = torch.ones_like(preds_s, dtype=torch.bool).scatter_(1, labels, False)
+    ours, theirs = (p[others].view(len(p), -1) / tau for p in (preds_s, preds_t))
+    return target + gamma * tau**2 * F.cross_entropy(ours, theirs.softmax(1))
+
+
+@MODELS.register_module()
+class NKDLoss(nn.Module):
+    r"""Normalised knowledge distillation, see :func:`nkd_loss`.
+
+    It needs the labels, which a recorder takes from what enters the student's loss
+    (``configs/_base_/distillers/nkd.py``).
+
+    Args:
+        tau (float): Temperature of the classes other than the label's. Defaults to
+            1.0, the published value.
+        gamma (float): Their weight. Defaults to 1.5, the published value.
+        loss_weight (float): Factor of the whole. Defaults to 1.0.
+
+    Shapes:
+        - preds_S, preds_T: (N, C).
+        - gt_labels: (N,), or (N, C) with the largest entry at the label.
+        - Output: scalar.
+
+    Raises:
+        ValueError: For a negative weight or a temperature that is not above zero; in
+            ``forward`` for logits of different shapes or fewer than three classes.
+    """
+
+    def __init__(
+        self, tau: float = 1.0, gamma: float = 1.5, loss_weight: float = 1.0
+    ) -> None:
+        super().__init__()
+        check_number('NKDLoss', 'tau', tau, above_zero=True)
+        check_number('NKDLoss', 'gamma', gamma)
+        check_number('NKDLoss', 'loss_weight', loss_weight)
+        self.tau, self.gamma, self.loss_weight = tau, gamma, loss_weight
+
+    def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
+        """Compute the weighted loss.
+
+        Args:
+            preds_S (Tensor): The student's logits, (N, C).
+            preds_T (Tensor): The teacher's logits, (N, C).
+            gt_labels (Tensor): Labels, (N,) or (N, C).
+
+        Returns:
+            Tensor: Scalar.
+
+        Raises:
+            ValueError: For logits of different shapes or fewer than three classes.
+        """
+        if preds_S.shape != preds_T.shape or preds_S.dim() != 2:
+            raise ValueError(
+                'NKDLoss compares logits (N, C) class by class; the student has '
+                f'{tuple(preds_S.shape)}, the teacher {tuple(preds_T.shape)}. Record '
+                "the layers that yield the logits, and take a teacher of the student's "
+                'classes.'
+            )
+        if preds_S.size(1) < 3:
+            raise ValueError(
+                f'NKDLoss got {preds_S.size(1)} classes; expected three or more, as it '
+                'compares those other than the label. Take mmrazor.KLDivergence.'
+            )
+        labels = gt_labels.argmax(1) if gt_labels.dim() == 2 else gt_labels
+        loss = nkd_loss(preds_S, preds_T.detach(), labels, self.tau, self.gamma)
+        return self.loss_weight * loss

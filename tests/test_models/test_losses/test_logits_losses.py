@@ -1,0 +1,136 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""NKD and standardised logits, against numbers of their published code."""
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+LABELS = torch.tensor([0, 5, 2, 2])
+KD = dict(type='mmrazor.KLDivergence', tau=2)
+
+
+def inputs(dtype=torch.float64):
+    """What the published code was given; a row of the teacher is constant."""
+    images, classes = torch.arange(4.0)[:, None], torch.arange(6.0)[None]
+    ours = 3 * torch.sin((1 + 2 * images + 3 * classes).double())
+    theirs = 5 * torch.cos((2 + images * classes).double())
+    return ours.to(dtype).requires_grad_(), theirs.to(dtype)
+
+
+def nkd(**kwargs):
+    return MODELS.build(dict(type='mmfakd.NKDLoss', **kwargs))
+
+
+def standardized(loss=KD, **kwargs):
+    return MODELS.build(dict(type='mmfakd.StandardizedLogitsLoss', loss=loss, **kwargs))
+
+
+class TestNKD:
+    # github.com/yzd-v/cls_KD, mmcls/models/dis_losses/nkd.py on `inputs()`.
+    @pytest.mark.parametrize(
+        'tau, gamma, value, gradient',
+        [
+            (1.0, 1.5, 4.442742167810602, [0.0526173611, 0.0149853637, 0.1193586929]),
+            (4.0, 0.5, 14.43063615336116, [0.0583057831, 0.0509248062, 0.1029471088]),
+        ],
+    )
+    def test_published_code(self, tau, gamma, value, gradient):
+        ours, theirs = inputs()
+        loss = nkd(tau=tau, gamma=gamma)(ours, theirs, LABELS)
+        loss.backward()
+        assert loss.item() == pytest.approx(value, rel=1e-12)
+        assert ours.grad[1, :3].tolist() == pytest.approx(gradient, rel=1e-8)
+
+    def test_written_out(self):
+        ours, theirs = inputs()
+        total = 0.0
+        for student, teacher, label in zip(ours, theirs, LABELS):
+            s, t = (
+                student.exp() / student.exp().sum(),
+                teacher.exp() / teacher.exp().sum(),
+            )
+            total -= t[label] * s[label].log()
+            others = [i for i in range(6) if i != label]
+            s_rest, t_rest = s[others] / (1 - s[label]), t[others] / (1 - t[label])
+            total -= 1.5 * (t_rest * s_rest.log()).sum()
+        loss = nkd()(ours, theirs, LABELS)
+        torch.testing.assert_close(loss, total / 4)
+
+    def test_weight_one_hot_labels_and_detached_teacher(self):
+        ours, theirs = inputs()
+        theirs.requires_grad_()
+        one_hot = torch.nn.functional.one_hot(LABELS, 6)
+        loss = nkd(loss_weight=2.0)(ours, theirs, one_hot)
+        torch.testing.assert_close(loss, 2 * nkd()(ours, theirs, LABELS))
+        loss.backward()
+        assert theirs.grad is None and ours.grad.abs().sum() > 0
+
+    @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+    def test_other_precisions(self, dtype):
+        ours, theirs = inputs(dtype)
+        loss = nkd()(ours, theirs, LABELS)
+        assert loss.item() == pytest.approx(4.4427, rel=2e-2)
+
+    def test_what_is_refused(self):
+        with pytest.raises(ValueError, match='NKDLoss got tau=0.*above 0'):
+            nkd(tau=0)
+        with pytest.raises(ValueError, match='gamma=-1'):
+            nkd(gamma=-1)
+        with pytest.raises(
+            ValueError, match=r'student has \(2, 4\), the teacher \(2, 5\)'
+        ):
+            nkd()(torch.rand(2, 4), torch.rand(2, 5), LABELS[:2])
+        with pytest.raises(ValueError, match='2 classes; expected three or more'):
+            nkd()(torch.rand(2, 2), torch.rand(2, 2), torch.tensor([0, 1]))
+
+
+class TestStandardized:
+    # github.com/sunshangquan/logit-standardization-KD, KD.py on `inputs()`.
+    @pytest.mark.parametrize(
+        'tau, value, gradient',
+        [
+            (2, 0.8675337225617481, [0.0103914970, 0.0225182968, 0.0184089344]),
+            (4, 0.8895016131751226, [0.0116215483, 0.0271576148, 0.0190682429]),
+        ],
+    )
+    def test_published_code(self, tau, value, gradient):
+        ours, theirs = inputs()
+        loss = standardized(dict(KD, tau=tau))(ours, theirs)
+        loss.backward()
+        assert loss.item() == pytest.approx(value, rel=1e-12)
+        assert ours.grad[1, :3].tolist() == pytest.approx(gradient, rel=1e-8)
+
+    def test_scale_and_offset_of_logits_do_not_count(self):
+        ours, theirs = inputs()
+        loss = standardized()
+        moved = loss(7 * ours + 3, 0.1 * theirs - 2)
+        torch.testing.assert_close(moved, loss(ours, theirs), rtol=1e-5, atol=1e-7)
+
+    @pytest.mark.parametrize(
+        'inner',
+        [
+            dict(type='mmrazor.DKDLoss', tau=2, beta=2),
+            dict(type='mmfakd.NKDLoss'),
+        ],
+    )
+    def test_loss_with_labels(self, inner):
+        ours, theirs = inputs()
+
+        def z(x):
+            return (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-7)
+
+        expected = MODELS.build(inner)(z(ours), z(theirs), LABELS)
+        torch.testing.assert_close(standardized(inner)(ours, theirs, LABELS), expected)
+
+    def test_head_that_begins_at_zero_has_finite_gradients(self):
+        ours = torch.zeros(4, 6, requires_grad=True)
+        standardized()(ours, inputs(torch.float32)[1]).backward()
+        assert ours.grad.isfinite().all() and ours.grad.abs().sum() > 0
+
+    def test_what_is_refused(self):
+        with pytest.raises(
+            ValueError, match=r'\(2, 3, 4, 4\) from the teacher.*head\.fc'
+        ):
+            standardized()(torch.rand(2, 3), torch.rand(2, 3, 4, 4))
+        with pytest.raises(ValueError, match=r'\(2, 1\) from the student'):
+            standardized()(torch.rand(2, 1), torch.rand(2, 1))
