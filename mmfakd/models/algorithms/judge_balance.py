@@ -119,6 +119,12 @@ def _advice(
     text = ' and '.join([*written, *others])
     if options:
         text += f', that is --cfg-options {" ".join(options)}'
+    if written and levels:
+        # An untrained detector's own gradient differs by factors of a hundred.
+        text += (
+            '. This is one batch, and those of detectors differ much: '
+            'model.distiller.loss_weight=balance measures a hundred'
+        )
     return text
 
 
