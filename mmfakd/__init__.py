@@ -16,6 +16,7 @@ from .compat.build_errors import explain_build_errors
 from .compat.image_errors import name_unreadable_images
 from .compat.import_hook import when_imported
 from .compat.optimizer_constructors import name_students_as_alone
+from .model_zoo.inheritance import let_configs_inherit, let_hub_build
 from .version import __version__
 
 # `mmfakd env` says itself what is wrong with an environment.
@@ -24,6 +25,8 @@ if _words not in (['mmfakd', 'env'], ['-m', 'env']):
     check_environment()
 apply_shims()
 when_imported('mmengine.runner.checkpoint', replace_mmengine_loaders)
+when_imported('mmengine.config.config', let_configs_inherit)
+when_imported('mmengine.hub.hub', let_hub_build)
 when_imported('mmengine.registry', explain_build_errors)
 when_imported('mmengine.optim.optimizer.default_constructor', name_students_as_alone)
 when_imported('mmcv.transforms', name_unreadable_images)

@@ -9,7 +9,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
+from importlib import metadata
+from pathlib import Path
 
 _START = time.monotonic()
 
@@ -90,6 +93,27 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     """
     lines = [f'| {" | ".join(row)} |' for row in rows]
     return [lines[0], '|' + ' --- |' * len(rows[0]), *lines[1:]]
+
+
+def documentation(page: str) -> str:
+    """Say where a page of the documentation is for whoever reads this.
+
+    Args:
+        page (str): Its name, such as ``'own_data.md'``.
+
+    Returns:
+        str: In a checkout its path; elsewhere its address where the installed package
+        has one, or else the name of what holds it.
+    """
+    path = f'docs/en/{page}'
+    if (Path(__file__).resolve().parents[1] / path).is_file():
+        return path
+    with suppress(metadata.PackageNotFoundError):
+        for entry in metadata.metadata('mmfakd').get_all('Project-URL') or []:
+            label, _, address = entry.partition(', ')
+            if label == 'Documentation':
+                return f'{address}/{page}'
+    return f"{path} in mmfakd's source archive"
 
 
 def progress(text: str) -> None:

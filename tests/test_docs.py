@@ -12,7 +12,10 @@ from mmfakd.cli import COMMANDS, make_parser
 from mmfakd.engine.processes import split_options
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ROOTS = ('README.md', 'CHANGELOG.md', 'docs', 'configs', 'tests', 'tools', 'demo')
+ROOTS = (
+    'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', '.github', 'docs',
+    'configs', 'tests', 'tools', 'demo',
+)  # fmt: skip
 DOCUMENTS = sorted(
     str(file.relative_to(REPOSITORY))
     for root in ROOTS

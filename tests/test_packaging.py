@@ -1,42 +1,23 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """The package as others install it: wheel, source archive, editable."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
-import zipfile
+import tarfile
 from email.parser import Parser
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from mmfakd.version import __version__
+from tests.helpers.packages import ROOT, build, contents, copy_sources, install
+
+# What a wheel has nothing of.
+NOT_BUILT = ('tests', 'docs')
 LEAF = 'fakd/digits/fakd_review_r18w32_r18w4_1xb50_digits.py'
-
-
-def copy_sources(target):
-    """What a clone contains, as far as the build reads it."""
-    unwanted = shutil.ignore_patterns(
-        '.*', 'build', 'dist', 'data', 'tests', 'docs', 'work_dirs', '*.egg-info',
-        '__pycache__',
-    )  # fmt: skip
-    return Path(shutil.copytree(ROOT, target, ignore=unwanted))
-
-
-def build(source, hook, target):
-    """Calls a hook of the build backend, as pip does; returns what it made."""
-    target.mkdir(exist_ok=True)
-    code = f'from setuptools.build_meta import *; print({hook}({str(target)!r}))'
-    result = subprocess.run(
-        [sys.executable, '-c', code], cwd=source, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-    return target / result.stdout.split()[-1]
-
-
-def contents(wheel):
-    with zipfile.ZipFile(wheel) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def files_of(folder):
@@ -52,17 +33,14 @@ def files_of(folder):
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp('wheel')
-    return build(copy_sources(folder / 'source'), 'build_wheel', folder / 'dist')
+    source = copy_sources(folder / 'source', *NOT_BUILT)
+    return build(source, 'build_wheel', folder / 'dist')
 
 
 @pytest.fixture(scope='module')
 def site(wheel, tmp_path_factory):
     """A folder with the wheel installed, nothing else."""
-    target = tmp_path_factory.mktemp('site')
-    options = ['--no-deps', '--no-index', '--quiet', '--target', str(target)]
-    command = [sys.executable, '-m', 'pip', 'install', *options, str(wheel)]
-    subprocess.run(command, check=True)
-    return target
+    return install(wheel, tmp_path_factory.mktemp('site'))
 
 
 def test_wheel_holds_modules_and_mim(wheel):
@@ -84,20 +62,111 @@ def test_wheel_holds_modules_and_mim(wheel):
         *(f'mmfakd/.mim/{name}' for name in mim),
     }
     tops = {name.split('/')[0] for name in found}
-    assert {top for top in tops if not top.endswith('.dist-info')} == {'mmfakd'}
+    assert {top for top in tops if not top.endswith('.dist-info')} == {
+        'mmfakd',
+        'mmfakd_on_demand.pth',
+        'mmfakd_on_demand.py',
+    }
 
 
-def test_source_archive_builds_the_same_wheel(wheel, tmp_path):
-    sdist = build(copy_sources(tmp_path / 'source'), 'build_sdist', tmp_path / 'dist')
+def test_source_archive_is_the_repository(wheel, tmp_path):
+    source = copy_sources(tmp_path / 'source')
+    whole = {p.relative_to(source).as_posix() for p in source.rglob('*') if p.is_file()}
+    sdist = build(source, 'build_sdist', tmp_path / 'dist')
+    with tarfile.open(sdist) as archive:
+        names = {m.name.partition('/')[2] for m in archive.getmembers() if m.isfile()}
+    made = {name for name in names if '.egg-info/' in name} | {'PKG-INFO'}
+    assert names - made == whole
+    assert {'docs/en/commands.md', '.dev_scripts/install.py', '.ci/run'} <= names
+
     shutil.unpack_archive(sdist, tmp_path / 'unpacked')
-    (source,) = (tmp_path / 'unpacked').iterdir()
-    assert not (source / 'mmfakd' / '.mim').exists()
-    again = contents(build(source, 'build_wheel', tmp_path / 'again'))
+    (unpacked,) = (tmp_path / 'unpacked').iterdir()
+    # What is run as a program stays one.
+    assert os.access(unpacked / 'tools/dist_train.sh', os.X_OK) == os.access(
+        ROOT / 'tools/dist_train.sh', os.X_OK
+    )
+    again = contents(build(unpacked, 'build_wheel', tmp_path / 'again'))
     assert set(again) == set(contents(wheel))
 
 
+def metadata_of(source, tmp_path):
+    """The metadata that a build of the sources writes."""
+    hook = 'prepare_metadata_for_build_wheel'
+    path = build(source, hook, tmp_path / 'metadata') / 'METADATA'
+    return Parser().parsestr(path.read_text(encoding='utf-8'))
+
+
+def links_of(text):
+    """Targets of links and images outside of code, in Markdown and HTML."""
+    text = re.sub(r'^```.*?^```|`[^`\n]+`', '', text, flags=re.M | re.S)
+    inline = re.findall(r'\]\(\s*([^)\s]+)', text)
+    return inline + re.findall(r'^\[[^]]+\]: *(\S+)|\b(?:src|href)="(.*?)"', text, re.M)
+
+
+def test_what_pypi_shows_has_absolute_links(tmp_path):
+    source = copy_sources(tmp_path / 'source', *NOT_BUILT)
+    metadata = metadata_of(source, tmp_path)
+    assert metadata['Version'] == __version__
+    assert metadata['Description-Content-Type'] == 'text/markdown'
+    text = metadata.get_payload()
+    assert 'mermaid' in text and 'arxiv.org' in text
+    assert [link for link in links_of(text) if not link.startswith('https://')] == []
+    addresses = dict(line.split(', ') for line in metadata.get_all('Project-URL'))
+    assert all(address.startswith('https://') for address in addresses.values())
+
+
+def test_known_repository_is_linked(tmp_path):
+    """Its address stands in one place."""
+    source = copy_sources(tmp_path / 'source', *NOT_BUILT)
+    citation = (source / 'CITATION.cff').read_text()
+    repository = 'https://example.org/group/mmfakd'
+    assert '\nrepository-code:' not in citation
+    citation += f"repository-code: '{repository}'\n"
+    (source / 'CITATION.cff').write_text(citation)
+    (source / 'README.md').write_text(
+        '[page](docs/en/resume.md#how), [here](#part), [far](https://arxiv.org/x)\n'
+        '![curve](./docs/en/figures/a.png) [![badge](b.svg)](LICENSE) `[a](b.md)`\n'
+        '```python\n[c](d.md)\n```\n'
+    )
+    metadata = metadata_of(source, tmp_path)
+    tag = f'{repository}/blob/v{__version__}'
+    raw = f'{repository}/raw/v{__version__}'
+    assert metadata.get_payload().strip() == (
+        f'[page]({tag}/docs/en/resume.md#how), [here]({tag}/README.md#part), '
+        '[far](https://arxiv.org/x)\n'
+        f'![curve]({raw}/docs/en/figures/a.png) [![badge]({raw}/b.svg)]({tag}/LICENSE) '
+        '`[a](b.md)`\n```python\n[c](d.md)\n```'
+    )
+    addresses = dict(line.split(', ') for line in metadata.get_all('Project-URL'))
+    assert {'Paper', 'Source', 'Documentation', 'Changelog', 'Issues'} <= {*addresses}
+    assert addresses['Source'] == repository == metadata['Home-page']
+
+
+def test_release_is_told_everywhere():
+    citation = (ROOT / 'CITATION.cff').read_text()
+    released = re.search(r'^date-released: (.+)$', citation, re.M)[1]
+    assert re.search(r'^version: (.+)$', citation, re.M)[1] == __version__
+    changelog = (ROOT / 'CHANGELOG.md').read_text()
+    headings = re.findall(r'^## (.+)$', changelog, re.M)
+    assert headings[:2] == ['[Unreleased]', f'[{__version__}] - {released}']
+
+
+def test_scripts_leave_an_installed_package_alone(site, tmp_path):
+    """Only a checkout is put on the path; `.mim` has no modules."""
+    python = tmp_path / 'python'
+    python.write_text('#!/bin/sh\necho "path=$PYTHONPATH $*"\n')
+    python.chmod(0o755)
+    environ = {'PATH': os.environ['PATH'], 'PYTHON': str(python)}
+    for folder, path in ((site / 'mmfakd/.mim', ''), (ROOT, f'{ROOT}/tools/..')):
+        script = folder / 'tools/dist_train.sh'
+        told = subprocess.run(
+            ['bash', str(script), 'a.py', '2'], env=environ, stdout=subprocess.PIPE
+        ).stdout.decode()
+        assert told.startswith(f'path={path} -m mmfakd train a.py --nproc=2')
+
+
 def test_removed_config_leaves_the_next_build(tmp_path):
-    source = copy_sources(tmp_path / 'source')
+    source = copy_sources(tmp_path / 'source', *NOT_BUILT)
     name = f'mmfakd/.mim/configs/{LEAF}'
     assert name in contents(build(source, 'build_wheel', tmp_path / 'first'))
     (source / 'configs' / LEAF).unlink()
@@ -105,7 +174,7 @@ def test_removed_config_leaves_the_next_build(tmp_path):
 
 
 def test_editable_build_links_mim(tmp_path):
-    source = copy_sources(tmp_path / 'source')
+    source = copy_sources(tmp_path / 'source', *NOT_BUILT)
     for _ in range(2):  # the second finds the links of the first
         build(source, 'build_editable', tmp_path / 'dist')
     mim = source / 'mmfakd' / '.mim'
@@ -119,33 +188,12 @@ def test_editable_build_links_mim(tmp_path):
 
 
 def test_normal_wheel_after_editable_build_holds_files(tmp_path):
-    source = copy_sources(tmp_path / 'source')
+    source = copy_sources(tmp_path / 'source', *NOT_BUILT)
     build(source, 'build_editable', tmp_path / 'editable')
     found = contents(build(source, 'build_wheel', tmp_path / 'dist'))
     assert (
         found[f'mmfakd/.mim/configs/{LEAF}'] == (ROOT / 'configs' / LEAF).read_bytes()
     )
-
-
-def test_requirements_never_bring_both_flavours_of_mmcv(wheel):
-    found = contents(wheel)
-    (name,) = (name for name in found if name.endswith('.dist-info/METADATA'))
-    metadata = Parser().parsestr(found[name].decode())
-    needed = metadata.get_all('Requires-Dist')
-    unconditional = [line for line in needed if 'extra ==' not in line]
-    assert any(line.startswith('mmengine') for line in unconditional)
-    assert not any(line.startswith('mmcv') for line in unconditional)
-    extras = metadata.get_all('Provides-Extra')
-    assert {'all', 'det', 'docs', 'lite', 'mim', 'seg', 'tests'} <= set(extras)
-    brings = {
-        extra: {line.split('<')[0] for line in needed if f'"{extra}"' in line}
-        & {'mmcv', 'mmcv-lite'}
-        for extra in extras
-    }
-    assert {extra: flavours for extra, flavours in brings.items() if flavours} == {
-        'mim': {'mmcv'},
-        'lite': {'mmcv-lite'},
-    }
 
 
 def test_installed_package_serves_its_configs(site, tmp_path):
@@ -174,6 +222,52 @@ print(*(model.name for model in index.models))
     # mim finds a model by its config's name, which it lower-cases.
     assert Path(LEAF).stem in models.split()
     assert models == models.lower()
+
+
+ON_DEMAND = """
+import site
+import sys
+
+# As Python does with its own folder of packages.
+site.addsitedir({site!r})
+assert 'mmfakd_on_demand' in sys.modules and 'mmengine' not in sys.modules
+
+from mmengine.config import Config
+from mmengine.hub import get_config, get_model
+
+assert get_config('mmpretrain::resnet/resnet18_8xb32_in1k.py').model.type
+assert 'mmfakd' not in sys.modules
+{do}
+assert 'mmfakd' in sys.modules
+"""
+
+
+@pytest.mark.parametrize(
+    'do',
+    [
+        "assert Config.fromfile('text.py').model._scope_ == 'mmpretrain'",
+        "assert Config.fromfile('pure.py').model._scope_ == 'mmpretrain'",
+        f"assert get_model(cfg_path='mmfakd::{LEAF}').architecture",
+        # Its shims are what lets this be imported.
+        'import mmrazor.structures',
+    ],
+)
+def test_configs_are_found_without_an_import_of_mmfakd(do, site, tmp_path):
+    """As in scripts of mmpretrain, mmdet and mmrazor."""
+    (tmp_path / 'text.py').write_text(f"_base_ = ['mmfakd::{LEAF}']\n")
+    module = LEAF.removesuffix('.py').replace('/', '.')
+    (tmp_path / 'pure.py').write_text(
+        'from mmengine.config import read_base\nwith read_base():\n'
+        f'    from mmfakd.configs.{module} import *\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', ON_DEMAND.format(site=str(site), do=do)],
+        cwd=tmp_path,
+        env={'PATH': ''},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_installed_command_in_any_folder(wheel, site, tmp_path):

@@ -89,7 +89,7 @@ def test_names_configs_and_weights():
 
 def test_how_to_install_it(monkeypatch):
     monkeypatch.setattr(find, 'find_spec', lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match='`mim install mmsegmentation`'):
+    with pytest.raises(ModuleNotFoundError, match='`pip install .*mmsegmentation>='):
         find.package_folder('mmseg')
 
 

@@ -17,7 +17,10 @@ PORT=${PORT:-29500}
 MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
 HERE=$(cd "$(dirname "$0")" && pwd)
 
-export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
+# A checkout need not be installed.
+if [ -d "$HERE/../mmfakd" ]; then
+    export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
+fi
 # In the place of this shell, so that signals arrive.
 exec "${PYTHON:-python}" -m mmfakd test "$CONFIG" "$CHECKPOINT" \
     --nnodes="$NNODES" \

@@ -17,7 +17,10 @@ MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
 MAX_RESTARTS=${MAX_RESTARTS:-0}
 HERE=$(cd "$(dirname "$0")" && pwd)
 
-export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
+# A checkout need not be installed.
+if [ -d "$HERE/../mmfakd" ]; then
+    export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
+fi
 meeting=(--node_rank="$NODE_RANK" --master_addr="$MASTER_ADDR" --master_port="$PORT")
 if [ "$MAX_RESTARTS" != 0 ]; then
     # Only here processes that were restarted find each other again.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 #
-# Installs what the tests need (the first time about three minutes, and ten more where
+# Installs what the tests need (the first time about two minutes, and ten more where
 # mmcv has to be compiled) and runs them: all of them on every core, or what is asked for.
 #
 #   bash tools/run_tests.sh                          # all of them

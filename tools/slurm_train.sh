@@ -19,7 +19,10 @@ GPUS_PER_NODE=${GPUS_PER_NODE:-8}
 CPUS_PER_TASK=${CPUS_PER_TASK:-5}
 HERE=$(cd "$(dirname "$0")" && pwd)
 
-export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
+# A checkout need not be installed.
+if [ -d "$HERE/../mmfakd" ]; then
+    export PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}"
+fi
 # Two jobs may share a machine.
 export MASTER_PORT=${MASTER_PORT:-$((20000 + ${SLURM_JOB_ID:-RANDOM} % 10000))}
 resources=(--job-name="$JOB_NAME" --ntasks="$GPUS" --cpus-per-task="$CPUS_PER_TASK")

@@ -1,14 +1,10 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Installs mmfakd and what it needs. Call it through ``tools/install.sh``.
 
-Standard library only, because it runs before anything is installed. It works in four
-steps, each of which looks first whether there is anything to do:
+uv finds Pythons, makes environments, resolves and installs. What it does not know
+stands here: whether to use the active environment, the full mmcv, which is compiled
+against the installed torch once and kept, and a note by which the next call knows at
+once that nothing is left to do.
 
-1. the environment: the active one where it fits, else ``.venv`` in the repository;
-2. the packages, by pip, with the versions of a constraints file;
-3. mmcv in the flavour asked for, see :mod:`installer.full_mmcv`;
-4. the package itself, editable.
-
-Then it imports everything once and leaves a note of what it installed, by which the
-next call knows at once that nothing is left to do.
+Standard library only, because it runs before anything is installed.
 """

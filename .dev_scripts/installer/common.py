@@ -4,14 +4,15 @@
 import contextlib
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUIREMENTS = ROOT / 'requirements'
 START = time.monotonic()
 
 
@@ -20,32 +21,25 @@ class InstallError(Exception):
 
 
 def say(text: str) -> None:
-    """Print a line of progress to standard error.
-
-    Args:
-        text (str): The line.
-    """
+    """Print a line of progress to standard error."""
     print(f'[install {time.monotonic() - START:4.0f} s] {text}', file=sys.stderr)
 
 
-def cache_dir() -> Path:
-    """Find the folder that survives the environment.
+def release(version: str) -> tuple[int, ...]:
+    """Read the numbers of a version: (2, 11, 0) of ``'2.11.0+cu130'``."""
+    match = re.match(r'\d+(\.\d+)*', version)
+    return tuple(int(part) for part in match.group().split('.')) if match else ()
 
-    Returns:
-        Path: The folder of built wheels and locks.
-    """
+
+def cache_dir() -> Path:
+    """Find the folder of uv, built wheels and locks, which outlives environments."""
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     return Path(os.environ.get('MMFAKD_CACHE') or f'{base}/mmfakd').expanduser()
 
 
 @contextlib.contextmanager
 def locked(name: str, what: str) -> Iterator[None]:
-    """Hold a lock among processes; say so where it has to be waited for.
-
-    Args:
-        name (str): Name of the lock.
-        what (str): What it is for, in words.
-    """
+    """Hold a lock among processes; say so where it has to be waited for."""
     path = cache_dir() / 'locks' / f'{name}.lock'
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open('w') as file:
@@ -57,41 +51,43 @@ def locked(name: str, what: str) -> Iterator[None]:
         yield
 
 
-def clean_environ(**extra: str) -> dict[str, str]:
-    """Copy the environment variables without what would lead pip astray.
-
-    Args:
-        **extra (str): Further variables.
-
-    Returns:
-        dict[str, str]: The variables for a child process.
-    """
+def clean_environ() -> dict[str, str]:
+    """Copy the environment variables without what would lead an installer astray."""
     astray = ('PYTHONPATH', 'PYTHONHOME', 'PIP_TARGET', 'PIP_PREFIX', 'PIP_USER')
-    environ = {k: v for k, v in os.environ.items() if k not in astray}
-    return {**environ, **extra}
+    return {k: v for k, v in os.environ.items() if k not in astray}
 
 
-def run_watched(
-    command: list[str], environ: dict[str, str], watch: Callable[[str], None]
-) -> int:
-    """Run a command and hand each line of its output on.
+def run(
+    *words: object, env: Optional[dict[str, str]] = None, quiet: bool = False
+) -> str:
+    """Run a command.
 
     Args:
-        command (list[str]): The command.
-        environ (dict[str, str]): Its environment variables.
-        watch (Callable): Called with each line.
+        *words (object): Its words.
+        env (dict[str, str], optional): Its environment variables.
+        quiet (bool): Whether to keep what it writes to standard error for the message
+            of the error. Defaults to False.
 
     Returns:
-        int: The exit status.
+        str: What it writes to standard output.
+
+    Raises:
+        InstallError: Where it fails.
     """
-    with subprocess.Popen(
-        command,
-        env=environ,
+    result = subprocess.run(
+        [str(word) for word in words],
+        env=env or clean_environ(),
+        cwd=ROOT,  # what lies in the user's folder is about something else
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        errors='replace',
-    ) as process:
-        for line in process.stdout or ():
-            watch(line)
-    return process.returncode
+        stderr=subprocess.PIPE if quiet else None,
+        text=True,
+    )
+    if result.returncode == 0:
+        return result.stdout
+    if quiet:
+        raise InstallError(result.stderr.strip())
+    raise InstallError(
+        f'{" ".join(map(str, words[:4]))} ... failed, the lines above say why. What is '
+        'installed stays: the same command again continues from here.'
+    )

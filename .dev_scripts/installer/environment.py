@@ -1,36 +1,19 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """One Python environment, looked at and changed from outside."""
 
-import collections
-import json
+import importlib.metadata
 import re
+import shutil
 import subprocess
-import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
-from .common import InstallError, clean_environ, run_watched, say
-from .versions import release
+from .common import InstallError, clean_environ, release, say
+from .uv import Uv
 
-NOTE = 'mmfakd-install.json'
-# Runs in the environment: what is installed there.
-PROBE = """
-import importlib.metadata, json, sys, sysconfig
-dists, source = {}, None
-for dist in importlib.metadata.distributions():
-    name = (dist.metadata['Name'] or '').lower().replace('_', '-')
-    if name and name not in dists:
-        dists[name] = dist.metadata['Version']
-        source = dist.read_text('direct_url.json') if name == 'mmfakd' else source
-print(json.dumps(dict(
-    python=list(sys.version_info[:2]), site=sysconfig.get_path('purelib'),
-    include=sysconfig.get_path('include'), dists=dists, source=source)))
-"""
 # Runs in the environment: imports what the arguments name; the last word it prints is
 # the one that fails.
-VERIFY = """
+IMPORT = """
 import importlib, sys
 for name in sys.argv[1:]:
     print(name, flush=True)
@@ -42,30 +25,35 @@ class Environment:
     """One Python environment, looked at and changed from outside.
 
     Args:
-        prefix (Path): Its folder.
+        uv (Uv): It makes the changes.
+        prefix (Path): The folder of the environment.
         own (bool): Whether it is ours alone (``.venv``, ``--venv``), so that installed
             versions may be changed; else they are kept and only what lacks is added.
 
     Raises:
-        InstallError: Where its Python does not run.
+        InstallError: Where it has no Python.
     """
 
-    def __init__(self, prefix: Path, own: bool) -> None:
+    def __init__(self, uv: Uv, prefix: Path, own: bool) -> None:
+        self.uv = uv
         self.prefix = prefix
         self.own = own
         self.executable = prefix / 'bin' / 'python'
-        self.refresh()
+        site = next(prefix.glob('lib/python3.*/site-packages'), None)
+        if site is None or not self.executable.exists():
+            raise InstallError(f'{prefix} has no Python that works')
+        self.site = site
+        self.python = release(site.parent.name[len('python') :])
 
-    def refresh(self) -> None:
-        """Look again what is installed."""
-        state = json.loads(self.output('-c', PROBE))
-        self.python: tuple[int, int] = tuple(state['python'])
-        self.site = Path(state['site'])
-        self.include = Path(state['include'])
-        self.dists: dict[str, str] = state['dists']
-        self.source: Optional[str] = state['source']
+    @property
+    def dists(self) -> dict[str, str]:
+        """The installed packages: versions by names."""
+        found = importlib.metadata.distributions(path=[str(self.site)])
+        named = ((dist.metadata['Name'], dist.version) for dist in found)
+        return {re.sub(r'[-_.]+', '-', k).lower(): v for k, v in named if k}
 
-    def _run(self, *args: str) -> str:
+    def output(self, *args: str) -> str:
+        """Run its Python and return what it prints."""
         return subprocess.run(
             [str(self.executable), *args],
             env=clean_environ(),
@@ -75,93 +63,32 @@ class Environment:
             text=True,
         ).stdout
 
-    def output(self, *args: str) -> str:
-        """Run its Python.
-
-        Args:
-            *args (str): The words behind ``python``.
-
-        Returns:
-            str: What it prints.
-
-        Raises:
-            InstallError: Where it fails.
-        """
+    def first_failing_import(self, *modules: str) -> Optional[tuple[str, str]]:
+        """Import modules; return the first that fails, and its traceback."""
         try:
-            return self._run(*args)
-        except (OSError, subprocess.CalledProcessError) as error:
-            detail = getattr(error, 'stderr', None) or error
-            raise InstallError(f'{self.executable} does not run: {detail}') from error
-
-    def pip(self, *args: object) -> None:
-        """Run pip in it, with a line now and then from long downloads.
-
-        Args:
-            *args (object): The words behind ``pip``.
-
-        Raises:
-            InstallError: Where pip fails; its last lines are printed before.
-        """
-        command = [str(self.executable), '-m', 'pip', '--no-input', *map(str, args)]
-        if args[0] == 'install' and release(self.dists.get('pip', '0')) >= (24, 1):
-            command += ['--progress-bar', 'raw']
-        tail: collections.deque[str] = collections.deque(maxlen=40)
-        name, last = '', time.monotonic()
-
-        def watch(line: str) -> None:
-            nonlocal name, last
-            progress = re.match(r'Progress (\d+) of (\d+)', line)
-            if not progress:
-                tail.append(line)
-            if match := re.match(r'\s+Downloading (\S+?)-\d', line):
-                name = match.group(1).rpartition('/')[2]
-            elif line.startswith('Installing collected packages'):
-                say(f'unpacking {line.count(",") + 1} packages')
-            elif progress and time.monotonic() - last >= 5:
-                done, total = (int(size) / 1e6 for size in progress.groups())
-                if total >= 20:
-                    say(f'loading {name}: {done:.0f} of {total:.0f} MB')
-                    last = time.monotonic()
-
-        environ = clean_environ(PIP_DISABLE_PIP_VERSION_CHECK='1')
-        if run_watched(command, environ, watch):
-            sys.stderr.writelines(tail)
-            raise InstallError(
-                f'pip {args[0]} failed, the lines above say why. What is installed '
-                'stays: the same command again continues from here.'
-            )
-
-    def first_failing_import(self, modules: Sequence[str]) -> Optional[tuple[str, str]]:
-        """Import modules in it.
-
-        Args:
-            modules (Sequence[str]): Their names.
-
-        Returns:
-            tuple[str, str] | None: The first that fails, and its traceback.
-        """
-        try:
-            self._run('-c', VERIFY, *modules)
+            self.output('-c', IMPORT, *modules)
         except subprocess.CalledProcessError as error:
             tried = [word for word in error.stdout.split() if word in modules]
             return [modules[0], *tried][-1], error.stderr.strip()
         return None
 
-    def read_note(self) -> dict[str, Any]:
-        """Read what the last complete installation left.
+    def pip(self, command: str, *args: object, quiet: bool = False) -> None:
+        """Run ``uv pip`` on it."""
+        where = ('--python', self.executable, *(('--quiet',) if quiet else ()))
+        self.uv('pip', command, *where, *args, quiet=quiet)
 
-        Returns:
-            dict[str, Any]: The note; empty where there is none.
+    def remove(self, *names: str) -> None:
+        """Uninstall flavours of mmcv, with whatever is left in their common folder."""
+        say(f'removing {" and ".join(names)}')
+        self.pip('uninstall', *names)
+        shutil.rmtree(self.site / 'mmcv', ignore_errors=True)
+
+    def remove_fragments(self) -> None:
+        """Remove the traces of installations that were cut short.
+
+        RECORD is written last; without it a package only looks installed.
         """
-        try:
-            return json.loads((self.prefix / NOTE).read_text())
-        except (OSError, ValueError):
-            return {}
-
-    def write_note(self, note: dict[str, Any]) -> None:
-        """Leave a note for the next call.
-
-        Args:
-            note (dict[str, Any]): The note.
-        """
-        (self.prefix / NOTE).write_text(json.dumps(note, indent=2) + '\n')
+        for folder in self.site.glob('*.dist-info'):
+            if not (folder / 'RECORD').exists():
+                say(f'{folder.name} is incomplete and will be installed again')
+                shutil.rmtree(folder)

@@ -8,16 +8,12 @@ import re
 import shutil
 import subprocess
 import time
-import urllib.request
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from .common import InstallError, cache_dir, clean_environ, locked, run_watched, say
+from .common import InstallError, cache_dir, locked, release, say
 from .environment import Environment
-from .versions import release
 
-MMCV = '2.1.0'
 # Where OpenMMLab publishes compiled wheels; they end with torch 2.1 for this mmcv.
 OPENMMLAB_WHEELS = 'https://download.openmmlab.com/mmcv/dist'
 # Runs in the environment: what a compiled mmcv depends on.
@@ -75,143 +71,11 @@ def operators_kind(torch: dict[str, Any]) -> str:
     return 'cpu'
 
 
-def wheel_key(torch: dict[str, Any], kind: str) -> str:
-    """Name everything that a compiled mmcv depends on.
-
-    Args:
-        torch (dict[str, Any]): What ``PROBE_TORCH`` found.
-        kind (str): For which devices its operators are.
-
-    Returns:
-        str: The name of a folder.
-    """
-    parts = (f'mmcv{MMCV}', f'torch{torch["torch"]}', _cuda(torch) or 'nocuda')
-    return '-'.join((*parts, f'ops-{kind}', torch['python'], torch['platform']))
-
-
-def _cuda(torch: dict[str, Any]) -> str:
-    return 'cu' + torch['cuda'].replace('.', '') if torch['cuda'] else ''
-
-
-def download_wheel(
-    environment: Environment, torch: dict[str, Any], target: Path
-) -> Optional[Path]:
-    """Download OpenMMLab's wheel for this torch.
-
-    Args:
-        environment (Environment): Where it is to be installed.
-        torch (dict[str, Any]): What ``PROBE_TORCH`` found.
-        target (Path): The folder for it.
-
-    Returns:
-        Path | None: The wheel, None where there is none or no connection.
-    """
-    if release(torch['torch']) >= (2, 2):
-        return None
-    minor = '.'.join(torch['torch'].split('.')[:2])
-    base = os.environ.get('MMFAKD_MMCV_WHEELS', OPENMMLAB_WHEELS).rstrip('/')
-    url = f'{base}/{_cuda(torch) or "cpu"}/torch{minor}.0/index.html'
-    say(f'asking for a ready mmcv wheel at {url}')
-    try:
-        with urllib.request.urlopen(url, timeout=5) as page:
-            listed = page.read().decode(errors='replace')
-    except (OSError, ValueError) as error:
-        say(f'no answer ({error})')
-        return None
-    if not re.search(rf'mmcv-{re.escape(MMCV)}-{torch["python"]}-', listed):
-        say('none there for this Python')
-        return None
-    options = ('--no-deps', '--no-index', '--no-cache-dir', '--only-binary', ':all:')
-    source = ('--find-links', url, '-d', target, f'mmcv=={MMCV}')
-    with contextlib.suppress(InstallError):
-        environment.pip('download', *options, *source)
-        return next(target.glob('mmcv-*.whl'), None)
-    return None
-
-
 def compile_jobs() -> int:
-    """Decide how many files to compile at a time.
-
-    Returns:
-        int: ``MAX_JOBS``, by default as many as there are cores, if the memory
-        suffices: a file of mmcv needs up to 2 GB.
-    """
+    """Decide how many files to compile at a time: each needs up to 2 GB of memory."""
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     fitting = max(1, min(len(os.sched_getaffinity(0)), memory // 2_000_000_000))
     return int(os.environ.get('MAX_JOBS') or fitting)
-
-
-def build_wheel(environment: Environment, kind: str, folder: Path) -> Path:
-    """Compile mmcv from its source archive.
-
-    The sources stay in ``folder`` until the wheel is complete, so that a build that was
-    interrupted goes on with the files that are not compiled yet.
-
-    Args:
-        environment (Environment): Where it is to be installed.
-        kind (str): For which devices its operators are to be.
-        folder (Path): The folder to build in.
-
-    Returns:
-        Path: The wheel.
-
-    Raises:
-        InstallError: Where something needed is missing, or the compilation fails.
-    """
-    needed = 'mmcv has to be compiled for this torch, and '
-    if not shutil.which(os.environ.get('CXX', 'g++')):
-        raise InstallError(
-            f'{needed}there is no C++ compiler. Install one (Debian: apt install '
-            'build-essential) and run this again.'
-        )
-    if not (environment.include / 'Python.h').exists():
-        raise InstallError(
-            f'{needed}{environment.include} has no Python.h. Install the headers '
-            '(Debian: apt install python3-dev) and run this again.'
-        )
-    jobs = compile_jobs()
-    say(
-        f'no ready mmcv wheel for this torch: building it (operators: {kind}, {jobs} '
-        'files at a time). About ten minutes on two cores, once; the wheel is kept.'
-    )
-    sources = unpacked_sources(environment, folder)
-    # A machine with a GPU may well build for the CPU.
-    on_cpu = dict(FORCE_CUDA='0', CUDA_VISIBLE_DEVICES='')
-    environ = clean_environ(
-        MMCV_WITH_OPS='1',
-        MAX_JOBS=str(jobs),
-        # Debug symbols make the library forty times as large.
-        CFLAGS=os.environ.get('CFLAGS', '') + ' -g0',
-        LDFLAGS=os.environ.get('LDFLAGS', '') + ' -Wl,--strip-debug',
-        **(on_cpu if kind == 'cpu' else dict(FORCE_CUDA='1')),
-    )
-    out = folder / 'wheel'
-    # The cache of pip does not know for which torch a wheel was built.
-    options = ('--no-deps', '--no-build-isolation', '--no-cache-dir')
-    pip = (environment.executable, '-m', 'pip', '--no-input')
-    command = [*pip, 'wheel', '-v', *options, '-w', out, sources]
-    compile_watched([str(word) for word in command], environ, folder / 'build.log')
-    return next(out.glob('mmcv-*.whl'))
-
-
-def unpacked_sources(environment: Environment, folder: Path) -> Path:
-    """Fetch mmcv's source archive and unpack it, wholly or not at all.
-
-    Args:
-        environment (Environment): Where it is to be installed.
-        folder (Path): The folder to build in.
-
-    Returns:
-        Path: The folder of the sources.
-    """
-    sources = folder / f'mmcv-{MMCV}'
-    if not sources.exists():
-        fetched, unpacked = folder / 'download', folder / 'unpacked'
-        only_source = ('--no-deps', '--no-binary', 'mmcv', '--no-build-isolation')
-        environment.pip('download', *only_source, '-d', fetched, f'mmcv=={MMCV}')
-        shutil.unpack_archive(next(fetched.glob('mmcv-*.tar.gz')), unpacked)
-        os.replace(unpacked / sources.name, sources)
-    return sources
 
 
 def compile_watched(command: list[str], environ: dict[str, str], log: Path) -> None:
@@ -226,20 +90,26 @@ def compile_watched(command: list[str], environ: dict[str, str], log: Path) -> N
         InstallError: Where it fails, with the errors.
     """
     done, last = '', time.monotonic()
-    with log.open('w') as file:
-
-        def watch(line: str) -> None:
-            nonlocal done, last
+    with (
+        log.open('w') as file,
+        subprocess.Popen(
+            command,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors='replace',
+        ) as process,
+    ):
+        for line in process.stdout or ():
             file.write(line)
             # ninja counts what is compiled: [12/131] c++ ...
-            if match := re.match(r'\s*\[(\d+)/(\d+)\]', line):
+            if match := re.search(r'\[(\d+)/(\d+)\] ', line):
                 done = '{} of {} files'.format(*match.groups())
                 if time.monotonic() - last >= 30:
                     say(f'compiling mmcv: {done}')
                     last = time.monotonic()
-
-        failed = run_watched(command, environ, watch)
-    if failed:
+    if process.returncode:
         lines = log.read_text(errors='replace').splitlines()
         errors = [line for line in lines if re.search(r'\berror\b', line, re.I)]
         shown = '\n'.join(errors[:10] or lines[-20:])
@@ -247,94 +117,176 @@ def compile_watched(command: list[str], environ: dict[str, str], log: Path) -> N
     say(f'compiled mmcv: {done}')
 
 
-def ready_wheel(
-    environment: Environment,
-    torch: dict[str, Any],
-    kind: str,
-    constraints: Path,
-    published: bool = True,
-) -> Path:
-    """Get a wheel of the full mmcv that fits: cached, published, or built now.
-
-    It lands in the cache complete or not at all.
-
-    Args:
-        environment (Environment): Where it is to be installed.
-        torch (dict[str, Any]): What ``PROBE_TORCH`` found.
-        kind (str): For which devices its operators are to be.
-        constraints (Path): The constraints for pip.
-        published (bool): Whether OpenMMLab's own may serve. Defaults to True.
-
-    Returns:
-        Path: The wheel in the cache.
-    """
-    key = wheel_key(torch, kind)
-    shelf = cache_dir() / 'wheels' / key
-    with locked(key, 'mmcv'):
-        if cached := next(shelf.glob(f'mmcv-{MMCV}-*.whl'), None):
-            say(f'mmcv from the cache: {cached}')
-            return cached
-        folder = cache_dir() / 'build' / key
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / 'download'
-        wheel = download_wheel(environment, torch, target) if published else None
-        if wheel is None:
-            environment.pip('install', '-c', constraints, 'ninja', 'wheel')
-            wheel = build_wheel(environment, kind, folder)
-        shelf.mkdir(parents=True, exist_ok=True)
-        kept = wheel.replace(shelf / wheel.name)
-        shutil.rmtree(folder, ignore_errors=True)
-        return kept
-
-
-def remove_mmcv(environment: Environment, flavours: Sequence[str]) -> None:
-    """Uninstall flavours of mmcv, with whatever is left in their common folder.
-
-    Args:
-        environment (Environment): Where they are installed.
-        flavours (Sequence[str]): Which of them.
-    """
-    say(f'removing {" and ".join(flavours)}')
-    environment.pip('uninstall', '-y', *flavours)
-    shutil.rmtree(environment.site / 'mmcv', ignore_errors=True)
-    environment.refresh()
-
-
-def install_full_mmcv(
-    environment: Environment, constraints: Path, noted_kind: Optional[str]
-) -> str:
-    """Put the full mmcv in place where it lacks or does not work.
+class FullMmcv:
+    """The full mmcv of one environment.
 
     Args:
         environment (Environment): Where to install.
-        constraints (Path): The constraints for pip.
-        noted_kind (str, optional): For which devices the operators of the installed one
-            are.
-
-    Returns:
-        str: For which devices its operators are, see :func:`operators_kind`.
-
-    Raises:
-        InstallError: Where it cannot be imported.
+        name (str): What it is called: ``'mmcv'`` or ``'onedl-mmcv'``.
+        version (str): Its version.
     """
-    torch = json.loads(environment.output('-c', PROBE_TORCH))
-    kind = operators_kind(torch)
-    needed = ['torch', 'mmcv.ops']
-    if 'mmcv' in environment.dists and noted_kind in (None, kind):
-        if environment.first_failing_import(needed) is None:
+
+    def __init__(self, environment: Environment, name: str, version: str) -> None:
+        self.environment = environment
+        self.name = name
+        self.version = version
+        self.stem = f'{name.replace("-", "_")}-{version}'
+
+    def install(self, noted_kind: Optional[str]) -> str:
+        """Put it in place where it lacks or does not work.
+
+        Args:
+            noted_kind (str, optional): For which devices the operators of the installed
+                one are.
+
+        Returns:
+            str: For which devices its operators are, see :func:`operators_kind`.
+
+        Raises:
+            InstallError: Where it cannot be imported.
+        """
+        environment = self.environment
+        torch = json.loads(environment.output('-c', PROBE_TORCH))
+        kind = operators_kind(torch)
+        if self.name in environment.dists and noted_kind in (None, kind):
+            if self.failure() is None:
+                return kind
+            say('the installed mmcv does not work with this torch')
+        if self.install_published(torch) and self.failure() is None:
             return kind
-        say('the installed mmcv does not work with this torch')
-    for published in (True, False):
-        wheel = ready_wheel(environment, torch, kind, constraints, published)
-        if 'mmcv-lite' in environment.dists:
-            remove_mmcv(environment, ['mmcv-lite'])
-        environment.pip('install', '--no-deps', '--force-reinstall', wheel)
-        environment.refresh()
-        failure = environment.first_failing_import(needed)
-        if failure is None:
-            return kind
-        _, trace = failure
-        # From a cache shared with another system, or not made for this one.
-        say(f'{wheel} does not work here; removing it from the cache')
-        wheel.unlink()
-    raise InstallError(f'mmcv cannot be imported:\n{trace}')
+        for _ in range(2):
+            wheel = self.ready_wheel(torch, kind)
+            if 'mmcv-lite' in environment.dists:
+                environment.remove('mmcv-lite')
+            environment.pip('install', '--no-deps', '--reinstall', wheel)
+            trace = self.failure()
+            if trace is None:
+                return kind
+            # From a cache shared with another system, or not made for this one.
+            say(f'{wheel} does not work here; removing it from the cache')
+            wheel.unlink()
+        raise InstallError(f'mmcv cannot be imported:\n{trace}')
+
+    def failure(self) -> Optional[str]:
+        """Try the installed one; return the traceback, None where it works."""
+        failure = self.environment.first_failing_import('torch', 'mmcv.ops')
+        return failure and failure[1]
+
+    def key(self, torch: dict[str, Any], kind: str) -> str:
+        """Name a folder after everything that a compiled mmcv depends on."""
+        cuda = 'cu' + torch['cuda'].replace('.', '') if torch['cuda'] else 'nocuda'
+        parts = (self.name + self.version, f'torch{torch["torch"]}', cuda)
+        return '-'.join((*parts, f'ops-{kind}', torch['python'], torch['platform']))
+
+    def install_published(self, torch: dict[str, Any]) -> bool:
+        """Install OpenMMLab's wheel for this torch; tell whether there is one."""
+        if self.name != 'mmcv' or release(torch['torch']) >= (2, 2):
+            return False
+        minor = '.'.join(torch['torch'].split('.')[:2])
+        base = os.environ.get('MMFAKD_MMCV_WHEELS', OPENMMLAB_WHEELS).rstrip('/')
+        cuda = 'cu' + torch['cuda'].replace('.', '') if torch['cuda'] else 'cpu'
+        url = f'{base}/{cuda}/torch{minor}.0/index.html'
+        say(f'asking for a ready mmcv wheel at {url}')
+        wheel = (f'--find-links={url}', '--no-index', '--only-binary=mmcv')
+        options = ('--no-deps', f'mmcv=={self.version}', *wheel)
+        try:
+            self.environment.pip('install', '--dry-run', *options, quiet=True)
+        except InstallError as error:
+            say(f'none there: {error}')
+            return False
+        if 'mmcv-lite' in self.environment.dists:
+            self.environment.remove('mmcv-lite')
+        self.environment.pip('install', *options)
+        return True
+
+    def ready_wheel(self, torch: dict[str, Any], kind: str) -> Path:
+        """Get a wheel that fits: from the cache, or built now.
+
+        It lands in the cache complete or not at all.
+
+        Args:
+            torch (dict[str, Any]): What ``PROBE_TORCH`` found.
+            kind (str): For which devices its operators are to be.
+
+        Returns:
+            Path: The wheel in the cache.
+        """
+        key = self.key(torch, kind)
+        shelf = cache_dir() / 'wheels' / key
+        with locked(key, 'mmcv'):
+            if cached := next(shelf.glob(f'{self.stem}-*.whl'), None):
+                say(f'mmcv from the cache: {cached}')
+                return cached
+            folder = cache_dir() / 'build' / key
+            folder.mkdir(parents=True, exist_ok=True)
+            wheel = self.build_wheel(torch, kind, folder)
+            shelf.mkdir(parents=True, exist_ok=True)
+            kept = wheel.replace(shelf / wheel.name)
+            shutil.rmtree(folder, ignore_errors=True)
+            return kept
+
+    def build_wheel(self, torch: dict[str, Any], kind: str, folder: Path) -> Path:
+        """Compile it from its source archive.
+
+        The sources stay in ``folder`` until the wheel is complete, so that a build that
+        was interrupted goes on with the files that are not compiled yet.
+
+        Args:
+            torch (dict[str, Any]): What ``PROBE_TORCH`` found.
+            kind (str): For which devices its operators are to be.
+            folder (Path): The folder to build in.
+
+        Returns:
+            Path: The wheel.
+
+        Raises:
+            InstallError: Where something needed is missing, or the compilation fails.
+        """
+        if not shutil.which(os.environ.get('CXX', 'g++')):
+            raise InstallError(
+                'mmcv has to be compiled for this torch, and there is no C++ compiler. '
+                'Install one (Debian: apt install build-essential) and run this again.'
+            )
+        jobs = compile_jobs()
+        say(
+            f'no ready mmcv wheel for this torch: building it (operators: {kind}, '
+            f'{jobs} files at a time). Ten to thirty minutes on two cores, once; the '
+            'wheel is kept.'
+        )
+        sources = self.unpacked_sources(torch, folder)
+        self.environment.pip('install', 'ninja', 'psutil', 'setuptools', 'wheel')
+        uv = self.environment.uv
+        # A machine with a GPU may well build for the CPU.
+        on_cpu = dict(FORCE_CUDA='0', CUDA_VISIBLE_DEVICES='')
+        environ = dict(
+            uv.environ,
+            MMCV_WITH_OPS='1',
+            MAX_JOBS=str(jobs),
+            # Debug symbols make the library forty times as large.
+            CFLAGS=os.environ.get('CFLAGS', '') + ' -g0',
+            LDFLAGS=os.environ.get('LDFLAGS', '') + ' -Wl,--strip-debug',
+            **(on_cpu if kind == 'cpu' else dict(FORCE_CUDA='1')),
+        )
+        command = (uv.command, 'build', '--wheel', sources, '-o', folder / 'wheel')
+        there = ('--no-build-isolation', '--python', self.environment.executable)
+        words = [str(word) for word in (*command, *there)]
+        compile_watched(words, environ, folder / 'build.log')
+        return next((folder / 'wheel').glob(f'{self.stem}-*.whl'))
+
+    def unpacked_sources(self, torch: dict[str, Any], folder: Path) -> Path:
+        """Fetch the source archive and unpack it, wholly or not at all."""
+        sources = folder / self.stem
+        if not sources.exists():
+            package = f'{self.name}=={self.version}'
+            archive = self.environment.uv.download(package, folder / 'download')
+            unpacked = folder / 'unpacked'
+            shutil.unpack_archive(archive, unpacked)
+            setup = unpacked / self.stem / 'setup.py'
+            # In a function, Python 3.13 no longer leaves names of exec in locals().
+            text = setup.read_text().replace("'exec'))", "'exec'), globals())")
+            text = text.replace("locals()['__version__']", "globals()['__version__']")
+            if release(torch['torch']) >= (2, 14):  # its headers need the newer C++
+                text = text.replace('c++17', 'c++20')
+            setup.write_text(text)
+            os.replace(unpacked / sources.name, sources)
+        return sources

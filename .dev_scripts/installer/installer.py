@@ -1,126 +1,99 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """The steps of an installation."""
 
+import argparse
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Sequence
+import tempfile
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
-from .common import REQUIREMENTS, ROOT, InstallError, say
-from .environment import NOTE, Environment
-from .full_mmcv import MMCV, install_full_mmcv, remove_mmcv
-from .versions import TORCH_SETS, parse_requirement, read_requirements, release
+from .common import ROOT, InstallError, release, say
+from .environment import Environment
+from .full_mmcv import FullMmcv
+
+REQUIREMENTS = ROOT / 'requirements'
+# The first and last Python of each set of versions. A set has its constraints in
+# requirements/constraints-torch*.txt, the newest has none.
+TORCH_SETS = {
+    '2.11': ((3, 10), (3, 12)),
+    '2.1': ((3, 9), (3, 11)),
+    'newest': ((3, 10), (3, 13)),
+}
+# Files in requirements/: what mmcv without operators needs, what the full one needs.
+FAMILIES = {
+    'stock': {
+        'lite': ('runtime', 'stock', 'stock-lite'),
+        'full': ('runtime', 'stock', 'mminstall', 'stock-det', 'stock-seg'),
+        'mmcv': ('mmcv', '2.1.0'),
+    },
+    'onedl': {
+        'lite': ('runtime', 'onedl'),
+        'full': ('runtime', 'onedl', 'onedl-det', 'onedl-seg'),
+        'mmcv': ('onedl-mmcv', '2.3.6'),
+    },
+}
 
 
 class Installer:
     """Brings one environment to what was asked for.
 
     Args:
-        environment (Environment): Where to install.
-        flavour (str): ``'lite'``, ``'full'`` or ``'force-lite'``.
-        extras (Sequence[str]): Further requirements files by name, such as ``'tests'``.
-        torch_set (str, optional): A key of ``TORCH_SETS``; None keeps the torch that is
-            there, else takes the newest set for this Python.
+        environment (Environment): Where to install. If it has the maintained family of
+            the OpenMMLab libraries, that stays.
+        args (argparse.Namespace): The options of ``tools/install.sh``.
     """
 
-    def __init__(
-        self,
-        environment: Environment,
-        flavour: str,
-        extras: Sequence[str],
-        torch_set: Optional[str],
-    ) -> None:
+    def __init__(self, environment: Environment, args: argparse.Namespace) -> None:
         self.environment = environment
-        self.note = environment.read_note()
-        self.lite = self.choose_lite(flavour)
-        # What an earlier call added stays in order, too.
-        kept = self.note.get('extras', [])
-        self.extras = sorted({*extras, *kept, *([] if self.lite else ['det', 'seg'])})
-        self.torch_set = torch_set
-
-    def choose_lite(self, flavour: str) -> bool:
-        """Decide on mmcv-lite: not where the full one already serves.
-
-        Args:
-            flavour (str): What was asked for.
-
-        Returns:
-            bool: Whether mmcv-lite is to be there.
-        """
-        dists = self.environment.dists
-        # Both together serve nobody.
-        served = 'mmcv' in dists and 'mmcv-lite' not in dists
-        return flavour == 'force-lite' or (flavour == 'lite' and not served)
-
-    def requirement_files(self) -> list[str]:
-        """Name the files that count.
-
-        Returns:
-            list[str]: Names in ``requirements/``.
-        """
-        return ['runtime.txt', *(f'{extra}.txt' for extra in self.extras)]
-
-    def digest(self) -> str:
-        """Sum up everything that decides what an installation contains.
-
-        Returns:
-            str: A fingerprint.
-        """
-        digest = hashlib.sha256()
-        names = ('setup.cfg', 'setup.py', 'mmfakd/version.py')
-        code = Path(__file__).parent.glob('*.py')
-        texts = [*REQUIREMENTS.glob('*.txt'), *code, *(ROOT / name for name in names)]
-        for file in sorted(texts):
-            digest.update(file.read_bytes())
-        return digest.hexdigest()
-
-    def tracked_versions(self) -> dict[str, Optional[str]]:
-        """Look up the installed versions of all that the requirements name.
-
-        Returns:
-            dict[str, str | None]: By the names of the packages.
-        """
-        named = read_requirements(*self.requirement_files())
-        names = sorted({*named, 'mmcv', 'mmcv-lite', 'mmfakd'})
-        return {name: self.environment.dists.get(name) for name in names}
-
-    def state(self, torch_set: Optional[str], operators: Optional[str]) -> dict:
-        """Describe what is installed, for the note.
-
-        Args:
-            torch_set (str, optional): The set of versions that was installed.
-            operators (str, optional): For which devices mmcv's operators are.
-
-        Returns:
-            dict: The note.
-        """
-        return dict(
-            digest=self.digest(),
-            root=str(ROOT),
-            extras=self.extras,
-            lite=self.lite,
-            operators=operators,
-            torch_set=torch_set,
-            versions=self.tracked_versions(),
+        self.note_file = environment.prefix / 'mmfakd-install.json'
+        try:
+            self.note: dict[str, Any] = json.loads(self.note_file.read_text())
+        except (OSError, ValueError):  # none, or cut short
+            self.note = {}
+        dists = environment.dists
+        self.family = 'onedl' if 'onedl-mmengine' in dists else 'stock'
+        self.mmcv = FullMmcv(environment, *FAMILIES[self.family]['mmcv'])
+        self.full_is_there = self.mmcv.name in dists and (
+            self.family == 'stock' or bool(self.note.get('operators'))
         )
+        # Lite is not where the full one already serves. Both together serve nobody.
+        served = self.full_is_there and 'mmcv-lite' not in dists
+        flavour = args.flavour
+        self.lite = flavour == 'force-lite' or (flavour == 'lite' and not served)
+        # What an earlier call added stays in order, too.
+        kept = {*self.note.get('extras', ())} & {'tests', 'lint'}
+        self.extras = sorted({*args.extras, *kept})
+        # torch below 2.3 needs numpy 1, which divides the two tested sets as well.
+        old = release(dists.get('torch', '9')) < (2, 3) or environment.python < (3, 10)
+        default = self.note.get('torch_set') or ('2.1' if old else '2.11')
+        self.torch_set: str = args.torch or default
+
+    def state(self, operators: Optional[str]) -> dict[str, Any]:
+        """Describe an installation: what was asked for, and what decides and is it."""
+        digest = hashlib.sha256(str(ROOT).encode())
+        names = ('setup.cfg', 'setup.py', 'pyproject.toml', 'mmfakd/version.py')
+        for file in (*sorted(REQUIREMENTS.glob('*.txt')), *map(ROOT.joinpath, names)):
+            digest.update(file.read_bytes())
+        installed = sorted(p.name for p in self.environment.site.glob('*.dist-info'))
+        digest.update('\n'.join(installed).encode())
+        return {
+            'fingerprint': digest.hexdigest(),
+            'extras': self.extras,
+            'lite': self.lite,
+            'torch_set': self.torch_set,
+            'operators': operators,
+        }
 
     def is_complete(self) -> bool:
-        """Tell whether the last installation still stands and has what is asked.
-
-        Returns:
-            bool: Whether it does.
-        """
-        # `self.extras` has those of the note, and what is asked for now.
-        torch_set, operators = self.note.get('torch_set'), self.note.get('operators')
+        """Tell whether the last installation still stands and has what is asked."""
+        operators = self.note.get('operators')
         cuda_asked = os.environ.get('FORCE_CUDA') == '1' and not self.lite
         return (
-            dict(self.note, operators=operators) == self.state(torch_set, operators)
-            and self.torch_set in (None, torch_set)
+            self.note == self.state(operators)
             and not (cuda_asked and operators == 'cpu')
-            and self.package_is_linked()
+            and (ROOT / 'mmfakd' / '.mim' / 'model-index.yml').exists()
         )
 
     def run(self) -> None:
@@ -128,171 +101,98 @@ class Installer:
         environment = self.environment
         if self.is_complete():
             return
-        (environment.prefix / NOTE).unlink(missing_ok=True)
-        torch_set = self.settle_torch_set()
-        constraints = self.write_constraints(torch_set)
+        self.note_file.unlink(missing_ok=True)
         if environment.own:
-            self.remove_fragments()
-            self.upgrade_pip()
-        self.remove_wrong_mmcv()
-        self.install_packages(constraints)
+            environment.remove_fragments()
+        # Both own the folder mmcv: where they met, neither is whole any more. The other
+        # way round, lite goes when the full one is at hand, which may take a while.
+        met = self.full_is_there and 'mmcv-lite' in environment.dists
+        if met or (self.lite and self.full_is_there):
+            environment.remove(self.mmcv.name, *(['mmcv-lite'] if met else []))
+        fresh = 'torch and the OpenMMLab libraries (about 3 GB to load)'
+        there = 'torch' in environment.dists
+        say(f'installing {"what is missing" if there else fresh}')
+        self.install()
         say('importing everything once')
-        self.verify(constraints, 'torch', 'torchvision', 'cv2', 'mmengine')
-        operators = None
-        if not self.lite:
-            noted = self.note.get('operators')
-            operators = install_full_mmcv(environment, constraints, noted)
-        self.install_package()
+        self.verify('torch', 'torchvision', 'cv2', 'mmengine')
+        operators = None if self.lite else self.mmcv.install(self.note.get('operators'))
         others = () if self.lite else ('mmdet', 'mmseg')
-        self.verify(constraints, 'mmcv', 'mmpretrain', 'mmfakd', 'mmrazor', *others)
-        environment.refresh()
-        environment.write_note(self.state(torch_set, operators))
-        flavour = 'mmcv-lite' if self.lite else f'mmcv (operators: {operators})'
+        self.verify('mmcv', 'mmpretrain', 'mmfakd', 'mmrazor', *others)
+        self.note_file.write_text(json.dumps(self.state(operators), indent=2) + '\n')
+        flavour = f'operators: {operators}' if operators else 'without operators'
         torch = environment.dists['torch']
-        say(f'ready: torch {torch}, {flavour}, in {environment.prefix}')
+        say(f'ready: torch {torch}, mmcv {flavour}, in {environment.prefix}')
 
-    def settle_torch_set(self) -> str:
-        """Settle the set of versions to install.
-
-        Returns:
-            str: A key of ``TORCH_SETS``.
-
-        Raises:
-            InstallError: Where the set asked for does not exist for this Python.
-        """
-        python = self.environment.python
-        installed = release(self.environment.dists.get('torch', ''))
-        if self.torch_set:
-            chosen = self.torch_set
-        elif installed:
-            # torch below 2.3 needs numpy 1, which divides the two sets as well.
-            chosen = '2.1' if installed < (2, 3) else '2.11'
-        else:
-            fits = (s for s, pythons in TORCH_SETS.items() if python in pythons)
-            chosen = next(fits, '2.11')
-        pythons = TORCH_SETS[chosen]
-        if self.environment.own and python not in pythons:
-            raise InstallError(
-                'The versions tested with torch {} are for Python {}.{} to {}.{}, and '
-                '{} has Python {}.{}. Remove it, or choose another --torch.'.format(
-                    chosen, *pythons[0], *pythons[-1], self.environment.prefix, *python
-                )
-            )
-        return chosen
-
-    def write_constraints(self, torch_set: str) -> Path:
-        """Write the constraints for pip.
+    def install(self, dry_run: bool = False) -> None:
+        """Let uv install everything but the full mmcv, in one resolution.
 
         In an environment that is not ours, installed versions take the place of the
-        tested ones.
+        tested ones, and uv has no solution where one of them would have to change.
 
         Args:
-            torch_set (str): A key of ``TORCH_SETS``.
-
-        Returns:
-            Path: The file.
+            dry_run (bool): Whether to ask for a solution only. Defaults to False.
         """
-        tested = REQUIREMENTS / f'constraints-torch{torch_set}.txt'
-        if self.environment.own:
-            return tested
-        # mmfakd is never asked of an index, and the flavours of mmcv change places.
-        kept = {**self.environment.dists, 'mmcv': MMCV, 'mmcv-lite': MMCV}
-        kept.pop('mmfakd', None)
-        pins = [
-            line
-            for line in tested.read_text().splitlines()
-            if (parsed := parse_requirement(line)) and parsed[0] not in kept
-        ]
-        pins += [f'{name}=={version}' for name, version in kept.items()]
-        path = self.environment.prefix / 'mmfakd-constraints.txt'
-        path.write_text('\n'.join([*pins, '']))
-        return path
+        package = ('--reinstall-package', 'mmfakd', '--editable', ROOT)
+        kept = {} if self.environment.own else self.environment.dists
+        pins = [f'{k}=={v}' for k, v in kept.items() if k != 'mmfakd']
+        tested = REQUIREMENTS / f'constraints-torch{self.torch_set}.txt'
+        if tested.exists():
+            lines = tested.read_text().splitlines()
+            pins += [line for line in lines if line.split('==')[0] not in kept]
+        if release(kept.get('torch', '9')) < (2, 3):
+            pins.append('numpy<2')
+        files = (*FAMILIES[self.family]['lite' if self.lite else 'full'], *self.extras)
+        with tempfile.TemporaryDirectory() as folder:
+            constraints, built = Path(folder, 'pins.txt'), Path(folder, 'built.txt')
+            constraints.write_text('\n'.join(pins))
+            built.write_text(self.mmcv.name)
+            apart = not self.lite and self.mmcv.name not in kept
+            # Those of the variable would give way to those of the command line.
+            users = self.environment.uv.environ.get('UV_CONSTRAINT', '').split()
+            self.environment.pip(
+                'install',
+                *(f'--constraints={file}' for file in (constraints, *users)),
+                *(('--excludes', built) if apart else ()),
+                *(f'-r{REQUIREMENTS / name}.txt' for name in files),
+                *(('--dry-run',) if dry_run else package),
+                *(('pip',) if self.environment.own else ()),
+                quiet=dry_run,
+            )
 
-    def remove_fragments(self) -> None:
-        """Remove the traces of installations that were cut short.
+    def why_unfit(self, torch_set: Optional[str]) -> Optional[str]:
+        """Say why an environment that is not ours cannot be used, None where it can."""
+        torch = self.environment.dists.get('torch')
+        if torch is None:
+            return 'it has no torch'
+        if torch_set and not f'{torch}.'.startswith(f'{torch_set}.'):
+            return f'it has torch {torch}, not {torch_set}'
+        try:
+            self.install(dry_run=True)
+        except InstallError as error:
+            return str(error)
+        return None
 
-        pip writes RECORD last; without it a package only looks installed.
-        """
-        for folder in self.environment.site.glob('*.dist-info'):
-            if not (folder / 'RECORD').exists():
-                say(f'{folder.name} is incomplete and will be installed again')
-                shutil.rmtree(folder)
-        self.environment.refresh()
-
-    def upgrade_pip(self) -> None:
-        """Upgrade an old pip, which does not resume a download that breaks off."""
-        if release(self.environment.dists.get('pip', '0')) < (25, 1):
-            say('upgrading pip')
-            self.environment.pip('install', 'pip>=25.1,<27')
-
-    def remove_wrong_mmcv(self) -> None:
-        """Uninstall the full mmcv where lite is wanted, and both where they met.
-
-        Both own the folder ``mmcv``: where they met, neither is whole any more. (The
-        other way round, lite goes when the full one is at hand, which may take a while:
-        see :func:`install_full_mmcv`.)
-        """
-        there = [n for n in ('mmcv', 'mmcv-lite') if n in self.environment.dists]
-        if len(there) == 2 or (self.lite and 'mmcv' in there):
-            remove_mmcv(self.environment, there)
-
-    def install_packages(self, constraints: Path) -> None:
-        """Install everything that pip finds as wheels, in one resolution.
-
-        Args:
-            constraints (Path): The constraints for pip.
-        """
-        files = [f'--requirement={REQUIREMENTS / n}' for n in self.requirement_files()]
-        more = ['wheel', 'mmcv-lite'] if self.lite else ['wheel']
-        fresh = 'torch and the OpenMMLab libraries (about 3 GB to load)'
-        there = 'torch' in self.environment.dists
-        say(f'installing {"what is missing" if there else fresh}')
-        self.environment.pip('install', '-c', constraints, *files, *more)
-        self.environment.refresh()
-
-    def package_is_linked(self) -> bool:
-        """Tell whether this repository is installed as it stands, editable.
-
-        Returns:
-            bool: Whether it is.
-        """
-        source = json.loads(self.environment.source or '{}')
-        return (
-            source.get('url') == ROOT.as_uri()
-            and source.get('dir_info', {}).get('editable', False)
-            and (ROOT / 'mmfakd' / '.mim' / 'model-index.yml').exists()
-        )
-
-    def install_package(self) -> None:
-        """Install the package itself, editable: a changed file counts at once."""
-        if self.package_is_linked() and self.note.get('digest') == self.digest():
-            return
-        say('installing mmfakd itself')
-        options = ('--no-deps', '--no-build-isolation', '--editable')
-        self.environment.pip('install', *options, ROOT)
-        self.environment.refresh()
-
-    def verify(self, constraints: Path, *modules: str) -> None:
+    def verify(self, *modules: str) -> None:
         """Import modules.
 
         opencv-python needs display libraries that servers often lack; its headless form
         goes over it there.
 
         Args:
-            constraints (Path): The constraints for pip.
             *modules (str): Their names.
 
         Raises:
             InstallError: Where one cannot be imported.
         """
-        failure = self.environment.first_failing_import(modules)
+        environment = self.environment
+        failure = environment.first_failing_import(*modules)
         if failure and failure[0] == 'cv2' and 'open shared object' in failure[1]:
             say('no display libraries here: taking OpenCV without them')
-            options = ('--no-deps', '--force-reinstall', '-c', constraints)
-            self.environment.pip('install', *options, 'opencv-python-headless')
-            failure = self.environment.first_failing_import(modules)
+            headless = f'opencv-python-headless=={environment.dists["opencv-python"]}'
+            environment.pip('install', '--no-deps', '--reinstall', headless)
+            failure = environment.first_failing_import(*modules)
         if failure:
             raise InstallError(
                 '{} cannot be imported:\n{}\nIf the environment is damaged, remove '
-                '{} and run this again.'.format(*failure, self.environment.prefix)
+                '{} and run this again.'.format(*failure, environment.prefix)
             )

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from mmfakd.datasets.wrappers import dataset_meta
 from mmfakd.engine.launch import build_runner, merge_launch_options
-from mmfakd.messages import progress
+from mmfakd.messages import documentation, progress
 from mmfakd.model_zoo.published_scores import METRICS, Published, published_scores
 from mmfakd.models.algorithms import TeacherEvaluation
 from mmfakd.models.algorithms.count_classes import count_classes
@@ -66,7 +66,8 @@ def _require_validation(cfg: Config) -> None:
     if missing:
         raise ValueError(
             f'it has no {" and no ".join(missing)}, so there is nothing to score the '
-            'teacher on; add a validation set as in configs/_base_/datasets.'
+            'teacher on; add a validation set, as `mmfakd configs show '
+            'r18w4_1xb50_digits` has one.'
         )
 
 
@@ -99,7 +100,7 @@ def score_teacher(
             f'{count}: its score cannot be computed here. Feature distillation goes on '
             'all the same, as features have no classes; losses that compare '
             'predictions (KD, DKD) cannot be used with this pair. See '
-            'docs/en/own_data.md.'
+            f'{documentation("own_data.md")}.'
         )
         return 0
     _leave_out_masks(runner)

@@ -136,5 +136,5 @@ def _pipeline(loader: dict) -> list[dict]:
             return pipeline_of(dataset)
     raise ValueError(
         'it has no pipeline of test images, neither in val_dataloader nor in '
-        'test_dataloader; add one as in configs/_base_/datasets.'
+        'test_dataloader; add one, as `mmfakd configs show gfl_r18_1xb8_bccd` has it.'
     )

@@ -6,17 +6,20 @@ This module is imported with mmfakd, before torch and MMEngine may be.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from importlib import import_module
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 
-def load_from_mmfakd(source: str, map_location: Any = None) -> dict:
+def load_from_mmfakd(source: str, map_location: Any = None, **_: Any) -> dict:
     """Load a checkpoint in place of a loader of MMEngine.
 
     Args:
         source (str): As for :func:`~mmfakd.checkpoints.fetch.fetch_checkpoint`.
         map_location (Any): As in :func:`torch.load`. Defaults to None.
+        **_: Where MMEngine keeps downloads, and by which client they come.
 
     Returns:
         dict: The checkpoint.
@@ -25,20 +28,53 @@ def load_from_mmfakd(source: str, map_location: Any = None) -> dict:
     return fetch.fetch_checkpoint(source, map_location=map_location)
 
 
+def load_without_fallback(
+    file: Any, map_location: Any = None, weights_only: bool | None = None
+) -> Any:
+    """Load a file in place of onedl-mmengine's own ``torch.load``.
+
+    That one loads without any restriction what the restricted way refuses.
+
+    Args:
+        file (str | os.PathLike | BinaryIO): A path, or an open file.
+        map_location (Any): As in :func:`torch.load`. Defaults to None.
+        weights_only (bool, optional): False where the caller trusts the file.
+
+    Returns:
+        Any: The checkpoint.
+    """
+    if weights_only is False:
+        torch: Any = import_module('torch')
+        return torch.load(file, map_location=map_location, weights_only=False)
+    compat = import_module('mmfakd.compat')
+    if not hasattr(file, 'read'):
+        return compat.load_checkpoint_file(file, map_location)
+    with NamedTemporaryFile(suffix='.pth') as copy:
+        shutil.copyfileobj(file, copy)
+        copy.flush()
+        return compat.load_checkpoint_file(copy.name, map_location)
+
+
 def replace_mmengine_loaders() -> None:
     """Let everything that MMEngine loads go through the restricted loader.
 
     MMEngine 0.10 unpickles downloads without any restriction, and before torch 2.6
-    local files, too. Also, it knows no other prefix than ``module.``, which data
-    parallelism leaves, of the names of weights, and no other place of weights in a
-    checkpoint than ``state_dict``. Calling this again changes nothing.
+    local files, too; onedl-mmengine does it with whatever the restricted way refuses.
+    Also, it knows no other prefix than ``module.``, which data parallelism leaves, of
+    the names of weights, and no other place of weights in a checkpoint than
+    ``state_dict``. Calling this again changes nothing.
     """
     checkpoint: Any = import_module('mmengine.runner.checkpoint')
     loader = checkpoint.CheckpointLoader
     # Somebody may have registered another one before mmfakd was imported.
     schemes = loader._schemes.items()
     own = [scheme for scheme, load in schemes if load.__module__ == checkpoint.__name__]
+    # Their functions are called by other code, too.
+    for scheme in own:
+        setattr(checkpoint, loader._schemes[scheme].__name__, load_from_mmfakd)
     loader.register_scheme(own, load_from_mmfakd, force=True)
+    if hasattr(checkpoint, '_safe_torch_load'):
+        checkpoint._safe_torch_load = load_without_fallback
     original = checkpoint.load_state_dict
     if hasattr(original, 'mmfakd'):
         return

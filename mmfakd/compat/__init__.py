@@ -12,7 +12,10 @@ from contextlib import suppress
 from .checkpoints import allow_mmengine_checkpoints, load_checkpoint_file
 from .config_inheritance import register_config_package
 from .import_hook import when_imported
+from .late_imports import import_libraries_late
+from .mmrazor_mmcv import allow_mmrazor_with_newer_mmcv
 from .mmrazor_quantization import allow_mmrazor_without_quantization
+from .onedl_messages import silence_absent_onedl
 from .versions import check_environment
 
 
@@ -21,7 +24,11 @@ def apply_shims() -> None:
 
     Those for MMEngine wait until torch or MMEngine is imported.
     """
+    # In the order in which an import of mmrazor meets them.
+    allow_mmrazor_with_newer_mmcv()
     allow_mmrazor_without_quantization()
+    import_libraries_late()
+    silence_absent_onedl()
     when_imported('mmengine', _mend_mmengine)
     when_imported('torch', _import_mmengine)
 
@@ -42,9 +49,12 @@ def _import_mmengine() -> None:
 
 __all__ = [
     'allow_mmengine_checkpoints',
+    'allow_mmrazor_with_newer_mmcv',
     'allow_mmrazor_without_quantization',
     'apply_shims',
     'check_environment',
+    'import_libraries_late',
     'load_checkpoint_file',
     'register_config_package',
+    'silence_absent_onedl',
 ]

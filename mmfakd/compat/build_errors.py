@@ -20,7 +20,7 @@ from typing import Any
 
 from mmfakd.messages import near_names, quoted
 
-from .versions import MODULES
+from .how_to_install import how_to_install
 
 # Scopes whose registries are asked for near names, where they are installed.
 _PACKAGES = ('mmfakd', 'mmrazor', 'mmpretrain', 'mmdet', 'mmseg')
@@ -62,9 +62,7 @@ def unknown_type(registry: Any, kind: str) -> str:
             written = kind[: -len(ending)]
     said = f'type={written!r} is not registered among the {registry.name}s.'
     if scope in _PACKAGES and find_spec(scope) is None:
-        names = {module: name for name, module in MODULES.items()}
-        install = names.get(scope, scope)
-        return f'{said} {scope} is not installed: `mim install {install}`.'
+        return f'{said} {scope} is not installed: {how_to_install(scope)}.'
     # Names without scopes, as a scope may be what is missing or wrong.
     known: dict[str, list[str]] = {}
     for prefix, registered in _registered(registry):

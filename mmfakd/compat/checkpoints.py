@@ -59,6 +59,10 @@ def _restricted_load(path: Path, map_location: Any, mmap: bool) -> Any:
 
     if parse_version(torch.__version__) >= (2, 6):
         allow_mmengine_checkpoints()
+        if path.suffix == '.safetensors':
+            # By its name torch 2.14 takes it for what it is not.
+            with path.open('rb') as file:
+                return torch.load(file, weights_only=True, map_location=map_location)
         return torch.load(str(path), weights_only=True, **options)
     # There `weights_only` accepts no further names, and TorchScript archives go to
     # torch.jit.load, whatever the pickle module.

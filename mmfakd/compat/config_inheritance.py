@@ -38,7 +38,8 @@ def register_config_package() -> None:
     ``.mim`` folder in site-packages, where an editable install has none (compare
     https://github.com/open-mmlab/mmyolo/issues/1077). This puts mmfakd on the
     list and answers ``get_installed_path('mmfakd')`` with the real folder. Other
-    packages are not touched.
+    packages are not touched. How configs are then found and in which scope they are
+    built is changed in ``mmfakd.model_zoo.inheritance``.
     """
     from mmengine.config.utils import MODULE2PACKAGE
     from mmengine.utils import get_installed_path as original

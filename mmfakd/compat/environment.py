@@ -7,6 +7,7 @@ from pathlib import Path
 from mmfakd.messages import aligned
 from mmfakd.version import __version__
 
+from .families import families_in
 from .versions import find_problems, installed_versions
 
 
@@ -21,7 +22,9 @@ def describe_environment() -> str:
     # Of whatever is broken here: what an issue report is written for.
     try:
         versions = installed_versions()
-        rows += versions.items()
+        families = families_in(versions)
+        found = ' and '.join(f'{f.name}: {f.title}' for f in families) or 'none'
+        rows += [('family', found), *versions.items()]
         problems = find_problems(versions)
     except Exception as error:
         problems = [f'The versions cannot be read: {type(error).__name__}: {error}']

@@ -1,86 +1,27 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Version gates: what was found, what is wanted, what to do."""
 
+from __future__ import annotations
+
+import re
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
-from importlib import import_module, metadata
+from importlib import metadata
 from importlib.util import find_spec
-from typing import NamedTuple, Optional
+from pathlib import Path
 
 from mmfakd.version import __version__, parse_version
 
+from .families import COMMON, FAMILIES, ONEDL, STOCK, families_in
+from .family import Family, installable, pip_install
 
-class Requirement(NamedTuple):
-    """Versions of one library that mmfakd works with.
-
-    Args:
-        name (str): Name of the distribution.
-        minimum (str): First version that works, ``'0'`` for any.
-        below (str, optional): First version that does not work any more.
-        reason (str): Where the bounds come from.
-        required (bool): Whether mmfakd needs the library at all. Defaults to True.
-    """
-
-    name: str
-    minimum: str
-    below: Optional[str]
-    reason: str
-    required: bool = True
-
-    def __str__(self) -> str:
-        lower = '' if self.minimum == '0' else f'>={self.minimum}'
-        return f'{self.name}{lower}' + (f',<{self.below}' if self.below else '')
-
-    def accepts(self, version: str) -> bool:
-        """Tell whether a version lies within the bounds.
-
-        Args:
-            version (str): For example ``'2.11.0+cu130'``.
-
-        Returns:
-            bool: Whether it does.
-        """
-        low, high = parse_version(self.minimum), parse_version(self.below or '9999')
-        return low <= parse_version(version) < high
-
-
-# As in the files of requirements/, a test compares them.
-REQUIREMENTS = (
-    Requirement('torch', '2.1', None, 'mmfakd is tested from 2.1 on'),
-    Requirement(
-        'mmengine',
-        '0.10.0',
-        '0.11.0',
-        '0.11 looks for installed packages in the wrong folder, which breaks '
-        'inheriting their configs',
-    ),
-    Requirement('mmcv', '2.1.0', '2.2.0', 'mmrazor and mmdet refuse 2.2'),
-    Requirement('mmrazor', '1.0.0', '1.1.0', 'mmfakd extends its classes'),
-    Requirement('joblib', '0', None, 'mmrazor imports it without declaring it'),
-    # Without these the registries, algorithms and layers still work.
-    Requirement(
-        'safetensors', '0.4', None, 'mmfakd is tested from 0.4 on', required=False
-    ),
-    Requirement(
-        'mmpretrain', '1.2.0', '1.3.0', 'mmfakd is tested with 1.2', required=False
-    ),
-    Requirement('mmdet', '3.3.0', '3.4.0', 'mmfakd is tested with 3.3', required=False),
-    Requirement(
-        'mmsegmentation', '1.2.2', '1.3.0', 'mmfakd is tested with 1.2', required=False
-    ),
-)
-
-# Modules that are not called as their distribution is.
-MODULES = dict(mmsegmentation='mmseg')
-
-# Distributions that hold the module mmcv: with compiled operators, without, and
-# the name that the first one had before version 2.
-MMCV_DISTRIBUTIONS = ('mmcv', 'mmcv-lite', 'mmcv-full')
+# Told, not judged. `mim` comes with a family, too, but mmfakd does not use it.
+_TOLD = ('numpy', 'setuptools', 'openmim', 'onedl-mim')
+_VERSION = re.compile(r'^__version__\s*(?::\s*\w+\s*)?=\s*[\'"]([^\'"]+)', re.MULTILINE)
 
 
 def installed_versions() -> dict[str, str]:
-    """Collect the versions that :func:`find_problems` judges.
+    """Collect the versions that :func:`find_problems` judges; nothing is imported.
 
     Returns:
         dict[str, str]: Distribution names and versions; what is not installed is left
@@ -88,19 +29,69 @@ def installed_versions() -> dict[str, str]:
         module of this name with the version of setuptools.
     """
     versions = {'python': '.'.join(map(str, sys.version_info[:3]))}
-    names = [requirement.name for requirement in REQUIREMENTS]
-    for name in (*names, *MMCV_DISTRIBUTIONS, 'numpy', 'setuptools'):
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    for name in names:
-        # A source checkout on PYTHONPATH has no metadata.
-        installed = MMCV_DISTRIBUTIONS if name == 'mmcv' else (name,)
-        module = MODULES.get(name, name)
-        if versions.keys().isdisjoint(installed) and find_spec(module):
-            versions[name] = getattr(import_module(module), '__version__', '0')
+    for requirement in COMMON:
+        _add(versions, requirement.name)
+    for family in FAMILIES:
+        for name in (*(r.name for r in family.requirements), *family.others):
+            _add(versions, name)
+    for name in _TOLD:
+        _add(versions, name)
+    _add_sources(versions)
     if find_spec('pkg_resources'):
         versions['pkg_resources'] = versions.get('setuptools', '0')
     return versions
+
+
+def _add(versions: dict[str, str], name: str) -> None:
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return
+    # A removal that was interrupted leaves a folder without metadata in it.
+    if version:
+        versions[name] = version
+
+
+def _add_sources(versions: dict[str, str]) -> None:
+    """Add checkouts on PYTHONPATH, which have no metadata."""
+    for requirement in COMMON:
+        if requirement.name not in versions:
+            version = _source_version(requirement.imported)
+            if version:
+                versions[requirement.name] = version
+    known = {r.imported for f in FAMILIES for r in f.requirements if r.name in versions}
+    if not versions.keys().isdisjoint(STOCK.others):
+        known.add('mmcv')
+    for stock, onedl in zip(STOCK.requirements, ONEDL.requirements):
+        version = None if stock.imported in known else _source_version(stock.imported)
+        if version:
+            # Versions of the families do not overlap; those of neither count as stock.
+            is_onedl = onedl.accepts(version)
+            versions[(onedl if is_onedl else stock).name] = version
+
+
+def _source_version(module: str) -> str | None:
+    """Read the version of a module off its files, None if there is no module.
+
+    An import of mmcv takes seconds, and one that fails would hide what the gate says.
+    """
+    spec = find_spec(module)
+    # A folder of that name in the working directory is no library.
+    if spec is None or spec.origin is None:
+        return None
+    for name in ('version.py', '__init__.py'):
+        file = Path(spec.origin).with_name(name)
+        text = file.read_text('utf-8', 'replace') if file.is_file() else ''
+        if match := _VERSION.search(text):
+            return match[1]
+    return 'without a version'
+
+
+def _is_before(version: str, *numbers: int) -> bool:
+    try:
+        return parse_version(version) < numbers
+    except ValueError:
+        return False
 
 
 def find_problems(versions: Mapping[str, str]) -> list[str]:
@@ -113,27 +104,89 @@ def find_problems(versions: Mapping[str, str]) -> list[str]:
     Returns:
         list[str]: A text for each problem: what was found, what is wanted, what to do.
     """
+    families = families_in(versions)
+    return [
+        *_problems_of_python(versions),
+        *_problems_of_families(versions, families),
+        *_problems_of_libraries(versions, families),
+        *_problems_of_helpers(versions, families),
+    ]
+
+
+def _problems_of_python(versions: Mapping[str, str]) -> list[str]:
+    if parse_version(versions['python']) >= (3, 9):
+        return []
+    return [
+        f'Python {versions["python"]} runs; python>=3.9 is wanted. Make an '
+        'environment with a newer Python, 3.11 for example.'
+    ]
+
+
+def _problems_of_families(
+    versions: Mapping[str, str], families: list[Family]
+) -> list[str]:
+    """Whether there is exactly one family, and one distribution of each module."""
+    if not families:
+        ways = ' or '.join(f'{f.to_install()} ({f.title})' for f in FAMILIES)
+        return [
+            'mmengine is not installed, and none of the libraries around it; one '
+            f'family of them is wanted. Run {ways}.'
+        ]
+    if len(families) > 1:
+        return [_mixture(versions)]
+    (family,) = families
+    flavours = [n for n in ('mmcv', *family.others) if n in versions]
+    if len(flavours) < 2:
+        return []
+    return [
+        ' and '.join(f'{name} {versions[name]}' for name in flavours)
+        + ' are installed together; exactly one is wanted, because they overwrite each '
+        f"other's files. Run `pip uninstall -y {' '.join(flavours)}`, then "
+        '`pip install mmcv-lite==2.1.0` for classification, or install mmcv==2.1.0 '
+        'with its operators for detection.'
+    ]
+
+
+def _mixture(versions: Mapping[str, str]) -> str:
+    """What is said of two families in one environment."""
+    found = {family.name: family.installed(versions) for family in FAMILIES}
+    modules = [
+        {r.imported for r in family.requirements if r.name in found[family.name]}
+        | ({'mmcv'} if not versions.keys().isdisjoint(family.others) else set())
+        for family in FAMILIES
+    ]
+    twice = sorted(modules[0] & modules[1])
+    reason = (
+        f"they overwrite each other's files ({', '.join(twice)})"
+        if twice
+        else 'libraries of one do not work with those of the other'
+    )
+    listed = ' and '.join(
+        ', '.join(f'{name} {versions[name]}' for name in found[family.name])
+        + f' ({family.name}: {family.title})'
+        for family in FAMILIES
+    )
+    wanted = frozenset(modules[0] | modules[1])
+    ways = ', or '.join(f'{f.to_install(wanted)} for {f.title}' for f in FAMILIES)
+    return (
+        f'two families of libraries are mixed: {listed} are installed together; one is '
+        f'wanted, because {reason}. Run `pip uninstall -y '
+        f'{" ".join(name for f in found.values() for name in f)}`, then {ways}.'
+    )
+
+
+def _problems_of_libraries(
+    versions: Mapping[str, str], families: list[Family]
+) -> list[str]:
+    """Whether each library is there, as far as it is needed, and within its bounds."""
+    # Of what is mixed nothing can be said before it is sorted out.
+    of_family = families[0].requirements if len(families) == 1 else ()
     problems = []
-    if parse_version(versions['python']) < (3, 9):
-        problems.append(
-            f'Python {versions["python"]} runs; python>=3.9 is wanted. Make an '
-            'environment with a newer Python, 3.11 for example.'
-        )
-
-    mmcvs = [name for name in MMCV_DISTRIBUTIONS if name in versions]
-    if len(mmcvs) > 1:
-        problems.append(
-            ' and '.join(f'{name} {versions[name]}' for name in mmcvs)
-            + ' are installed together; exactly one is wanted, because they overwrite '
-            f"each other's files. Run `pip uninstall -y {' '.join(mmcvs)}`, then "
-            '`pip install mmcv-lite==2.1.0` for classification, or install mmcv==2.1.0 '
-            'with its operators for detection.'
-        )
-
-    for requirement in REQUIREMENTS:
+    for requirement in (*COMMON, *of_family):
         name = requirement.name
-        if name == 'mmcv' and mmcvs:
-            name = mmcvs[0]
+        if name == 'mmcv':
+            flavours = [n for n in (name, *STOCK.others) if n in versions]
+            name = flavours[0] if flavours else name
         version = versions.get(name)
         if version is None and requirement.required:
             found = f'{name} is not installed'
@@ -141,22 +194,26 @@ def find_problems(versions: Mapping[str, str]) -> list[str]:
             found = f'{name} {version} is installed'
         else:
             continue
-        # Classification needs none of mmcv's compiled operators.
-        advice = str(requirement).replace('mmcv', 'mmcv-lite')
         problems.append(
             f'{found}; {requirement} is wanted ({requirement.reason}). Run '
-            f'`pip install "{advice}"`.'
+            f'{pip_install(installable(requirement))}.'
         )
+    return problems
 
-    # What is missing is told above, or not needed.
+
+def _problems_of_helpers(
+    versions: Mapping[str, str], families: list[Family]
+) -> list[str]:
+    """Whether numpy fits torch, and MMEngine finds ``pkg_resources``."""
+    problems = []
+    # What is missing is told elsewhere, or not needed.
     torch, numpy = versions.get('torch', '3'), versions.get('numpy', '1')
-    if parse_version(torch) < (2, 3) and parse_version(numpy) >= (2,):
+    if _is_before(torch, 2, 3) and not _is_before(numpy, 2):
         problems.append(
             f'numpy {numpy} is installed; numpy<2 is wanted with torch {torch} (torch '
             'before 2.3 is built for numpy 1). Run `pip install "numpy<2"`.'
         )
-
-    if 'pkg_resources' not in versions:
+    if families == [STOCK] and 'pkg_resources' not in versions:
         setuptools = versions.get('setuptools')
         found = f'setuptools {setuptools} is' if setuptools else 'setuptools is not'
         problems.append(
@@ -173,9 +230,9 @@ def check_environment() -> None:
     Reads the metadata of the installed distributions and imports none of them.
 
     Raises:
-        ImportError: If something is missing, too old, too new or installed twice;
-            the message lists every problem with the versions found and wanted and
-            the command that helps.
+        ImportError: If something is missing, too old, too new, installed twice or of
+            two families; the message lists every problem with the versions found and
+            wanted and the command that helps.
     """
     problems = find_problems(installed_versions())
     if problems:

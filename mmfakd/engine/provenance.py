@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmfakd.checkpoints.state_dict import COUNTER
+from mmfakd.compat.families import FAMILIES
 from mmfakd.compat.versions import installed_versions
 from mmfakd.messages import aligned
 from mmfakd.version import __version__
@@ -38,15 +39,12 @@ _DECISIVE = re.compile(
 _ADJUSTABLE = re.compile(r'\.(loss_weight|warmup)(\.|$)')
 # Of optimizers the kind; LearningRateHook tells their settings, which are in force.
 _UNTOLD = re.compile(r'teacher\.path$|optimizer\.(?!(\w+\.)?type$)')
+# Where the families differ, the names of distributions say which one it was.
 _VERSIONS = (
     'torch',
-    'mmengine',
-    'mmcv',
-    'mmcv-lite',
-    'mmpretrain',
-    'mmdet',
-    'mmsegmentation',
     'mmrazor',
+    *(library.name for family in FAMILIES for library in family.requirements),
+    *(name for family in FAMILIES for name in family.others),
 )
 
 

@@ -58,7 +58,7 @@ def add_tta(cfg: Config) -> None:
     if not datasets:
         raise ValueError(
             '--tta: the config has no `test_dataloader` whose data set has a '
-            '`pipeline`; add one as in configs/_base_/datasets.'
+            '`pipeline`; add one, as `mmfakd configs show r18w4_1xb50_digits` has it.'
         )
     given = cfg.get('tta_pipeline')
     for dataset in datasets:

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-# Libraries of models, and what is installed to have them.
-LIBRARIES = dict(mmpretrain='mmpretrain', mmdet='mmdet', mmseg='mmsegmentation')
-_NAMES = re.compile(rf'^({"|".join(LIBRARIES)})(?=$|\.|::|/)')
+from mmfakd.compat.how_to_install import how_to_install
+
+# Libraries of models.
+_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
+_NAMES = re.compile(rf'^({"|".join(_LIBRARIES)})(?=$|\.|::|/)')
 _KEYS = ('type', '_scope_', 'default_scope', 'cfg_path', '_base_')
 
 
@@ -26,7 +28,7 @@ def absent_libraries(cfg: Any = None) -> list[str]:
     """
     # A config as a whole is no mapping.
     cfg = getattr(cfg, '_cfg_dict', cfg)
-    wanted = LIBRARIES if cfg is None else dict.fromkeys(_named(cfg))
+    wanted = _LIBRARIES if cfg is None else dict.fromkeys(_named(cfg))
     return [library for library in wanted if find_spec(library) is None]
 
 
@@ -42,8 +44,8 @@ def absence(libraries: list[str]) -> str:
     if not libraries:
         return ''
     verb = 'is' if len(libraries) == 1 else 'are'
-    install = ' '.join(LIBRARIES[library] for library in libraries)
-    return f'{" and ".join(libraries)} {verb} not installed (`mim install {install}`)'
+    install = how_to_install(*libraries)
+    return f'{" and ".join(libraries)} {verb} not installed ({install})'
 
 
 def check_installed(cfg: Any, what: str) -> None:

@@ -17,9 +17,10 @@ from urllib.parse import unquote
 
 import yaml
 
+from mmfakd.compat.how_to_install import how_to_install
 from mmfakd.messages import near_names
 
-from .absent import LIBRARIES, absence, absent_libraries
+from .absent import absence, absent_libraries
 
 # Packages whose configs have names, and those whose weights have.
 ZOOS = ('mmpretrain', 'mmdet', 'mmseg', 'mmfakd')
@@ -251,7 +252,7 @@ def package_folder(package: str) -> Path:
         )
         raise ModuleNotFoundError(
             f'the package {package!r} is not installed. Install it first, for example '
-            f'with `mim install {LIBRARIES.get(package, package)}`.{meant}'
+            f'with {how_to_install(package)}.{meant}'
         )
     folder = Path(str(spec.origin)).parent
     installed = folder / '.mim'

@@ -6,6 +6,7 @@ import pickle
 import re
 import sys
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from mmengine.config import Config
 from mmengine.infer import BaseInferencer
 from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import MODELS
-from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
+from mmengine.runner import CheckpointLoader, Runner, checkpoint, load_checkpoint
 from torch import nn
 
 from mmfakd import cli
@@ -156,6 +157,10 @@ WAYS = {
         'torchvision://strange'
     ),
     "MMEngine's, a name": lambda place: CheckpointLoader.load_checkpoint('strange'),
+    "MMEngine's `load_from_local`": lambda p: checkpoint.load_from_local(p.path, 'cpu'),
+    "MMEngine's `load_from_http`": lambda p: checkpoint.load_from_http(
+        p.url, 'cpu', model_dir='downloads'
+    ),
     '`load_from`': lambda p: runner(p.folder / 'run', load_from=p.url).train(),
     '`resume`': lambda p: runner(p.folder / 'run').resume(p.url),
     '`--resume` without a path': resume_auto,
@@ -182,6 +187,23 @@ def test_payload_is_refused(way, payload, place):
     assert not place.marker.exists()
     message = str(caught.value)
     assert 'is refused: ' in message or 'is truncated or not a checkpoint' in message
+
+
+@pytest.mark.skipif(
+    not hasattr(checkpoint, '_safe_torch_load'), reason='onedl-mmengine has it'
+)
+@pytest.mark.parametrize('payload', REFUSED)
+@pytest.mark.parametrize('opened', [False, True], ids=['path', 'file'])
+def test_what_is_refused_is_not_loaded_in_another_way(opened, payload, place):
+    """onedl-mmengine falls back to loading without any restriction."""
+    REFUSED[payload](place.file, place.marker)
+    given = BytesIO(place.file.read_bytes()) if opened else place.path
+    with pytest.raises((pickle.UnpicklingError, ValueError)):
+        checkpoint._safe_torch_load(given, map_location='cpu')
+    assert not place.marker.exists()
+    torch.save(WEIGHTS, place.file)
+    given = BytesIO(place.file.read_bytes()) if opened else place.path
+    assert checkpoint._safe_torch_load(given).keys() == WEIGHTS.keys()
 
 
 @pytest.mark.parametrize('payload', ARMED)

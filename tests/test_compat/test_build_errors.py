@@ -8,6 +8,7 @@ import pytest
 from mmengine.registry import DATASETS, HOOKS, MODELS
 
 from mmfakd.compat import build_errors
+from mmfakd.compat.how_to_install import how_to_install
 from tests.helpers.toy import classifier, feature_distill, review_distiller
 from tests.helpers.toy_detectors import write_images
 
@@ -60,10 +61,11 @@ def test_unknown_and_missing_packages(monkeypatch):
         build_errors, 'find_spec', lambda name: None if name == 'mmdet' else find(name)
     )
     message = build_errors.unknown_type(MODELS, 'mmdet.RetinaNet')
-    assert message.endswith('mmdet is not installed: `mim install mmdet`.')
+    install = how_to_install('mmdet')
+    assert message.endswith(f'mmdet is not installed: {install}.')
     monkeypatch.setattr(build_errors, 'find_spec', lambda name: None)
     message = build_errors.unknown_type(MODELS, 'mmseg.EncoderDecoder')
-    assert message.endswith('`mim install mmsegmentation`.')
+    assert message.endswith(f'{how_to_install("mmseg")}.')
 
 
 @pytest.mark.parametrize(

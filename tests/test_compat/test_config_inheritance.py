@@ -4,7 +4,7 @@
 import shutil
 from pathlib import Path
 
-import mmengine.config.config
+import mmengine.hub
 import mmengine.utils
 import pytest
 from mmengine.config import Config
@@ -16,6 +16,7 @@ from mmfakd.compat import register_config_package
 PACKAGE = Path(mmfakd.__file__).parent
 
 CONFIG = """
+default_scope = 'mmfakd'
 model = dict(type='FrequencyAttention', in_channels=2, out_channels=3, size=8)
 """
 METAFILE = """
@@ -91,7 +92,7 @@ mmengine.hub.get_config('mmfakd::fakd/demo.py')
         check=False,
     )
     assert 'FileNotFoundError' in process.stderr
-    assert f'needs the folder {installed / "mmfakd" / ".mim"}' in process.stderr
+    assert f'the folder {installed / "configs"} with the configs' in process.stderr
     assert '`pip install -e .`' in process.stderr
 
 
@@ -103,14 +104,11 @@ def test_only_our_own_name_is_answered():
 
 
 def test_shim_is_repeatable():
-    before = (
-        mmengine.utils.get_installed_path,
-        mmengine.config.config.get_installed_path,
-    )
-    assert before[0] is before[1]
+    before = mmengine.utils.get_installed_path
+    assert mmengine.hub.hub.get_installed_path is before
     register_config_package()
-    assert mmengine.utils.get_installed_path is before[0]
-    assert mmengine.config.config.get_installed_path is before[0]
+    assert mmengine.utils.get_installed_path is before
+    assert mmengine.hub.hub.get_installed_path is before
 
 
 def test_other_packages_are_still_refused(tmp_path):

@@ -10,12 +10,18 @@ import torch
 
 from mmfakd import __version__
 from mmfakd.compat.environment import describe_environment
+from mmfakd.compat.families import STOCK, families_in
+from mmfakd.compat.versions import installed_versions
 
 COMMAND = """
 import runpy, sys
 sys.argv = ['mmfakd', 'env']
 runpy.run_module('mmfakd', run_name='__main__')
 """
+
+
+(FAMILY,) = families_in(installed_versions())
+MMENGINE = FAMILY.requirements[0].name
 
 
 def rows(text):
@@ -28,7 +34,8 @@ def test_what_an_issue_report_needs():
     found = rows(text)
     assert found['mmfakd'].startswith(f'{__version__} in ')
     assert found['torch'] == torch.__version__.partition('+')[0]
-    assert found['mmengine'] == mmengine.__version__
+    assert found[MMENGINE] == mmengine.__version__
+    assert found['family'] == f'{FAMILY.name}: {FAMILY.title}'
     assert 'CUDA available' in text and 'GCC' in text
     assert text.endswith('\n\nGates: everything fits.')
     # Fits into an issue: no page on how torch was compiled.
@@ -47,6 +54,7 @@ def install(folder, name, version):
     metadata.write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
 
 
+@pytest.mark.skipif(FAMILY is not STOCK, reason='two flavours are of one family')
 def test_refused_environment_is_described(run_python, tmp_path):
     site = tmp_path / 'site'
     install(site, 'mmcv', '2.1.0')
@@ -61,20 +69,31 @@ def test_refused_environment_is_described(run_python, tmp_path):
     assert 'cannot run in this environment' in process.stderr
 
 
+def test_mixed_families_are_described(run_python, tmp_path):
+    site = tmp_path / 'site'
+    install(site, 'mmengine', '0.10.7')
+    install(site, 'onedl_mmengine', '0.10.12')
+    text = run_python(COMMAND, site).stdout
+    assert rows(text)['onedl-mmengine'] == '0.10.12'
+    assert rows(text)['family'].startswith('stock: ')
+    assert ' and onedl: ' in rows(text)['family']
+    assert 'Gates: mmfakd cannot run here:\n- two families of libraries are' in text
+
+
 @pytest.mark.parametrize('library', ['torch', 'mmengine'])
 def test_library_that_cannot_be_imported(library, run_python, tmp_path):
     package = tmp_path / 'site' / library
     package.mkdir(parents=True)
     (package / '__init__.py').write_text("raise OSError('libcudart.so: not found')\n")
     text = run_python(COMMAND, tmp_path / 'site').stdout
-    assert rows(text)['mmengine'] == mmengine.__version__
+    assert rows(text)[MMENGINE] == mmengine.__version__
     assert 'does not work: OSError: libcudart.so: not found' in text
 
 
 def test_version_that_is_none(run_python, tmp_path):
     install(tmp_path / 'site', 'torch', 'unknown')
     text = run_python(COMMAND, tmp_path / 'site').stdout
-    assert 'cannot run here:\n- The versions cannot be read: ValueError' in text
+    assert 'cannot run here:\n- torch unknown is installed; torch>=2.1 is' in text
     assert rows(text)['torch'] == 'unknown'
 
 

@@ -1,25 +1,16 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Tables of result pages are those of their logs."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 import pytest
+import result_tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / 'docs'
 LOGS = sorted((DOCS / 'en' / 'results' / 'logs').glob('*.json'))
-
-
-@pytest.fixture(scope='module')
-def script():
-    path = REPOSITORY / '.dev_scripts' / 'result_tables.py'
-    spec = importlib.util.spec_from_file_location('result_tables', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def comparison(*scores, teacher=None):
@@ -36,31 +27,33 @@ def comparison(*scores, teacher=None):
     return dict(metric='coco/bbox_mAP', methods=methods, teacher=teacher)
 
 
-def test_pages_are_as_their_logs_say(script):
+def test_pages_are_as_their_logs_say():
     pages = [
-        page for page in DOCS.rglob('*.md') if script.TABLE.search(page.read_text())
+        page
+        for page in DOCS.rglob('*.md')
+        if result_tables.TABLE.search(page.read_text())
     ]
     assert pages
     for page in pages:
-        assert script.fill(page) == page.read_text(), (
+        assert result_tables.fill(page) == page.read_text(), (
             f'{page}: run `python .dev_scripts/result_tables.py`'
         )
 
 
 @pytest.mark.parametrize('log', LOGS, ids=lambda log: log.stem)
-def test_every_comparison_stands_on_a_page(script, log):
+def test_every_comparison_stands_on_a_page(log):
     if 'methods' not in json.loads(log.read_text()):
         pytest.skip('no comparison of trainings')
     named = [
         (page.parent / match[2]).resolve()
         for page in DOCS.rglob('*.md')
-        for match in script.TABLE.finditer(page.read_text())
+        for match in result_tables.TABLE.finditer(page.read_text())
     ]
     assert log in named
 
 
-def test_figures(script):
-    lines = script.write_table(comparison((0.1, 0.3), (0.2, 0.5), (0.4,)))
+def test_figures():
+    lines = result_tables.write_table(comparison((0.1, 0.3), (0.2, 0.5), (0.4,)))
     assert lines[0] == (
         '| method | mAP, last | minus method 0 | seed 0 | seed 1 | added in training |'
     )
@@ -72,9 +65,9 @@ def test_figures(script):
     ]
 
 
-def test_pairs_and_teacher(script):
+def test_pairs_and_teacher():
     teacher = dict(parameters=2000, last=dict(mean=0.5))
-    lines = script.write_table(
+    lines = result_tables.write_table(
         comparison((0.1, 0.2), (0.2, 0.2), (0.3, 0.1), (0.3, 0.2), teacher=teacher),
         in_pairs=True,
     )
@@ -83,14 +76,14 @@ def test_pairs_and_teacher(script):
     assert differences == ['', '+5.0 ± 5.0', '', '+5.0 ± 5.0']
 
 
-def test_a_page_that_differs_is_filled_and_stays(script, tmp_path):
+def test_a_page_that_differs_is_filled_and_stays(tmp_path):
     (tmp_path / 'log.json').write_text(json.dumps(comparison((0.1, 0.2))))
     page = tmp_path / 'page.md'
     page.write_text(
         'a\n<!-- table of log.json -->\nold\n<!-- end of the table -->\nb\n'
     )
-    filled = script.fill(page)
+    filled = result_tables.fill(page)
     assert 'old' not in filled and '15.0 (7.1)' in filled
     assert filled.startswith('a\n') and filled.endswith('-->\nb\n')
     page.write_text(filled)
-    assert script.fill(page) == filled
+    assert result_tables.fill(page) == filled

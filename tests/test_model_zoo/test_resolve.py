@@ -227,7 +227,9 @@ def test_package_that_is_not_installed(monkeypatch):
     """MMEngine would install it, into the first Python on the path."""
     monkeypatch.setattr('mmengine.utils.package_utils.call_command', pytest.fail)
     with pytest.raises(ModuleNotFoundError, match="package 'mmyolo' is not installed"):
-        resolve_model_cfg(dict(cfg_path='mmyolo::yolov5/yolov5_s-v61_syncbn_8xb16-300e_coco.py'))
+        resolve_model_cfg(
+            dict(cfg_path='mmyolo::yolov5/yolov5_s-v61_syncbn_8xb16-300e_coco.py')
+        )
 
 
 def test_no_pretrained_weights_of_a_file(tmp_path):

@@ -10,9 +10,12 @@ train_pipeline = [
 ]
 test_pipeline = [dict(type='PackInputs')]
 
+# mmpretrain's own scripts switch persistent workers on where a config is silent, for
+# which there must be workers.
 train_dataloader = dict(
     batch_size=50,
     num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         type='RepeatDataset',
         times=1,
@@ -24,6 +27,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=500,
     num_workers=0,
+    persistent_workers=False,
     dataset=dict(type=dataset_type, split='test', pipeline=test_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),

@@ -1,4 +1,4 @@
-# DIST (arXiv 2205.10536) with its numbers for CIFAR-100: weight 2 for both relations, at
+# DIST (arXiv 2205.10536) with its numbers for CIFAR-100: weight 2 for both relations,
 # temperature 4.
 dist = dict(
     type='mmrazor.ConfigurableDistiller',

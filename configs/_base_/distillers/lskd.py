@@ -1,5 +1,5 @@
-# KD of standardised logits (arXiv 2403.01427): weight 9 at temperature 2. The labels have
-# 0.1 (set in the leaves, at the head's loss).
+# KD of standardised logits (arXiv 2403.01427): weight 9 at temperature 2. The labels
+# have 0.1 (set in the leaves, at the head's loss).
 lskd = dict(
     type='mmrazor.ConfigurableDistiller',
     student_recorders=dict(fc=dict(type='mmrazor.ModuleOutputs', source='head.fc')),

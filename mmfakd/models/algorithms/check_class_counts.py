@@ -11,9 +11,10 @@ from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from mmfakd.messages import documentation
 from mmfakd.models.distillers.any_distiller import compared_levels
 from mmfakd.models.distillers.level import Level, as_path
-from mmfakd.models.losses import LogitMapLoss
+from mmfakd.models.losses import LogitMapLoss, StandardizedLogitsLoss
 
 from .count_classes import count_classes
 
@@ -25,6 +26,7 @@ _BY_CLASS = {
     'KDSoftCELoss',
     'KLDivergence',
     'KnowledgeDistillationKLDivLoss',
+    'NKDLoss',
     'WSLD',
 }
 # ... or channel with channel, and would broadcast one channel to many unseen.
@@ -117,8 +119,10 @@ def check_class_counts(
 
 
 def _kind(loss: nn.Module) -> str:
-    """What a loss does, or the one that `LogitMapLoss` holds."""
-    return type(loss.loss if isinstance(loss, LogitMapLoss) else loss).__name__
+    """What a loss does, or the one that a loss around it holds."""
+    while isinstance(loss, (LogitMapLoss, StandardizedLogitsLoss)):
+        loss = loss.loss
+    return type(loss).__name__
 
 
 def _class_message(name: str, kind: str, student: _Side, teacher: _Side) -> str:
@@ -132,7 +136,7 @@ def _class_message(name: str, kind: str, student: _Side, teacher: _Side) -> str:
         f'{teacher.width} values). Features have no classes: feature losses work for '
         'this pair. Either remove this loss and distil features (for example with '
         'mmfakd.ReviewDistiller on layers of backbone or neck), or first train the '
-        "teacher on the student's classes. See docs/en/own_data.md."
+        f"teacher on the student's classes. See {documentation('own_data.md')}."
     )
 
 

@@ -32,7 +32,10 @@ def logits_distiller(loss='mmrazor.KLDivergence', source='head.fc', **kwargs):
     names = next(
         names
         for kinds, names in (
-            (('KLDivergence', 'DKDLoss', 'CrossEntropyLoss'), ('preds_S', 'preds_T')),
+            (
+                ('KLDivergence', 'DKDLoss', 'NKDLoss', 'CrossEntropyLoss'),
+                ('preds_S', 'preds_T'),
+            ),
             (('ChannelWiseDivergence', 'RKD'), ('preds_S', 'preds_T')),
             (('DISTLoss',), ('logits_S', 'logits_T')),
             (('WSLD',), ('student', 'teacher')),
@@ -46,7 +49,7 @@ def logits_distiller(loss='mmrazor.KLDivergence', source='head.fc', **kwargs):
         names[1]: dict(recorder='fc', from_student=False),
     }
     student_recorders = copy.deepcopy(recorders)
-    if loss.endswith(('DKDLoss', 'WSLD')):
+    if loss.endswith(('DKDLoss', 'NKDLoss', 'WSLD')):
         student_recorders['target'] = dict(
             type='mmrazor.ModuleInputs', source='head.loss_module'
         )
@@ -82,6 +85,7 @@ def losses(model, classes=STUDENT):
     [
         'mmrazor.KLDivergence',
         'mmrazor.DKDLoss',
+        'mmfakd.NKDLoss',
         'mmrazor.DISTLoss',
         'mmrazor.CrossEntropyLoss',
         'mmrazor.WSLD',
@@ -110,6 +114,16 @@ def test_refused_at_the_first_step_where_layers_do_not_tell(loss):
     model = pair(logits_distiller(loss, source='head'))
     with pytest.raises(ValueError, match='student has 3 classes and the teacher 7'):
         losses(model)
+
+
+def test_a_loss_around_it_hides_nothing():
+    cfg = logits_distiller()
+    inner = cfg['distill_losses']['loss_kd']
+    cfg['distill_losses']['loss_kd'] = dict(
+        type='mmfakd.StandardizedLogitsLoss', loss=inner
+    )
+    with pytest.raises(ValueError, match='loss_kd: KLDivergence compares .*3 .*7'):
+        pair(cfg)
 
 
 def test_refused_beside_feature_losses():
