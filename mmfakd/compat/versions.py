@@ -18,6 +18,9 @@ from .family import Family, installable, pip_install
 # Told, not judged. `mim` comes with a family, too, but mmfakd does not use it.
 _TOLD = ('numpy', 'setuptools', 'openmim', 'onedl-mim')
 _VERSION = re.compile(r'^__version__\s*(?::\s*\w+\s*)?=\s*[\'"]([^\'"]+)', re.MULTILINE)
+# As the onedl family writes it: without metadata its modules cannot be imported.
+_FROM_METADATA = re.compile(r'^__version__ = version\([\'"]onedl-', re.MULTILINE)
+_NO_METADATA = 'without its metadata'
 
 
 def installed_versions() -> dict[str, str]:
@@ -66,7 +69,7 @@ def _add_sources(versions: dict[str, str]) -> None:
         version = None if stock.imported in known else _source_version(stock.imported)
         if version:
             # Versions of the families do not overlap; those of neither count as stock.
-            is_onedl = onedl.accepts(version)
+            is_onedl = version == _NO_METADATA or onedl.accepts(version)
             versions[(onedl if is_onedl else stock).name] = version
 
 
@@ -84,6 +87,8 @@ def _source_version(module: str) -> str | None:
         text = file.read_text('utf-8', 'replace') if file.is_file() else ''
         if match := _VERSION.search(text):
             return match[1]
+        if _FROM_METADATA.search(text):
+            return _NO_METADATA
     return 'without a version'
 
 

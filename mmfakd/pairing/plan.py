@@ -141,8 +141,8 @@ class Plan:
         if self.loss_weight is not None:
             return parse_loss_weight(self.loss_weight)
         weight = parse_loss_weight(DEFAULT_LOSS_WEIGHT)
-        by_level = METHODS[self.method].by_level
-        return 1.0 if is_balanced(weight) and not by_level else weight
+        measured = METHODS[self.method].compares == 'levels'
+        return 1.0 if is_balanced(weight) and not measured else weight
 
     @property
     def warmup_cfg(self) -> dict[str, int | bool] | None:

@@ -346,6 +346,8 @@ def test_empty_environment_is_told_of_both_families(run_python, alone):
         # A checkout of the maintained line is known by its version.
         ('0.10.12', 'onedl-mmcv is not installed; onedl-mmcv>=2.3.0,<2.4.0'),
         (None, 'mmengine without a version is installed; mmengine>=0.10.0'),
+        # It says so itself, and cannot be imported like that.
+        ("version('onedl-mmengine')", 'onedl-mmengine without its metadata is inst'),
     ],
 )
 @pytest.mark.parametrize('file', ['version.py', '__init__.py'])
@@ -356,7 +358,8 @@ def test_source_checkout_without_metadata_counts(
     code, site = alone(hidden=LIBRARIES[1:])
     (site / 'mmengine').mkdir()
     (site / 'mmengine' / '__init__.py').write_text('')
-    line = '' if version is None else f"__version__ = '{version}'\n1 / 0\n"
+    value = version if '(' in str(version) else repr(version)
+    line = '' if version is None else f'__version__ = {value}\n1 / 0\n'
     (site / 'mmengine' / file).write_text(line)
     output = run_python(code, site).stdout
     assert output.startswith('[] mmfakd')
@@ -365,14 +368,15 @@ def test_source_checkout_without_metadata_counts(
 
 def test_folder_that_is_called_as_a_library_is_none(run_python, alone):
     """As `configs/mmdet` is in many working directories."""
-    code, site = alone(('mmengine', '0.10.7'), hidden=LIBRARIES[1:3])
+    hidden = ('mmcv', 'mmpretrain', 'mmseg')
+    code, site = alone(('mmengine', '0.10.7'), hidden=hidden)
     (site / 'mmdet').mkdir()
     output = run_python(code, site).stdout
     assert output.count('\n- ') == 1 and 'mmcv is not installed' in output
 
 
 def test_rest_of_an_interrupted_removal_is_nothing(run_python, alone):
-    code, site = alone(('mmcv', '2.1.0'), ('mmengine', '0.10.7'))
+    code, site = alone(('mmcv', '2.1.0'), ('mmengine', '0.10.7'), hidden=LIBRARIES[2:])
     (site / 'onedl_mmcv-2.3.6.dist-info').mkdir()
     run_python(f'{code}\nprint(mmfakd.__version__)', site)
 

@@ -22,7 +22,7 @@ R18, R34 = 'resnet18_8xb32_in1k', 'resnet34_8xb32_in1k'
 R34_R18 = """\
 # FAM-KD in the review pyramid (arXiv 2403.05894): resnet34_8xb32_in1k teaches
 # resnet18_8xb32_in1k. Data, schedule and runtime are the student's own. Written by
-#   mmfakd pair resnet18_8xb32_in1k resnet34_8xb32_in1k
+#   mmfakd pair resnet18_8xb32_in1k resnet34_8xb32_in1k --loss-weight 1
 _base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
 
 # Channels x height x width.
@@ -93,7 +93,7 @@ def make(tmp_path, capsys):
 
 def test_the_published_pair(make, tmp_path):
     """Levels, channels and sizes of the paper, and nothing but them."""
-    cfg, text = make(R18, R34)
+    cfg, text = make(R18, R34, '--loss-weight', 1)
     assert (tmp_path / 'pair.py').read_text() == R34_R18
 
     shipped = Config.fromfile(
