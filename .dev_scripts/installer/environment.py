@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """One Python environment, looked at and changed from outside."""
 
+import contextlib
 import importlib.metadata
 import re
 import shutil
@@ -48,9 +49,14 @@ class Environment:
     @property
     def dists(self) -> dict[str, str]:
         """The installed packages: versions by names."""
-        found = importlib.metadata.distributions(path=[str(self.site)])
-        named = ((dist.metadata['Name'], dist.version) for dist in found)
-        return {re.sub(r'[-_.]+', '-', k).lower(): v for k, v in named if k}
+        named = {}
+        for dist in importlib.metadata.distributions(path=[str(self.site)]):
+            # The rest of an interrupted removal has no metadata, which the backport of
+            # importlib.metadata raises for, and Python's own does not.
+            with contextlib.suppress(FileNotFoundError):
+                if name := dist.metadata['Name']:
+                    named[re.sub(r'[-_.]+', '-', name).lower()] = dist.version
+        return named
 
     def output(self, *args: str) -> str:
         """Run its Python and return what it prints."""
