@@ -103,7 +103,8 @@ class FirstImages(Sampler):
 class Watch(Hook):
     """Ends a run after a few steps; keeps the losses and what got a gradient.
 
-    `reached` are the parameters with a gradient, `learned` those where it is not zero.
+    `reached` are the parameters with a gradient, `learned` those where it is not zero,
+    `learned_first` those where it is not in the first step.
 
     Random numbers are the same in each step of each run, so that a student drops the
     same paths with and without a teacher, and before the first batch is loaded.
@@ -115,6 +116,7 @@ class Watch(Hook):
     def __init__(self, start=None, steps=STEPS):
         self.start, self.steps = start, steps
         self.losses, self.reached, self.learned = [], set(), set()
+        self.learned_first = set()
 
     def before_run(self, runner):
         if self.start is not None:
@@ -134,6 +136,8 @@ class Watch(Hook):
             self.reached.add(name)
             if parameter.grad.any():
                 self.learned.add(name)
+                if not self.losses:
+                    self.learned_first.add(name)
 
         return note
 

@@ -27,6 +27,7 @@ from .judge_balance import judge_balance
 from .level_report import LevelReport
 from .loss_weights import loss_weights
 from .recorded_features import (
+    ALMOST,
     Recorded,
     RecordedPair,
     describe_void,
@@ -95,7 +96,11 @@ class FirstLook:
             if reason
         }
         for (name, layer), reason in _agreed(void).items():
-            self._tell(name in active, self._blame_teacher(name, layer, reason))
+            text = self._blame_teacher(name, layer, reason)
+            if ALMOST in reason.split():
+                self.step.warnings.append(text)
+            else:
+                self._tell(name in active, text)
         broken = {
             f.layer: str(describe_void(f.tensor, batch, False))
             for pair in pairs.values()

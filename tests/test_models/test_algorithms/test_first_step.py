@@ -317,6 +317,23 @@ def test_a_teacher_that_does_not_look():
     assert model.first_step.errors == []
 
 
+def test_a_teacher_that_forgets_its_input_is_doubted():
+    """As deep networks with random weights do: what differs is rounding."""
+    model = build(distiller=level('backbone.layer2.0'))
+    spoil(model.teacher, 'weights')
+    block = model.teacher.backbone.layer2[0]
+    for name, parameter in block.named_parameters():
+        if 'bias' in name:
+            parameter.data.uniform_(0.5, 1)
+
+    def disturb(module, inputs, output):
+        return output * (1 + 2e-7 * torch.arange(len(output)).view(-1, 1, 1, 1))
+
+    block.register_forward_hook(disturb)
+    losses_of(model, data())
+    assert any('almost the same for all images' in w for w in model.first_step.warnings)
+
+
 def test_one_image_and_one_class_are_no_fault_of_the_teacher():
     """Two pooled features, or two scores of one class, may well be alike."""
     cfg = review_distiller()
