@@ -16,8 +16,6 @@ from mmfakd.models.distillers.level import Level
 
 # Part of the largest value by which the rest may differ through rounding.
 _ROUNDING = 1e-6
-# Less than the last bit of float32.
-_EQUAL = 1e-7
 # Deep networks at random forget their input but for rounding: doubtful, yet no fault.
 ALMOST = 'almost'
 
@@ -115,7 +113,7 @@ def describe_void(tensor: Tensor, batch: int, differs: bool) -> str:
         return ''
     if differs:
         difference = (values - values[:1]).abs().max()
-        if difference <= _EQUAL * largest:
+        if not difference:
             return 'is the same for all images, although these differ'
         if difference <= slack:
             return f'is {ALMOST} the same for all images, although these differ'
