@@ -1,10 +1,12 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Version gates: found, wanted and what to do stand in the message."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 
+from mmfakd.compat import versions
 from mmfakd.compat.families import COMMON, FAMILIES, ONEDL, STOCK, families_in
 from mmfakd.compat.how_to_install import how_to_install
 from mmfakd.compat.versions import (
@@ -248,11 +250,11 @@ def test_gates_of_a_family_equal_its_requirements(family):
 
 
 def test_versions_of_this_environment():
-    versions = installed_versions()
-    (family,) = families_in(versions)
-    assert versions['torch'] and versions['python']
+    found = installed_versions()
+    (family,) = families_in(found)
+    assert found['torch'] and found['python']
     # One distribution of mmcv, never two: the module name is the same.
-    assert len([n for n in family.installed(versions) if 'mmcv' in n]) == 1
+    assert len([n for n in family.installed(found) if 'mmcv' in n]) == 1
     check_environment()
 
 
@@ -306,7 +308,10 @@ LIBRARIES = ('mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg')
 
 def test_import_fails_with_the_message_before_anything_heavy(run_python, alone):
     code, site = alone(
-        ('mmengine', '0.11.0rc0'), ('mmcv', '2.1.0'), ('mmdet', '2.28.2')
+        ('mmengine', '0.11.0rc0'),
+        ('mmcv', '2.1.0'),
+        ('mmdet', '2.28.2'),
+        hidden=LIBRARIES,
     )
     output = run_python(code, site).stdout
     assert output.startswith('[] mmfakd')
@@ -316,7 +321,7 @@ def test_import_fails_with_the_message_before_anything_heavy(run_python, alone):
 
 
 def test_both_mmcv_are_refused(run_python, alone):
-    code, site = alone(('mmcv', '2.1.0'), ('mmcv-lite', '2.1.0'))
+    code, site = alone(('mmcv', '2.1.0'), ('mmcv-lite', '2.1.0'), hidden=LIBRARIES)
     output = run_python(code, site).stdout
     assert 'mmcv 2.1.0 and mmcv-lite 2.1.0 are installed together' in output
 
@@ -366,13 +371,14 @@ def test_source_checkout_without_metadata_counts(
     assert wanted in output
 
 
-def test_folder_that_is_called_as_a_library_is_none(run_python, alone):
+def test_folder_that_is_called_as_a_library_is_none(tmp_path, monkeypatch):
     """As `configs/mmdet` is in many working directories."""
-    hidden = ('mmcv', 'mmpretrain', 'mmseg')
-    code, site = alone(('mmengine', '0.10.7'), hidden=hidden)
-    (site / 'mmdet').mkdir()
-    output = run_python(code, site).stdout
-    assert output.count('\n- ') == 1 and 'mmcv is not installed' in output
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / 'called_as_a_library').mkdir()
+    assert versions._source_version('called_as_a_library') is None
+    (tmp_path / 'called_as_a_library' / '__init__.py').write_text("__version__ = '1'")
+    importlib.invalidate_caches()
+    assert versions._source_version('called_as_a_library') == '1'
 
 
 def test_rest_of_an_interrupted_removal_is_nothing(run_python, alone):

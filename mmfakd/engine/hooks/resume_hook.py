@@ -22,6 +22,7 @@ from mmfakd.engine.position import (
     restore_gradients,
     restore_random,
 )
+from mmfakd.engine.resumed_batches import ResumedBatches
 from mmfakd.registry import HOOKS
 
 from .epoch_seed_hook import EpochSeedHook
@@ -122,7 +123,14 @@ class ResumeHook(Hook):
             )
         loop = runner.train_loop
         if isinstance(loop, IterBasedTrainLoop):
-            loop.dataloader_iterator = self._advanced(runner, loop.dataloader_iterator)
+            if getattr(loop, 'fast_forward_on_resume', False):
+                # The user's wish: nothing is dropped, so this is the place.
+                self._go_on(runner)
+                return
+            batches = loop.dataloader_iterator
+            loop.dataloader_iterator = ResumedBatches(
+                batches, runner.iter, lambda: self._go_on(runner)
+            )
         elif position['batch']:
             if type(loop).run_epoch is not EpochBasedTrainLoop.run_epoch:
                 raise NotImplementedError(
@@ -170,14 +178,6 @@ class ResumeHook(Hook):
             loop.run_iter(index, batch)
         runner.call_hook('after_train_epoch')
         loop._epoch += 1
-
-    def _advanced(self, runner: Runner, batches: Iterator) -> Iterator:
-        """Batches of an iteration based loop, which drops those that are done."""
-        done = runner.iter
-        for number, batch in enumerate(batches, 1):
-            if number == done:
-                self._go_on(runner)
-            yield batch
 
     def _go_on(self, runner: Runner) -> None:
         """Take the random states, and validate if that was missed."""
