@@ -14,6 +14,7 @@ from mmengine.hub import get_config
 from mmengine.runner.checkpoint import _load_checkpoint
 from model_pairs import PAIRS
 
+from mmfakd.pairing.input_size import pad_size_divisor
 from mmfakd.utils import export_student
 from tests.helpers.pair_runs import make_config, save_weights, two_steps
 
@@ -61,6 +62,12 @@ def test_pair(pair, folder, record_property):
         pytest.importorskip('mmseg.models', reason='segmentation needs mmseg')
     read = get_config if '::' in pair.student else Config.fromfile
     stock_cfg = read(pair.student)
+    if pair.library == 'mmdet':
+        # A teacher may ask for wider padding, which the student alone then gets, too.
+        own = pad_size_divisor(stock_cfg)
+        padding = math.lcm(32, own, pad_size_divisor(read(pair.teacher)))
+        if padding > own:
+            stock_cfg.model.data_preprocessor.pad_size_divisor = padding
     weights = dict(
         student_ckpt=folder / 'student.pth', teacher_ckpt=folder / 'teacher.pth'
     )
