@@ -27,10 +27,10 @@ from .judge_balance import judge_balance
 from .level_report import LevelReport
 from .loss_weights import loss_weights
 from .recorded_features import (
-    ALMOST,
     Recorded,
     RecordedPair,
     describe_void,
+    forgets_images,
     recorded_features,
 )
 from .teacher import Teacher
@@ -96,11 +96,9 @@ class FirstLook:
             if reason
         }
         for (name, layer), reason in _agreed(void).items():
-            text = self._blame_teacher(name, layer, reason)
-            if ALMOST in reason.split():
-                self.step.warnings.append(text)
-            else:
-                self._tell(name in active, text)
+            self._tell(name in active, self._blame_teacher(name, layer, reason))
+        if differs:
+            self._doubt_teacher(pairs, batch)
         broken = {
             f.layer: str(describe_void(f.tensor, batch, False))
             for pair in pairs.values()
@@ -199,6 +197,17 @@ class FirstLook:
             finite = _is_finite(feature.tensor)
             return '' if finite else 'is not finite'
         return describe_void(feature.tensor, batch, differs)
+
+    def _doubt_teacher(self, pairs: Mapping[str, RecordedPair], batch: int) -> None:
+        reason = 'is the same for all images but for rounding, although these differ'
+        doubtful = {
+            (name, feature.layer): reason
+            for name, pair in pairs.items()
+            for feature in pair.teacher
+            if not feature.is_weight and forgets_images(feature.tensor, batch)
+        }
+        for (name, layer), said in _agreed(doubtful).items():
+            self.step.warnings.append(self._blame_teacher(name, layer, said))
 
     def _blame_teacher(self, name: str, layer: str, reason: str) -> str:
         source = self.teacher.source or 'given with the built model'
