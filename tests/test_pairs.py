@@ -92,11 +92,14 @@ def test_pair(pair, folder, record_property):
         assert taught.losses[0][f'student.{key}'] == pytest.approx(alone.losses[0][key])
 
     model = runner.model
-    # From the second step on the two students differ, and so what they are taught: a
-    # detector may have no good box on some level.
-    learning = {f'architecture.{name}' for name in alone.learned_first}
-    later = {f'architecture.{name}' for name in alone.learned}
-    assert sorted(later - taught.reached) == []
+    first = {f'architecture.{name}' for name in alone.learned_first}
+    assert sorted(first - taught.learned_first) == []
+    learning = {f'architecture.{name}' for name in alone.learned}
+    if pair.library == 'mmdet':
+        # What has no box in the first step depends on predictions in the second, and
+        # there the two students differ: a path must be there, its gradient may be zero.
+        assert sorted(learning - taught.reached) == []
+        learning = first
     added = {n: p for n, p in model.distiller.named_parameters() if p.requires_grad}
     learning |= {f'distiller.{name}' for name in added}
     assert sorted(learning - taught.learned) == []
