@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.logging import print_log
+from mmengine.logging import MessageHub, print_log
 from torch import Tensor, nn
 
 from mmfakd.models.connectors.per_level import per_level
@@ -92,6 +92,7 @@ class BalancedWeights(nn.Module):
         # The same in Python, to be read without waiting for a device.
         self._values: list[float] | None = None
         self._fixed = False
+        self._warned = False
 
     @property
     def fixed(self) -> bool:
@@ -150,6 +151,7 @@ class BalancedWeights(nn.Module):
                 'Name each level by itself; those of a neck are '
                 "[dict(recorder='neck', data_idx=0), ...]."
             )
+        self._compare_with_training()
         weights = list(parameters)
         logs = self._measured(own, losses, weights, modules)
         self._add(logs)
@@ -164,6 +166,23 @@ class BalancedWeights(nn.Module):
                 f'Level weights are fixed after {self.iters} measured iterations: '
                 f'loss_weight=[{numbers}]',
                 logger='current',
+            )
+
+    def _compare_with_training(self) -> None:
+        """Warn once where the training is over before all is measured."""
+        if self._warned:
+            return
+        self._warned = True
+        length = MessageHub.get_current_instance().runtime_info.get('max_iters')
+        if length is not None and length < self.iters:
+            fewer = max(length // 10, 1)
+            print_log(
+                f'loss_weight: balance measures {self.iters} iterations, but the '
+                f'training has {length}: the weights change to its end, and every step '
+                f'takes as long as those that measure. Give iters={fewer} '
+                '(`model.distiller.loss_weight.iters`), or numbers.',
+                logger='current',
+                level=logging.WARNING,
             )
 
     def _measured(

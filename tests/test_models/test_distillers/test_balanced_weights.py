@@ -513,6 +513,15 @@ def test_averaged_model_and_accumulation(tmp_path, teacher_ckpt):
     assert weights[0] == weights[1]
 
 
+@pytest.mark.parametrize('iters, told', [(6, False), (7, True)])
+def test_training_that_is_over_before(tmp_path, teacher_ckpt, log, iters, told):
+    """Six iterations are trained; the rest of the measurement never comes."""
+    run(tmp_path, teacher_ckpt, balance(ratio=2.0, iters=iters))
+    found = [line for line in log if 'the training has 6' in line]
+    assert len(found) == told
+    assert all('measures 7 iterations' in f and 'Give iters=1 ' in f for f in found)
+
+
 def test_distillation_that_stops_before(tmp_path, teacher_ckpt):
     stop = dict(type='mmrazor.StopDistillHook', stop_epoch=1)
     runner, losses = run(tmp_path, teacher_ckpt, hooks=[stop])
