@@ -13,12 +13,6 @@ from mmrazor.models.task_modules.demo_inputs import default_demo_inputs as modul
 HEAVY = {'mmdet.models', 'mmseg.models', 'scipy.stats', 'sklearn.tree'}
 
 
-def test_classification_imports_no_models_of_detectors(run_python):
-    run_python(
-        f'{RAZOR}import mmpretrain.models\nassert not {HEAVY} & set(sys.modules)'
-    )
-
-
 def test_shim_is_needed(run_python):
     """Plain libraries import them; else this shim can go."""
     pytest.importorskip('mmdet.models')
@@ -33,18 +27,39 @@ assert 'mmdet.models' in sys.modules
 """)
 
 
-def test_detector_is_known_once_it_exists(run_python):
+def test_what_is_used_is_real_and_nothing_else_is_imported(run_python):
+    """A detector is known once it exists; one process, as it imports everything."""
     pytest.importorskip('mmdet.models')
     run_python(
         INPUTS
+        + f"""
+import mmpretrain.models
+assert not {HEAVY} & set(sys.modules)
+"""
         + """
 import torch
 def inputs_for(model):
     return module.get_default_demo_input_class(model, None).__name__
 assert inputs_for(torch.nn.Identity()) == 'BaseDemoInput'
+
+from mmrazor.models.distillers import ofd_distiller
+from mmrazor.models.task_modules.predictor import metric_predictor
+from mmrazor.models.task_modules.predictor.handler import carts_handler, mlp_handler
+loss = mlp_handler.SmoothL1Loss(beta=2.0)
+assert type(loss).__module__ == 'mmdet.models.losses.smooth_l1_loss'
+assert loss.beta == 2.0 and isinstance(loss, mlp_handler.SmoothL1Loss)
+assert round(ofd_distiller.norm.cdf(0.0), 6) == 0.5
+assert metric_predictor.stats.kendalltau([1, 2, 3], [1, 2, 3])[0] == 1
+tree = carts_handler.DecisionTreeRegressor().fit([[0], [1]], [2, 3])
+assert tree.predict([[1]]) == [3]
+
 from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
+from mmdet.models.roi_heads.shared_heads.res_layer import ResLayer
 from mmdet.registry import MODELS
+from mmpretrain.models.utils import ResLayerExtraNorm
+assert issubclass(ResLayerExtraNorm, ResLayer)
+assert MODELS.get('ResLayerExtraNorm') is ResLayerExtraNorm
 config = get_config('mmdet::gfl/gfl_r50_fpn_1x_coco.py')
 config.model.backbone.update(depth=18, init_cfg=None)
 config.model.neck.in_channels = [64, 128, 256, 512]
@@ -57,36 +72,12 @@ assert inputs_for(detector) == 'DefaultMMDetDemoInput'
     )
 
 
-def test_what_is_used_is_real(run_python):
+def test_layer_of_mmpretrain_joins_those_of_mmdet_that_are_there(run_python):
     pytest.importorskip('mmdet.models')
-    run_python(
-        RAZOR
-        + """
-import torch
-from mmrazor.models.distillers import ofd_distiller
-from mmrazor.models.task_modules.predictor import metric_predictor
-from mmrazor.models.task_modules.predictor.handler import carts_handler, mlp_handler
-loss = mlp_handler.SmoothL1Loss(beta=2.0)
-assert type(loss).__module__ == 'mmdet.models.losses.smooth_l1_loss'
-assert loss.beta == 2.0 and isinstance(loss, mlp_handler.SmoothL1Loss)
-assert round(ofd_distiller.norm.cdf(0.0), 6) == 0.5
-assert metric_predictor.stats.kendalltau([1, 2, 3], [1, 2, 3])[0] == 1
-tree = carts_handler.DecisionTreeRegressor().fit([[0], [1]], [2, 3])
-assert tree.predict([[1]]) == [3]
-"""
-    )
-
-
-@pytest.mark.parametrize('first', ['mmpretrain', 'mmdet'])
-def test_layer_of_mmpretrain_is_registered_with_those_of_mmdet(first, run_python):
-    pytest.importorskip('mmdet.models')
-    second = {'mmpretrain': 'mmdet', 'mmdet': 'mmpretrain'}[first]
-    run_python(f"""
-import mmfakd, {first}.models, {second}.models
-from mmdet.models.roi_heads.shared_heads.res_layer import ResLayer
+    run_python("""
+import mmfakd, mmdet.models, mmpretrain.models
 from mmdet.registry import MODELS
 from mmpretrain.models.utils import ResLayerExtraNorm
-assert issubclass(ResLayerExtraNorm, ResLayer)
 assert MODELS.get('ResLayerExtraNorm') is ResLayerExtraNorm
 """)
 
