@@ -14,7 +14,7 @@ from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmfakd import cli
-from mmfakd.analysis.benchmark import growth, limits, step, suites
+from mmfakd.analysis.benchmark import growth, limits, random_batch, step, suites
 from mmfakd.analysis.benchmark import measure as measuring
 from mmfakd.analysis.benchmark import naive_layers as naive
 from mmfakd.analysis.benchmark.report import format_growth, format_suite
@@ -457,6 +457,32 @@ def test_mixed_precision(tmp_path):
     report = json.loads(Path(path).read_text())
     assert report['settings']['amp'] == 'bfloat16'
     assert len(sides_of(report, 'step', 'digits')) == 5
+
+
+def test_configs_of_detectors():
+    """Its images are not square, and its step is a real one, too."""
+    pytest.importorskip('mmdet')
+    [config] = suites.CONFIGS.glob('bccd/pkd_*.py')
+    options = measuring.Options()
+    [case] = step.step_cases([config], options, batch_size=2, image_size=60)
+    size = {name: case.settings[name] for name in ('pixels', 'width')}
+    assert size == dict(pixels=60, width=80) and 'batch 2, 60 x 80 px' in case.name
+    floor, alone, pkd = case.build()
+    assert floor.parameters == alone.parameters == pkd.parameters
+    [data, optim_wrapper] = pkd.run.args
+    assert data['inputs'][0].shape == (3, 60, 80)
+    labels = torch.cat([s.gt_instances.labels for s in data['data_samples']])
+    assert len(labels) == 16 and labels.max() < 3
+    pkd.run()
+    model = pkd.run.func.__self__
+    for name, p in model.architecture.backbone.named_parameters():
+        assert optim_wrapper.optimizer.state[p]['exp_avg'].any(), name
+
+
+def test_step_of_neither_is_an_error():
+    cfg = Config(dict(data_preprocessor=dict()))
+    with pytest.raises(ValueError, match='Linear, has neither `head.num_classes` nor'):
+        random_batch.random_batch(cfg, torch.nn.Linear(1, 1), 1, (8, 8), 'cpu')
 
 
 @pytest.mark.gpu

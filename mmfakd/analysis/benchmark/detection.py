@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
-from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmfakd.registry import MODELS
 
 from .measure import Case, Options, Side, training_passes
+from .random_batch import detector_batch
 from .step import floor_step
 from .suites import CONFIGS, connector_config
 
@@ -25,7 +24,6 @@ OTHERS = {
 }
 STRIDES = (4, 8, 16, 32, 64)
 HEIGHT, WIDTH, DIVISOR = 800, 1333, 32
-_BOXES = 8
 
 
 def detection_cases(
@@ -74,11 +72,7 @@ def _connector_sides(
 def _step_sides(batch: int, height: int, width: int, options: Options) -> list[Side]:
     cfg = Config.fromfile(CONFIGS / CONFIG)
     init_default_scope('mmdet')
-    floor = floor_step(cfg, _batch(batch, height, width, options.device), options)
+    data = detector_batch(batch, (height, width), options.device)
+    floor = floor_step(cfg, data, options)
     return [floor, *_connector_sides(batch, height, width, options)]
 
-
-def _batch(count: int, height: int, width: int, device: str) -> dict[str, Any]:
-    """Random images and boxes as a loader gives them, but on the device."""
-    shapes, boxes = [(3, height, width)] * count, [_BOXES] * count
-    return demo_mm_inputs(count, shapes, boxes, num_classes=80, device=device)

@@ -14,7 +14,6 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
-from mmpretrain.structures import DataSample
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from mmfakd.model_zoo.find import config_file
@@ -23,6 +22,7 @@ from mmfakd.pairing.input_size import read_input_size
 
 from .measure import Case, Options, Side, count_parameters
 from .naive_layers import has_naive_version, our_layers, use_naive_layers
+from .random_batch import random_batch
 
 FLOOR = "student + teacher's forward"
 
@@ -44,8 +44,9 @@ def step_cases(
         configs (Sequence[Path | str]): Distillation configs of one pair.
         options (Options): Device and precision.
         batch_size (int, optional): Batch size in place of the first config's.
-        image_size (int, optional): Side of the images in pixels, in place of that
-            which the first config's transforms end with.
+        image_size (int, optional): Height of the images in pixels, in place of that
+            which the first config's transforms end with; the width of a detector's is
+            in proportion, a classifier's are square.
         overrides (dict, optional): Settings of the configs, by dotted key.
 
     Returns:
@@ -59,25 +60,26 @@ def step_cases(
     named = {Path(path).stem: _read(path, overrides or {}) for path in configs}
     name, cfg = next(iter(named.items()))
     batch = batch_size or cfg.train_dataloader.batch_size
-    pixels = image_size or _image_size(name, cfg)
+    height, width = size = _image_size(name, cfg, image_size)
+    pixels = f'{height}' if height == width else f'{height} x {width}'
     return [
         Case(
             f'{name}, batch {batch}, {pixels} px',
-            partial(_sides, named, batch, pixels, options),
-            dict(configs=list(named), batch=batch, pixels=pixels),
+            partial(_sides, named, batch, size, options),
+            dict(configs=list(named), batch=batch, pixels=height, width=width),
         )
     ]
 
 
 def _sides(
-    configs: dict[str, Config], batch: int, pixels: int, options: Options
+    configs: dict[str, Config], batch: int, size: tuple[int, int], options: Options
 ) -> list[Side]:
     cfg = next(iter(configs.values()))
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     env_cfg = cfg.get('env_cfg', {})
     torch.backends.cudnn.benchmark = bool(env_cfg.get('cudnn_benchmark'))
     alone = _build(cfg, 'architecture')
-    data = _batch(cfg, alone, batch, pixels, options.device)
+    data = random_batch(cfg, alone, batch, size, options.device)
     step = partial(_step, data=data, options=options)
     sides = [floor_step(cfg, data, options), step('student alone', alone, cfg)]
     for name, config in configs.items():
@@ -160,30 +162,16 @@ def _build(cfg: Config, part: str | None = None) -> BaseModel:
     return model
 
 
-def _image_size(name: str, cfg: Config) -> int:
+def _image_size(name: str, cfg: Config, height: int | None) -> tuple[int, int]:
+    """Height and width: of a classifier what all of its images have."""
     size = read_input_size(cfg)
-    if size is None or not size.fixed or size.height != size.width:
+    detector = cfg.get('default_scope') == 'mmdet'
+    if height and not (detector and size):
+        return height, height
+    if size is None or not (detector or (size.fixed and size.height == size.width)):
         raise ValueError(
             f'{name}: its transforms say no size of the images, or none that all '
             f'of them have, and square ({size}); give --image-size.'
         )
-    return size.height
-
-
-def _batch(
-    cfg: Config, student: BaseModel, count: int, pixels: int, device: str
-) -> dict:
-    """Random images and labels as a loader gives them, but on the device."""
-    mean = cfg.get('data_preprocessor', {}).get('mean', [0, 0, 0])
-    shape = count, len(mean), pixels, pixels
-    classes = getattr(getattr(student, 'head', None), 'num_classes', None)
-    if classes is None:
-        raise ValueError(
-            f'the student, {type(student).__name__}, has no `head.num_classes`: the '
-            'suite step makes up images and labels for classifiers only.'
-        )
-    labels = torch.randint(classes, (count,)).tolist()
-    return dict(
-        inputs=torch.randint(256, shape, dtype=torch.uint8).to(device),
-        data_samples=[DataSample().set_gt_label(label).to(device) for label in labels],
-    )
+    width = size.width if height is None else round(height * size.width / size.height)
+    return height or size.height, width
