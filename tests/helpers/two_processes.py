@@ -1,13 +1,14 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """A function in two processes that train together by gloo."""
 
-import subprocess
-import sys
+import tempfile
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
 
+from tests.helpers.forked import Forked
 from tests.helpers.process_runs import REPOSITORY, environment, free_port
 
 # A package of that name may be installed, too.
@@ -28,27 +29,25 @@ def run_twice(function, *args):
         function: It has a name in its module.
         *args: Texts.
     """
-    port = free_port()
-    command = [sys.executable, '-c', _BOOT, function.__module__, function.__name__]
-    processes = [
-        subprocess.Popen(
-            [*command, *map(str, args)],
-            env=environment(
-                MASTER_ADDR='127.0.0.1', MASTER_PORT=port, RANK=rank, WORLD_SIZE=2
-            ),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    said = []
-    try:
-        said = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert all(p.returncode == 0 for p in processes), '\n'.join(said)
+    environ = environment(MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), WORLD_SIZE=2)
+    names = (function.__module__, function.__name__)
+    with tempfile.TemporaryDirectory() as folder:
+        logs = [Path(folder, f'rank{rank}') for rank in (0, 1)]
+        processes = [
+            Forked(
+                *('-c', _BOOT, *names, *args),
+                cwd=REPOSITORY,
+                env={**environ, 'RANK': str(rank)},
+                stdout=log,
+            )
+            for rank, log in enumerate(logs)
+        ]
+        try:
+            statuses = [process.wait(timeout=300) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        assert statuses == [0, 0], '\n'.join(log.read_text() for log in logs)
 
 
 def parallel(model):

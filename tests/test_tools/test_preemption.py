@@ -3,14 +3,15 @@
 
 import os
 import signal
-import sys
 
 import pytest
 
+from tests.helpers.forked import Forked
 from tests.helpers.process_runs import (
     REPOSITORY,
     alive,
     descendants,
+    environment,
     losses,
     start,
     wait_for,
@@ -54,11 +55,13 @@ def test_two_processes_save_and_go(config):
 def test_a_signal_to_all_processes_spares_the_data_workers(config):
     """As a terminal and Slurm send it."""
     work_dir, log = config.parent / 'workers', config.parent / 'workers.log'
-    process = start(
-        *(sys.executable, '-m', 'mmfakd', 'train', config, '--work-dir', work_dir),
+    process = Forked(
+        *('-m', 'mmfakd', 'train', config, '--work-dir', work_dir),
         *('--cfg-options', 'train_dataloader.num_workers=2'),
-        log=log,
-        PACE=0.05,
+        cwd=config.parent,
+        env=environment(PACE=0.05),
+        stdout=log,
+        start_new_session=True,
     )
     wait_for(lambda: len(losses(work_dir)) >= 3, process)
     below = descendants(process.pid)

@@ -2,7 +2,6 @@
 """`tools/train.py`, `tools/test.py` and the converter, as a user calls them."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+
+from tests.helpers import forked
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / 'configs/fakd/digits'
@@ -25,14 +26,7 @@ SHORT = [
 
 
 def run(script, *arguments, cwd, check=True):
-    command = [sys.executable, REPOSITORY / script, *arguments]
-    process = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env={**os.environ, 'PYTHONPATH': str(REPOSITORY), 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-    )
+    process = forked.run(REPOSITORY / script, *arguments, cwd=cwd)
     if check:
         assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
     return process
@@ -109,7 +103,14 @@ def test_export_and_stock_load(trained):
     )
     refused = run('tools/export_student.py', *arguments, cwd=trained, check=False)
     assert refused.returncode != 0 and '--force' in refused.stderr
-    process = run('demo/classify_with_mmpretrain.py', 'student.pth', cwd=trained)
+    # One that has not even imported it.
+    process = subprocess.run(
+        [sys.executable, REPOSITORY / 'demo/classify_with_mmpretrain.py', 'student.pth'],
+        cwd=trained,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
     assert 'loaded with strict=True' in process.stdout
 
 
