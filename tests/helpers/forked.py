@@ -1,9 +1,9 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Processes that need not import: forked from one that has imported once.
 
-A new interpreter spends seconds of imports before it does anything. What these processes
-run, they run as it would: with arguments, environment, folder and streams of their own.
-Tests of imports, of shell scripts and of torchrun need real ones.
+A new interpreter spends seconds of imports before it does anything. What these
+processes run, they run as it would: with arguments, environment, folder and streams of
+their own. Tests of imports, of shell scripts and of torchrun need real ones.
 """
 
 import multiprocessing

@@ -29,7 +29,8 @@ def run_twice(function, *args):
         function: It has a name in its module.
         *args: Texts.
     """
-    environ = environment(MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), WORLD_SIZE=2)
+    port = free_port()
+    environ = environment(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE=2)
     names = (function.__module__, function.__name__)
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder, f'rank{rank}') for rank in (0, 1)]

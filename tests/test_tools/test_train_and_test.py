@@ -17,6 +17,7 @@ from tests.helpers import forked
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / 'configs/fakd/digits'
 FAM = CONFIGS / 'fakd_review_r18w32_r18w4_1xb50_digits.py'
+CLASSIFY = REPOSITORY / 'demo/classify_with_mmpretrain.py'
 SHORT = [
     'train_dataloader.batch_size=10',
     'train_dataloader.dataset.times=1',
@@ -105,7 +106,7 @@ def test_export_and_stock_load(trained):
     assert refused.returncode != 0 and '--force' in refused.stderr
     # One that has not even imported it.
     process = subprocess.run(
-        [sys.executable, REPOSITORY / 'demo/classify_with_mmpretrain.py', 'student.pth'],
+        [sys.executable, CLASSIFY, 'student.pth'],
         cwd=trained,
         capture_output=True,
         text=True,
