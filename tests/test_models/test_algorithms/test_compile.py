@@ -33,6 +33,9 @@ pytestmark = pytest.mark.skipif(
     reason='the compiler of older torch breaks the graph in the layers',
 )
 
+# Batch norm in a checkpointed block breaks a compiled step of plain torch there.
+CHECKPOINTS = digit_version(torch.__version__) < digit_version('2.14')
+
 
 @pytest.fixture(autouse=True)
 def fresh_compiler():
@@ -102,7 +105,7 @@ def compare_step(distiller, backend):
 
 @pytest.mark.parametrize(
     ('distiller', 'backend', 'most'),
-    [(FAM_KD, 'aot_eager', 8), (reviewkd_distiller(with_cp=True), 'eager', 7)],
+    [(FAM_KD, 'aot_eager', 8), (reviewkd_distiller(with_cp=CHECKPOINTS), 'eager', 7)],
     ids=['fam_kd', 'reviewkd'],
 )
 def test_whole_step_in_few_graphs(distiller, backend, most):
