@@ -30,6 +30,8 @@ TASK_UTILS = _child(root.TASK_UTILS, 'models')
 DATASETS = _child(root.DATASETS, 'datasets')
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets')
 TRANSFORMS = _child(root.TRANSFORMS, 'datasets')
+# Those of data loaders.
+FUNCTIONS = _child(root.FUNCTIONS, 'datasets')
 
 # Everything that runs a model.
 RUNNERS = _child(root.RUNNERS, 'engine')
@@ -48,4 +50,3 @@ LOG_PROCESSORS = _child(root.LOG_PROCESSORS, 'engine')
 VISUALIZERS = _child(root.VISUALIZERS, 'engine')
 VISBACKENDS = _child(root.VISBACKENDS, 'engine')
 INFERENCERS = _child(root.INFERENCERS, 'engine')
-FUNCTIONS = _child(root.FUNCTIONS, 'engine')

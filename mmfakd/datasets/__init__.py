@@ -2,6 +2,7 @@
 """Datasets that mmpretrain and mmdet lack."""
 
 from .cifar100 import CIFAR100
+from .collate_views import collate_views
 from .contrastive_samples import ContrastiveSamples
 from .digits import Digits
 from .image_arrays import ImageArrays
@@ -13,4 +14,5 @@ __all__ = [
     'Digits',
     'ImageArrays',
     'UnlabelledImages',
+    'collate_views',
 ]

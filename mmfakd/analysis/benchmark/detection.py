@@ -75,4 +75,3 @@ def _step_sides(batch: int, height: int, width: int, options: Options) -> list[S
     data = detector_batch(batch, (height, width), options.device)
     floor = floor_step(cfg, data, options)
     return [floor, *_connector_sides(batch, height, width, options)]
-

@@ -8,6 +8,7 @@ from .hierarchical_context_loss import (
     hierarchical_context_loss,
 )
 from .logit_map_loss import LogitMapLoss
+from .multi_level_logits_loss import MultiLevelLogitsLoss
 from .nkd_loss import NKDLoss, nkd_loss
 from .standardized_logits_loss import StandardizedLogitsLoss, standardize_logits
 
@@ -16,6 +17,7 @@ __all__ = [
     'FFTFeatureLoss',
     'HierarchicalContextLoss',
     'LogitMapLoss',
+    'MultiLevelLogitsLoss',
     'NKDLoss',
     'StandardizedLogitsLoss',
     'fft_feature_loss',

@@ -1,5 +1,5 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""NKD and standardised logits, against numbers of their published code."""
+"""NKD, standardised and multi-level logits, against their published code."""
 
 import pytest
 import torch
@@ -134,3 +134,73 @@ class TestStandardized:
             standardized()(torch.rand(2, 3), torch.rand(2, 3, 4, 4))
         with pytest.raises(ValueError, match=r'\(2, 1\) from the student'):
             standardized()(torch.rand(2, 1), torch.rand(2, 1))
+
+
+def two_views():
+    """The images above, then another view of them."""
+    ours, theirs = (logits.detach() for logits in inputs())
+    ours = torch.cat([ours, 2 * ours.cos()]).requires_grad_()
+    return ours, torch.cat([theirs, 3 * (theirs + 1).sin()])
+
+
+def multi_level(**kwargs):
+    return MODELS.build(dict(type='mmfakd.MultiLevelLogitsLoss', **kwargs))
+
+
+STANDARDIZED = dict(taus=(2, 3, 5), standardize=True, loss_weight=9)
+
+
+class TestMultiLevel:
+    # github.com/sunshangquan/logit-standardization-KD, MLKD.py on `two_views()`: the
+    # sum of its losses of divergences, classes and images, and two rows of gradients.
+    @pytest.mark.parametrize(
+        'settings, value, weak, strong',
+        [
+            (
+                dict(),
+                22.64794688305899,
+                [0.4209032272, 0.3559212285, 0.6446990425],
+                [0.1453189477, 0.1136702235, 0.0288527579],
+            ),
+            (
+                STANDARDIZED,
+                55.88261758596111,
+                [0.5673281149, 1.0224237903, 0.7838263946],
+                [13.3312947683, 21.7322088202, 14.2512049418],
+            ),
+        ],
+    )
+    def test_published_code(self, settings, value, weak, strong):
+        ours, theirs = two_views()
+        loss = multi_level(**settings)(ours, theirs)
+        loss.backward()
+        assert loss.item() == pytest.approx(value, rel=1e-12)
+        assert ours.grad[1, :3].tolist() == pytest.approx(weak, rel=1e-8)
+        assert ours.grad[6, :3].tolist() == pytest.approx(strong, rel=1e-8)
+
+    def test_one_view_is_its_own_strong_one(self):
+        ours, theirs = inputs()
+        twice = multi_level()(torch.cat([ours, ours]), torch.cat([theirs, theirs]))
+        torch.testing.assert_close(multi_level(views=1)(ours, theirs), twice)
+
+    def test_nothing_to_learn_from_oneself(self):
+        _, theirs = two_views()
+        assert multi_level()(theirs, theirs).item() == pytest.approx(0, abs=1e-12)
+
+    @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+    def test_other_precisions(self, dtype):
+        ours, theirs = (logits.detach().to(dtype) for logits in two_views())
+        loss = multi_level().to(dtype)(ours, theirs)
+        assert loss.dtype == dtype
+        assert loss.item() == pytest.approx(22.648, rel=2e-2)
+
+    def test_temperatures_are_no_weights(self):
+        assert not multi_level().state_dict()
+
+    def test_what_is_refused(self):
+        with pytest.raises(ValueError, match='tau=0.*above 0'):
+            multi_level(weak_taus=(2, 0))
+        with pytest.raises(ValueError, match='views=3.*1 or 2'):
+            multi_level(views=3)
+        with pytest.raises(ValueError, match=r'\(3, 5\).*mmfakd\.collate_views'):
+            multi_level()(torch.rand(3, 5), torch.rand(3, 5))
