@@ -1,6 +1,6 @@
-# Multi-level logit distillation (CVPR 2023) with standardised logits (arXiv 2403.01427):
-# weight 9 at temperatures around 2. The labels have 0.1 for each of the two views: 0.2 of
-# their mean (set in the leaves, at the head's loss).
+# Multi-level logit distillation (CVPR 2023) with standardised logits
+# (arXiv 2403.01427): weight 9 at temperatures around 2. The labels have 0.1 for each of
+# the two views: 0.2 of their mean (set in the leaves, at the head's loss).
 mlkd = dict(
     type='mmrazor.ConfigurableDistiller',
     student_recorders=dict(fc=dict(type='mmrazor.ModuleOutputs', source='head.fc')),
