@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 
 from .checkpoints import allow_mmengine_checkpoints, load_checkpoint_file
+from .config_formatting import remember_formatted_configs
 from .config_inheritance import register_config_package
 from .import_hook import when_imported
 from .late_imports import import_libraries_late
@@ -36,6 +37,7 @@ def apply_shims() -> None:
 def _mend_mmengine() -> None:
     allow_mmengine_checkpoints()
     register_config_package()
+    remember_formatted_configs()
 
 
 def _import_mmengine() -> None:
@@ -56,5 +58,6 @@ __all__ = [
     'import_libraries_late',
     'load_checkpoint_file',
     'register_config_package',
+    'remember_formatted_configs',
     'silence_absent_onedl',
 ]
