@@ -58,6 +58,8 @@ class Digits(BaseDataset):
             )
         self.split = split
         self.labels_per_class = labels_per_class
+        # So few small images need not be pickled for the workers to share.
+        kwargs.setdefault('serialize_data', False)
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> list[dict]:
