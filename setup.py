@@ -1,8 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Builds the package; what is static stands in ``setup.cfg``.
 
-The OpenMMLab tools (``mim``, ``mmfakd::`` config inheritance) look for configs, scripts
-and the model index in a folder ``.mim`` inside the installed package. The repository
+The OpenMMLab tools (``mim``, ``mmfakd::`` config inheritance) look for configs, scripts,
+weights and the model index in a folder ``.mim`` inside the installed package. The repository
 keeps them at its top, so the build puts them there.
 
 PyPI shows the README away from its files, so the build makes its links absolute. The
@@ -20,7 +20,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 PAPER = 'https://arxiv.org/abs/2403.05894'
-MIM_CONTENT = ('configs', 'tools', 'model-index.yml')
+MIM_CONTENT = ('configs', 'tools', 'weights', 'model-index.yml')
 # They need the checkout around them.
 NOT_IN_WHEEL = ('install.sh', 'quickstart.sh', 'run_tests.sh')
 

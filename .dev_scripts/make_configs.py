@@ -1,22 +1,22 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Write the configs for CIFAR-100, ImageNet and COCO, and their metafiles.
+"""Write the configs for CIFAR-100, ImageNet and COCO.
 
     python .dev_scripts/make_configs.py            # writes what differs
     python .dev_scripts/make_configs.py --check    # names what differs
 
 They are made of the table configs.yml and, as for CIFAR-100's networks, of
-``mmfakd.checkpoints.mdistiller_zoo``.
+``mmfakd.checkpoints.mdistiller_zoo``. Their metafiles are written by make_metafiles.py.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import yaml
+from generated_files import write_or_check
 
 from mmfakd.checkpoints.mdistiller_zoo import mdistiller_model_cfg
 
@@ -30,41 +30,65 @@ def make_files() -> dict[str, str]:
     Returns:
         dict[str, str]: Their texts, by their paths in the repository.
     """
-    table = yaml.safe_load(TABLE.read_text())
-    table.pop('shared')
     return {
-        path: text for folder in table.values() for path, text in _make_folder(folder)
+        path: text
+        for folder in _read_table().values()
+        for path, text, _ in _make_folder(folder)
     }
 
 
-def _make_folder(folder: dict) -> Iterator[tuple[str, str]]:
-    """Paths and texts of a data set's networks, pairs, experiments and metafile."""
+def make_metafiles() -> dict[str, dict[str, Any]]:
+    """Make what metafiles say of the configs, without results and weights.
+
+    Returns:
+        dict[str, dict]: Folder -> ``Collections`` and ``Models``.
+    """
+    return {
+        folder['defaults']['folder']: dict(
+            Collections=[folder['collection']],
+            Models=[entry for _, _, entry in _make_folder(folder) if entry],
+        )
+        for folder in _read_table().values()
+    }
+
+
+def _read_table() -> dict[str, dict]:
+    table = yaml.safe_load(TABLE.read_text())
+    table.pop('shared')
+    return table
+
+
+def _make_folder(folder: dict) -> Iterator[tuple[str, str, dict]]:
+    """Paths and texts of a data set's networks, pairs and experiments.
+
+    With what a metafile says of an experiment; of the others nothing.
+    """
     networks = {
         name: dict(network, network=name, variable=name.replace('-', '_'))
         for name, network in folder['networks'].items()
     }
-    models = []
     for network in networks.values():
         values = {**folder['defaults'], **network}
         if 'arch' in network:
             model = _source(_trained_model(network['arch']))
             values['model'] = model.replace('=None,', "=None,  # torch's own")
-        yield from _fill_all(folder['for_network'], values)
-        models.append(_entry(_fill('${network}_$suffix', values), values))
+        entry = _entry(_fill('${network}_$suffix', values), values)
+        for path, text in _fill_all(folder['for_network'], values):
+            yield path, text, entry if path == entry['Config'] else {}
     for pair, own in folder['pairs'].items():
         values = {**folder['defaults'], **own, 'pair': pair}
         for role, name in zip(('teacher', 'student'), pair.split('_')[-2:]):
             network = networks.get(name, {})
             values.update({f'{role}_{key}': value for key, value in network.items()})
-        yield from _fill_all(folder.get('for_pair', {}), values)
+        for path, text in _fill_all(folder.get('for_pair', {}), values):
+            yield path, text, {}
         for method, extra in folder['methods'].items():
             if not values.get(extra.get('only_with', 'pair')):
                 continue
             leaf = {'name': '${method}_${pair}_$suffix', 'method': method, **extra}
             leaf = {**values, **leaf}
-            models.append(_entry(_fill(leaf['name'], leaf), leaf))
-            yield models[-1]['Config'], _fill(leaf['text'], leaf)
-    yield _metafile(folder, models)
+            entry = _entry(_fill(leaf['name'], leaf), leaf)
+            yield entry['Config'], _fill(leaf['text'], leaf), entry
 
 
 def _trained_model(arch: str) -> dict:
@@ -119,18 +143,6 @@ def _entry(name: str, values: dict) -> dict:
     return entry
 
 
-def _metafile(folder: dict, models: list[dict]) -> tuple[str, str]:
-    """Path and text of a metafile."""
-    name = folder['defaults']['folder']
-    measured = folder.get('results', {})
-    models = [{**entry, **measured.get(entry['Name'], {})} for entry in models]
-    content = {'Collections': [folder['collection']], 'Models': models}
-    return f'configs/fakd/{name}/metafile.yml', (
-        '# Written by .dev_scripts/make_configs.py.\n'
-        + yaml.safe_dump(content, sort_keys=False, width=88)
-    )
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Write the files, or check them.
 
@@ -140,23 +152,9 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: With their names, if files differ from the table under ``--check``.
     """
-    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
-    parser.add_argument('--check', action='store_true', help='write nothing')
-    check = parser.parse_args(arguments).check
-    differing = []
-    for path, text in make_files().items():
-        file = REPOSITORY / path
-        if not file.is_file() or file.read_text() != text:
-            differing.append(path)
-            if not check:
-                file.write_text(text)
-    if check and differing:
-        raise SystemExit(
-            f'{len(differing)} files are not as configs.yml has them: '
-            f'{", ".join(differing)}. Change the table, then run '
-            'python .dev_scripts/make_configs.py.'
-        )
-    print('\n'.join(differing) or 'All files are as configs.yml has them.')
+    hint = 'Change the table, then run python .dev_scripts/make_configs.py'
+    made_of = 'configs.yml has them'
+    write_or_check(make_files(), REPOSITORY, made_of, hint, __doc__, arguments)
 
 
 if __name__ == '__main__':

@@ -376,6 +376,25 @@ def _configs(parser: argparse.ArgumentParser) -> None:
     showing.set_defaults(run='model_zoo.shipped:show_config')
 
 
+def _zoo(parser: argparse.ArgumentParser) -> None:
+    """List measured models, and get published weights.
+
+    Those that come with the package need no network. Their names also stand for files
+    wherever a checkpoint is asked for: `mmfakd train CONFIG --teacher-ckpt NAME`.
+    """
+    actions = parser.add_subparsers(dest='action', required=True, metavar='ACTION')
+    listing = actions.add_parser('list', help='scores, all or those of a pattern')
+    listing.add_argument('pattern', nargs='?', default='*', help="such as '*digits*'")
+    listing.set_defaults(run='model_zoo.published:list_published')
+    whole = 'write weights, and the config of their model, into a folder'
+    getting = actions.add_parser('get', help=whole)
+    getting.add_argument('name', help='as the list has it')
+    folder = 'folder for the two files (default: this one)'
+    getting.add_argument('-o', '--out', default='.', metavar='DIR', help=folder)
+    _force(getting)
+    getting.set_defaults(run='checkpoints.published_file:get_published')
+
+
 def _env(parser: argparse.ArgumentParser) -> None:
     """Print what an issue report needs: versions, GPU, what the gates say."""
 
@@ -394,6 +413,7 @@ COMMANDS = {
     'detections': (_detections, 'analysis.detections:draw_detections'),
     'benchmark': (_benchmark, 'analysis.benchmark.run:run_benchmark'),
     'configs': (_configs, ''),
+    'zoo': (_zoo, ''),
     'env': (_env, 'compat.environment:describe_environment'),
 }
 

@@ -57,14 +57,33 @@ def export_student(checkpoint: dict) -> dict:
             f'No key begins with {_PREFIX!r}: got {some(state_dict)}. Expected a '
             'checkpoint of a distillation run; one of a plain model needs no export.'
         )
-    old_meta = checkpoint.get('meta', {})
+    return _exported(student, checkpoint.get('meta', {}), 'architecture')
+
+
+def export_plain(checkpoint: dict) -> dict:
+    """Turn a checkpoint of a plain model, such as a teacher, into one for others.
+
+    Args:
+        checkpoint (dict): A checkpoint of a training without distillation.
+
+    Returns:
+        dict: As :func:`export_student` makes it.
+    """
+    state_dict = without_wrappers(checkpoint.get('state_dict', checkpoint))
+    return _exported(state_dict, checkpoint.get('meta', {}), 'type')
+
+
+def _exported(
+    state_dict: Mapping[str, Tensor], old_meta: dict[str, Any], needed: str
+) -> dict:
+    """Weights with what others need of the meta; `needed` tells a config's model."""
     kept = ('epoch', 'iter', 'seed', 'time', 'experiment_name', 'mmengine_version')
     meta = {key: old_meta[key] for key in kept if key in old_meta}
     meta['dataset_meta'] = _plain(old_meta.get('dataset_meta', {}))
-    cfg = _student_config_text(old_meta.get('cfg', ''))
+    cfg = _stock_config_text(old_meta.get('cfg', ''), needed)
     if cfg is not None:
         meta['cfg'] = cfg
-    return dict(meta=meta, state_dict=student)
+    return dict(meta=meta, state_dict=state_dict)
 
 
 def export_file(
@@ -194,7 +213,7 @@ def _without_prefix(named: Mapping[str, Any]) -> OrderedDict[str, Any]:
 
 # A run writes many checkpoints with one config, whose formatting takes a while.
 @lru_cache(maxsize=1)
-def _student_config_text(text: str) -> str | None:
+def _stock_config_text(text: str, needed: str) -> str | None:
     try:
         cfg = read_config_text(text)
     except ValueError as error:
@@ -205,9 +224,9 @@ def _student_config_text(text: str) -> str | None:
         )
         return None
     # A runner that was built from objects has no config of its model.
-    if 'architecture' not in cfg.get('model', {}):
+    if needed not in cfg.get('model', {}):
         return None
-    return student_config(cfg).pretty_text
+    return stock_config(cfg).pretty_text
 
 
 def _plain(value: Any) -> Any:
@@ -232,14 +251,27 @@ def student_config(cfg: Config) -> Config:
     Raises:
         ValueError: If the model has no ``architecture``.
     """
-    cfg = copy.deepcopy(cfg)
     if 'architecture' not in cfg.get('model', {}):
         raise ValueError(
             'The config describes no distillation: `model.architecture` is missing. '
             f'Its model has the keys {sorted(cfg.get("model", {}))}.'
         )
+    return stock_config(cfg)
+
+
+def stock_config(cfg: Config) -> Config:
+    """Turn a config into one that the stock libraries read.
+
+    Args:
+        cfg (Config): Of a distillation, or of a plain model.
+
+    Returns:
+        Config: That of the student, or of the model; what is mmfakd's and mmrazor's
+        alone, and what says how the training was run, is gone.
+    """
+    cfg = copy.deepcopy(cfg)
     outer = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
-    model, _ = resolve_model_cfg(cfg.model.architecture, outer)
+    model, _ = resolve_model_cfg(cfg.model.get('architecture', cfg.model), outer)
     scope = model.pop('_scope_', None)
     default_scope = cfg.get('default_scope')
     if default_scope in (*_LIBRARIES, 'mmengine', None):

@@ -136,11 +136,11 @@ def find_weights(config: str, name: str = '') -> str | None:
 
     Returns:
         str | None: A name that ``teacher_ckpt`` and ``student_ckpt`` take, or None
-        where the config is a file or nothing is published for it.
+        where the config is a user's file or nothing is published for it.
     """
     package, _, path = config.partition('::')
     if not path:
-        return None
+        package, path = 'mmfakd', shipped_path(config)
     published = [
         entry['Name']
         for entry in zoo_entries(package)
@@ -156,7 +156,7 @@ def zoo_weights() -> dict[str, str]:
 
     Returns:
         dict[str, str]: Names of the model zoos of ``WEIGHT_ZOOS`` in lower case ->
-        address of the first weights of that name.
+        address, or path, of the first weights of that name.
     """
     return {
         entry['Name'].lower(): entry['Weights']
@@ -175,12 +175,20 @@ def zoo_entries(package: str) -> list[dict]:
 
     Returns:
         list[dict]: The models of all its metafiles, as :func:`read_metafile` gives
-        them; none where it has no metafiles.
+        them; none where it has no metafiles. ``Weights`` that come with the package
+        are the path of their file, whatever address they also have.
     """
     root = package_folder(package)
     index = root / 'model-index.yml'
     imported = _load(index)['Import'] if index.is_file() else []
-    return [entry for path in imported for entry in read_metafile(root / path)]
+    entries = [entry for path in imported for entry in read_metafile(root / path)]
+    for entry in entries if package == 'mmfakd' else []:
+        weights = entry['Weights']
+        if weights:
+            file = root / 'weights' / weights.rpartition('/')[2]
+            is_far = '://' in weights and not file.is_file()
+            entry['Weights'] = weights if is_far else str(file)
+    return entries
 
 
 def read_metafile(path: Path) -> list[dict]:
@@ -258,6 +266,21 @@ def package_folder(package: str) -> Path:
     installed = folder / '.mim'
     is_checkout = package == 'mmfakd' and not installed.is_dir()
     return folder.parent if is_checkout else installed
+
+
+def shipped_path(config: str) -> str:
+    """Tell which of mmfakd's configs a file is.
+
+    Args:
+        config (str): Path of a config file.
+
+    Returns:
+        str: Its path within the folder ``configs``; of other files ``config``.
+    """
+    # The folder of an editable install is a link.
+    root = (package_folder('mmfakd') / 'configs').resolve()
+    path = Path(config).resolve()
+    return path.relative_to(root).as_posix() if root in path.parents else config
 
 
 def _load(path: Path) -> dict:

@@ -17,7 +17,7 @@ from typing import Any
 
 from mmfakd.messages import near_names, quoted
 
-from .find import config_file, package_folder, zoo_entries
+from .find import config_file, package_folder, shipped_path, zoo_entries
 
 _PACKAGE = 'mmfakd'
 _PREFIX = f'{_PACKAGE}::'
@@ -186,10 +186,8 @@ def _getting_ours(get_config: Callable) -> Callable:
 
 
 def _weights(cfg_path: str, file: str) -> str:
-    """The address of the published weights of a config."""
-    # The folder of an editable install is a link.
-    root = (package_folder(_PACKAGE) / 'configs').resolve().parent
-    name = Path(file).resolve().relative_to(root).as_posix()
+    """The address, or path, of the published weights of a config."""
+    name = f'configs/{shipped_path(file)}'
     entries = [entry for entry in zoo_entries(_PACKAGE) if entry['Config'] == name]
     weights = next((entry['Weights'] for entry in entries if entry['Weights']), None)
     if weights is None:
