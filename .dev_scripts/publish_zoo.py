@@ -4,10 +4,10 @@
     python .dev_scripts/publish_zoo.py --base-url https://example.org/zoo --out upload
 
 ``upload`` then holds every file that export_zoo.py has made, also those that are too large
-for the package, and ``manifest.json``: what each is, its size and its SHA-256. Upload the
-folder as it is. Metafiles name the addresses from here on, which ``mim download`` wants;
-mmfakd itself goes on taking the files that come with the package. ``--no-base-url`` takes
-the addresses out again.
+for the package, or those of the models that are named; and ``manifest.json``: what each
+is, its size and its SHA-256. Upload the folder as it is. Metafiles name the addresses
+from here on, which ``mim download`` wants; mmfakd itself goes on taking the files that come
+with the package. ``--no-base-url`` takes the addresses out again.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from zoo.table import LARGE, WEIGHTS, read_facts, read_table, write_facts
 from mmfakd.checkpoints.download import file_hash
 
 
-def publish(base_url: str | None, out: Path | None) -> str:
+def publish(names: list[str], base_url: str, out: Path) -> str:
     """Write addresses into the metafiles, and the files for upload into a folder.
 
     Args:
-        base_url (str, optional): Address of the folder of all files; None for none.
-        out (Path, optional): The folder for upload.
+        names (list[str]): Models; none for all.
+        base_url (str): Address of the folder of all files.
+        out (Path): The folder for upload.
 
     Returns:
         str: What was done.
@@ -37,28 +38,42 @@ def publish(base_url: str | None, out: Path | None) -> str:
     Raises:
         FileNotFoundError: If a file is missing, or is another than when it was made;
             all of them are named.
+        ValueError: If one of the models has no weights.
     """
     facts = read_facts()
-    facts['base_url'] = base_url = base_url and base_url.rstrip('/')
-    told = []
-    if out is not None:
-        files = {name: _file(found) for name, found in facts['weights'].items()}
-        wrong = [facts['weights'][name]['file'] for name in files if not files[name]]
-        if wrong:
-            raise FileNotFoundError(
-                f'missing or changed: {", ".join(wrong)}. Expected in {WEIGHTS.name}/, '
-                f'or, of large files, in {LARGE}; `python .dev_scripts/export_zoo.py '
-                'NAME` makes them out of their trainings.'
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        for file in files.values():
-            shutil.copy2(str(file), out)
-        manifest = dict(base_url=base_url, files=_manifest(facts))
-        (out / 'manifest.json').write_text(json.dumps(manifest, indent=1) + '\n')
-        told.append(f'{len(files)} files and manifest.json in {out}')
+    known: dict[str, dict[str, Any]] = facts['weights']
+    if unknown := {*names} - {*known}:
+        raise ValueError(f'no weights: {sorted(unknown)}; there are {sorted(known)}.')
+    files = {name: _file(known[name]) for name in names or known}
+    if missing := [name for name, file in files.items() if file is None]:
+        raise FileNotFoundError(
+            f'missing or changed: {", ".join(known[name]["file"] for name in missing)}.'
+            f' Expected in {WEIGHTS.name}/ or, of large files, in {LARGE}; `python '
+            '.dev_scripts/export_zoo.py NAME` makes them out of their trainings. Or '
+            'name the models to publish.'
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    for name, file in files.items():
+        shutil.copy2(str(file), out)
+        known[name]['url'] = f'{base_url.rstrip("/")}/{known[name]["file"]}'
+    manifest = _manifest({name: known[name] for name in files})
+    (out / 'manifest.json').write_text(json.dumps(manifest, indent=1) + '\n')
     write_facts(facts)
     make_metafiles.main([])
-    return '\n'.join([*told, f'Addresses of the metafiles: {base_url}'])
+    return f'{len(files)} files and manifest.json in {out}'
+
+
+def withdraw() -> str:
+    """Take the addresses out of the metafiles.
+
+    Returns:
+        str: What was done.
+    """
+    facts = read_facts()
+    urls = [known.pop('url', None) for known in facts['weights'].values()]
+    write_facts(facts)
+    make_metafiles.main([])
+    return f'{sum(url is not None for url in urls)} addresses are gone.'
 
 
 def _file(found: dict[str, Any]) -> Path | None:
@@ -70,16 +85,16 @@ def _file(found: dict[str, Any]) -> Path | None:
     return None
 
 
-def _manifest(facts: dict[str, Any]) -> list[dict[str, Any]]:
+def _manifest(weights: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     configs = {
         name: f'configs/fakd/{folder}/{name}.py'
         for folder, table in read_table().items()
         for name in table.get('models', {})
     }
-    kept = ('file', 'sha256', 'bytes', 'precision', 'metric', 'score', 'date')
+    told = ('url', 'file', 'sha256', 'bytes', 'precision', 'metric', 'score', 'date')
     return [
-        dict(name=name, config=configs[name], **{key: found[key] for key in kept})
-        for name, found in facts['weights'].items()
+        dict(name=name, config=configs[name], **{key: known[key] for key in told})
+        for name, known in weights.items()
     ]
 
 
@@ -92,14 +107,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument('names', nargs='*', metavar='NAME')
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument('--base-url', help='address of the folder of all files')
     where.add_argument('--no-base-url', action='store_true', help='none any more')
-    parser.add_argument('--out', type=Path, metavar='DIR', help='folder for upload')
+    folder = 'folder for upload (default: %(default)s)'
+    parser.add_argument('--out', type=Path, default='upload', metavar='DIR', help=folder)
     args = parser.parse_args()
     try:
-        print(publish(args.base_url, args.out))
-    except FileNotFoundError as error:
+        print(
+            withdraw()
+            if args.no_base_url
+            else publish(args.names, args.base_url, args.out)
+        )
+    except (FileNotFoundError, ValueError) as error:
         parser.exit(1, f'{error}\n')
 
 

@@ -3,6 +3,7 @@
 
 import os
 import random
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,16 @@ def work_dir(tmp_path):
     path = tmp_path / 'work_dir'
     path.mkdir()
     return str(path)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every attempt to connect is an error."""
+
+    def refuse(self, address):
+        raise AssertionError(f'a connection to {address} was tried')
+
+    monkeypatch.setattr(socket.socket, 'connect', refuse)
 
 
 @pytest.fixture

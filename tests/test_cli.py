@@ -33,6 +33,8 @@ LEAST = {
     'configs list': [],
     'configs copy': [CONFIG],
     'configs show': [CONFIG],
+    'zoo list': [],
+    'zoo get': ['name'],
     'env': [],
 }
 SCRIPTS = {

@@ -21,7 +21,6 @@ CHECKOUT = re.compile(
 # Paths within a package's metafiles, and the one function that looks first.
 KNOWN = {
     ('model_zoo/find.py', 'configs/0'),
-    ('model_zoo/published_scores.py', 'configs/0'),
     ('messages.py', 'docs/en/0'),
 }
 

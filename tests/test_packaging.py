@@ -46,7 +46,8 @@ def site(wheel, tmp_path_factory):
 def test_wheel_holds_modules_and_mim(wheel):
     found = contents(wheel)
     modules = {name for name in files_of('mmfakd') if name.endswith('.py')}
-    mim = files_of('configs') | files_of('tools') | {'model-index.yml'}
+    mim = files_of('configs') | files_of('tools') | files_of('weights')
+    mim |= {'model-index.yml'}
     # These need the checkout around them.
     left_out = {f'tools/{n}.sh' for n in ('install', 'quickstart', 'run_tests')}
     assert left_out < mim
@@ -67,6 +68,10 @@ def test_wheel_holds_modules_and_mim(wheel):
         'mmfakd_on_demand.pth',
         'mmfakd_on_demand.py',
     }
+
+
+def test_wheel_stays_small(wheel):
+    assert wheel.stat().st_size < 15_000_000
 
 
 def test_source_archive_is_the_repository(wheel, tmp_path):
@@ -287,4 +292,10 @@ def test_installed_command_in_any_folder(wheel, site, tmp_path):
     assert leaf in call('configs', 'list', '*digits*').split()
     call('configs', 'copy', leaf)
     assert "type='mmfakd.FeatureDistill'" in (tmp_path / f'{leaf}.py').read_text()
+    call('zoo', 'get', leaf, '-o', 'zoo')
+    (weights,) = (tmp_path / 'zoo').glob(f'{leaf}_*.pth')
+    assert (
+        weights.read_bytes()
+        == (site / 'mmfakd/.mim/weights' / weights.name).read_bytes()
+    )
     assert str(site / 'mmfakd') in call('env')

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from importlib import import_module
+from importlib.util import find_spec
 from statistics import fmean, stdev
 from typing import Any
 
 import make_configs
 
-from mmfakd.model_zoo.find import zoo_entries
+from mmfakd.model_zoo.find import entries_of, zoo_entries
 
 from .table import LOGS, METRICS, read_facts, read_table
 
@@ -25,6 +26,7 @@ def make_entries() -> dict[str, dict[str, Any]]:
         dict: Folder of ``configs/fakd`` -> ``Collections`` and ``Models``.
     """
     table, metafiles = read_table(), make_configs.make_metafiles()
+    stock = _Stock()
     for name, folder in table.items():
         if 'collection' in folder:
             models = [_plain_entry(name, folder, model) for model in folder['models']]
@@ -34,7 +36,7 @@ def make_entries() -> dict[str, dict[str, Any]]:
         entries = metafiles[name]['Models']
         _add_results(folder, entries)
         _add_files(folder, entries)
-        _add_roles(folder, entries)
+        _add_roles(folder, entries, stock)
         metafiles[name]['Models'] = [_in_order(entry) for entry in entries]
     return metafiles
 
@@ -100,15 +102,14 @@ def _metrics(metric: str, runs: Iterable[dict]) -> dict[str, Any]:
 
 def _add_files(folder: dict, entries: list[dict]) -> None:
     """Published files, and where they are."""
-    facts = read_facts()
-    base, elsewhere = facts['base_url'], folder.get('elsewhere', ())
+    known = read_facts()['weights']
     for entry in entries:
-        found = facts['weights'].get(entry['Name'])
+        found = known.get(entry['Name'])
         if found is None:
             continue
-        if base is not None:
-            entry['Weights'] = f'{base}/{found["file"]}'
-        elif entry['Name'] not in elsewhere:
+        if 'url' in found:
+            entry['Weights'] = found['url']
+        elif entry['Name'] not in folder.get('elsewhere', ()):
             entry['Weights'] = f'weights/{found["file"]}'
         entry['Metadata']['Batch Size'] = found['batch_size']
         entry['Published'] = {
@@ -124,7 +125,30 @@ def _add_files(folder: dict, entries: list[dict]) -> None:
         }
 
 
-def _add_roles(folder: dict, entries: list[dict]) -> None:
+class _Stock:
+    """Teachers and students of the libraries, as their metafiles have them.
+
+    Of a library that is not installed they are as ours have them already.
+    """
+
+    def __init__(self) -> None:
+        self.former = {
+            role['Config']: role
+            for entry in zoo_entries('mmfakd')
+            for role in (entry.get('Metadata') or {}).values()
+            if isinstance(role, dict)
+        }
+
+    def find(self, config: str) -> dict[str, Any]:
+        package, _, path = config.partition('::')
+        if find_spec(package) is None:
+            former = self.former.get(config, {})
+            return {k: v for k, v in former.items() if k != 'Config'}
+        # Of several weights the first.
+        return _told(next(iter(entries_of(package, path)), None))
+
+
+def _add_roles(folder: dict, entries: list[dict], stock: _Stock) -> None:
     """Scores and weights of teachers and students, for whoever distils them."""
     of_config = {entry['Config']: entry for entry in entries}
     for entry in entries:
@@ -134,7 +158,9 @@ def _add_roles(folder: dict, entries: list[dict]) -> None:
             if config is not None:
                 # Those of a short run are not told of other pairs.
                 known = of_config.get(config) if 'Results' in entry else None
-                found = _role(config, folder, known)
+                found = _torchvision(config, folder) or (
+                    stock.find(config) if '::' in config else _told(known)
+                )
                 metadata[role] = {'Config': config, **found}
         if 'Teacher' in metadata and 'Results' in entry and 'teacher' in folder:
             file = folder['teacher']['file']
@@ -146,16 +172,19 @@ def _add_roles(folder: dict, entries: list[dict]) -> None:
             )
 
 
-def _role(config: str, folder: dict, entry: dict | None) -> dict[str, Any]:
+def _torchvision(config: str, folder: dict) -> dict[str, Any]:
     name = config.rpartition('/')[2].removesuffix('.py')
-    if name in folder.get('torchvision', {}):
-        models = import_module('torchvision.models')
-        weights = models.get_weight(folder['torchvision'][name])
-        (scores,) = weights.meta['_metrics'].values()
-        metrics = {'Top 1 Accuracy': round(scores['acc@1'], 2)}
-        return dict(Weights=weights.url, Metrics=metrics)
-    if '::' in config:
-        entry = _stock_entry(config)
+    if name not in folder.get('torchvision', {}):
+        return {}
+    models = import_module('torchvision.models')
+    weights = models.get_weight(folder['torchvision'][name])
+    (scores,) = weights.meta['_metrics'].values()
+    metrics = {'Top 1 Accuracy': round(scores['acc@1'], 2)}
+    return dict(Weights=weights.url, Metrics=metrics)
+
+
+def _told(entry: dict | None) -> dict[str, Any]:
+    """Weights and scores of an entry."""
     if entry is None:
         return {}
     found = {'Weights': entry['Weights']} if entry.get('Weights') else {}
@@ -166,13 +195,6 @@ def _role(config: str, folder: dict, entry: dict | None) -> dict[str, Any]:
         if metric in result['Metrics']
     }
     return {**found, 'Metrics': metrics} if metrics else found
-
-
-def _stock_entry(config: str) -> dict | None:
-    """What a library's metafiles say of its config; of several weights the first."""
-    package, _, path = config.partition('::')
-    entries = [e for e in zoo_entries(package) if e['Config'] == f'configs/{path}']
-    return next(iter(entries), None)
 
 
 def _in_order(entry: dict) -> dict:

@@ -38,12 +38,11 @@ def read_facts() -> dict[str, Any]:
     """Read what is known of the published files.
 
     Returns:
-        dict: ``base_url`` of the server, or None; ``weights`` by name of their model;
-        ``memory`` of a training step, in bytes; ``teachers`` of others by file.
+        dict: ``weights`` by name of their model; ``memory`` of a training step, in
+        bytes; ``teachers`` of others by file.
     """
     known = json.loads(FACTS.read_text()) if FACTS.is_file() else {}
-    empty: dict[str, Any] = dict(base_url=None, weights={}, memory={}, teachers={})
-    return {**empty, **known}
+    return {'weights': {}, 'memory': {}, 'teachers': {}, **known}
 
 
 def write_facts(facts: dict[str, Any]) -> None:
@@ -52,8 +51,7 @@ def write_facts(facts: dict[str, Any]) -> None:
     Args:
         facts (dict): As :func:`read_facts` gives them.
     """
-    for key in ('weights', 'memory', 'teachers'):
-        facts[key] = dict(sorted(facts[key].items()))
+    facts = {key: dict(sorted(value.items())) for key, value in facts.items()}
     FACTS.write_text(json.dumps(facts, indent=1) + '\n')
 
 

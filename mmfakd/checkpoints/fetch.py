@@ -53,7 +53,8 @@ def fetch_checkpoint(source: str, **options: Any) -> dict:
         _warn_of_hash(path)
         return load_checkpoint_file(path, **options)
     if scheme_of(source) is None:
-        source = _weights_of_name(source)
+        # An address, or a file that comes with mmfakd.
+        return fetch_checkpoint(_weights_of_name(source), **options)
     if source.startswith(('http://', 'https://')):
         return load_checkpoint_file(_download(source), **options)
     published = published_file(source)

@@ -141,11 +141,7 @@ def find_weights(config: str, name: str = '') -> str | None:
     package, _, path = config.partition('::')
     if not path:
         package, path = 'mmfakd', shipped_path(config)
-    published = [
-        entry['Name']
-        for entry in zoo_entries(package)
-        if entry['Config'] == f'configs/{path}' and entry['Weights']
-    ]
+    published = [e['Name'] for e in entries_of(package, path) if e['Weights']]
     wanted = name.rpartition('::')[2].lower()
     named = [known for known in published if known.lower() == wanted]
     return next(iter(named + published), None)
@@ -189,6 +185,19 @@ def zoo_entries(package: str) -> list[dict]:
             is_far = '://' in weights and not file.is_file()
             entry['Weights'] = weights if is_far else str(file)
     return entries
+
+
+def entries_of(package: str, path: str) -> list[dict]:
+    """Find what metafiles say of a config.
+
+    Args:
+        package (str): Whose config.
+        path (str): Its path within the folder of configs.
+
+    Returns:
+        list[dict]: An entry for each of its trainings.
+    """
+    return [e for e in zoo_entries(package) if e['Config'] == f'configs/{path}']
 
 
 def read_metafile(path: Path) -> list[dict]:

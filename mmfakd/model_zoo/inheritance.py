@@ -17,7 +17,7 @@ from typing import Any
 
 from mmfakd.messages import near_names, quoted
 
-from .find import config_file, package_folder, shipped_path, zoo_entries
+from .find import config_file, entries_of, package_folder, shipped_path
 
 _PACKAGE = 'mmfakd'
 _PREFIX = f'{_PACKAGE}::'
@@ -187,8 +187,7 @@ def _getting_ours(get_config: Callable) -> Callable:
 
 def _weights(cfg_path: str, file: str) -> str:
     """The address, or path, of the published weights of a config."""
-    name = f'configs/{shipped_path(file)}'
-    entries = [entry for entry in zoo_entries(_PACKAGE) if entry['Config'] == name]
+    entries = entries_of(_PACKAGE, shipped_path(file))
     weights = next((entry['Weights'] for entry in entries if entry['Weights']), None)
     if weights is None:
         raise ValueError(

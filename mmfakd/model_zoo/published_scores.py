@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from .find import read_metafile, zoo_entries
+from .find import entries_of, read_metafile
 
 # Names of metafiles -> those of evaluators, and what turns these into percent.
 METRICS = {
@@ -69,7 +69,10 @@ def _beside(filename: str) -> Iterator[Published]:
         teacher = (entry.get('Metadata') or {}).get('Teacher') or {}
         if 'Metrics' in teacher:
             source = f'Metadata.Teacher of {entry["Name"]}'
-            yield Published(source, '', teacher['Metrics'])
+            # Measured where the student was.
+            measured = next(iter(_results(entry)), None)
+            dataset = measured.dataset if measured else ''
+            yield Published(source, dataset, teacher['Metrics'])
         if 'Config' in teacher:
             for named in _entries_beside(filename, teacher['Config']):
                 yield from _results(named)
@@ -82,7 +85,7 @@ def _of_cfg_path(teacher: Mapping, cfg: Config) -> Iterator[Published]:
         return
     package, _, rest = path.rpartition('::')
     if package:
-        entries = [e for e in zoo_entries(package) if e['Config'] == f'configs/{rest}']
+        entries = entries_of(package, rest)
     else:
         entries = _entries_beside(path, path)
     # One config may have several weights: those that were asked for go first.

@@ -232,7 +232,8 @@ def test_as_a_user_calls_it(tmp_path):
     assert process.returncode == 3, process.stderr
     assert 'on Digits (500 images)' in process.stdout
     assert '%, expected 98.80 % (-' in process.stdout
-    assert 'according to r18w32_1xb50_digits on Digits' in process.stdout
+    source = f'Metadata.Teacher of {Path(cfg.filename).stem}'
+    assert f'according to {source} on Digits' in process.stdout
 
 
 @pytest.mark.slow
@@ -490,4 +491,5 @@ def test_scores_of_own_metafiles(published, tmp_path):
 @pytest.mark.parametrize('path', sorted(DIGITS.glob('*r18w32_r18w4*.py')))
 def test_quick_start_knows_its_teacher(path):
     found = published_scores(Config.fromfile(path))
-    assert found == Published('r18w32_1xb50_digits', 'Digits', {'Top 1 Accuracy': 98.8})
+    source = f'Metadata.Teacher of {path.stem}'
+    assert found == Published(source, 'Digits', {'Top 1 Accuracy': 98.8})

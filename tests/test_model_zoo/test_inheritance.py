@@ -17,6 +17,7 @@ from mmengine.hub import get_config, get_model
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
+from mmfakd.compat import load_checkpoint_file
 from mmfakd.model_zoo.find import package_folder
 from mmfakd.model_zoo.inheritance import own_config
 from mmfakd.model_zoo.resolve import resolve_model_cfg
@@ -271,13 +272,34 @@ def test_wrong_names_list_near_ones(read, tmp_path):
 
 
 def test_weights_that_nobody_published():
+    name = 'mmfakd::fakd/cifar100/vgg8_1xb64_cifar100.py'
     for door in (get_config, get_model):
-        with pytest.raises(
-            ValueError, match=f"'mmfakd::{STUDENT}' has no weights .*train"
-        ):
-            door(f'mmfakd::{STUDENT}', pretrained=True)
+        with pytest.raises(ValueError, match=f"'{name}' has no weights .*train"):
+            door(name, pretrained=True)
     with pytest.raises(ValueError, match='cfg_path=.* has no weights in the metafiles'):
-        resolve_model_cfg(dict(cfg_path=f'mmfakd::{STUDENT}', pretrained=True))
+        resolve_model_cfg(dict(cfg_path=name, pretrained=True))
+
+
+@pytest.mark.parametrize('leaf', [STUDENT, TEACHER])
+def test_published_weights(leaf, no_network):
+    """In the hub, and beside `cfg_path`; of a distillation those of its student."""
+    file = Path(get_config(f'mmfakd::{leaf}', pretrained=True).model_path)
+    assert file.parent == FOLDER.parent / 'weights'
+    weights = load_checkpoint_file(str(file))['state_dict']
+    model = get_model(f'mmfakd::{leaf}', pretrained=True)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, weights[key].to(value.dtype))
+    given = resolve_model_cfg(dict(cfg_path=f'mmfakd::{leaf}', pretrained=True))
+    assert given[1] == str(file)
+
+
+def test_published_weights_of_a_distillation(no_network):
+    leaf = 'fakd/digits/fakd_layer_r18w32_r18w4_1xb50_digits.py'
+    model = get_model(f'mmfakd::{leaf}', pretrained=True)
+    file = get_config(f'mmfakd::{leaf}', pretrained=True).model_path
+    weights = load_checkpoint_file(file)['state_dict']
+    for key, value in model.architecture.state_dict().items():
+        assert torch.equal(value, weights[key].to(value.dtype))
 
 
 @pytest.mark.parametrize(
