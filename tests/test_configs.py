@@ -201,29 +201,15 @@ def test_what_differs_from_the_table_is_named_and_written(monkeypatch, tmp_path)
     changed = tmp_path / 'configs/fakd/imagenet/kd_r34_r18_8xb32_in1k.py'
     expected = changed.read_text()
     changed.write_text(expected.replace('0.5', '0.6'))
-    (tmp_path / 'configs/fakd/coco/metafile.yml').unlink()
+    (tmp_path / 'configs/fakd/coco/faster-rcnn_r18_8xb2_coco.py').unlink()
     with pytest.raises(SystemExit) as error:
         make_configs.main(['--check'])
     message = str(error.value)
     assert message.startswith('2 files are not as configs.yml has them: ')
-    assert 'kd_r34_r18_8xb32_in1k.py, configs/fakd/coco/metafile.yml. ' in message
+    assert 'kd_r34_r18_8xb32_in1k.py, configs/fakd/coco/faster-rcnn_r18' in message
     make_configs.main([])
     make_configs.main(['--check'])
     assert changed.read_text() == expected
-
-
-def test_results_of_the_table_stand_in_the_metafile(monkeypatch, tmp_path):
-    table = yaml.safe_load(make_configs.TABLE.read_text())
-    results = [dict(Task='Image Classification', Metrics={'Top 1 Accuracy': 71.5})]
-    name = 'kd_r34_r18_8xb32_in1k'
-    table['imagenet']['results'] = {name: dict(Results=results)}
-    (tmp_path / 'configs.yml').write_text(yaml.safe_dump(table))
-    monkeypatch.setattr(make_configs, 'TABLE', tmp_path / 'configs.yml')
-    content = make_configs.make_files()['configs/fakd/imagenet/metafile.yml']
-    entries = {entry['Name']: entry for entry in yaml.safe_load(content)['Models']}
-    assert entries[name]['Results'] == results
-    assert entries[name]['Metadata']['Location'] == 'logits'
-    assert [n for n, entry in entries.items() if 'Results' in entry] == [name]
 
 
 def test_checkpoints_with_a_connector_of_its_own_a_stage_load():

@@ -5,6 +5,7 @@ mim brings an old setuptools and much else, so the tests' own environment is wit
 `bash .ci/mim.sh` makes one that has it.
 """
 
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from mmfakd.model_zoo.published import published_entry
 from tests.helpers.packages import ROOT, copy_sources, install
 from tests.helpers.weight_server import weight_server
 
@@ -30,6 +32,7 @@ works = pytest.mark.skipif(
 TEACHER = 'r18w32_1xb50_digits'
 STUDENT = 'r18w4_1xb50_digits'
 FAM = 'fakd_review_r18w32_r18w4_1xb50_digits'
+LAYER = 'fakd_layer_r18w32_r18w4_1xb50_digits'
 SHORT = '--cfg-options train_cfg.max_epochs=1 train_dataloader.dataset.times=1'
 
 
@@ -40,10 +43,23 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def mim(tmp_path_factory, folder):
-    """Calls mim on the package, installed; returns what it said."""
+def server(tmp_path_factory):
+    """A server of published weights."""
+    with weight_server(tmp_path_factory.mktemp('served')) as server:
+        yield server
+
+
+@pytest.fixture(scope='module')
+def mim(tmp_path_factory, folder, server):
+    """Calls mim on the package, installed; returns what it said.
+
+    Weights of two models have an address, as the maintainers give them.
+    """
     place = tmp_path_factory.mktemp('installed')
-    source = copy_sources(place / 'source', 'tests', 'docs')
+    source = copy_sources(place / 'source', 'tests')
+    publish = [sys.executable, source / '.dev_scripts/publish_zoo.py', STUDENT, LAYER]
+    publish += ['--base-url', server.url, '--out', server.folder]
+    subprocess.run(publish, env={**os.environ, 'PYTHONPATH': str(source)}, check=True)
     # Built apart, as mim's setuptools is too old.
     site = install(source, place / 'site', index=True)
 
@@ -78,7 +94,8 @@ def trained(mim):
 @works
 def test_list_and_search(mim):
     assert re.search(r'^mmfakd +\d', mim('list'), re.M)
-    found = mim(f'search mmfakd --config {FAM}')
+    # Cut off at 80 columns otherwise.
+    found = mim(f'search mmfakd --config {FAM} --display-width 400')
     assert FAM in found
     assert 'r18w32_1xb50_digits' in found  # its teacher
     assert STUDENT in mim('search mmfakd --dataset digits')
@@ -126,23 +143,40 @@ def test_gridsearch(mim, folder):
 
 
 @works
-def test_download(mim, trained, folder):
-    """The weights that a metafile names, and the config as one file."""
-    told = mim(f'download mmfakd --config {STUDENT}', fails=True)
-    assert "got {'weight'}" in told  # none are published yet
-    metafile = mim.site / 'mmfakd/.mim/configs/fakd/digits/metafile.yml'
-    text = metafile.read_text()
-    config = f'\n    Config: configs/fakd/digits/{STUDENT}.py\n    Results'
-    assert text.count(config) == 1
-    with weight_server(folder) as server:
-        weights = f'\n    Weights: {server.url}/student.pth\n    Results'
-        metafile.write_text(text.replace(config, config[:-12] + weights))
-        mim(f'run mmfakd export_student {trained} -o student.pth --force')
-        mim(f'download mmfakd --config {STUDENT} --dest zoo')
-    metafile.write_text(text)
-    assert (folder / 'zoo/student.pth').stat().st_size
-    config = Path(folder / f'zoo/{STUDENT}.py').read_text()
-    assert 'mmfakd.Digits' in config and '_base_' not in config
+def test_search_lists_results(mim, folder, server):
+    assert 'digits/top_1_accuracy' in mim('search mmfakd --dataset digits')
+    mim(f'search mmfakd --config {LAYER} --json found.json')
+    found = json.loads((folder / 'found.json').read_text())
+    entry = published_entry(LAYER)
+    (result,) = entry['Results']
+    for key, value in result['Metrics'].items():
+        assert found[f'digits/{key.lower().replace(" ", "_")}'][LAYER] == value
+    assert found['weight'][LAYER] == f'{server.url}/{entry["Published"]["File"]}'
+    assert found['teacher'][LAYER]['Metrics'] == {'Top 1 Accuracy': 98.8}
+
+
+@works
+@pytest.mark.parametrize('name', [STUDENT, LAYER])
+def test_download(mim, folder, server, name):
+    """Weights from their address, and the config as one file; they are used."""
+    mim(f'download mmfakd --config {name} --dest zoo')
+    (weights,) = (folder / 'zoo').glob(f'{name}_*.pth')
+    assert f'/{weights.name}' in server.requested
+    assert weights.read_bytes() == (ROOT / 'weights' / weights.name).read_bytes()
+    config = folder / f'zoo/{name}.py'
+    assert 'mmfakd.Digits' in config.read_text()
+    told = mim(f'test mmfakd {config} --checkpoint {weights} --gpus 0')
+    score = published_entry(name)['Published']['Metrics']['Top 1 Accuracy']
+    assert f'accuracy/top1: {score:.4f}' in told
+
+
+@works
+def test_download_of_what_has_no_address(mim):
+    """A path within the package, which mim takes for an address; or nothing."""
+    told = mim(f'download mmfakd --config {FAM} --dest zoo', fails=True)
+    assert "Invalid URL 'weights/" in told
+    told = mim('download mmfakd --config vgg8_1xb64_cifar100 --dest zoo', fails=True)
+    assert "'float' object has no attribute 'split'" in told
 
 
 @pytest.mark.skipif('onedl-mim' not in MIMS, reason='of onedl-mim')
