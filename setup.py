@@ -1,9 +1,9 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Builds the package; what is static stands in ``setup.cfg``.
 
-The OpenMMLab tools (``mim``, ``mmfakd::`` config inheritance) look for configs, scripts,
-weights and the model index in a folder ``.mim`` inside the installed package. The repository
-keeps them at its top, so the build puts them there.
+The OpenMMLab tools (``mim``, ``mmfakd::`` config inheritance) look for configs, scripts
+and the model index in a folder ``.mim`` inside the installed package, and mmfakd for
+published weights. The repository keeps them at its top, so the build puts them there.
 
 PyPI shows the README away from its files, so the build makes its links absolute. The
 address of the repository is read from ``CITATION.cff``, ``repository-code``, and from

@@ -3,12 +3,12 @@
 
     python .dev_scripts/export_zoo.py [NAME ...]
 
-For each training of zoo.yml, or those that are named: its last checkpoint becomes a file
-of ``weights/``, named by its hash, or of ``work_dirs/zoo/`` where it is too large for the
-package; it is evaluated on the real data in both precisions; and what was found out goes
-into ``docs/en/results/logs/zoo.json``. ``make_metafiles.py`` writes metafiles and pages out
-of that. ``--memory`` measures a training step of every model with results,
-``--teacher FILE`` a teacher of others that is named, not published.
+For each training of zoo.yml, or those that are named: its last checkpoint becomes a
+file of ``weights/``, named by its hash, or of ``work_dirs/zoo/`` where it is too large
+for the package; it is evaluated on the real data in both precisions; and what was found
+out goes into ``docs/en/results/logs/zoo.json``. ``make_metafiles.py`` writes metafiles
+and pages out of that. ``--memory`` measures a training step of every model with
+results, ``--teacher FILE`` scores a teacher of others that is named, not published.
 """
 
 from __future__ import annotations

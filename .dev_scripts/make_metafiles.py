@@ -5,8 +5,8 @@
     python .dev_scripts/make_metafiles.py --check    # names what differs
 
 They are made of the tables configs.yml and zoo.yml, of the logs of results, and of what
-export_zoo.py found out about published files. Stock teachers and students stand there as the
-metafiles of the installed mmpretrain and mmdet have them.
+export_zoo.py found out about published files. Stock teachers and students stand there
+as the metafiles of the installed mmpretrain and mmdet have them.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
 
     python .dev_scripts/publish_zoo.py --base-url https://example.org/zoo --out upload
 
-``upload`` then holds every file that export_zoo.py has made, also those that are too large
-for the package, or those of the models that are named; and ``manifest.json``: what each
-is, its size and its SHA-256. Upload the folder as it is. Metafiles name the addresses
-from here on, which ``mim download`` wants; mmfakd itself goes on taking the files that come
-with the package. ``--no-base-url`` takes the addresses out again.
+``upload`` then holds every file that export_zoo.py has made, also those that are too
+large for the package, or those of the models that are named; and ``manifest.json``:
+what each is, its size and its SHA-256. Upload the folder as it is. Metafiles name the
+addresses from here on, which ``mim download`` wants; mmfakd itself goes on taking the
+files that come with the package. ``--no-base-url`` takes the addresses out again.
 """
 
 from __future__ import annotations
@@ -111,8 +111,7 @@ def main() -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument('--base-url', help='address of the folder of all files')
     where.add_argument('--no-base-url', action='store_true', help='none any more')
-    folder = 'folder for upload (default: %(default)s)'
-    parser.add_argument('--out', type=Path, default='upload', metavar='DIR', help=folder)
+    parser.add_argument('--out', type=Path, default='upload', help='folder for upload')
     args = parser.parse_args()
     try:
         print(

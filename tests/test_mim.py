@@ -12,7 +12,6 @@ import shlex
 import subprocess
 import sys
 from importlib.metadata import distributions
-from pathlib import Path
 
 import pytest
 

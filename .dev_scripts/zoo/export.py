@@ -52,10 +52,13 @@ def export_run(
         dict: What is known of it: file, hash, size, precision, the training, scores.
 
     Raises:
-        ValueError: If the weights do not score what the log of their training says.
+        ValueError: If the weights do not score what the log of their training says, or
+            it counted no epochs.
     """
     run = read_run(work_dir)
-    path = Path(work_dir) / f'{run.unit}_{run.length}.pth'.replace('iteration', 'iter')
+    if run.unit != 'epoch' or run.length is None:
+        raise ValueError(f'{work_dir}: expected a training of a number of epochs.')
+    path = Path(work_dir) / f'epoch_{run.length}.pth'
     checkpoint = _clean(fetch_checkpoint(str(path)), name, commit)
     key, _, _ = METRICS[metric]
     logged = percent(run.scores[key][run.length], metric)

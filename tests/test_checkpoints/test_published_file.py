@@ -66,7 +66,7 @@ def test_printed_lines_classify(tmp_path, no_network):
 @pytest.mark.parametrize(
     ('name', 'lines'),
     [
-        ('r20_1xb64_cifar100', "import mmfakd; .*\n.*Inferencer('a.py', pretrained='b')"),
+        ('r20_1xb64_cifar100', "import mmfakd; .*\n.*('a.py', pretrained='b')"),
         ('gfl_r18w16_1xb8_bccd', "from mmdet.*\n.*Inferencer(weights='b')"),
     ],
 )

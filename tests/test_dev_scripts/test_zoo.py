@@ -29,7 +29,9 @@ from mmfakd.model_zoo.find import config_file, zoo_entries
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY.parent / 'shared' / 'data'
 TABLE, KNOWN = read_table(), read_facts()['weights']
-FOLDER = {name: folder for folder, table in TABLE.items() for name in table.get('runs', ())}
+FOLDER = {
+    name: folder for folder, table in TABLE.items() for name in table.get('runs', ())
+}
 ENTRIES = {entry['Name']: entry for entry in zoo_entries('mmfakd')}
 STUDENT = 'r18w4_1xb50_digits'
 
@@ -84,7 +86,8 @@ def test_file_holds_a_stock_model_and_nothing_else(name):
     assert {*checkpoint} == {'meta', 'state_dict'}
     meta = checkpoint['meta']
     assert meta['dataset_meta']['classes']
-    assert meta['mmfakd'] == dict(name=name, commit=ENTRIES[name]['Published']['Commit'])
+    published = ENTRIES[name]['Published']
+    assert meta['mmfakd'] == dict(name=name, commit=published['Commit'])
     cfg = read_config_text(meta['cfg'])
     assert cfg.default_scope in ('mmpretrain', 'mmdet')
     assert 'architecture' not in cfg.model and 'work_dir' not in cfg
@@ -92,8 +95,9 @@ def test_file_holds_a_stock_model_and_nothing_else(name):
     ours = re.findall(r"'mmfakd\.(\w+)'", str(cfg))
     assert {*ours} <= {'CIFARResNet', 'CIFAR100', 'ImageArrays', 'Digits'}
     assert not re.search(r"'/\w|\.\./|\bwork_dirs\b", str(meta))
-    kinds = {v.dtype for v in checkpoint['state_dict'].values() if v.is_floating_point()}
-    assert kinds == {getattr(torch, ENTRIES[name]['Published']['Precision'])}
+    tensors = checkpoint['state_dict'].values()
+    kinds = {value.dtype for value in tensors if value.is_floating_point()}
+    assert kinds == {getattr(torch, published['Precision'])}
 
 
 def test_package_has_these_files_and_no_others():
@@ -255,4 +259,5 @@ def test_memory_of_a_step():
     # Other versions of torch compute with other intermediate results.
     assert alone == pytest.approx(read_facts()['memory'][STUDENT], rel=0.3)
     # At least the teacher's weights more.
-    assert distilled > alone + 4 * ENTRIES['r18w32_1xb50_digits']['Metadata']['Parameters']
+    teacher = ENTRIES['r18w32_1xb50_digits']['Metadata']['Parameters']
+    assert distilled > alone + 4 * teacher
