@@ -42,9 +42,14 @@ def export(names: list[str]) -> None:
         names (list[str]): Of which models; none for all.
 
     Raises:
-        ValueError: If the files of the package become too large.
+        ValueError: If a model has no training, or the files of the package become too
+            large.
     """
-    for folder in read_table().values():
+    table = read_table()
+    known = [name for folder in table.values() for name in folder.get('runs', {})]
+    if unknown := {*names} - {*known}:
+        raise ValueError(f'zoo.yml has no runs of {sorted(unknown)}; of {known}.')
+    for folder in table.values():
         commits = folder.get('commits', {})
         for name, work_dir in folder.get('runs', {}).items():
             if names and name not in names:

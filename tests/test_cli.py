@@ -113,7 +113,7 @@ def test_output_is_o(command, capsys):
     text = capsys.readouterr().out
     writes = command not in (
         *('train', 'layers', 'check', 'check-teacher'),
-        *('configs list', 'configs show', 'env'),
+        *('configs list', 'configs show', 'zoo list', 'env'),
     )
     assert ('-o ' in text and '--out' in text) is writes
 
