@@ -178,10 +178,12 @@ def zoo_entries(package: str) -> list[dict]:
     index = root / 'model-index.yml'
     imported = _load(index)['Import'] if index.is_file() else []
     entries = [entry for path in imported for entry in read_metafile(root / path)]
+    # The index of an editable install is a link into the checkout.
+    folder = index.resolve().parent / 'weights'
     for entry in entries if package == 'mmfakd' else []:
         weights = entry['Weights']
         if weights:
-            file = root / 'weights' / weights.rpartition('/')[2]
+            file = folder / weights.rpartition('/')[2]
             is_far = '://' in weights and not file.is_file()
             entry['Weights'] = weights if is_far else str(file)
     return entries

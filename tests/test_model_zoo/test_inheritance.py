@@ -284,7 +284,7 @@ def test_weights_that_nobody_published():
 def test_published_weights(leaf, no_network):
     """In the hub, and beside `cfg_path`; of a distillation those of its student."""
     file = Path(get_config(f'mmfakd::{leaf}', pretrained=True).model_path)
-    assert file.parent == FOLDER.parent / 'weights'
+    assert file.parent == FOLDER.resolve().parent / 'weights'
     weights = load_checkpoint_file(str(file))['state_dict']
     model = get_model(f'mmfakd::{leaf}', pretrained=True)
     for key, value in model.state_dict().items():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmfakd import cli
-from mmfakd.model_zoo import published
+from mmfakd.model_zoo import find, published
 from mmfakd.model_zoo.find import find_config, find_weights, zoo_entries, zoo_weights
 from mmfakd.model_zoo.published import list_published, published_entry
 
@@ -83,3 +83,13 @@ def test_pair_finds_weights_of_own_configs(tmp_path, monkeypatch):
     own = Path(f'{teacher}.py')
     own.write_text('a = 1')
     assert find_weights(str(own)) is None
+
+
+def test_links_of_an_editable_install(tmp_path, monkeypatch):
+    """Also of one that was made before there were weights."""
+    for name in ('configs', 'model-index.yml'):
+        (tmp_path / name).symlink_to(find.package_folder('mmfakd') / name)
+    monkeypatch.setattr(find, 'package_folder', lambda package: tmp_path)
+    entries = zoo_entries.__wrapped__('mmfakd')
+    (weights,) = (e['Weights'] for e in entries if e['Name'] == LAYER)
+    assert Path(weights).is_file()
