@@ -56,9 +56,13 @@ def mim(tmp_path_factory, folder, server):
     """
     place = tmp_path_factory.mktemp('installed')
     source = copy_sources(place / 'source', 'tests')
-    publish = [sys.executable, source / '.dev_scripts/publish_zoo.py', STUDENT, LAYER]
-    publish += ['--base-url', server.url, '--out', server.folder]
-    subprocess.run(publish, env={**os.environ, 'PYTHONPATH': str(source)}, check=True)
+    for words in (
+        ['--no-base-url'],
+        [STUDENT, LAYER, '--base-url', server.url, '--out', server.folder],
+    ):
+        publish = [sys.executable, source / '.dev_scripts/publish_zoo.py', *words]
+        environ = {**os.environ, 'PYTHONPATH': str(source)}
+        subprocess.run(publish, env=environ, check=True)
     # Built apart, as mim's setuptools is too old.
     site = install(source, place / 'site', index=True)
 

@@ -13,7 +13,9 @@ from mmengine.logging import print_log
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.messages import near_names
 from mmfakd.model_zoo.find import WEIGHT_ZOOS, zoo_weights
+from mmfakd.model_zoo.published import published_entry
 from mmfakd.model_zoo.resolve import package_config
+from mmfakd.model_zoo.shipped import config_names
 
 from .download import download as _download
 from .download import file_hash, promised_hash
@@ -96,6 +98,12 @@ def _weights_of_name(name: str) -> str:
     known = {} if is_path else zoo_weights()
     if name.lower() in known:
         return known[name.lower()]
+    if not is_path and name in config_names():
+        # A config of mmfakd: this says why it has no weights.
+        try:
+            published_entry(name)
+        except ValueError as error:
+            raise FileNotFoundError(str(error)) from error
     near = near_names(name, known)
     raise FileNotFoundError(
         f'{name!r} is neither a file, nor an address, nor a name in the model zoos of '

@@ -67,17 +67,14 @@ def published_entry(name: str) -> dict:
         raise ValueError(
             f'{name!r} is no model of mmfakd.{told} All of them: mmfakd zoo list.'
         )
-    file = entry.get('Published')
+    file, why = entry.get('Published'), 'no weights are published.'
     if file:
-        raise ValueError(
-            f'{entry["Name"]}: its weights, {file["File"]} of {file["Size (MB)"]} MB, '
-            f'are too large for the package, and have no address yet.{told} To train '
-            f'them: `mmfakd train {entry["Name"]}`.'
+        why = (
+            f'its weights, {file["File"]} of {file["Size (MB)"]} MB, are too large for '
+            'the package, and have no address yet.'
         )
-    raise ValueError(
-        f'{entry["Name"]}: no weights are published.{told} To train them: '
-        f'`mmfakd train {entry["Name"]}`.'
-    )
+    train = f'To train them: `mmfakd train {entry["Name"]}`.'
+    raise ValueError(f'{entry["Name"]}: {why}{told} {train}')
 
 
 def _rows(entry: Mapping) -> Iterator[tuple[str, ...]]:

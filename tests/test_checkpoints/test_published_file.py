@@ -22,6 +22,7 @@ from mmfakd.checkpoints.student import stock_config
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.published import published_entry
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 LAYER = 'fakd_layer_r18w32_r18w4_1xb50_digits'
 TEACHER = 'r18w32_1xb50_digits'
 
@@ -77,6 +78,24 @@ def test_lines_of_every_library(name, lines):
     assert re.search(lines.replace('(', r'\(').replace(')', r'\)'), told)
 
 
+def test_page(tmp_path, monkeypatch, no_network):
+    """What it shows, in its order."""
+    pytest.importorskip('mmdet')
+    pytest.importorskip('mmcv.ops', exc_type=ImportError)
+    page = (REPOSITORY / 'docs/en/model_zoo.md').read_text()
+    [get] = re.findall(r'^mmfakd (zoo get .*)', page, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    cli.main(get.split())
+    names = {}
+    for code in re.findall(r'^```python\n(.*?)^```', page, re.MULTILINE | re.DOTALL):
+        exec(code, names)
+    assert type(names['model']).__name__ == 'ImageClassifier'
+    image = np.zeros((8, 8, 1), np.uint8)
+    assert names['classify'](image)[0]['pred_class'] in '0123456789'
+    found = names['detect'](np.zeros((90, 120, 3), np.uint8), no_save_vis=True)
+    assert {*found['predictions'][0]} == {'labels', 'scores', 'bboxes'}
+
+
 def test_name_in_place_of_a_file(entry, no_network):
     named = fetch_checkpoint(LAYER)['state_dict']
     filed = torch.load(entry['Weights'], weights_only=True)['state_dict']
@@ -91,6 +110,12 @@ def test_teacher_of_a_name(no_network):
         model = MODELS.build(cfg.model)
     filled = load_weights(model, TEACHER, 'teacher')
     assert {*filled} == {k for k in model.state_dict() if not k.endswith(COUNTER)}
+
+
+def test_name_of_a_model_without_weights(no_network):
+    told = 'no weights are published.*`mmfakd train vgg8_1xb64_cifar100`'
+    with pytest.raises(FileNotFoundError, match=told):
+        fetch_checkpoint('vgg8_1xb64_cifar100')
 
 
 def test_damaged_file_is_refused(tmp_path, entry, monkeypatch):

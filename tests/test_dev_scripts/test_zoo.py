@@ -158,6 +158,8 @@ def copied(tmp_path, monkeypatch):
     for module in (make_metafiles, zoo.page):
         monkeypatch.setattr(module, 'REPOSITORY', tmp_path)
     monkeypatch.setattr(zoo.table, 'FACTS', tmp_path / FACTS.relative_to(REPOSITORY))
+    # Whatever addresses there are by now.
+    publish_zoo.withdraw()
     return tmp_path
 
 
