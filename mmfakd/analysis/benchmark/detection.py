@@ -48,16 +48,27 @@ def detection_cases(
     width = round(height * WIDTH / HEIGHT)
     name = f'Faster R-CNN R101-R50, batch {batch}, {height} x {width} px'
     size = dict(batch=batch, height=height, width=width)
-    parts = {'connectors': _connector_sides, 'step': _step_sides}
+    parts = {'connectors': connector_sides, 'step': _step_sides}
     return [
         Case(f'{part} of {name}', partial(sides, options=options, **size), size)
         for part, sides in parts.items()
     ]
 
 
-def _connector_sides(
+def connector_sides(
     batch: int, height: int, width: int, options: Options
 ) -> list[Side]:
+    """Make sides of the connectors of five levels, of 256 channels each.
+
+    Args:
+        batch (int): Images.
+        height (int): Their height in pixels, before they are padded.
+        width (int): Their width.
+        options (Options): Device and precision.
+
+    Returns:
+        list[Side]: FAM-KD, ReviewKD, and FAM-KD layer to layer.
+    """
     paths = {'FAM-KD': CONFIG, **OTHERS}
     connectors = {name: connector_config(path) for name, path in paths.items()}
     padded = [-(-pixels // DIVISOR) * DIVISOR for pixels in (height, width)]
@@ -74,4 +85,4 @@ def _step_sides(batch: int, height: int, width: int, options: Options) -> list[S
     init_default_scope('mmdet')
     data = detector_batch(batch, (height, width), options.device)
     floor = floor_step(cfg, data, options)
-    return [floor, *_connector_sides(batch, height, width, options)]
+    return [floor, *connector_sides(batch, height, width, options)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ class Options:
     """How to measure.
 
     Attributes:
-        device (str): ``'cpu'`` or ``'cuda'``.
+        device (str): ``'cpu'``, ``'cuda'``, or ``'meta'``, where nothing is computed.
         amp (str): ``'none'``, or the dtype of mixed precision, ``'float16'`` or
             ``'bfloat16'``.
         threads (int): Threads of the CPU.
@@ -57,12 +58,11 @@ class Options:
         """Dtype of features as a network in that precision yields them."""
         return torch.float32 if self.amp == 'none' else getattr(torch, self.amp)
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> Any:
         """Give the context, or decorator, of forward passes."""
-        enabled = self.amp != 'none'
-        # Disabled, it accepts no dtype but those it could work in.
-        dtype = self.dtype if enabled else None
-        return torch.autocast(self.device, dtype=dtype, enabled=enabled)
+        if self.amp == 'none':
+            return nullcontext()
+        return torch.autocast(self.device, dtype=self.dtype)
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,13 @@ class Side:
         run (Callable): Computes it once and leaves nothing behind that it had not
             found, gradients included.
         parameters (int): Real numbers that are learned.
+        modules (Sequence[nn.Module]): What computes it, where that is asked for.
     """
 
     name: str
     run: Callable[[], object]
     parameters: int
+    modules: Sequence[nn.Module] = ()
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,14 @@ class Case:
         name (str): Its name, unique in its suite.
         build (Callable): Builds the sides. The others are compared with the first.
         settings (dict): What the name says, as numbers.
+        measure (Callable, optional): What to do with the case in place of
+            :func:`measure`, called like it.
     """
 
     name: str
     build: Callable[[], list[Side]]
     settings: dict[str, Any] = field(default_factory=dict)
+    measure: Callable[[Case, Options], dict] | None = None
 
 
 def measure(case: Case, options: Options) -> dict:
@@ -117,6 +122,8 @@ def measure(case: Case, options: Options) -> dict:
     """
     # Models refer to themselves in places, and the case before may have been large.
     gc.collect()
+    if case.measure is not None:
+        return case.measure(case, options)
     sides = case.build()
     # What waits to be freed must not be freed meanwhile; `Timer` sees to it itself.
     gc.disable()
@@ -263,7 +270,7 @@ def training_pass(
         for tensor in learned:
             tensor.grad = None
 
-    return Side(name, run, count_parameters(module))
+    return Side(name, run, count_parameters(module), [module])
 
 
 def _moment(event: Any) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from mmfakd.messages import markdown
 
 from .growth import exponent, growth_lines
+from .launch_tables import format_launches
 
 TITLES = {
     'layers': 'Layers, forward and backward',
@@ -55,6 +56,8 @@ def format_suite(name: str, cases: list[dict]) -> str:
     Returns:
         str: Heading and table; ratios come first, as machines differ.
     """
+    if name == 'launches':
+        return format_launches(cases)
     header = ['case', 'side', 'time', 'memory', 'parameters']
     header += ['ms', 'peak MB', 'with weights', 'number of parameters']
     rows = [header]

@@ -18,6 +18,7 @@ from mmfakd.engine.launch import parse_cfg_options
 from mmfakd.messages import progress
 
 from .growth import save_growth
+from .launches import launch_cases
 from .limits import limit_cases
 from .machine import describe_machine
 from .measure import Case, Options, measure
@@ -42,7 +43,8 @@ def run_benchmark(
     """Measure, print tables and write files.
 
     Args:
-        suite (Sequence[str]): Suites, or ``'all'``, which is all but ``'detection'``.
+        suite (Sequence[str]): Suites, or ``'all'``, which is all but ``'detection'``
+            and ``'launches'``.
         out (Sequence[str]): Files to write: all figures (.json), the growth as a
             picture.
         only (str): Regular expression: cases to measure, by name.
@@ -72,11 +74,14 @@ def run_benchmark(
         step=partial(step_cases, configs, image_size=image_size, overrides=overrides),
         growth=growth_cases,
     )
+    if 'launches' in suite:
+        makers['launches'] = partial(launch_cases, height=image_size)
     if 'detection' in suite:
         # Classification needs no mmdet.
         from .detection import detection_cases
 
         makers['detection'] = partial(detection_cases, height=image_size)
+    # What is asked for by name has joined them.
     wanted = makers if 'all' in suite else suite
     chosen = choose({name: makers[name](options, batch_size) for name in wanted}, only)
     pictures = [path for path in out if not path.endswith('.json')]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def step_cases(
         ValueError: If a config has no teacher, or the size of its images is not
             found.
     """
-    named = {Path(path).stem: _read(path, overrides or {}) for path in configs}
+    named = {Path(path).stem: read_distillation(path, overrides) for path in configs}
     name, cfg = next(iter(named.items()))
     batch = batch_size or cfg.train_dataloader.batch_size
     height, width = size = _image_size(name, cfg, image_size)
@@ -78,12 +79,12 @@ def _sides(
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     env_cfg = cfg.get('env_cfg', {})
     torch.backends.cudnn.benchmark = bool(env_cfg.get('cudnn_benchmark'))
-    alone = _build(cfg, 'architecture')
+    alone = build_part(cfg, 'architecture')
     data = random_batch(cfg, alone, batch, size, options.device)
-    step = partial(_step, data=data, options=options)
+    step = partial(training_step, data=data, options=options)
     sides = [floor_step(cfg, data, options), step('student alone', alone, cfg)]
     for name, config in configs.items():
-        model = _build(config)
+        model = build_part(config)
         if count_parameters(model.architecture) != count_parameters(alone):
             raise ValueError(
                 f'{name} has another student than {next(iter(configs))}: give configs '
@@ -92,7 +93,7 @@ def _sides(
         sides.append(step(name, model, config))
         layers = our_layers(model)
         if layers and all(map(has_naive_version, layers)):
-            naive = _build(config)
+            naive = build_part(config)
             use_naive_layers(naive.distiller)
             sides.append(step(f'{name}, naive layers', naive, config))
     return sides
@@ -109,8 +110,8 @@ def floor_step(cfg: Config, data: dict, options: Options) -> Side:
     Returns:
         Side: The student's training step with the teacher's forward pass.
     """
-    student = _build(cfg, 'architecture')
-    teacher = _build(cfg, 'teacher').to(options.device)
+    student = build_part(cfg, 'architecture')
+    teacher = build_part(cfg, 'teacher').to(options.device)
     teacher.eval().requires_grad_(False)
 
     def run_teacher(student: Any, args: Any, kwargs: dict) -> None:
@@ -119,12 +120,25 @@ def floor_step(cfg: Config, data: dict, options: Options) -> Side:
             teacher.extract_feat(kwargs['inputs'])
 
     student.register_forward_pre_hook(run_teacher, with_kwargs=True)
-    return _step(FLOOR, student, cfg, data, options)
+    step = training_step(FLOOR, student, cfg, data, options)
+    return replace(step, modules=[student, teacher])
 
 
-def _step(
+def training_step(
     name: str, model: BaseModel, cfg: Config, data: dict, options: Options
 ) -> Side:
+    """Make a side of the training step of a model, with a rate of learning of 0.
+
+    Args:
+        name (str): Name of the side.
+        model (BaseModel): The model, moved to the device.
+        cfg (Config): Its config.
+        data (dict): A batch as its loader gives it, on the device.
+        options (Options): Device and precision.
+
+    Returns:
+        Side: Preprocessing, forward and backward pass, and the optimizer's step.
+    """
     model = model.to(options.device).train()
     optim_cfg = copy.deepcopy(cfg.optim_wrapper)
     optim_cfg.optimizer.lr = 0.0
@@ -137,12 +151,24 @@ def _step(
         model.forward = options.autocast()(model.forward)
     optim_wrapper = build_optim_wrapper(model, optim_cfg)
     train_step = partial(model.train_step, data, optim_wrapper)
-    return Side(name, train_step, count_parameters(model))
+    return Side(name, train_step, count_parameters(model), [model])
 
 
-def _read(path: Path | str, overrides: dict) -> Config:
+def read_distillation(path: Path | str, overrides: dict | None = None) -> Config:
+    """Read the config of a distillation.
+
+    Args:
+        path (Path | str): Its file or name.
+        overrides (dict, optional): Settings by dotted key.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        ValueError: If its model has no teacher.
+    """
     cfg = Config.fromfile(config_file(str(path)))
-    cfg.merge_from_dict(overrides)
+    cfg.merge_from_dict(overrides or {})
     model = cfg.get('model') or {}
     if not {'teacher', 'architecture', 'distiller'} <= set(model):
         raise ValueError(
@@ -153,8 +179,16 @@ def _read(path: Path | str, overrides: dict) -> Config:
     return cfg
 
 
-def _build(cfg: Config, part: str | None = None) -> BaseModel:
-    """Build a distillation, or its student or teacher, as in training; no weights."""
+def build_part(cfg: Config, part: str | None = None) -> BaseModel:
+    """Build a distillation, or its student or teacher, as in training; no weights.
+
+    Args:
+        cfg (Config): The config.
+        part (str, optional): ``'architecture'`` or ``'teacher'``.
+
+    Returns:
+        BaseModel: The model.
+    """
     model_cfg = cfg.model[part] if part else cfg.model
     model = MODELS.build(resolve_model_cfg(model_cfg, cfg.get('data_preprocessor'))[0])
     if part and cfg.model.get('channels_last'):
