@@ -62,7 +62,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if 'output' in settings:
         output = settings.pop('output')
         settings['out'] = settings['out'] or output
-        if settings['out'] is None:
+        if settings.pop('out_is_needed') and settings['out'] is None:
             parser.error(f'{command}: give the file to write, -o FILE')
     if command == 'pair':
         settings['command'] = ['mmfakd', *args]
@@ -286,17 +286,25 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _plot(parser: argparse.ArgumentParser) -> None:
-    """Draw what frequency attention learned.
+    """Draw what a distillation has learned.
 
-    Upper row: magnitude of the filter of each level, mean over its channels, the mean
-    (DC) in the middle. Lower row: amplitude spectra over the frequency's radius of the
-    teacher's features and of the student's prediction of them, before training and
-    after.
+    mmfakd plot WORK_DIR [-o page.html]
+    mmfakd plot CONFIG CHECKPOINT -o picture.png
+
+    Of a work dir it is a page with captions: ratio of gradients, filters, spectra, gap
+    by band, attention, and their courses where LearningPicturesHook has recorded them.
+    Of a config and a checkpoint it is one picture. Upper row: magnitude of the filter
+    of each level, mean over its channels, the mean (DC) in the middle. Lower row:
+    amplitude spectra over the frequency's radius of the teacher's features, the
+    student's, and the predictions, before training and after.
     """
     add = parser.add_argument
-    _config(parser)
-    add('checkpoint', help='checkpoint of that run')
-    _out(parser, 'picture to write (.png, .pdf, .svg)', positional=True)
+    which: Any = add('config', help=f'a work dir, or {CONFIG}')
+    which.completer = lambda **_: config_names()
+    newest = 'checkpoint of that run (default of a work dir: its newest)'
+    add('checkpoint', nargs='?', help=newest)
+    kinds = 'what to write: a page (.html), or a picture (.png, .pdf, .svg)'
+    _out(parser, kinds, required=False, positional=True)
     _teacher_ckpt(parser)
     add('--batches', type=int, default=1, help='validation batches')
 
@@ -390,7 +398,7 @@ COMMANDS = {
     'export': (_export, 'checkpoints.student:export_file'),
     'convert': (_convert, 'checkpoints.mdistiller_file:convert_file'),
     'compare': (_compare, 'analysis.compare_runs:compare_work_dirs'),
-    'plot': (_plot, 'analysis.spectra:plot_spectra'),
+    'plot': (_plot, 'analysis.learning_page:plot'),
     'detections': (_detections, 'analysis.detections:draw_detections'),
     'benchmark': (_benchmark, 'analysis.benchmark.run:run_benchmark'),
     'configs': (_configs, ''),
@@ -461,6 +469,7 @@ def _out(
     add = parser.add_argument
     if positional:
         add('output', nargs='?', help=argparse.SUPPRESS)
+        parser.set_defaults(out_is_needed=required)
     add('-o', '--out', required=required and not positional, help=text)
 
 

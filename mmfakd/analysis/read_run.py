@@ -20,6 +20,7 @@ from .run import Run
 # Of the first step's report, and of what is learned.
 _OF_DISTILLATION = ('first_step/', 'learning/')
 
+
 @dataclass
 class _Log:
     """The rows of one start of a training, and the config it was started with."""

@@ -36,12 +36,44 @@ def draw_filters(levels: Sequence[LevelMaps]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure, axes = _panels(2, len(levels))
         for (upper, lower), level in zip(axes.T, levels):
+            assert level.filter is not None
             _draw_filter(upper, level)
             lower.plot(radial_filter(level.filter), color=COLORS[2], marker='.')
             lower.set_ylim(bottom=0)
             _count(lower)
         axes[0][0].set_ylabel('cycles per image')
         axes[1][0].set_ylabel('magnitude')
+    return figure
+
+
+def draw_overview(levels: Sequence[LevelMaps], before: Sequence[LevelMaps]) -> Figure:
+    """Draw filters above spectra.
+
+    Args:
+        levels (Sequence[LevelMaps]): The levels, of which one at least has a filter.
+        before (Sequence[LevelMaps]): The same before training.
+
+    Returns:
+        Figure: Upper row: magnitude of the filters. Lower row: amplitudes over the
+        radius of the frequency.
+    """
+    filters = [level for level in levels if level.filter is not None]
+    earlier = {level.name: level for level in before}
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panels(2, max(len(filters), len(levels)))
+        for axis in axes.flat:
+            axis.set_visible(False)
+        for axis, level in zip(axes[0], filters):
+            axis.set_visible(True)
+            _draw_filter(axis, level)
+        for axis, level in zip(axes[1], levels):
+            axis.set_visible(True)
+            _draw_spectra(axis, level, earlier.get(level.name))
+            axis.set_title(level.title)
+            _count(axis)
+        axes[0][0].set_ylabel('cycles per image')
+        axes[1][0].set_ylabel('root mean square amplitude')
+        _explain(figure, axes[1][0])
     return figure
 
 
@@ -65,7 +97,7 @@ def draw_spectra(
             axis.set_title(level.title)
             _count(axis)
         axes[0][0].set_ylabel('root mean square amplitude')
-        axes[0][0].legend()
+        _explain(figure, axes[0][0])
     return figure
 
 
@@ -81,7 +113,7 @@ def draw_gaps(levels: Sequence[LevelMaps], before: Sequence[LevelMaps] = ()) -> 
     """
     earlier = {level.name: level for level in before}
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panels(1, len(levels), share='row')
+        figure, axes = _panels(1, len(levels), share=True)
         for axis, level in zip(axes[0], levels):
             rows = {'after training' if before else 'now': level}
             if level.name in earlier:
@@ -100,9 +132,10 @@ def draw_gaps(levels: Sequence[LevelMaps], before: Sequence[LevelMaps] = ()) -> 
                 )
             axis.set_xticks(range(len(BANDS)), list(BANDS))
             axis.axhline(1, color='0.4', linewidth=0.8, linestyle=':')
+            axis.set_axisbelow(True)
             axis.set_title(level.title)
         axes[0][0].set_ylabel('gap to the teacher')
-        axes[0][0].legend()
+        _explain(figure, axes[0][0])
     return figure
 
 
@@ -148,25 +181,29 @@ def draw_attention(
     return figure
 
 
-def draw_courses(courses: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Figure:
+def draw_courses(
+    courses: Mapping[str, Mapping[str, Mapping[int, float]]], scale: str = 'log'
+) -> Figure:
     """Draw numbers over the course of a training.
 
     Args:
         courses (Mapping): Title of a panel -> name of a line -> iteration -> value.
+        scale (str): That of the values, ``'log'`` or ``'linear'``, which begins at 0.
+            Defaults to 'log'.
 
     Returns:
         Figure: One panel for each title.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panels(1, len(courses), share='row')
+        figure, axes = _panels(1, len(courses), share=True)
         for axis, (title, lines) in zip(axes[0], courses.items()):
             for color, (name, values) in zip((*COLORS, *COLORS), lines.items()):
-                axis.plot(
-                    list(values), list(values.values()), color=color, label=name
-                )
+                axis.plot(list(values), list(values.values()), color=color, label=name)
             axis.set_title(title)
             axis.set_xlabel('iteration')
-            axis.set_yscale('log')
+            axis.set_yscale(scale)
+            if scale == 'linear':
+                axis.set_ylim(bottom=0)
             axis.legend()
     return figure
 
@@ -187,10 +224,12 @@ def as_image(figure: Figure, dpi: int = 100) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _panels(rows: int, columns: int, share: str = '') -> tuple[Figure, np.ndarray]:
+def _panels(rows: int, columns: int, share: bool = False) -> tuple[Figure, np.ndarray]:
     size = (_WIDTH * columns, _HEIGHT * rows)
     figure = Figure(figsize=size, layout='constrained')
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=share or False)
+    axes = figure.subplots(
+        rows, columns, squeeze=False, sharey='row' if share else False
+    )
     return figure, axes
 
 
@@ -220,6 +259,12 @@ def _draw_spectra(axis: Axes, level: LevelMaps, before: LevelMaps | None) -> Non
     label = 'prediction' if before is None else 'prediction, after training'
     axis.plot(spectrum(level.prediction), color=COLORS[2], linestyle='--', label=label)
     axis.set_yscale('log')
+
+
+def _explain(figure: Figure, axis: Axes) -> None:
+    """What the lines of one panel mean, for all of them."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside upper left', ncols=len(labels))
 
 
 def _count(axis: Axes) -> None:

@@ -85,7 +85,7 @@ class LevelMaps:
         }
         measured['gap'] = self.gaps()
         if self.filter is not None:
-            size = tuple(self.prediction.shape[-2:])
+            size = self.prediction.shape[-2:]
             measured['filter'] = band_magnitudes(self.filter, size)
         return {
             f'{what}_{band}': value
@@ -98,11 +98,12 @@ class FixedImages:
     """A few images, the same whenever they are looked at.
 
     Args:
-        model (FeatureDistill): The distillation.
+        model (BaseAlgorithm): The distillation: a ``FeatureDistill``, or one of
+            mmrazor's, whose images need labels.
         samples (dict): A batch as a data loader gives it.
     """
 
-    def __init__(self, model: FeatureDistill, samples: dict) -> None:
+    def __init__(self, model: Any, samples: dict) -> None:
         self.model, self.samples = model, samples
         self._run = UnlabelledRun(tell=False)
 
@@ -124,17 +125,25 @@ class FixedImages:
         with same_random_state(), evaluation(model):
             data = model.data_preprocessor(_copied(self.samples), False)
             inputs, samples = data['inputs'], data.get('data_samples')
-            recorders = distiller.student_recorders.recorders
-            attach_recorders(recorders, model.architecture, 'student')
             try:
-                distiller.set_deliveries_override(False)
-                model._teacher.record(distiller, inputs, samples)
-                distiller.set_deliveries_override(True)
-                with distiller.student_recorders, distiller.deliveries:
-                    self._run(model.architecture, distiller, inputs, samples)
+                if isinstance(model, FeatureDistill):
+                    self._record(inputs, samples)
+                else:
+                    model.loss(inputs, samples)
                 return inputs.float().cpu(), list(_level_maps(distiller))
             finally:
                 clear_records(distiller)
+
+    def _record(self, inputs: Tensor, data_samples: list | None) -> None:
+        """Run both models no deeper than recorded, without any loss."""
+        model, distiller = self.model, self.model.distiller
+        recorders = distiller.student_recorders.recorders
+        attach_recorders(recorders, model.architecture, 'student')
+        distiller.set_deliveries_override(False)
+        model._teacher.record(distiller, inputs, data_samples)
+        distiller.set_deliveries_override(True)
+        with distiller.student_recorders, distiller.deliveries:
+            self._run(model.architecture, distiller, inputs, data_samples)
 
 
 def joined(looks: Sequence[Sequence[LevelMaps]]) -> list[LevelMaps]:
@@ -192,16 +201,17 @@ def _filter_of(
 
 def _filters_in(place: nn.Module) -> Iterator[FrequencyAttention]:
     for layer in place.modules():
-        # One frequency is a number, not a filter.
         if isinstance(layer, FrequencyAttention) and layer.with_global:
-            if layer.grid != (1, 1):
-                yield layer
+            # One frequency is a number, not a filter.
+            yield from [layer] if layer.grid != (1, 1) else []
 
 
 def _copied(samples: dict) -> dict:
     """A batch whose samples a preprocessor may write into."""
     return {
-        key: [sample.clone() if hasattr(sample, 'clone') else sample for sample in value]
+        key: [
+            sample.clone() if hasattr(sample, 'clone') else sample for sample in value
+        ]
         if isinstance(value, (list, tuple))
         else value
         for key, value in samples.items()

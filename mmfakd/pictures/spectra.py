@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -69,17 +70,15 @@ def band_amplitudes(feature: Tensor) -> dict[str, float]:
         has no frequency in are left out.
     """
     power = torch.fft.fft2(feature.float(), norm='ortho').abs().square().mean((0, 1))
-    return _by_band(power, tuple(feature.shape[-2:]))
+    return _by_band(power, feature.shape[-2:])
 
 
-def band_magnitudes(
-    layer: FrequencyAttention, size: tuple[int, int]
-) -> dict[str, float]:
+def band_magnitudes(layer: FrequencyAttention, size: Sequence[int]) -> dict[str, float]:
     """Root mean square magnitude of a filter in each band.
 
     Args:
         layer (FrequencyAttention): The layer, with a global branch.
-        size (tuple[int, int]): Height and width of the maps that it is used on.
+        size (Sequence[int]): Height and width of the maps that it is used on.
 
     Returns:
         dict[str, float]: Name of the band -> magnitude, of the bands in which the
@@ -132,7 +131,7 @@ def _by_radius(power: Tensor) -> Tensor:
     return total / radius.bincount().clamp_min(1)
 
 
-def _by_band(power: Tensor, size: tuple[int, int]) -> dict[str, float]:
+def _by_band(power: Tensor, size: Sequence[int]) -> dict[str, float]:
     """Root of the mean over each band, of maps of a size."""
     power = power.cpu()
     rows, columns = _cycles(*power.shape)

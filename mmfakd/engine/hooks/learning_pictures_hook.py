@@ -29,13 +29,13 @@ class LearningPicturesHook(Hook):
     """Give the visualizer what the levels of a distillation look like, at an interval.
 
     Each look takes, for every distillation loss, from the training step itself its
-    weighted value, its share of all losses and the ratio of its gradient on the student
-    to that of the student's own loss (``learning/loss_level0/ratio``), as the report of
-    the first step does. From a few fixed images, in evaluation mode, it takes by band of
-    frequencies (low, middle, high) the amplitudes of the student's feature, of what is
-    predicted of it and of the teacher's, the gap between these two, and the magnitude
-    of the filter (``learning/loss_level0/gap_high``). With ``images`` it draws filters,
-    spectra and gaps, and where on two images the features are large.
+    weighted value, its share of all losses and the ratio of its gradient on the
+    student to that of the student's own loss (``learning/loss_level0/ratio``), as the
+    report of the first step does. From a few fixed images, in evaluation mode, it takes
+    by band of frequencies (low, middle, high) the amplitudes of the student's feature,
+    of what is predicted of it and of the teacher's, the gap between these two, and the
+    magnitude of the filter (``learning/loss_level0/gap_high``). With ``images`` it
+    draws filters, spectra and gaps, and where on two images the features are large.
 
     The numbers go to whatever backends the visualizer has: local files, TensorBoard,
     W&B. ``mmfakd plot WORK_DIR`` draws them.
@@ -90,13 +90,7 @@ class LearningPicturesHook(Hook):
         Raises:
             TypeError: If the model is no ``FeatureDistill``, or the set has no length.
         """
-        model = unwrapped_model(runner)
-        if not isinstance(model, FeatureDistill):
-            raise TypeError(
-                f'LearningPicturesHook: the model is a {type(model).__name__}; expected '
-                'a mmfakd.FeatureDistill. Take the hook out of the config, or distil '
-                'with that.'
-            )
+        model = self._model(runner)
         if is_main_process():
             self._fixed = FixedImages(model, self._take(runner))
 
@@ -111,7 +105,7 @@ class LearningPicturesHook(Hook):
             data_batch (Any, optional): The batch, unused.
         """
         if self._is_due(runner):
-            unwrapped_model(runner).measure_next_step()
+            self._model(runner).measure_next_step()
 
     def after_train_iter(
         self,
@@ -133,6 +127,16 @@ class LearningPicturesHook(Hook):
         """
         if self._fixed is not None and self._is_due(runner):
             self._show(runner, self._fixed)
+
+    def _model(self, runner: Runner) -> FeatureDistill:
+        model = unwrapped_model(runner)
+        if not isinstance(model, FeatureDistill):
+            raise TypeError(
+                f'LearningPicturesHook: the model is a {type(model).__name__}, '
+                'expected a mmfakd.FeatureDistill. Take the hook out of the config, or distil '
+                'with that.'
+            )
+        return model
 
     def _is_due(self, runner: Runner) -> bool:
         return (

@@ -265,7 +265,9 @@ class LevelDistiller(ConfigurableDistiller):
         """
         losses = super().compute_distill_losses()
         self.full_losses = dict(losses)
-        levels = [self._level_loss(i, *pair) for i, pair in enumerate(self.level_pairs())]
+        levels = [
+            self._level_loss(i, *pair) for i, pair in enumerate(self.level_pairs())
+        ]
         if self.measures:
             self._measure(levels)
             for i, weight in enumerate(self.level_weights(len(levels))):
