@@ -17,6 +17,7 @@ ROOMS = [
     ['mmfakd.plain'],
     ['mmfakd.pairing'],
     ['mmfakd.engine'],
+    ['mmfakd.pictures'],
     ['mmfakd.models.algorithms'],
     ['mmfakd.models.distillers'],
     ['mmfakd.models.connectors', 'mmfakd.models.losses', 'mmfakd.models.backbones'],

@@ -187,7 +187,8 @@ def _filter_of(
     """The frequency attention that a level's student feature passes."""
     places: list[Any] = [
         distiller.connectors[level.connector]
-        for level in compared_levels(distiller)[name]
+        # A neck stands for all of its maps, which have names of their own.
+        for level in compared_levels(distiller).get(name, ())
         if level.from_student and level.connector is not None
     ]
     number = name.removeprefix('loss_level')
