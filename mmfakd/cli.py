@@ -247,15 +247,34 @@ def _check_teacher(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    """Turn a distillation checkpoint into one that stock libraries load."""
+    """Take the student out of a distillation checkpoint.
+
+    A .pth file is a checkpoint of stock mmpretrain, mmdet or mmseg, a .safetensors file
+    the same in a format that cannot hold code. An .onnx or TorchScript file holds the
+    network, too, from normalised images to the outputs of its head, and needs none of
+    these libraries. Before it takes its name its outputs are compared with PyTorch's on
+    a picture. It says itself how images are prepared and which sizes may vary.
+    """
     add = parser.add_argument
     add('checkpoint', help='distillation checkpoint: path, URL or model-zoo name')
     _out(parser, 'file to write, for example student.pth', positional=True)
     add('--config-out', help="also write the stock student's config to this .py file")
-    ending = "of the file: torch's or that of safetensors (default: by its ending)"
-    formats = ['pth', 'safetensors']
+    ending = 'of the file (default: by its ending)'
+    formats = ['pth', 'safetensors', 'onnx', 'torchscript']
     add('--format', dest='file_format', choices=formats, help=ending)
     _force(parser)
+    network = parser.add_argument_group('onnx and torchscript')
+    add = network.add_argument
+    given = "the student's config, if the checkpoint holds none: "
+    which: Any = add('--config', help=f'{given}{CONFIG}')
+    which.completer = lambda **_: config_names()
+    add('--image', help='picture to compare outputs on (default: a photograph)')
+    _input_size(network, 'as in the test pipeline')
+    vary = 'sizes that may vary: of classifiers the batch (auto), else height and width'
+    dynamic = ['auto', 'none', 'batch', 'size']
+    add('--dynamic', choices=dynamic, default='auto', help=vary)
+    opset = 'version of the operators of ONNX (default: %(default)s)'
+    add('--opset', type=_positive, default=17, help=opset)
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
@@ -395,7 +414,7 @@ COMMANDS = {
     'layers': (_layers, 'pairing.layer_table:layer_table'),
     'check': (_check, 'analysis.first_step_check:check_distillation'),
     'check-teacher': (_check_teacher, 'analysis.teacher_score:check_teacher'),
-    'export': (_export, 'checkpoints.student:export_file'),
+    'export': (_export, 'export.command:export_checkpoint'),
     'convert': (_convert, 'checkpoints.mdistiller_file:convert_file'),
     'compare': (_compare, 'analysis.compare_runs:compare_work_dirs'),
     'plot': (_plot, 'analysis.learning_page:plot'),
@@ -444,12 +463,12 @@ def _launch(parser: argparse.ArgumentParser) -> None:
     add('--local_rank', '--local-rank', type=int, default=0)
 
 
-def _input_size(parser: argparse.ArgumentParser) -> None:
+def _input_size(parser: Any, default: str = 'as in the training pipeline') -> None:
     parser.add_argument(
         '--input-size',
         type=parse_size,
         metavar='HxW',
-        help='size of the images (default: as in the training pipeline)',
+        help=f'size of the images (default: {default})',
     )
 
 

@@ -14,6 +14,7 @@ ROOMS = [
     ['mmfakd.utils'],
     ['mmfakd.cli'],
     ['mmfakd.analysis'],
+    ['mmfakd.export'],
     ['mmfakd.plain'],
     ['mmfakd.pairing'],
     ['mmfakd.engine'],

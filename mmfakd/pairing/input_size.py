@@ -49,17 +49,18 @@ class InputSize:
     source: str
 
 
-def read_input_size(cfg: Config) -> InputSize | None:
-    """Read the size of training images out of the pipeline of a config.
+def read_input_size(cfg: Config, loader: str = 'train_dataloader') -> InputSize | None:
+    """Read the size of images out of the pipeline of a config.
 
     Args:
         cfg (Config): The config.
+        loader (str): Whose images. Defaults to those of the training.
 
     Returns:
-        InputSize | None: What its training pipeline brings images to last; None where
-        no transform of it says so.
+        InputSize | None: What that pipeline brings images to last; None where there is
+        none, or no transform of it says so.
     """
-    loaders = walk_loaders(cfg.get('train_dataloader'))
+    loaders = walk_loaders(cfg.get(loader))
     dataset = next((loader['dataset'] for loader in loaders), None)
     pipelines = [pipeline_of(wrapped) for wrapped in walk_wrappers(dataset)]
     # The innermost data set's comes first.

@@ -133,8 +133,8 @@ class LearningPicturesHook(Hook):
         if not isinstance(model, FeatureDistill):
             raise TypeError(
                 f'LearningPicturesHook: the model is a {type(model).__name__}, '
-                'expected a mmfakd.FeatureDistill. Take the hook out of the config, or distil '
-                'with that.'
+                'expected a mmfakd.FeatureDistill. Take the hook out of the config, or '
+                'distil with that.'
             )
         return model
 
