@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from mmfakd.datasets.wrappers import pipeline_of, walk_loaders, walk_wrappers
 from mmfakd.models.algorithms.normalisation import RAW, read_normalisation
-from mmfakd.pairing.input_size import read_input_size
+from mmfakd.pairing.input_size import InputSize, read_input_size
 
 from .student_model import Student
 
@@ -36,8 +36,10 @@ def describe_preprocessing(
     Returns:
         dict: ``layout``, ``dtype``, ``value_range`` before normalisation,
         ``channel_order`` (``'RGB'``, ``'BGR'``, ``'grey'``, or that of the data set),
-        ``mean`` and ``std``, one a channel, ``input_size`` as height and width,
-        ``size_divisor``, and the config's own ``test_pipeline`` as it stands there.
+        ``mean`` and ``std``, one a channel, ``image_size`` as height and width, or as
+        short and long side where images keep their ratio (``keep_ratio``),
+        ``input_size`` of what is padded to multiples of ``size_divisor``, and the
+        config's own ``test_pipeline`` as it stands there.
 
     Raises:
         ValueError: If the config says no size, or images are neither grey nor coloured.
@@ -55,7 +57,13 @@ def describe_preprocessing(
             'export computes the same: export a .pth file.'
         )
     divisor = preprocessor.get('pad_size_divisor', 1)
-    height, width = size or _size(cfg)
+    found = _read_size(cfg)
+    if size is None and found is None:
+        raise ValueError(
+            'no transform in its config says how large its images are: give '
+            '--input-size HEIGHTxWIDTH.'
+        )
+    height, width = size or (found.height, found.width)  # type: ignore[union-attr]
     return dict(
         layout='NCHW',
         dtype='float32',
@@ -63,6 +71,8 @@ def describe_preprocessing(
         channel_order=_order(cfg, channels, normalisation['swap']),
         mean=mean,
         std=std,
+        image_size=[height, width],
+        keep_ratio=found is not None and not found.fixed,
         input_size=[_padded(height, divisor), _padded(width, divisor)],
         size_divisor=divisor,
         test_pipeline=list(_test_pipeline(cfg)),
@@ -140,16 +150,11 @@ def _plain(transform: Any) -> Any:
     return transform if plain else getattr(transform, '__name__', str(transform))
 
 
-def _size(cfg: Config) -> tuple[int, int]:
-    """Height and width that test images are brought to."""
-    for key in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
-        found = read_input_size(cfg, key)
-        if found is not None:
-            return found.height, found.width
-    raise ValueError(
-        'no transform in its config says how large its images are: give --input-size '
-        'HEIGHTxWIDTH.'
-    )
+def _read_size(cfg: Config) -> InputSize | None:
+    """What test images are brought to; where they stay as they are, those of training."""
+    loaders = ('test_dataloader', 'val_dataloader', 'train_dataloader')
+    found = (read_input_size(cfg, key) for key in loaders)
+    return next((size for size in found if size is not None), None)
 
 
 def _padded(pixels: int, divisor: int) -> int:

@@ -14,8 +14,13 @@ from torch import Tensor, nn
 
 from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.checkpoints.fetch import fetch_checkpoint
-from mmfakd.checkpoints.state_dict import find_state_dict, some
-from mmfakd.checkpoints.student import export_student, student_config
+from mmfakd.checkpoints.load import load_weights
+from mmfakd.checkpoints.state_dict import find_state_dict
+from mmfakd.checkpoints.student import (
+    export_student,
+    student_config,
+    student_state_dict,
+)
 from mmfakd.model_zoo.build import build_without_weights
 from mmfakd.model_zoo.find import config_file
 from mmfakd.pairing.probe import is_classifier, is_detector, is_segmentor
@@ -59,10 +64,8 @@ def load_student(checkpoint: str, config: str | None = None) -> Student:
             can be exported.
     """
     loaded = fetch_checkpoint(checkpoint)
-    state_dict = find_state_dict(loaded, checkpoint)
-    distilled = any(key.startswith('architecture.') for key in state_dict)
-    exported = export_student(loaded) if distilled else loaded
-    meta = dict(exported.get('meta') or {})
+    distilled = student_state_dict(find_state_dict(loaded, checkpoint))
+    meta = dict((export_student(loaded) if distilled else loaded).get('meta') or {})
     if config is not None:
         cfg = Config.fromfile(config_file(config))
     elif meta.get('cfg'):
@@ -79,14 +82,7 @@ def load_student(checkpoint: str, config: str | None = None) -> Student:
     if cfg.get('data_preprocessor') and not cfg.model.get('data_preprocessor'):
         cfg.model.data_preprocessor = cfg.data_preprocessor
     model = build_without_weights(cfg.model, cfg.get('default_scope'))
-    weights = exported['state_dict'] if distilled else state_dict
-    wrong = model.load_state_dict(weights, strict=False)
-    if wrong.missing_keys or wrong.unexpected_keys:
-        raise ValueError(
-            f'{checkpoint}: its weights do not fit the {type(model).__name__} of its '
-            f'config: missing {some(wrong.missing_keys)}, of another model '
-            f'{some(wrong.unexpected_keys)}. Give the right config: --config.'
-        )
+    load_weights(model, checkpoint, 'student')
     model.requires_grad_(False)
     return Student(model.eval(), cfg, meta, _task(model))
 
