@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os.path as osp
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from torch import Tensor
 
 from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.checkpoints.student import export_file, refuse_existing
@@ -108,6 +109,7 @@ def _write(
     model = RawOutputs(student).eval()
     with torch.no_grad():
         outputs = model(torch.from_numpy(batch))
+        others = model(torch.from_numpy(batch[..., ::-1].copy()))
     varies = dynamic
     if dynamic == 'auto':
         varies = 'batch' if student.task == 'classification' else 'size'
@@ -138,7 +140,19 @@ def _write(
         f'input: {onnx_file.INPUT} {_shape(batch.shape, axes.get(onnx_file.INPUT, {}))}'
         f'\noutputs: {shapes}\npreprocessing: {_told(preprocessing)}\n'
         f'checked: {len(batches)} batches differ from PyTorch by {apart:.1e} of the '
-        f'largest value at most ({TOLERANCE:g} is allowed).'
+        f'largest value at most ({TOLERANCE:g} is allowed).{_doubt(outputs, others)}'
+    )
+
+
+def _doubt(outputs: Sequence[Tensor], others: Sequence[Tensor]) -> str:
+    """Say if nothing was to be seen, as for a student at random whose maps are dead."""
+    if any(
+        (a - b).abs().max() > TOLERANCE * a.abs().max() for a, b in zip(outputs, others)
+    ):
+        return ''
+    return (
+        '\nNOTE: the outputs of an image and of its mirror image are the same, so that '
+        'little is shown by this. Is it trained? Try another --image.'
     )
 
 

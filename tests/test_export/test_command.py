@@ -70,6 +70,7 @@ def test_classifier_in_onnxruntime(onnx_file, classifier_ckpt, pictures, tmp_pat
         expected = model(torch.from_numpy(images)).numpy()
     [logits] = session(path).run(None, {'images': images})
     assert logits.shape == (4, 4) and apart(logits, expected) < 1e-4
+    assert 'NOTE' not in onnx_file[1]
     # Pictures are told apart, or this would show little.
     assert np.ptp(expected, axis=0).max() > 0.01 * np.abs(expected).max()
 
@@ -299,6 +300,18 @@ def test_preprocessing_that_cannot_be_stated(tmp_path):
     path = save(four, tmp_path / 'four.pth')
     with pytest.raises(ValueError, match='its images have 4 channels'):
         export_checkpoint(path, str(tmp_path / 'y.torchscript'))
+
+
+def test_outputs_that_say_nothing_of_the_image(tmp_path):
+    cfg = classifier_config()
+    path = save(cfg, tmp_path / 'dead.pth')
+    dead = torch.load(path, weights_only=True)
+    for name, value in dead['state_dict'].items():
+        if name.endswith('fc.weight'):
+            value.zero_()
+    torch.save(dead, path)
+    said = export_checkpoint(path, str(tmp_path / 'x.torchscript'))
+    assert 'NOTE: the outputs of an image and of its mirror image are the same' in said
 
 
 def test_pictures_that_are_none(classifier_ckpt, tmp_path):
