@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmfakd.export.command import export_checkpoint
@@ -60,6 +62,32 @@ MODELS = {
 }
 
 
+def let_signals_pass(model: BaseModel, size: tuple[int, int]) -> None:
+    """Give a model weights under which its outputs depend on the image.
+
+    As it is initialised, many a network says the same of any image.
+
+    Args:
+        model (BaseModel): The model.
+        size (tuple[int, int]): Height and width of its input.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
+        elif isinstance(module, _BatchNorm):
+            # Its statistics become those of the batch.
+            module.momentum = 1.0
+    images = torch.randn(2, 3, *size)
+    model.train()
+    with torch.no_grad():
+        try:
+            model(images, None, mode='tensor')
+        except (AttributeError, TypeError):
+            # Of two stages, or with queries.
+            model.extract_feat(images)
+    model.eval()
+
+
 def try_model(name: str, size: tuple[int, int] | None, folder: str) -> dict[str, str]:
     """Export a model in all formats.
 
@@ -76,13 +104,7 @@ def try_model(name: str, size: tuple[int, int] | None, folder: str) -> dict[str,
         cfg.model.data_preprocessor = cfg.data_preprocessor
     torch.manual_seed(0)
     model = build_without_weights(cfg.model, cfg.get('default_scope'))
-    model.init_weights()
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.affine:
-            # As if trained: else many a network says the same of any image.
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
-            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    let_signals_pass(model, size or (224, 224))
     path = f'{folder}/plain.pth'
     meta = dict(cfg=cfg.pretty_text)
     torch.save(dict(state_dict=model.state_dict(), meta=meta), path)

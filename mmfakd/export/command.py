@@ -109,7 +109,7 @@ def _write(
     model = RawOutputs(student).eval()
     with torch.no_grad():
         outputs = model(torch.from_numpy(batch))
-        others = model(torch.from_numpy(batch[..., ::-1].copy()))
+        others = model(torch.from_numpy(-batch))
     varies = dynamic
     if dynamic == 'auto':
         varies = 'batch' if student.task == 'classification' else 'size'
@@ -151,7 +151,7 @@ def _doubt(outputs: Sequence[Tensor], others: Sequence[Tensor]) -> str:
     ):
         return ''
     return (
-        '\nNOTE: the outputs of an image and of its mirror image are the same, so that '
+        '\nNOTE: the outputs of an image and of its negative are the same, so that '
         'little is shown by this. Is it trained? Try another --image.'
     )
 
@@ -186,7 +186,7 @@ def _batches(batch: np.ndarray, varies: str) -> list[np.ndarray]:
     """Inputs to compare on: all that may vary does."""
     batches = [batch]
     if varies != 'none':
-        batches.append(np.concatenate([batch, batch[..., ::-1]]))
+        batches.append(np.concatenate([batch, -batch]))
     if varies == 'size':
         margin = ((0, 0), (0, 0), (0, _LARGER), (_LARGER, 0))
         batches.append(np.pad(batch, margin, mode='reflect'))

@@ -14,7 +14,7 @@ import torch
 from .student_model import MMDEPLOY, RawOutputs
 
 # Where the archive has what it says of itself.
-META = 'mmfakd.json'
+META = 'meta.json'
 
 
 def write_torchscript(

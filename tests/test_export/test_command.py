@@ -105,9 +105,9 @@ def test_classifier_in_torchscript(classifier_ckpt, pictures, tmp_path):
     path = tmp_path / 'student.bin'
     options = dict(file_format='torchscript', image=str(pictures / 'flower.png'))
     said = export_checkpoint(classifier_ckpt, str(path), **options)
-    files = {'mmfakd.json': ''}
+    files = {'meta.json': ''}
     traced = torch.jit.load(path, _extra_files=files)
-    meta = {k: json.loads(v) for k, v in json.loads(files['mmfakd.json']).items()}
+    meta = {k: json.loads(v) for k, v in json.loads(files['meta.json']).items()}
     images = torch.from_numpy(batch_of(*pictures.iterdir(), size=(24, 32)))
     with torch.no_grad():
         [logits] = traced(images)
@@ -311,7 +311,7 @@ def test_outputs_that_say_nothing_of_the_image(tmp_path):
             value.zero_()
     torch.save(dead, path)
     said = export_checkpoint(path, str(tmp_path / 'x.torchscript'))
-    assert 'NOTE: the outputs of an image and of its mirror image are the same' in said
+    assert 'NOTE: the outputs of an image and of its negative are the same' in said
 
 
 def test_pictures_that_are_none(classifier_ckpt, tmp_path):

@@ -167,14 +167,7 @@ class FeatureDistill(SingleTeacherDistill):
             teacher, student, teacher_ckpt, teacher_mode, teacher_preprocessor
         )
         self._started = False
-        self.report = report
-        self.first_step: FirstStep | None = None
-        self._looked = False
-        # What `measure_next_step` asked for, once that step is done.
-        self.measured: FirstStep | None = None
-        self._measures_next = False
-        # Identities of the parameters that the optimizer moves, where it is known.
-        self._optimized: set[int] | None = None
+        self._prepare_looks(report)
         check_ckpt(student_ckpt, 'student_ckpt')
         self.student_ckpt = student_ckpt or zoo_ckpt
         self.teacher_ckpt = self._teacher.ckpt
@@ -196,6 +189,16 @@ class FeatureDistill(SingleTeacherDistill):
         self._prepare_recorders()
         self._prepare_networks(channels_last, compile_networks)
         self.train()
+
+    def _prepare_looks(self, report: bool) -> None:
+        self.report = report
+        self.first_step: FirstStep | None = None
+        self._looked = False
+        # What `measure_next_step` asked for, once that step is done.
+        self.measured: FirstStep | None = None
+        self._measures_next = False
+        # Identities of the parameters that the optimizer moves, where it is known.
+        self._optimized: set[int] | None = None
 
     def _prepare_recorders(self) -> None:
         models = dict(student=self.architecture, teacher=self.teacher)
