@@ -62,7 +62,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if 'output' in settings:
         output = settings.pop('output')
         settings['out'] = settings['out'] or output
-        if settings['out'] is None:
+        if settings.pop('out_is_needed') and settings['out'] is None:
             parser.error(f'{command}: give the file to write, -o FILE')
     if command == 'pair':
         settings['command'] = ['mmfakd', *args]
@@ -247,15 +247,34 @@ def _check_teacher(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    """Turn a distillation checkpoint into one that stock libraries load."""
+    """Take the student out of a distillation checkpoint.
+
+    A .pth file is a checkpoint of stock mmpretrain, mmdet or mmseg, a .safetensors file
+    the same in a format that cannot hold code. An .onnx or TorchScript file holds the
+    network, too, from normalised images to the outputs of its head, and needs none of
+    these libraries. Before it takes its name its outputs are compared with PyTorch's on
+    a picture. It says itself how images are prepared and which sizes may vary.
+    """
     add = parser.add_argument
     add('checkpoint', help='distillation checkpoint: path, URL or model-zoo name')
     _out(parser, 'file to write, for example student.pth', positional=True)
     add('--config-out', help="also write the stock student's config to this .py file")
-    ending = "of the file: torch's or that of safetensors (default: by its ending)"
-    formats = ['pth', 'safetensors']
+    ending = 'of the file (default: by its ending)'
+    formats = ['pth', 'safetensors', 'onnx', 'torchscript']
     add('--format', dest='file_format', choices=formats, help=ending)
     _force(parser)
+    network = parser.add_argument_group('onnx and torchscript')
+    add = network.add_argument
+    given = "the student's config, if the checkpoint holds none: "
+    which: Any = add('--config', help=f'{given}{CONFIG}')
+    which.completer = lambda **_: config_names()
+    add('--image', help='picture to compare outputs on (default: a photograph)')
+    _input_size(network, 'as in the test pipeline')
+    vary = 'sizes that may vary: of classifiers the batch (auto), else height and width'
+    dynamic = ['auto', 'none', 'batch', 'size']
+    add('--dynamic', choices=dynamic, default='auto', help=vary)
+    opset = 'version of the operators of ONNX (default: %(default)s)'
+    add('--opset', type=_positive, default=17, help=opset)
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
@@ -286,17 +305,25 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _plot(parser: argparse.ArgumentParser) -> None:
-    """Draw what frequency attention learned.
+    """Draw what a distillation has learned.
 
-    Upper row: magnitude of the filter of each level, mean over its channels, the mean
-    (DC) in the middle. Lower row: amplitude spectra over the frequency's radius of the
-    teacher's features and of the student's prediction of them, before training and
-    after.
+    mmfakd plot WORK_DIR [-o page.html]
+    mmfakd plot CONFIG CHECKPOINT -o picture.png
+
+    Of a work dir it is a page with captions: ratio of gradients, filters, spectra, gap
+    by band, attention, and their courses where LearningPicturesHook has recorded them.
+    Of a config and a checkpoint it is one picture. Upper row: magnitude of the filter
+    of each level, mean over its channels, the mean (DC) in the middle. Lower row:
+    amplitude spectra over the frequency's radius of the teacher's features, the
+    student's, and the predictions, before training and after.
     """
     add = parser.add_argument
-    _config(parser)
-    add('checkpoint', help='checkpoint of that run')
-    _out(parser, 'picture to write (.png, .pdf, .svg)', positional=True)
+    which: Any = add('config', help=f'a work dir, or {CONFIG}')
+    which.completer = lambda **_: config_names()
+    newest = 'checkpoint of that run (default of a work dir: its newest)'
+    add('checkpoint', nargs='?', help=newest)
+    kinds = 'what to write: a page (.html), or a picture (.png, .pdf, .svg)'
+    _out(parser, kinds, required=False, positional=True)
     _teacher_ckpt(parser)
     add('--batches', type=int, default=1, help='validation batches')
 
@@ -409,10 +436,10 @@ COMMANDS = {
     'layers': (_layers, 'pairing.layer_table:layer_table'),
     'check': (_check, 'analysis.first_step_check:check_distillation'),
     'check-teacher': (_check_teacher, 'analysis.teacher_score:check_teacher'),
-    'export': (_export, 'checkpoints.student:export_file'),
+    'export': (_export, 'export.command:export_checkpoint'),
     'convert': (_convert, 'checkpoints.mdistiller_file:convert_file'),
     'compare': (_compare, 'analysis.compare_runs:compare_work_dirs'),
-    'plot': (_plot, 'analysis.spectra:plot_spectra'),
+    'plot': (_plot, 'analysis.learning_page:plot'),
     'detections': (_detections, 'analysis.detections:draw_detections'),
     'benchmark': (_benchmark, 'analysis.benchmark.run:run_benchmark'),
     'configs': (_configs, ''),
@@ -459,12 +486,12 @@ def _launch(parser: argparse.ArgumentParser) -> None:
     add('--local_rank', '--local-rank', type=int, default=0)
 
 
-def _input_size(parser: argparse.ArgumentParser) -> None:
+def _input_size(parser: Any, default: str = 'as in the training pipeline') -> None:
     parser.add_argument(
         '--input-size',
         type=parse_size,
         metavar='HxW',
-        help='size of the images (default: as in the training pipeline)',
+        help=f'size of the images (default: {default})',
     )
 
 
@@ -484,6 +511,7 @@ def _out(
     add = parser.add_argument
     if positional:
         add('output', nargs='?', help=argparse.SUPPRESS)
+        parser.set_defaults(out_is_needed=required)
     add('-o', '--out', required=required and not positional, help=text)
 
 

@@ -150,6 +150,18 @@ def test_leaf_is_short_and_listed(path):
                 assert model.backbone == find_config(config).model.backbone
 
 
+def test_predictions_can_be_shown():
+    """`mmfakd test --show-dir` finds a hook, and what that draws with."""
+    # The leaves of a folder share it.
+    for path in {leaf.parent: leaf for leaf in LEAVES}.values():
+        cfg = Config.fromfile(path)
+        detects = cfg.default_scope == 'mmdet'
+        hook = 'DetVisualizationHook' if detects else 'VisualizationHook'
+        draws = 'DetLocalVisualizer' if detects else 'UniversalVisualizer'
+        assert cfg.default_hooks.visualization.type.split('.')[-1] == hook, path
+        assert cfg.visualizer.type.split('.')[-1] == draws, path
+
+
 @pytest.mark.parametrize('path', LEAVES, ids=NAMES)
 def test_bases_are_ours_or_stock(path):
     text = path.read_text()

@@ -15,6 +15,12 @@ default_hooks = dict(
     check_finite=dict(type='mmfakd.CheckFiniteHook'),
     first_step=dict(type='mmfakd.FirstStepHook'),
     epoch_seed=dict(type='mmfakd.EpochSeedHook'),
+    # Draws what `mmfakd test --show-dir` or `--show` asks for, enlarged for the text.
+    visualization=dict(type='mmpretrain.VisualizationHook', resize=256),
+)
+visualizer = dict(
+    type='mmpretrain.UniversalVisualizer',
+    vis_backends=[dict(type='LocalVisBackend')],
 )
 
 env_cfg = dict(

@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .line_figures import COLORS, DASHES, MARKERS, STYLE, label_lines
+from mmfakd.pictures.line_figures import COLORS, DASHES, MARKERS, STYLE, label_lines
 
 
 def draw_curves(comparison: dict) -> Figure:

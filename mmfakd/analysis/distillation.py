@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import os.path as osp
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
@@ -17,6 +18,8 @@ from mmfakd.model_zoo.find import config_file
 from mmfakd.models.algorithms import FeatureDistill, TeacherEvaluation
 from mmfakd.registry import MODELS
 
+from .read_run import read_run
+
 
 @contextmanager
 def open_distillation(
@@ -27,7 +30,8 @@ def open_distillation(
     """Read the config of a distillation, and name it in what goes wrong with it.
 
     Args:
-        config (str): Path of a config, or its name.
+        config (str): Path of a config, or its name; or the work dir of a training,
+            whose config is read from its log and not run.
         teacher_ckpt (str, optional): The teacher's weights.
         cfg_options (Sequence[str], optional): Overrides of the config.
 
@@ -38,7 +42,10 @@ def open_distillation(
         FileNotFoundError: If there is no such config; near names are listed.
         ValueError: If it describes no distillation, or for mistakes within the block.
     """
-    cfg = Config.fromfile(config_file(config))
+    if osp.isdir(config):
+        cfg = read_run(config).config
+    else:
+        cfg = Config.fromfile(config_file(config))
     try:
         cfg.merge_from_dict(parse_cfg_options(cfg_options))
         check_installed(cfg, 'it')

@@ -17,6 +17,9 @@ from mmfakd.checkpoints.config_text import read_config_text
 
 from .run import Run
 
+# Of the first step's report, and of what is learned.
+_OF_DISTILLATION = ('first_step/', 'learning/')
+
 
 @dataclass
 class _Log:
@@ -136,8 +139,8 @@ def _read_log(path: str) -> _Log | None:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            # The report of the first step is no validation.
-            if not any(key.startswith('first_step/') for key in row):
+            # What is seen of the distillation is no validation.
+            if not any(key.startswith(_OF_DISTILLATION) for key in row):
                 rows.append(_without_prefix(row))
         except json.JSONDecodeError as error:
             # A killed process leaves half a line at the end.

@@ -7,7 +7,7 @@ import copy
 import logging
 import os.path as osp
 from collections import OrderedDict
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from mmfakd.model_zoo.resolve import resolve_model_cfg
 from .config_text import read_config_text
 from .fetch import fetch_checkpoint
 from .state_dict import fits_little, some, without_wrappers
-from .write import write_weights
+from .write import is_safetensors, write_weights
 
 _PREFIX = 'architecture.'
 _LIBRARIES = ('mmfakd', 'mmrazor')
@@ -92,6 +92,7 @@ def export_file(
     config_out: str | None = None,
     file_format: str | None = None,
     force: bool = False,
+    describe: Callable[[Config], dict] | None = None,
 ) -> str:
     """Export the student of a checkpoint file.
 
@@ -102,6 +103,8 @@ def export_file(
         file_format (str, optional): ``'pth'`` or ``'safetensors'``. By default what
             the file's name ends with.
         force (bool): Whether to overwrite files.
+        describe (Callable, optional): Turns the stock student's config into what a
+            file of safetensors says as ``preprocessing``, or raises ValueError.
 
     Returns:
         str: What was written.
@@ -111,11 +114,7 @@ def export_file(
         ValueError: If the checkpoint holds no student, or no config where one is
             asked for.
     """
-    for path in filter(None, (out, config_out)):
-        if osp.exists(path) and not force:
-            raise FileExistsError(
-                f'{path} exists; choose another name, or give --force.'
-            )
+    refuse_existing(force, out, config_out)
     try:
         student = export_student(fetch_checkpoint(checkpoint))
     except ValueError as error:
@@ -125,13 +124,37 @@ def export_file(
             f'{checkpoint}: it holds no config of its model that could be written to '
             f'{config_out}. Leave --config-out away.'
         )
+    note = ''
+    if describe is not None and is_safetensors(out, file_format):
+        try:
+            text = read_config_text(student['meta'].get('cfg', 'model = dict()'))
+            student['meta']['preprocessing'] = describe(text)
+        except ValueError as error:
+            note = f'\nThe file does not say how images are prepared: {error}'
     write_weights(student, out, file_format)
     count = sum(tensor.numel() for tensor in student['state_dict'].values())
     written = f'{out}: {len(student["state_dict"])} tensors, {count:,} values.'
     if config_out:
         read_config_text(student['meta']['cfg']).dump(config_out)
         written += f'\n{config_out}: its config.'
-    return written
+    return written + note
+
+
+def refuse_existing(force: bool, *paths: str | None) -> None:
+    """Refuse to overwrite files.
+
+    Args:
+        force (bool): Whether that is allowed.
+        *paths (str, optional): The files.
+
+    Raises:
+        FileExistsError: If one exists, and it is not.
+    """
+    for path in filter(None, paths):
+        if osp.exists(path) and not force:
+            raise FileExistsError(
+                f'{path} exists; choose another name, or give --force.'
+            )
 
 
 def student_state_dict(state_dict: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:

@@ -32,14 +32,22 @@ def write_weights(
         ModuleNotFoundError: If the package safetensors is wanted and not installed.
         ValueError: If ``meta`` holds what JSON cannot.
     """
-    is_safetensors = Path(path).suffix == '.safetensors'
-    save = (
-        _save_safetensors
-        if file_format == 'safetensors' or (file_format is None and is_safetensors)
-        else torch.save
-    )
+    save = _save_safetensors if is_safetensors(path, file_format) else torch.save
     with whole_file(path) as part:
         save(checkpoint, part)
+
+
+def is_safetensors(path: str | os.PathLike[str], file_format: str | None) -> bool:
+    """Tell which of the two formats a file gets.
+
+    Args:
+        path (str | os.PathLike): The file.
+        file_format (str, optional): The format; by the ending of the file without.
+
+    Returns:
+        bool: Whether it is that of safetensors.
+    """
+    return (file_format or Path(path).suffix.lstrip('.')) == 'safetensors'
 
 
 def _save_safetensors(checkpoint: dict[str, Any], path: str) -> None:

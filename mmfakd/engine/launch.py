@@ -243,6 +243,8 @@ def merge_test_options(
             cfg.visualizer.save_dir = show_dir
         else:
             hook.enable, hook.show, hook.out_dir = True, show, show_dir
+            # Else one image of 5000, as in a training.
+            hook.setdefault('interval', 1)
     return cfg
 
 

@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import math
-import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
+from mmfakd.datasets.random_state import same_random_state
 from mmfakd.datasets.wrappers import pipeline_of, walk_loaders, walk_wrappers
 
 CLASSIFIER_SIZE = (224, 224)
@@ -51,17 +49,18 @@ class InputSize:
     source: str
 
 
-def read_input_size(cfg: Config) -> InputSize | None:
-    """Read the size of training images out of the pipeline of a config.
+def read_input_size(cfg: Config, loader: str = 'train_dataloader') -> InputSize | None:
+    """Read the size of images out of the pipeline of a config.
 
     Args:
         cfg (Config): The config.
+        loader (str): Whose images. Defaults to those of the training.
 
     Returns:
-        InputSize | None: What its training pipeline brings images to last; None where
-        no transform of it says so.
+        InputSize | None: What that pipeline brings images to last; None where there is
+        none, or no transform of it says so.
     """
-    loaders = walk_loaders(cfg.get('train_dataloader'))
+    loaders = walk_loaders(cfg.get(loader))
     dataset = next((loader['dataset'] for loader in loaders), None)
     pipelines = [pipeline_of(wrapped) for wrapped in walk_wrappers(dataset)]
     # The innermost data set's comes first.
@@ -123,19 +122,15 @@ def measure_images(cfg: Config) -> InputSize | None:
     loader = next(walk_loaders(cfg.get('train_dataloader')), None)
     if loader is None:
         return None
-    state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
-        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-            dataset = DATASETS.build(loader['dataset'])
-        count = min(len(dataset), _MEASURED)
-        shapes = [tuple(dataset[i]['inputs'].shape[-2:]) for i in range(count)]
+        with same_random_state():
+            with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+                dataset = DATASETS.build(loader['dataset'])
+            count = min(len(dataset), _MEASURED)
+            shapes = [tuple(dataset[i]['inputs'].shape[-2:]) for i in range(count)]
     except Exception:
         # It is not here, or of another form.
         return None
-    finally:
-        random.setstate(state[0])
-        np.random.set_state(state[1])
-        torch.set_rng_state(state[2])
     height, width = (max(sides) for sides in zip(*shapes))
     return InputSize(height, width, len(set(shapes)) == 1, 'the first images')
 

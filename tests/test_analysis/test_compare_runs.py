@@ -21,8 +21,8 @@ from mmfakd.analysis import compare_runs
 from mmfakd.analysis.compare_runs import compare, format_table
 from mmfakd.analysis.count_parameters import count_parameters
 from mmfakd.analysis.curves import draw_curves
-from mmfakd.analysis.line_figures import keep_apart
 from mmfakd.analysis.read_run import read_run
+from mmfakd.pictures.line_figures import keep_apart
 from tests.helpers.tiny_runs import (
     Recorder,
     distillation,

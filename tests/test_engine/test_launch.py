@@ -1,13 +1,21 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """What the options of a run do to its config."""
 
+from pathlib import Path
+
+import cv2
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 
 from mmfakd.engine.launch import merge_launch_options, parse_cfg_options
+from mmfakd.engine.launch import test as evaluate
 from mmfakd.model_zoo.find import config_file
 
 NAME = 'fakd_review_r18w32_r18w4_1xb50_digits'
+CELLS = 'fakd_review_gfl_r18_r18w16_1xb8_bccd'
+SHARED = Path(__file__).resolve().parents[3] / 'shared/data/bccd'
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +57,51 @@ def test_overrides():
     assert parse_cfg_options(None) == parse_cfg_options([]) == {}
     with pytest.raises(ValueError, match='--cfg-options a: expected KEY=VALUE'):
         parse_cfg_options(['b=1', 'a'])
+
+
+def show(config, folder, *options):
+    """Pictures of what a student at random predicts of two images."""
+    cfg = Config.fromfile(config_file(config))
+    student = dict(cfg.model.architecture, data_preprocessor=cfg.data_preprocessor)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        state_dict = MODELS.build(student).state_dict()
+    torch.save(dict(state_dict=state_dict), folder / 'student.pth')
+    evaluate(
+        config,
+        str(folder / 'student.pth'),
+        show_dir=str(folder / 'shown'),
+        work_dir=str(folder / 'work'),
+        cfg_options=[
+            *('log_level=ERROR', 'test_dataloader.dataset.indices=2'),
+            *('test_dataloader.batch_size=2', *options),
+        ],
+    )()
+    return sorted((folder / 'shown').iterdir())
+
+
+def test_pictures_of_classes(tmp_path):
+    pictures = show(NAME, tmp_path)
+    assert [picture.name for picture in pictures] == ['0_0.png', '1_0.png']
+    # Large enough for what is written on it.
+    assert cv2.imread(str(pictures[0])).shape == (256, 256, 3)
+
+
+def test_pictures_of_classes_at_an_interval(tmp_path):
+    every = 'default_hooks.visualization.interval=2'
+    assert [picture.name for picture in show(NAME, tmp_path, every)] == ['0_0.png']
+
+
+def test_pictures_of_detections(tmp_path):
+    if not SHARED.exists():
+        pytest.skip(f'{SHARED} has the images, and is not here')
+    pictures = show(
+        CELLS,
+        tmp_path,
+        f'test_dataloader.dataset.data_root={SHARED}/',
+        f'test_evaluator.ann_file={SHARED}/annotations/test.json',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+    )
+    assert len(pictures) == 2
+    # Ground truth and detections side by side.
+    assert cv2.imread(str(pictures[0])).shape == (480, 2 * 640, 3)

@@ -6,4 +6,8 @@ _base_ = [
     '../../_base_/default_runtime.py',
 ]
 default_scope = 'mmdet'
+default_hooks = dict(
+    visualization=dict(_delete_=True, type='mmdet.DetVisualizationHook')
+)
+visualizer = dict(type='mmdet.DetLocalVisualizer')
 model = {{_base_.gfl_r18}}

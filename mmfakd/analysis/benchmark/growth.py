@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-from mmfakd.analysis.line_figures import COLORS, DASHES, MARKERS, STYLE, label_lines
+from mmfakd.pictures.line_figures import COLORS, DASHES, MARKERS, STYLE, label_lines
 
 QUANTITIES = {
     'pixels': 'height and width, pixels',

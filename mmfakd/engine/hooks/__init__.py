@@ -5,6 +5,7 @@ from .check_data_hook import CheckDataHook
 from .check_finite_hook import CheckFiniteHook
 from .epoch_seed_hook import EpochSeedHook
 from .first_step_hook import FirstStepHook
+from .learning_pictures_hook import LearningPicturesHook
 from .learning_rate_hook import LearningRateHook
 from .preemption_hook import PreemptionHook
 from .provenance_hook import ProvenanceHook
@@ -17,6 +18,7 @@ __all__ = [
     'CheckFiniteHook',
     'EpochSeedHook',
     'FirstStepHook',
+    'LearningPicturesHook',
     'LearningRateHook',
     'PreemptionHook',
     'ProvenanceHook',

@@ -167,11 +167,7 @@ class FeatureDistill(SingleTeacherDistill):
             teacher, student, teacher_ckpt, teacher_mode, teacher_preprocessor
         )
         self._started = False
-        self.report = report
-        self.first_step: FirstStep | None = None
-        self._looked = False
-        # Identities of the parameters that the optimizer moves, where it is known.
-        self._optimized: set[int] | None = None
+        self._prepare_looks(report)
         check_ckpt(student_ckpt, 'student_ckpt')
         self.student_ckpt = student_ckpt or zoo_ckpt
         self.teacher_ckpt = self._teacher.ckpt
@@ -193,6 +189,16 @@ class FeatureDistill(SingleTeacherDistill):
         self._prepare_recorders()
         self._prepare_networks(channels_last, compile_networks)
         self.train()
+
+    def _prepare_looks(self, report: bool) -> None:
+        self.report = report
+        self.first_step: FirstStep | None = None
+        self._looked = False
+        # What `measure_next_step` asked for, once that step is done.
+        self.measured: FirstStep | None = None
+        self._measures_next = False
+        # Identities of the parameters that the optimizer moves, where it is known.
+        self._optimized: set[int] | None = None
 
     def _prepare_recorders(self) -> None:
         models = dict(student=self.architecture, teacher=self.teacher)
@@ -389,9 +395,13 @@ class FeatureDistill(SingleTeacherDistill):
         except (AssertionError, IndexError):
             refuse_missing_records(distiller)
             raise
+        full = getattr(distiller, 'full_losses', None) or distilled
         if look is not None:
-            full = getattr(distiller, 'full_losses', None) or distilled
             look.at_losses(losses, full, distilled.get('warmup')).log()
+        if not is_compiling() and self._measures_next and self.training:
+            self._measures_next = False
+            known = None if look is None else look.step
+            self.measured = known or self._new_look().measure(losses, full)
         return distilled
 
     def _first_look(self) -> FirstLook | None:
@@ -404,13 +414,26 @@ class FeatureDistill(SingleTeacherDistill):
         # A training that goes on has been looked at.
         if MessageHub.get_current_instance().runtime_info.get('iter', 0) > 0:
             return None
+        look = self._new_look()
+        self.first_step = look.step
+        return look
+
+    def _new_look(self) -> FirstLook:
         learning = {id(p) for p in self.architecture.parameters() if p.requires_grad}
         if self._optimized is not None:
             learning &= self._optimized
         models = (self.architecture, self._teacher, self.distiller)
-        look = FirstLook(*models, learning, self.student_trainable)
-        self.first_step = look.step
-        return look
+        return FirstLook(*models, learning, self.student_trainable)
+
+    def measure_next_step(self) -> None:
+        """Let the next training step measure its losses and their gradients.
+
+        The numbers are ``measured`` after it: those of the report of the first step, in
+        any step. All processes ask for it together. It costs a backward pass for each
+        loss; training goes on as without. A step within ``torch.compile`` measures
+        nothing.
+        """
+        self.measured, self._measures_next = None, True
 
     def note_optimized(self, parameters: Iterable[nn.Parameter]) -> None:
         """Take which parameters the optimizer moves, for the look at the first step.

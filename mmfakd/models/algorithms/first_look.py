@@ -132,16 +132,8 @@ class FirstLook:
         """
         step = self.step
         step.warmup = 1.0 if warmup is None else round(float(warmup), 6)
-        scalars = _scalars(losses)
-        mine = list(_scalars(own).values())
-        ours = sum(mine[1:], mine[0]) if mine else None
-        known = {row.name: row for row in step.levels}
-        for name in scalars:
-            if name not in known:
-                known[name] = LevelReport(name, [], [])
-        step.levels = [row for row in known.values() if row.name in scalars]
-        step.total = LevelReport(TOTAL, [], [])
-        self._measure(ours, scalars)
+        ours, scalars = _both_sides(own, losses)
+        self._fill(ours, scalars)
         for row in step.levels:
             if row.reached == 0 and self.trainable:
                 text = (
@@ -153,6 +145,30 @@ class FirstLook:
         self._note(ours is not None)
         judge_balance(step, self.distiller, lambda f: self._again(ours, scalars, f))
         return step
+
+    def measure(self, own: Mapping[str, Any], losses: Mapping[str, Any]) -> FirstStep:
+        """Measure losses and gradients in any later step, and judge nothing.
+
+        Args:
+            own (Mapping): As in :meth:`at_losses`.
+            losses (Mapping): Likewise.
+
+        Returns:
+            FirstStep: The numbers.
+        """
+        self.step.levels = self._rows(recorded_features(self.distiller))
+        self._fill(*_both_sides(own, losses))
+        return self.step
+
+    def _fill(self, own: Tensor | None, scalars: Mapping[str, Tensor]) -> None:
+        step = self.step
+        known = {row.name: row for row in step.levels}
+        for name in scalars:
+            if name not in known:
+                known[name] = LevelReport(name, [], [])
+        step.levels = [row for row in known.values() if row.name in scalars]
+        step.total = LevelReport(TOTAL, [], [])
+        self._measure(own, scalars)
 
     def _rows(self, pairs: Mapping[str, RecordedPair]) -> list[LevelReport]:
         levels = [name for name in pairs if name.startswith('loss_level')]
@@ -356,6 +372,14 @@ def _agreed(said: dict) -> dict:
         for key, text in one.items()
         if 'not finite' in text or all(key in other for other in every)
     }
+
+
+def _both_sides(
+    own: Mapping[str, Any], losses: Mapping[str, Any]
+) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """The student's own loss, where it has one, and the others by name."""
+    mine = list(_scalars(own).values())
+    return (sum(mine[1:], mine[0]) if mine else None), _scalars(losses)
 
 
 def _scalars(losses: Mapping[str, Any]) -> dict[str, Tensor]:

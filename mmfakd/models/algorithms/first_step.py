@@ -69,15 +69,18 @@ class FirstStep:
             notes=self.notes,
         )
 
-    def scalars(self) -> dict[str, float]:
+    def scalars(self, prefix: str = 'first_step') -> dict[str, float]:
         """Name its numbers for a visualizer.
+
+        Args:
+            prefix (str): What the names begin with. Defaults to 'first_step'.
 
         Returns:
             dict[str, float]: Name -> value, of those that are known.
         """
         rows = [*self.levels, *([self.total] if self.total else [])]
         found = {
-            f'first_step/{row.name}/{key}': getattr(row, key)
+            f'{prefix}/{row.name}/{key}': getattr(row, key)
             for row in rows
             for key in ('loss', 'share', 'ratio', 'reached')
         }

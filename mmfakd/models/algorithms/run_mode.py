@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -37,6 +39,27 @@ def run_model(
         metas = dict(img_shape=shape, ori_shape=shape, pad_shape=shape)
         return model.encode_decode(inputs, [dict(metas) for _ in inputs])
     return model(inputs, data_samples, mode=mode)
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, and each of its modules back.
+
+    Args:
+        model (nn.Module): The model. Its ``train`` is not called, which in some models
+            does more than that.
+
+    Yields:
+        None: Neither running statistics nor dropout are at work within.
+    """
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _heads_take_features(model: BaseModel) -> bool:

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from mmfakd.models.distillers.any_distiller import missing_records
 
-from .run_mode import MODES, run_model, shallowest_mode
+from .run_mode import MODES, evaluation, run_model, shallowest_mode
 
 # What a model raises that has no such mode, or finds no label where it looks for one.
 _NOT_SO = (AttributeError, KeyError, TypeError, NotImplementedError, AssertionError)
@@ -32,10 +31,14 @@ class UnlabelledRun:
 
     The mode is found at the first step by runs in evaluation mode, which change
     neither running statistics nor random numbers.
+
+    Args:
+        tell (bool): Whether to log which mode it is. Defaults to True.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: bool = True) -> None:
         self.mode: str | None = None
+        self._tell = tell
 
     def __call__(
         self,
@@ -58,7 +61,8 @@ class UnlabelledRun:
         """
         if self.mode is None:
             self.mode = _find_mode(student, distiller, inputs, data_samples)
-            print_log(f'The student runs in mode {self.mode!r}.', logger='current')
+            if self._tell:
+                print_log(f'The student runs in mode {self.mode!r}.', logger='current')
         if self.mode == MODES[-1] and not all(map(_is_labelled, data_samples or ())):
             recorders = distiller.student_recorders.recorders.values()
             raise ValueError(
@@ -143,7 +147,7 @@ def _find_mode(
     cuda = [inputs.device] if inputs.device.type == 'cuda' else []
     deliveries = distiller.deliveries.deliveries.values()
     for mode in MODES[start:-1]:
-        with torch.no_grad(), torch.random.fork_rng(cuda), _evaluation(student):
+        with torch.no_grad(), torch.random.fork_rng(cuda), evaluation(student):
             queues = [delivery.data_queue.copy() for delivery in deliveries]
             try:
                 run_model(student, mode, inputs, data_samples)
@@ -157,16 +161,3 @@ def _find_mode(
         if found:
             return mode
     return MODES[-1]
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, and each of its modules back."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -46,6 +46,33 @@ def compared_levels(distiller: ConfigurableDistiller) -> dict[str, list[Level]]:
     return found
 
 
+def compared_pairs(distiller: ConfigurableDistiller) -> dict[str, tuple[Any, Any]]:
+    """Read what the losses compare, without computing them; it runs connectors.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller, after both models ran.
+
+    Returns:
+        dict[str, tuple]: Name of the loss -> what it gets of the student, and of the
+        teacher, the first of each where it gets several.
+
+    Raises:
+        ValueError: If the two features of a level cannot be compared.
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, mapping in distiller.loss_forward_mappings.items():
+        sides: dict[bool, Any] = {}
+        for record in mapping.values():
+            side = bool(record['from_student'])
+            if side not in sides:
+                sides[side] = distiller.get_record(**record)
+        if len(sides) == 2:
+            found[name] = sides[True], sides[False]
+    for i, (prediction, target) in enumerate(hook_of(distiller, 'level_pairs')() or ()):
+        found[f'loss_level{i}'] = prediction, target
+    return found
+
+
 def missing_records(
     distiller: ConfigurableDistiller, from_student: bool = False
 ) -> list[str]:

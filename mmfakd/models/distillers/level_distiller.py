@@ -265,7 +265,9 @@ class LevelDistiller(ConfigurableDistiller):
         """
         losses = super().compute_distill_losses()
         self.full_losses = dict(losses)
-        levels = [self._level_loss(i, *pair) for i, pair in enumerate(self._pairs())]
+        levels = [
+            self._level_loss(i, *pair) for i, pair in enumerate(self.level_pairs())
+        ]
         if self.measures:
             self._measure(levels)
             for i, weight in enumerate(self.level_weights(len(levels))):
@@ -278,6 +280,25 @@ class LevelDistiller(ConfigurableDistiller):
         if self.warmup is not None:
             self.warmup.report(losses)
         return losses
+
+    def level_pairs(self) -> Sequence[Sequence[Tensor]]:
+        """Read what the level losses compare; it runs the connectors.
+
+        Returns:
+            Sequence[Sequence[Tensor]]: For each level, shallow to deep, what is
+            predicted of the student and the teacher's feature.
+
+        Raises:
+            ValueError: If a level has no tensor, or its two features cannot be
+                compared.
+        """
+        pairs: list[Any] = []
+        for i, levels in enumerate(zip(self.student_levels, self.teacher_levels)):
+            ours, theirs = (level.read(self) for level in levels)
+            resizes = getattr(self.distill_losses[f'loss_level{i}'], 'resizes', False)
+            _check(i, ours, theirs, any_size=resizes)
+            pairs.append((ours, theirs))
+        return pairs
 
     def _measure(self, levels: list[Tensor]) -> None:
         """Measure the gradients of levels against the student's own."""
@@ -311,16 +332,6 @@ class LevelDistiller(ConfigurableDistiller):
             return self._compare(prediction, target, level)
         (prediction, target), scale = mask_padding([prediction, target], self._shares)
         return scale * self._compare(prediction, target, level)
-
-    def _pairs(self) -> Sequence[Sequence[Tensor]]:
-        """What the losses compare: a prediction and the teacher's feature a level."""
-        pairs: list[Any] = []
-        for i, levels in enumerate(zip(self.student_levels, self.teacher_levels)):
-            ours, theirs = (level.read(self) for level in levels)
-            resizes = getattr(self.distill_losses[f'loss_level{i}'], 'resizes', False)
-            _check(i, ours, theirs, any_size=resizes)
-            pairs.append((ours, theirs))
-        return pairs
 
     def _compare(self, prediction: Tensor, target: Tensor, level: int = 0) -> Tensor:
         loss = self.distill_losses[f'loss_level{level}']

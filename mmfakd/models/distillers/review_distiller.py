@@ -99,7 +99,17 @@ class ReviewDistiller(LevelDistiller):
         parameters = signature(self.level_loss.forward).parameters
         self._loss_by_name = {'s_feature', 't_feature'} <= set(parameters)
 
-    def _pairs(self) -> Sequence[Sequence[Tensor]]:
+    def level_pairs(self) -> Sequence[Sequence[Tensor]]:
+        """Read what the level losses compare; it runs the connector.
+
+        Returns:
+            Sequence[Sequence[Tensor]]: For each level, shallow to deep, the prediction
+            (N, C, H, W) and the teacher's feature.
+
+        Raises:
+            ValueError: For levels of different number, levels that run deep to
+                shallow, or a prediction without its teacher feature's shape.
+        """
         student_names, student = self._gather(self.student_levels)
         teacher_names, teacher = self._gather(self.teacher_levels)
         teacher = [as_map(feature) for feature in teacher]

@@ -113,13 +113,23 @@ def test_the_numbers_are_those_of_backward_passes():
     assert '4 x 4 x 8 x 8' in text and f'{first.reached:,}' in text
 
 
-def trained(report, backbone=None, distiller=None, steps=2, autocast=False, **kwargs):
+def trained(
+    report,
+    backbone=None,
+    distiller=None,
+    steps=2,
+    autocast=False,
+    measure=False,
+    **kwargs,
+):
     """All that two accumulated steps leave behind."""
     model = build(backbone, distiller, report=report, **kwargs)
     torch.manual_seed(5)
     inputs = data()
     torch.manual_seed(6)
     for _ in range(steps):
+        if measure:
+            model.measure_next_step()
         with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
             losses = losses_of(model, copy.deepcopy(inputs))
         model.parse_losses(losses)[0].backward()
@@ -146,6 +156,10 @@ def test_the_training_is_the_same_bit_for_bit(options):
     with_look, ours = trained(True, **options)
     _, theirs = trained(False, **options)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    measured, theirs = trained(False, measure=True, **options)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    names = [row.name for row in measured.measured.levels]
+    assert names == [row.name for row in with_look.first_step.levels]
     # No graph is kept, and there is one look.
     report = copy.deepcopy(with_look).first_step
     assert report.levels[0].student == with_look.first_step.levels[0].student
@@ -415,6 +429,32 @@ def test_option_of_a_loss_within_another():
     losses_of(model, data())
     [warning] = [w for w in model.first_step.warnings if 'times' in w]
     assert 'model.distiller.distill_losses.loss_kl.loss.loss_weight=' in warning
+
+
+def test_any_step_is_measured_where_that_is_asked_for():
+    """Its numbers are those of a report on the same weights and batch."""
+    model = build(distiller=review_distiller(), report=False)
+    step(model, data())
+    assert model.measured is None
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.01 * parameter.grad
+    state = copy.deepcopy(model.state_dict())
+    model.measure_next_step()
+    step(model, data())
+    measured = model.measured.as_dict()
+    # Once.
+    step(model, data())
+    assert model.measured.as_dict() == measured
+    model.load_state_dict(state)
+    model.report = True
+    step(model, data())
+    report = model.first_step.as_dict()
+    assert measured['levels'] == report['levels']
+    assert measured['total'] == report['total']
+    # It judges nothing.
+    assert measured['warnings'] == measured['errors'] == []
 
 
 def test_only_the_first_step_of_a_training_is_looked_at(monkeypatch):

@@ -1,13 +1,10 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """A step of training never waits for the device: Python reads nothing of it."""
 
-from contextlib import contextmanager
-
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.helpers.host_sync import no_synchronisation
 from tests.helpers.toy import (
     batch,
     feature_distill,
@@ -16,30 +13,6 @@ from tests.helpers.toy import (
     review_distiller,
     reviewkd_distiller,
 )
-
-
-class NoCopyToHost(TorchFunctionMode):
-    """Refuses what copies a tensor to the host, even if it is there."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        name = getattr(func, '__name__', '')
-        assert name not in ('cpu', 'numpy', 'tolist', '__array__'), name
-        return func(*args, **(kwargs or {}))
-
-
-class NoDataDependence(TorchDispatchMode):
-    """Refuses operations that look at values: `bool`, `item`, `nonzero`, masks, ..."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-        assert not tags & set(func.tags), func
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def no_synchronisation():
-    with NoCopyToHost(), NoDataDependence():
-        yield
 
 
 @pytest.mark.parametrize(

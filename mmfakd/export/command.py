@@ -1,0 +1,228 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The command ``mmfakd export``."""
+
+from __future__ import annotations
+
+import json
+import os.path as osp
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from torch import Tensor
+
+from mmfakd.checkpoints.atomic import whole_file
+from mmfakd.checkpoints.student import export_file, refuse_existing
+from mmfakd.version import __version__
+
+from . import onnx_file, torchscript_file
+from .compare_outputs import TOLERANCE, largest_difference
+from .preprocessing import check_preprocessing, describe_preprocessing, prepare
+from .student_model import RawOutputs, Student, load_student
+
+_ENDINGS = {'.onnx': 'onnx', '.torchscript': 'torchscript'}
+_PLAIN = ('pth', 'safetensors')
+# Pixels by which another size is larger than the first; a multiple of all strides.
+_LARGER = 64
+
+
+def export_checkpoint(
+    checkpoint: str,
+    out: str,
+    config_out: str | None = None,
+    file_format: str | None = None,
+    force: bool = False,
+    config: str | None = None,
+    image: str | None = None,
+    input_size: tuple[int, int] | None = None,
+    dynamic: str = 'auto',
+    opset: int = onnx_file.OPSET,
+) -> str:
+    """Export the student of a checkpoint.
+
+    Args:
+        checkpoint (str): Distillation checkpoint, for ONNX and TorchScript an exported
+            student as well: path, URL or model-zoo name.
+        out (str): File to write.
+        config_out (str, optional): File for the stock student's config.
+        file_format (str, optional): ``'pth'``, ``'safetensors'``, ``'onnx'`` or
+            ``'torchscript'``. Defaults to None: by the ending of ``out``.
+        force (bool): Whether to overwrite files.
+        config (str, optional): Config of the student, where the checkpoint has none.
+        image (str, optional): The picture that outputs are compared on. Defaults to
+            None, a photograph that comes with scikit-learn.
+        input_size (tuple[int, int], optional): Height and width of the input. Defaults
+            to None, as in the config.
+        dynamic (str): Which sizes may vary: ``'none'``, ``'batch'``, ``'size'`` (the
+            batch, and height and width) or ``'auto'``, of classifiers the batch, of
+            others the size.
+        opset (int): Version of ONNX's operators.
+
+    Returns:
+        str: What was written.
+
+    Raises:
+        FileExistsError: If a file exists.
+        FileNotFoundError: If the picture is not there.
+        ModuleNotFoundError: If a package is not installed.
+        ValueError: If the model cannot be traced, or its file computes something else.
+    """
+    kind = file_format or _ENDINGS.get(Path(out).suffix.lower())
+    if kind in (None, *_PLAIN):
+        return export_file(
+            checkpoint, out, config_out, file_format, force, describe_preprocessing
+        )
+    refuse_existing(force, out, config_out)
+    if kind == 'onnx':
+        onnx_file.check_packages()
+    # Not a line for every tensor.
+    MMLogger.get_instance('export', log_level='WARNING')
+    try:
+        student = load_student(checkpoint, config)
+        written = _write(student, kind, out, image, input_size, dynamic, opset)
+    except ValueError as error:
+        raise ValueError(f'{checkpoint}: {error}') from error
+    if config_out:
+        student.cfg.dump(config_out)
+        written += f'\n{config_out}: its config.'
+    return written
+
+
+def _write(
+    student: Student,
+    kind: str,
+    out: str,
+    image: str | None,
+    input_size: tuple[int, int] | None,
+    dynamic: str,
+    opset: int,
+) -> str:
+    preprocessing = describe_preprocessing(student.cfg, input_size)
+    picture = _picture(image)
+    check_preprocessing(student, preprocessing, picture)
+    batch = prepare(picture, preprocessing)
+    model = RawOutputs(student).eval()
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(batch))
+        others = model(torch.from_numpy(-batch))
+    varies = dynamic
+    if dynamic == 'auto':
+        varies = 'batch' if student.task == 'classification' else 'size'
+    axes = _axes(model.names, outputs, varies)
+    batches = _batches(batch, varies)
+    meta = _meta(student, preprocessing, model.names, axes)
+    # Traced with two images, a batch of one is no constant.
+    example = batch if varies == 'none' else batches[1]
+    with whole_file(out) as part:
+        if kind == 'onnx':
+            meta['opset'] = str(opset)
+            onnx_file.write_onnx(model, example, part, axes, opset, meta)
+            run = onnx_file.run_onnx(part)
+        else:
+            torchscript_file.write_torchscript(model, example, part, meta)
+            run = torchscript_file.run_torchscript(part)
+        apart = largest_difference(model, run, batches)
+    # Not the long names of what varies with the image.
+    short = {0: 'batch', 2: 'h', 3: 'w'}
+    shapes = ', '.join(
+        f'{name} {_shape(x.shape, {i: short[i] for i in axes.get(name, {})})}'
+        for name, x in zip(model.names, outputs)
+    )
+    with_opset = f' (opset {opset})' if kind == 'onnx' else ''
+    return (
+        f'{out}: {kind}{with_opset} of a {type(student.model).__name__}, '
+        f'{sum(p.numel() for p in student.model.parameters()):,} parameters.\n'
+        f'input: {onnx_file.INPUT} {_shape(batch.shape, axes.get(onnx_file.INPUT, {}))}'
+        f'\noutputs: {shapes}\npreprocessing: {_told(preprocessing)}\n'
+        f'checked: {len(batches)} batches differ from PyTorch by {apart:.1e} of the '
+        f'largest value at most ({TOLERANCE:g} is allowed).{_doubt(outputs, others)}'
+    )
+
+
+def _doubt(outputs: Sequence[Tensor], others: Sequence[Tensor]) -> str:
+    """Say if nothing was to be seen, as for a student at random whose maps are dead."""
+    if any(
+        (a - b).abs().max() > TOLERANCE * a.abs().max() for a, b in zip(outputs, others)
+    ):
+        return ''
+    return (
+        '\nNOTE: the outputs of an image and of its negative are the same, so that '
+        'little is shown by this. Is it trained? Try another --image.'
+    )
+
+
+def _picture(path: str | None) -> np.ndarray:
+    """A picture (H, W, 3) in BGR."""
+    if path is None:
+        from sklearn.datasets import load_sample_image
+
+        return np.ascontiguousarray(load_sample_image('china.jpg')[..., ::-1])
+    picture = cv2.imread(path) if osp.isfile(path) else None
+    if picture is None:
+        raise FileNotFoundError(f'--image {path}: no picture that OpenCV reads.')
+    return picture
+
+
+def _axes(names: list[str], outputs: Any, varies: str) -> dict[str, dict[int, str]]:
+    """What varies, by input and output."""
+    if varies == 'none':
+        return {}
+    axes: dict[str, dict[int, str]] = {onnx_file.INPUT: {0: 'batch'}}
+    axes.update({name: {0: 'batch'} for name in names})
+    if varies == 'size':
+        axes[onnx_file.INPUT].update({2: 'height', 3: 'width'})
+        for name, output in zip(names, outputs):
+            if output.dim() == 4:
+                axes[name].update({2: f'{name}_height', 3: f'{name}_width'})
+    return axes
+
+
+def _batches(batch: np.ndarray, varies: str) -> list[np.ndarray]:
+    """Inputs to compare on: all that may vary does."""
+    batches = [batch]
+    if varies != 'none':
+        batches.append(np.concatenate([batch, -batch]))
+    if varies == 'size':
+        margin = ((0, 0), (0, 0), (0, _LARGER), (_LARGER, 0))
+        batches.append(np.pad(batch, margin, mode='reflect'))
+    return [np.ascontiguousarray(one) for one in batches]
+
+
+def _meta(
+    student: Student,
+    preprocessing: Mapping[str, Any],
+    names: list[str],
+    axes: Mapping[str, Mapping[int, str]],
+) -> dict[str, str]:
+    """What the file says of itself, JSON texts as in a file of safetensors."""
+    found = dict(
+        mmfakd=__version__,
+        task=student.task,
+        preprocessing=dict(preprocessing),
+        outputs=names,
+        dynamic_axes={
+            name: {str(i): x for i, x in a.items()} for name, a in axes.items()
+        },
+        dataset_meta=student.meta.get('dataset_meta') or {},
+        cfg=Config(student.cfg.to_dict()).pretty_text,
+    )
+    return {key: json.dumps(value) for key, value in found.items()}
+
+
+def _shape(shape: Any, varies: Mapping[int, str]) -> str:
+    return ' x '.join(varies.get(i, str(n)) for i, n in enumerate(shape))
+
+
+def _told(preprocessing: Mapping[str, Any]) -> str:
+    height, width = preprocessing['input_size']
+    mean, std = ([f'{x:g}' for x in preprocessing[key]] for key in ('mean', 'std'))
+    return (
+        f'{preprocessing["channel_order"]}, {height} x {width}, values of '
+        f'{preprocessing["value_range"]} minus [{", ".join(mean)}] over '
+        f'[{", ".join(std)}]'
+    )

@@ -1,0 +1,165 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The student of a checkpoint, built, and what of it is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from mmfakd.checkpoints.config_text import read_config_text
+from mmfakd.checkpoints.fetch import fetch_checkpoint
+from mmfakd.checkpoints.load import load_weights
+from mmfakd.checkpoints.state_dict import find_state_dict
+from mmfakd.checkpoints.student import (
+    export_student,
+    student_config,
+    student_state_dict,
+)
+from mmfakd.model_zoo.build import build_without_weights
+from mmfakd.model_zoo.find import config_file
+from mmfakd.pairing.probe import is_classifier, is_detector, is_segmentor
+
+MMDEPLOY = 'https://github.com/open-mmlab/mmdeploy'
+# Parts of detectors with two stages, and of those with queries.
+_MORE_THAN_A_HEAD = ('rpn_head', 'roi_head', 'encoder', 'decoder')
+
+
+@dataclass
+class Student:
+    """A student to be exported.
+
+    Args:
+        model (BaseModel): The model, in evaluation mode.
+        cfg (Config): The config of the stock student.
+        meta (dict): What its checkpoint says: ``dataset_meta`` and the like.
+        task (str): ``'classification'``, ``'detection'`` or ``'segmentation'``.
+    """
+
+    model: BaseModel
+    cfg: Config
+    meta: dict[str, Any]
+    task: str
+
+
+def load_student(checkpoint: str, config: str | None = None) -> Student:
+    """Build the student of a checkpoint with its weights.
+
+    Args:
+        checkpoint (str): Of a distillation, an exported student or a plain model: path,
+            URL or model-zoo name.
+        config (str, optional): Config of the student or of its distillation, which is
+            run. Defaults to None: the text in the checkpoint, which is not.
+
+    Returns:
+        Student: The student.
+
+    Raises:
+        ValueError: If there is no config, weights do not fit, or the model is none that
+            can be exported.
+    """
+    loaded = fetch_checkpoint(checkpoint)
+    distilled = student_state_dict(find_state_dict(loaded, checkpoint))
+    meta = dict((export_student(loaded) if distilled else loaded).get('meta') or {})
+    if config is not None:
+        cfg = Config.fromfile(config_file(config))
+    elif meta.get('cfg'):
+        cfg = read_config_text(meta['cfg'])
+    else:
+        raise ValueError(
+            f'{checkpoint}: it says nothing of its model. Give the config of the '
+            'student, or of its distillation: --config my_config.py.'
+        )
+    if 'architecture' in (cfg.get('model') or {}):
+        cfg = student_config(cfg)
+    if 'model' not in cfg:
+        raise ValueError(f'{config or checkpoint}: the config has no model.')
+    if cfg.get('data_preprocessor') and not cfg.model.get('data_preprocessor'):
+        cfg.model.data_preprocessor = cfg.data_preprocessor
+    model = build_without_weights(cfg.model, cfg.get('default_scope'))
+    load_weights(model, checkpoint, 'student')
+    model.requires_grad_(False)
+    return Student(model.eval(), cfg, meta, _task(model))
+
+
+class RawOutputs(nn.Module):
+    """A model from normalised images to what its head yields, as a flat tuple.
+
+    Args:
+        student (Student): The student.
+
+    Attributes:
+        names (list[str]): Name of each output, known once it has run.
+    """
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.model = student.model
+        self.names: list[str] = []
+        self._heads = _output_names(student)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Run it.
+
+        Args:
+            images (Tensor): Normalised images (N, C, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: Logits of a classifier, (N, classes); raw maps of a
+            detector's or segmentor's head, (N, channels, h, w) each.
+        """
+        outputs = self.model(images, None, mode='tensor')
+        if not isinstance(outputs, (tuple, list, Mapping)):
+            outputs = (outputs,)
+        parts = outputs.values() if isinstance(outputs, Mapping) else outputs
+        heads = outputs if isinstance(outputs, Mapping) else self._heads
+        names = _all_names(heads, len(parts))
+        flat = [pair for both in zip(names, parts) for pair in _flattened(*both)]
+        self.names = [name for name, _ in flat]
+        return tuple(tensor for _, tensor in flat)
+
+
+def _task(model: BaseModel) -> str:
+    """What kind of model it is, or why it is not exported."""
+    if is_classifier(model):
+        return 'classification'
+    # Others suppress boxes on the way, or want more than images.
+    if is_detector(model) and hasattr(model, 'bbox_head'):
+        if not any(hasattr(model, name) for name in _MORE_THAN_A_HEAD):
+            return 'detection'
+    elif is_segmentor(model) and hasattr(model, 'encode_decode'):
+        return 'segmentation'
+    raise ValueError(
+        f'a {type(model).__name__} runs in no way that can be traced as it is: '
+        'classifiers, one-stage detectors and segmentors do. For others there is '
+        f'mmdeploy ({MMDEPLOY}), which takes the file of `mmfakd export -o student.pth '
+        '--config-out student.py`.'
+    )
+
+
+def _output_names(student: Student) -> list[str]:
+    """What the head calls its outputs, in its own next step."""
+    if student.task == 'classification':
+        return ['logits']
+    if student.task == 'segmentation':
+        return ['seg_logits']
+    head: Any = student.model.bbox_head
+    return list(signature(head.predict_by_feat).parameters)
+
+
+def _all_names(names: Any, count: int) -> list[str]:
+    found = list(names)
+    return found if len(found) >= count else [f'output_{i}' for i in range(count)]
+
+
+def _flattened(name: str, part: Any) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(part, Tensor):
+        yield name, part
+    elif isinstance(part, (tuple, list)):
+        for i, one in enumerate(part):
+            yield from _flattened(f'{name}_{i}', one)

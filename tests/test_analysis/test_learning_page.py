@@ -1,0 +1,108 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""A work dir becomes a page that a newcomer can read."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from mmfakd.analysis.learning_courses import read_courses
+from mmfakd.analysis.learning_page import CAPTIONS, NO_HOOK, plot
+from mmfakd.analysis.read_run import read_run
+from tests.helpers.tiny_runs import distillation, run_config, save_teacher, train
+
+HEADINGS = [
+    'Ratio of gradients',
+    'Filters',
+    'Spectra',
+    'Gap by band',
+    'Gap in the course of training',
+    'Filters in the course of training',
+    'Attention',
+]
+
+
+@pytest.fixture(scope='module')
+def work_dir(tmp_path_factory):
+    """Of a training of two iterations that were both looked at."""
+    folder = tmp_path_factory.mktemp('page')
+    hooks = [
+        dict(type='mmfakd.LearningPicturesHook', interval=1),
+        dict(type='mmfakd.FirstStepHook'),
+    ]
+    model = distillation(save_teacher(folder))
+    cfg = run_config(folder / 'run', model, 1, hooks=hooks, validate=True)
+    train(cfg)
+    return folder / 'run'
+
+
+def headings(page):
+    return re.findall('<h2>(.*?)</h2>', page)
+
+
+def test_page(work_dir, capsys):
+    said = plot(str(work_dir))
+    assert said == f'{work_dir}/learning.html: 7 figures of 4 levels.'
+    page = (work_dir / 'learning.html').read_text()
+    assert headings(page) == HEADINGS
+    assert page.count('src="data:image/png;base64,') == len(HEADINGS)
+    text = re.sub('<.*?>|&#x27;', "'", page)
+    for caption in CAPTIONS.values():
+        assert caption.replace('"', "'")[:40] in text
+    assert 'Images: 100 of the validation set.' in page
+    assert 'Last validation: accuracy/top1 ' in page
+    # Each level's gap, before and after, in each band that it has.
+    cells = re.findall(r'<tr><td>level2: backbone.layer3</td>(.*?)</tr>', page)[0]
+    values = re.findall('<td>(.*?)</td>', cells)
+    assert values[2:4] == ['-', '-']
+    assert all(float(values[i]) > 0 for i in (0, 1, 4, 5))
+    assert not list(work_dir.glob('*.part'))
+
+
+def test_page_without_the_hook(work_dir, tmp_path):
+    """As far as it goes, and it says what is missing."""
+    shutil.copytree(work_dir, tmp_path / 'run')
+    [log] = (tmp_path / 'run').glob('*/vis_data/scalars.json')
+    lines = [line for line in log.read_text().splitlines() if 'learning/' not in line]
+    log.write_text('\n'.join(lines))
+    page = tmp_path / 'page.html'
+    said = plot(str(tmp_path / 'run'), out=str(page))
+    assert '4 figures' in said
+    found = headings(page.read_text())
+    assert found == [h for h in HEADINGS if 'course' not in h]
+    assert NO_HOOK[:30] in page.read_text()
+    report = json.loads((work_dir / 'distillation.json').read_text())
+    ratio = f'<td>{report["levels"][0]["ratio"]:.3g}</td>'
+    assert f'<td>loss_level0</td>{ratio}' in page.read_text()
+
+
+def test_logs_of_looks_are_no_validations(work_dir):
+    run = read_run(str(work_dir))
+    assert list(run.scores) == ['accuracy/top1']
+
+
+def test_courses_of_several_logs(tmp_path):
+    """What a later log has from its first look on counts."""
+    key = 'learning/loss_level0/ratio'
+    for start, steps in (('1', (1, 10, 20)), ('2', (20, 30))):
+        folder = tmp_path / start / 'vis_data'
+        folder.mkdir(parents=True)
+        rows = [json.dumps({key: float(start), 'step': step}) for step in steps]
+        (folder / 'scalars.json').write_text('\n'.join([*rows, '{"learning/l']))
+    courses = read_courses(str(tmp_path))
+    assert courses == dict(loss_level0=dict(ratio={1: 1, 10: 1, 20: 2, 30: 2}))
+    assert read_courses(str(tmp_path / 'none')) == {}
+
+
+def test_what_is_missing_is_told(work_dir, tmp_path):
+    with pytest.raises(ValueError, match='mmfakd plot WORK_DIR'):
+        plot('fakd_review_r18w32_r18w4_1xb50_digits')
+    with pytest.raises(ValueError, match=r'name it \*.html'):
+        plot(str(work_dir), out='picture.png')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match='no checkpoint of a training'):
+        plot(str(tmp_path / 'empty'))
+    (tmp_path / 'empty/epoch_1.pth').write_bytes(b'no checkpoint')
+    with pytest.raises(FileNotFoundError, match=r'Passed over: .*epoch_1'):
+        plot(str(tmp_path / 'empty'))

@@ -1,0 +1,58 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The code in docs/en/export.md runs, and its three ways agree."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmfakd.export.command import export_checkpoint
+from tests.test_export.conftest import CLASSES
+
+PAGE = Path(__file__).resolve().parents[2] / 'docs/en/export.md'
+
+
+def snippets():
+    return re.findall(r'^```python\n(.*?)^```', PAGE.read_text(), re.M | re.S)
+
+
+@pytest.fixture
+def folder(classifier_ckpt, detector_ckpt, pictures, tmp_path, monkeypatch):
+    """The files that the page speaks of."""
+    pytest.importorskip('onnxruntime')
+    monkeypatch.chdir(tmp_path)
+    for ending in ('onnx', 'torchscript', 'safetensors'):
+        export_checkpoint(classifier_ckpt, f'student.{ending}')
+    export_checkpoint(detector_ckpt, 'detector.onnx')
+    export_checkpoint(detector_ckpt, 'detector.pth', config_out='detector.py')
+    shutil.copy(pictures / 'china.png', 'picture.jpg')
+    shutil.copy(pictures / 'flower.png', 'cells.jpg')
+    return tmp_path
+
+
+def test_snippets(folder, capsys):
+    found = snippets()
+    assert len(found) == 4
+    seen, logits = {}, []
+    for number, code in enumerate(found):
+        exec(compile(code, f'{PAGE}, snippet {number}', 'exec'), seen)
+        logits.append(np.asarray(seen['logits']))
+    for other in logits[1:3]:
+        np.testing.assert_allclose(other, logits[0], rtol=1e-4, atol=1e-6)
+    # The class that all of them print is that of the largest logit.
+    said = capsys.readouterr().out.splitlines()
+    assert said.count(CLASSES[logits[0].argmax()]) == 2
+
+    # What mmdet itself detects.
+    from mmdet.apis import DetInferencer
+
+    detect = DetInferencer('detector.py', 'detector.pth', device='cpu')
+    expected = detect('cells.jpg', return_datasamples=True)['predictions'][0]
+    expected = expected.pred_instances
+    ours = seen['found']
+    assert len(ours) > 0 and torch.equal(ours.labels, expected.labels)
+    np.testing.assert_allclose(ours.scores, expected.scores, rtol=1e-3)
+    np.testing.assert_allclose(ours.bboxes, expected.bboxes, atol=0.1)

@@ -1,0 +1,119 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Spectra against sums over every frequency."""
+
+import cmath
+import math
+
+import pytest
+import torch
+
+from mmfakd.models.layers import FrequencyAttention
+from mmfakd.pictures.spectra import (
+    BANDS,
+    band_amplitudes,
+    band_gaps,
+    band_magnitudes,
+    filter_magnitude,
+    radial_filter,
+    radial_spectrum,
+)
+
+
+def coefficients(feature):
+    """Cycles per image (rows, columns) -> mean power, by the definition."""
+    height, width = feature.shape[-2:]
+    found = {}
+    for v in range(-(height // 2), (height + 1) // 2):
+        for u in range(-(width // 2), (width + 1) // 2):
+            wave = torch.tensor(
+                [
+                    [
+                        cmath.exp(-2j * math.pi * (v * y / height + u * x / width))
+                        for x in range(width)
+                    ]
+                    for y in range(height)
+                ]
+            )
+            value = (feature * wave).sum((-2, -1)) / math.sqrt(height * width)
+            found[v, u] = float(value.abs().square().mean())
+    return found
+
+
+def rms(values):
+    return math.sqrt(sum(values) / len(values))
+
+
+def test_amplitudes_by_radius_and_band():
+    feature = torch.rand(2, 3, 6, 5)
+    power = coefficients(feature)
+    by_radius, by_band = {}, {}
+    for (v, u), value in power.items():
+        by_radius.setdefault(round(math.hypot(v, u)), []).append(value)
+        frequency = math.hypot(v / 6, u / 5)
+        name = 'low' if frequency < 0.166 else 'middle' if frequency < 0.333 else 'high'
+        by_band.setdefault(name, []).append(value)
+    expected = [rms(by_radius[r]) for r in sorted(by_radius)]
+    assert radial_spectrum(feature).tolist() == pytest.approx(expected, rel=1e-4)
+    amplitudes = band_amplitudes(feature)
+    # Frequencies of exactly a sixth and a third are those of the band above.
+    assert amplitudes == pytest.approx(
+        {name: rms(values) for name, values in by_band.items()}, rel=1e-4
+    )
+    assert list(amplitudes) == list(BANDS)
+
+
+def test_bands_that_a_small_map_lacks_are_left_out():
+    assert list(band_amplitudes(torch.rand(1, 2, 1, 1))) == ['low']
+    assert list(band_amplitudes(torch.rand(1, 2, 2, 2))) == ['low', 'high']
+
+
+def test_gaps():
+    teacher, noise = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    nothing = torch.zeros_like(teacher)
+    assert band_gaps(teacher, teacher) == dict.fromkeys(BANDS, 0)
+    assert band_gaps(nothing, teacher) == pytest.approx(dict.fromkeys(BANDS, 1))
+    prediction = teacher + noise
+    gaps = band_gaps(prediction, teacher)
+    apart, whole = coefficients(noise), coefficients(teacher)
+    for name, (low, high) in BANDS.items():
+        inside = [k for k in whole if low <= math.hypot(*k) / 8 < high]
+        expected = math.sqrt(sum(apart[k] for k in inside))
+        expected /= math.sqrt(sum(whole[k] for k in inside))
+        assert gaps[name] == pytest.approx(expected, rel=1e-4)
+    # A teacher without anything there has no gap.
+    flat = torch.ones(1, 1, 8, 8)
+    assert list(band_gaps(flat, flat)) == ['low']
+
+
+@pytest.mark.parametrize('size', [(6, 8), (5, 7)])
+def test_filters_are_whole_spectra(size):
+    """What a filter does to one wave says its magnitude there."""
+    layer = FrequencyAttention(1, 1, size=size, high_pass=0, with_local=False)
+    magnitude = filter_magnitude(layer)
+    assert magnitude.shape == size
+    height, width = size
+    ys = torch.arange(height)[:, None] / height
+    xs = torch.arange(width) / width
+    for v, u in ((0, 0), (1, 0), (0, 2), (1, 2), (2, -1)):
+        with torch.no_grad():
+            parts = [
+                layer(f(2 * math.pi * (v * ys + u * xs))[None, None].float())
+                for f in (torch.cos, torch.sin)
+            ]
+        # A shift of the wave's phase: both parts together have the filter's magnitude.
+        power = sum(part.square().sum() for part in parts) / (height * width)
+        gate = float(layer.gate_global)
+        there = float(magnitude[v + height // 2, u + width // 2])
+        assert math.sqrt(power) / gate == pytest.approx(there, rel=1e-4)
+
+
+def test_filters_by_radius_and_band():
+    layer = FrequencyAttention(2, 3, modes=4, high_pass=0)
+    radial = radial_filter(layer)
+    with torch.no_grad():
+        mean = layer.spectrum().abs().mean((0, 1))
+    assert radial[0] == pytest.approx(float(mean[0, 0]))
+    # On a map of 12 pixels four modes are the low frequencies; on one of 4, all.
+    assert list(band_magnitudes(layer, (12, 12))) == ['low', 'middle']
+    assert list(band_magnitudes(layer, (4, 4))) == ['low', 'middle', 'high']
+    assert list(band_magnitudes(layer, (48, 48))) == ['low']
