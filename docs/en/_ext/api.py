@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from pkgutil import resolve_name
 
 from mmengine.registry import Registry
@@ -37,6 +38,7 @@ they are put together.
 """
 
 
+@cache
 def registered() -> dict[str, tuple[str, type]]:
     """Find what is registered.
 
@@ -47,8 +49,24 @@ def registered() -> dict[str, tuple[str, type]]:
     for place, value in vars(registry).items():
         if isinstance(value, Registry):
             value.import_from_location()
-            found.update({name: (place, cls) for name, cls in value.module_dict.items()})
+            found.update(
+                {name: (place, cls) for name, cls in value.module_dict.items()}
+            )
     return found
+
+
+def class_of(path: str) -> str | None:
+    """Find what a file of the package registers.
+
+    Args:
+        path (str): Path in the repository.
+
+    Returns:
+        str | None: The name, if there is one.
+    """
+    module = path.removesuffix('.py').replace('/', '.')
+    names = (name for name, (_, cls) in registered().items() if cls.__module__ == module)
+    return next(names, None)
 
 
 def pages() -> dict[str, str]:

@@ -52,7 +52,9 @@ def pages() -> dict[str, str]:
 
 def _row(model: dict[str, Any]) -> list[str]:
     pair = model.get('Metadata') or {}
-    sides = [_stem((pair.get(side) or {}).get('Config')) for side in ('Student', 'Teacher')]
+    sides = [
+        _stem((pair.get(side) or {}).get('Config')) for side in ('Student', 'Teacher')
+    ]
     scores = [
         f'{metric} {value}'
         for result in model.get('Results') or []

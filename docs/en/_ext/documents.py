@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from . import api
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 SITE = REPOSITORY / 'docs' / 'en'
 GENERATED = SITE / 'generated'
@@ -58,9 +60,14 @@ def _on_the_site(file: Path) -> Path:
     path = file.relative_to(REPOSITORY).as_posix()
     if readme := re.fullmatch(r'configs/fakd/(\w+)(/README\.md)?', path):
         return GENERATED / 'configs' / f'{readme[1]}.md'
+    if path == 'configs/fakd':
+        return GENERATED / 'configs' / 'index.md'
     if path == 'README.md':
         return SITE / 'index.md'
-    return GENERATED / PROJECT[path] if path in PROJECT else file
+    if path in PROJECT:
+        return GENERATED / PROJECT[path]
+    name = api.class_of(path)
+    return GENERATED / 'api' / f'{name}.rst' if name else file
 
 
 def _read(app: Any, page: str, source: list[str]) -> None:

@@ -13,7 +13,7 @@ def _inline(translator: Any, node: Any) -> None:
 
 
 def _block(translator: Any, node: Any) -> None:
-    formula = convert(node.astext(), display="block")
+    formula = convert(node.astext(), display='block')
     translator.body.append(f'<div class="formula">{formula}</div>')
 
 
