@@ -110,9 +110,10 @@ def write_costs(log: Path) -> list[str]:
     costs = read_costs(log)
     gpu = log.with_name(log.name.replace('cpu_', 'gpu_', 1))
     on_gpu = read_costs(gpu) if gpu.is_file() else {}
-    header = ['method', 'time', 'a step', 'memory', 'peak', 'added in training']
+    header = ['method', 'time, relative', 'time', 'memory, relative', 'memory']
+    header.append('added in training')
     if on_gpu:
-        header += ['GPU: time', 'a step', 'memory', 'peak']
+        header += ['GPU: time, relative', 'time', 'memory, relative', 'memory']
     rows = [header]
     for name, cost in costs.items():
         row = [name, *_shown(cost), f'{cost.added:,}']

@@ -42,9 +42,7 @@ def write_decisions() -> list[str]:
     gains = {name: _gains(PAGES / log) for name, log in GAINS.items()}
     costs = {name: read_costs(PAGES / log) for name, log in COSTS.items()}
     header = ['method', *(f'gain, {name}' for name in gains)]
-    for name in costs:
-        header += [f'time, {name}', f'memory, {name}']
-    rows = [header]
+    rows = [[*header, *(f'time, memory: {name}' for name in costs)]]
     for method, others in METHODS.items():
         row = [method]
         for found in gains.values():
@@ -52,7 +50,7 @@ def write_decisions() -> list[str]:
             row.append(known[0] if known else '')
         for by_method in costs.values():
             cost = by_method.get(method)
-            row += [f'{cost.times[0]:.2f}', f'{cost.memory:.2f}'] if cost else ['', '']
+            row.append(f'{cost.times[0]:.2f}, {cost.memory:.2f}' if cost else '')
         rows.append(row)
     return markdown(rows)
 

@@ -22,6 +22,7 @@ extensions = [
     '_ext.documents',
     '_ext.diagrams',
     '_ext.formulas',
+    '_ext.short_texts',
 ]
 exclude_patterns = ['_build', '_ext', 'results/logs', 'versions']
 
@@ -32,6 +33,8 @@ suppress_warnings = ['myst.header']
 
 # One backtick is code in docstrings.
 default_role = 'code'
+# What commands print has no language.
+highlight_language = 'text'
 autodoc_typehints = 'none'
 autodoc_member_order = 'bysource'
 autodoc_default_options = {'members': True, 'show-inheritance': True}
@@ -50,6 +53,16 @@ html_show_sphinx = False
 html_theme_options = {
     'navigation_with_keys': True,
     'top_of_page_buttons': [],
+    'light_css_variables': {
+        'color-brand-primary': '#0b6e6e',
+        'color-brand-content': '#0b6e6e',
+        'color-brand-visited': '#0b6e6e',
+    },
+    'dark_css_variables': {
+        'color-brand-primary': '#4fc3c3',
+        'color-brand-content': '#4fc3c3',
+        'color-brand-visited': '#4fc3c3',
+    },
 }
 copybutton_prompt_text = r'>>> |\.\.\. |\$ '
 copybutton_prompt_is_regexp = True

@@ -22,6 +22,8 @@ def write_weights(
 ) -> None:
     """Write weights and their meta; the file is there as a whole or not at all.
 
+    Folders that are missing are made.
+
     Args:
         checkpoint (dict[str, Any]): ``state_dict`` and ``meta``.
         path (str | os.PathLike): The file.
@@ -38,6 +40,7 @@ def write_weights(
         if file_format == 'safetensors' or (file_format is None and is_safetensors)
         else torch.save
     )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as part:
         save(checkpoint, part)
 

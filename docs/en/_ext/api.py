@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from functools import cache
 from pkgutil import resolve_name
 
@@ -103,7 +104,8 @@ def _kind_of(cls: type) -> str:
 
 
 def _summary(thing: object) -> str:
-    return (inspect.getdoc(thing) or '').partition('\n\n')[0].replace('\n', ' ')
+    text = (inspect.getdoc(thing) or '').partition('\n\n')[0].replace('\n', ' ')
+    return re.sub(r':\w+:`~?([^`]+)`', r'`\1`', text)
 
 
 def _listing(sections: dict[str, dict[str, str]]) -> list[str]:
@@ -117,21 +119,24 @@ def _listing(sections: dict[str, dict[str, str]]) -> list[str]:
 
 
 def _class_page(name: str, place: str, cls: type) -> str:
-    package, _, _ = cls.__module__.rpartition('.')
     return '\n'.join(
         [
             *_title(name),
             f"``type='mmfakd.{name}'``, in the registry ``{place}``.",
             '',
-            f'.. autoclass:: {package}.{name}',
+            _directive(f'{cls.__module__}.{name}', cls),
             '',
         ]
     )
 
 
 def _object_page(path: str) -> str:
-    kind = 'class' if inspect.isclass(resolve_name(path)) else 'function'
-    return '\n'.join([*_title(path), f'.. auto{kind}:: {path}', ''])
+    return '\n'.join([*_title(path), _directive(path, resolve_name(path)), ''])
+
+
+def _directive(path: str, thing: object) -> str:
+    kind = 'class' if inspect.isclass(thing) else 'function'
+    return f'.. auto{kind}:: {path}'
 
 
 def _title(name: str) -> list[str]:

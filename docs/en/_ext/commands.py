@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from textwrap import dedent
 
 from mmfakd.cli import make_parser
 from mmfakd.messages import markdown
@@ -43,9 +44,10 @@ def _described(parser: argparse.ArgumentParser) -> list[str]:
     for block in (parser.description or '').split('\n\n'):
         # A block of columns, or of commands, stays as it is.
         kept = re.search(r'^\S+ {2,}|^mmfakd ', block, re.MULTILINE)
-        lines += ['```text', block, '```', ''] if kept else [block, '']
-    usage = re.sub(r'\s+', ' ', parser.format_usage().removeprefix('usage: '))
-    lines += ['```text', usage.strip(), '```', '']
+        lines += ['```text', block, '```', ''] if kept else [_as_prose(block), '']
+    # As long as its first word, so that the lines below stay where they are.
+    usage = parser.format_usage().replace('usage:', '      ')
+    lines += ['```text', dedent(usage).strip(), '```', '']
     rows = [['argument', 'meaning'], *_rows(parser)]
     return lines + (markdown(rows) if len(rows) > 1 else [])
 
@@ -59,9 +61,16 @@ def _rows(parser: argparse.ArgumentParser) -> list[list[str]]:
             continue
         text = formatter._expand_help(action) if action.help else ''
         name = formatter._format_action_invocation(action)
-        rows.append([f'`{name}`'.replace('|', r'\|'), _escaped(text)])
+        rows.append([f'`{name}`'.replace('|', r'\|'), _as_prose(text)])
     return rows
 
 
-def _escaped(text: str) -> str:
-    return re.sub(r'([|*_<\[])', r'\\\1', text)
+def _as_prose(text: str) -> str:
+    """Options as code, and nothing that Markdown would take for its own."""
+    parts = re.split(r'(`[^`]*`|(?<!\w)--?[a-z][\w-]*)', text)
+    for place, part in enumerate(parts):
+        if place % 2:
+            parts[place] = f'`{part.strip("`")}`'
+        else:
+            parts[place] = re.sub(r'([|*_<\[])', r'\\\1', part)
+    return ''.join(parts)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def pages() -> dict[str, str]:
 def _row(model: dict[str, Any]) -> list[str]:
     pair = model.get('Metadata') or {}
     sides = [
-        _stem((pair.get(side) or {}).get('Config')) for side in ('Student', 'Teacher')
+        _short((pair.get(side) or {}).get('Config')) for side in ('Student', 'Teacher')
     ]
     scores = [
         f'{metric} {value}'
@@ -63,5 +64,6 @@ def _row(model: dict[str, Any]) -> list[str]:
     return [f'`{model["Name"]}`', *sides, ', '.join(scores)]
 
 
-def _stem(config: str | None) -> str:
-    return f'`{Path(config).stem}`' if config else ''
+def _short(config: str | None) -> str:
+    """The network alone: the rest of the name is that of the config beside it."""
+    return re.sub(r'_\d+xb.*', '', Path(config).stem) if config else ''

@@ -44,10 +44,21 @@ def with_links_from(document: Path, page: str) -> str:
     Returns:
         str: Its text.
     """
-    return _moved(document.read_text(), document.parent, (GENERATED / page).parent)
+    return moved(document.read_text(), document.parent, (GENERATED / page).parent)
 
 
-def _moved(text: str, before: Path, now: Path) -> str:
+def moved(text: str, before: Path, now: Path) -> str:
+    """Write the links of a text anew.
+
+    Args:
+        text (str): A text in Markdown.
+        before (Path): Folder that its links are relative to.
+        now (Path): Folder that they are to be relative to.
+
+    Returns:
+        str: The text; what has a page of the site is linked there.
+    """
+
     def link(match: re.Match[str]) -> str:
         target = _on_the_site(Path(os.path.normpath(before / match[2])))
         return match[1] + os.path.relpath(target, now) + match[3]
@@ -73,7 +84,7 @@ def _on_the_site(file: Path) -> Path:
 def _read(app: Any, page: str, source: list[str]) -> None:
     if not page.startswith('generated/'):
         folder = (SITE / page).parent
-        source[0] = _moved(source[0], folder, folder)
+        source[0] = moved(source[0], folder, folder)
 
 
 def setup(app: Any) -> dict[str, Any]:
