@@ -66,19 +66,19 @@ def read_costs(log: Path) -> dict[str, Cost]:
     """
     [case] = json.loads(log.read_text())['suites']['step']
     sides = {side['name']: side for side in case['sides']}
-    # The longest end that all names have, from an underscore on.
-    pair = case['configs'][0]
-    while not all(name.endswith(pair) for name in case['configs']):
-        pair = pair[pair.index('_', 1) :]
     costs = {
-        METHODS[name.removesuffix(pair)]: _cost(sides[name], sides[ALONE])
-        for name in case['configs']
+        _method(name): _cost(sides[name], sides[ALONE]) for name in case['configs']
     }
     costs = dict(sorted(costs.items(), key=lambda item: item[1].times[0]))
     first = {ALONE: ALONE, "the teacher's forward pass beside it": FLOOR}
     return {
         name: _cost(sides[side], sides[ALONE]) for name, side in first.items()
     } | costs
+
+
+def _method(config: str) -> str:
+    known = [start for start in METHODS if config.startswith(f'{start}_')]
+    return METHODS[max(known, key=len)]
 
 
 def _cost(side: dict[str, Any], alone: dict[str, Any]) -> Cost:
@@ -125,7 +125,9 @@ def write_costs(log: Path) -> list[str]:
 
 def _shown(cost: Cost) -> list[str]:
     middle, low, high = cost.times
-    time = '1' if low == high else f'{middle:.2f} ({low:.2f}-{high:.2f})'
+    time = '1' if low == middle == high == 1 else f'{middle:.2f}'
+    if low < high:
+        time += f' ({low:.2f}-{high:.2f})'
     memory = '1' if cost.memory == 1 else f'{cost.memory:.2f}'
     return [time, _time(cost.seconds), memory, f'{cost.megabytes:.0f} MB']
 

@@ -69,10 +69,9 @@ def _epoch(comparison: Comparison, epoch: str, name: str, seed: str) -> str:
 
 def _gain(comparison: Comparison, _: str, name: str, other: str | None = None) -> str:
     other = other or comparison['methods'][0]['method']
-    sides = [
-        scores_by_seed(comparison, _method(comparison, side)) for side in (name, other)
-    ]
-    return difference(*sides, SCORES[comparison['metric']][2])
+    scores = scores_by_seed(comparison, _method(comparison, name))
+    others = scores_by_seed(comparison, _method(comparison, other))
+    return difference(scores, others, SCORES[comparison['metric']][2])
 
 
 def _spread(comparison: Comparison, _: str, name: str) -> str:

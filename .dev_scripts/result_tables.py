@@ -15,9 +15,9 @@ method is compared with the first, the fourth with the third, and so on; with `i
 short` single seeds are left out.
 
 `<!-- costs of costs/NAME.json -->`, with the same end, is what `mmfakd benchmark
---suite step -o` measured (``cost_tables.py``); `<!-- decisions -->` puts gains and costs
-of all methods side by side (``decision_table.py``). `<!-- figure: logs/NAME.json; last;
-METHOD -->..<!-- end -->` is one number within a sentence (``log_figures.py``).
+--suite step -o` measured (``cost_tables.py``); `<!-- decisions -->` puts gains and
+costs of all methods side by side (``decision_table.py``). `<!-- figure: logs/NAME.json;
+last; METHOD -->..<!-- end -->` is one number within a sentence (``log_figures.py``).
 
 With `--check` nothing is written, and the exit status says whether a page differs.
 """
@@ -43,7 +43,7 @@ TABLE = re.compile(
     re.S,
 )
 FIGURE = re.compile(
-    r'(<!-- figure: (?P<log>\S+\.json); (?P<words>[^>]+?) -->)(.*?)(<!-- end -->)', re.S
+    r'(<!-- figure: (?P<log>\S+\.json); (?P<words>[^>]+?) -->)([^\n]*?)(<!-- end -->)'
 )
 TABLES: dict[str, Callable[[Path, str], list[str]]] = {
     'table': lambda log, how: write_table(json.loads(log.read_text()), how),
@@ -72,6 +72,9 @@ def fill(page: Path) -> str:
 
     Returns:
         str: Its text with all numbers as their logs have them.
+
+    Raises:
+        ValueError: If a single figure begins a line.
     """
 
     def table(match: re.Match[str]) -> str:
@@ -80,6 +83,11 @@ def fill(page: Path) -> str:
         return '\n'.join([match[1], *lines, '', match.groups()[-1]])
 
     def figure(match: re.Match[str]) -> str:
+        if match.start() and match.string[match.start() - 1] == '\n':
+            raise ValueError(
+                f'{page}: {match[1]} begins a line, and so would end its paragraph: '
+                'put it behind a word.'
+            )
         log = json.loads((page.parent / match['log']).read_text())
         return match[1] + write_figure(log, match['words']) + match.groups()[-1]
 

@@ -161,7 +161,7 @@ def run_script(code, folder, monkeypatch):
             assert names['SimilarityLoss']()(feature, feature) == 0
 
 
-class restored:  # noqa: N801
+class restored:
     """Takes out of a registry what is registered meanwhile."""
 
     def __init__(self, registry):

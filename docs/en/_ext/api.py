@@ -66,7 +66,9 @@ def class_of(path: str) -> str | None:
         str | None: The name, if there is one.
     """
     module = path.removesuffix('.py').replace('/', '.')
-    names = (name for name, (_, cls) in registered().items() if cls.__module__ == module)
+    names = (
+        name for name, (_, cls) in registered().items() if cls.__module__ == module
+    )
     return next(names, None)
 
 

@@ -3,8 +3,8 @@
 
     cd docs/en && python -m _ext.check_links _build/html
 
-Links to pages, to places in pages, to pictures, scripts and downloads. Addresses of other
-sites are not asked for. The exit status is 1 if a link is dead.
+Links to pages, to places in pages, to pictures, scripts and downloads. Addresses of
+other sites are not asked for. The exit status is 1 if a link is dead.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def places(page: Path) -> set[str]:
     Returns:
         set[str]: Ids of its elements.
     """
-    return {element['id'] for element in read(page).find_all(id=True)}
+    return {str(element['id']) for element in read(page).find_all(id=True)}
 
 
 def dead_links(root: Path) -> Iterator[str]:
@@ -59,7 +59,7 @@ def dead_links(root: Path) -> Iterator[str]:
         for element in read(page).find_all(True):
             for name in ATTRIBUTES:
                 link = element.get(name)
-                if link and not _leads_somewhere(page, link):
+                if link and not _leads_somewhere(page, str(link)):
                     yield f'{page.relative_to(root)}: {link}'
 
 

@@ -46,7 +46,7 @@ class DrawnDiagrams(SphinxTransform):
                 file = picture(block.astext(), look)
                 if not file.is_file():
                     logging.getLogger(__name__).warning(
-                        '%s is missing: run `cd docs/en && python -m _ext.draw_diagrams`',
+                        '%s is missing: run `python -m _ext.draw_diagrams` in docs/en',
                         file.name,
                         location=block,
                     )

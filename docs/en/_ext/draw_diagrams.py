@@ -3,10 +3,10 @@
 
     cd docs/en && python -m _ext.draw_diagrams [--mmdc COMMAND] [--browser CHROMIUM]
 
-Hosting services of repositories draw the blocks themselves; the site shows the pictures in
-docs/en/figures/diagrams, so that it needs no script from elsewhere. They are named after
-what they show: a block that was changed has no picture until this has been run, and the
-site is not built without. Node.js is needed; what it needs is fetched by npx.
+Hosting services of repositories draw the blocks themselves; the site shows the pictures
+in docs/en/figures/diagrams, so that it needs no script from elsewhere. They are named
+after what they show: a block that was changed has no picture until this has been run,
+and the site is not built without. Node.js is needed; what it needs is fetched by npx.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def draw(diagram: str, command: list[str], browser: str | None) -> None:
         for look, theme in THEMES.items():
             file = picture(diagram, look)
             if not file.is_file():
-                files = ['-i', source, '-o', file, '-p', settings]
+                files = ['-i', str(source), '-o', str(file), '-p', str(settings)]
                 subprocess.run(
                     [*command, *files, '-t', theme, '-b', 'transparent'], check=True
                 )
