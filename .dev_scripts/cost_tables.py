@@ -20,6 +20,7 @@ ALONE = 'student alone'
 METHODS = {
     'kd': 'KD',
     'lskd': 'KD of standardised logits',
+    'mlkd': 'multi-level logits',
     'dkd': 'DKD',
     'nkd': 'NKD',
     'dist': 'DIST',

@@ -103,14 +103,14 @@ def test_every_config_is_in_the_index():
     text = configs.pages()['index.md']
     listed = re.findall(r'^\| `([\w-]+)` \|', text, re.M)
     assert sorted(listed) == config_names()
-    [metafile] = REPOSITORY.glob('configs/fakd/bccd/metafile.yml')
-    [best] = [
-        model['Results'][0]['Metrics']['box AP']
-        for model in yaml.safe_load(metafile.read_text())['Models']
-        if model['Name'] == 'fakd_review_gfl_r18_r18w16_1xb8_bccd'
-    ]
-    row = f'gfl_r18w16 | gfl_r18 | box AP {best}'
-    assert f'`fakd_review_gfl_r18_r18w16_1xb8_bccd` | {row}' in text
+    name = 'fakd_layer_gfl_r18_r18w16_1xb8_bccd'
+    metafile = REPOSITORY / 'configs/fakd/bccd/metafile.yml'
+    models = yaml.safe_load(metafile.read_text())['Models']
+    [model] = [model for model in models if model['Name'] == name]
+    metrics, size = model['Results'][0]['Metrics'], model['Published']['Size (MB)']
+    score = '{box AP} ({Spread}), {Seeds} seeds'.format_map(metrics)
+    row = f'gfl_r18w16 | gfl_r18 | box AP {score} | {size} MB |'
+    assert f'`{name}` | {row}' in text
 
 
 def test_links_into_the_repository_lead_to_pages():

@@ -34,6 +34,7 @@ ELSEWHERE = {
     'docs/en/own_backbone.md': 'test_own_data.py',
     'docs/en/own_data.md': 'test_own_data.py',
     'docs/en/label_free.md': 'test_label_free_recipe.py',
+    'docs/en/model_zoo.md': 'test_checkpoints/test_published_file.py',
     'docs/en/plain_pytorch.md': 'test_plain/test_documents.py',
 }
 # Beginnings of single snippets -> what runs them.

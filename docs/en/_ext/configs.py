@@ -25,8 +25,9 @@ mmfakd train fakd_review_r18w32_r18w4_1xb50_digits
 mmfakd configs copy fakd_review_r56_r20_1xb64_cifar100 -o mine.py
 ```
 
-Scores are those that were measured in this project; where there is none, the config has
-been built and tried, and not trained. The page of each folder says how.
+Scores are those that were measured in this project or, where no seeds are named, what
+others publish for their weights. Without a score, the config has been built and tried,
+and not trained. Weights with a size are published: [model zoo](../../model_zoo.md).
 """
 
 
@@ -44,7 +45,8 @@ def pages() -> dict[str, str]:
         texts[f'{name}.md'] = text
         title = text.partition('\n')[0].removeprefix('# ')
         models = yaml.safe_load((FOLDER / name / 'metafile.yml').read_text())['Models']
-        rows = [['config', 'student', 'teacher', 'score'], *map(_row, models)]
+        header = ['config', 'student', 'teacher', 'score', 'weights']
+        rows = [header, *map(_row, models)]
         lines += [f'## {title}', '', f'[How they were made]({name}.md).', '']
         lines += [*markdown(rows), '']
     lines += ['```{toctree}', ':hidden:', '', *names, '```', '']
@@ -56,12 +58,20 @@ def _row(model: dict[str, Any]) -> list[str]:
     sides = [
         _short((pair.get(side) or {}).get('Config')) for side in ('Student', 'Teacher')
     ]
-    scores = [
-        f'{metric} {value}'
-        for result in model.get('Results') or []
-        for metric, value in (result.get('Metrics') or {}).items()
-    ]
-    return [f'`{model["Name"]}`', *sides, ', '.join(scores)]
+    results = [result.get('Metrics') or {} for result in model.get('Results') or []]
+    scores = [_score(metrics) for metrics in results]
+    published = model.get('Published') or {}
+    size = published.get('Size (MB)')
+    weights = f'{size} MB' if size else ''
+    return [f'`{model["Name"]}`', *sides, ', '.join(filter(None, scores)), weights]
+
+
+def _score(metrics: dict[str, Any]) -> str:
+    """The mean, in brackets its spread, and of how many seeds."""
+    name, value = next(iter(metrics.items()), ('', ''))
+    spread, seeds = metrics.get('Spread'), metrics.get('Seeds')
+    text = f'{name} {value}' + (f' ({spread})' if spread is not None else '')
+    return f'{text}, {seeds} seed{"s" if seeds > 1 else ""}' if seeds else text
 
 
 def _short(config: str | None) -> str:
