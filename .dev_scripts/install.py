@@ -36,7 +36,7 @@ from typing import Optional
 
 from installer.common import ROOT, InstallError, locked, say
 from installer.environment import Environment
-from installer.installer import TORCH_SETS, Installer
+from installer.installer import EXTRAS, TORCH_SETS, Installer
 from installer.uv import Uv
 
 
@@ -68,6 +68,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     add = parser.add_argument
     add('--tests', action='store_true', help='what the tests need')
     add('--lint', action='store_true', help='the linters')
+    add('--docs', action='store_true', help='what builds the site')
     add('--venv', type=Path, metavar='DIR', help='this environment, made if missing')
     versions = 'the set of tested versions; by default the one that is installed, else '
     versions += 'the first that exists for the Python. The newest is whatever is '
@@ -76,7 +77,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     add('--torch', choices=TORCH_SETS, default=named, help=versions)
     parser.set_defaults(flavour='lite')
     args = parser.parse_args(argv)
-    args.extras = [name for name in ('tests', 'lint') if getattr(args, name)]
+    args.extras = [name for name in EXTRAS if getattr(args, name)]
     if args.torch not in (None, *TORCH_SETS):
         parser.error(f'MMFAKD_TORCH={args.torch}: choose from {", ".join(TORCH_SETS)}')
     return args

@@ -1,17 +1,23 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Write the tables of result pages from their logs.
+"""Write the numbers of pages from the logs that they come from.
 
     python .dev_scripts/result_tables.py [--check]
 
-In a page under docs/, between the lines
+In the README and in pages under docs/, what stands between
 
     <!-- table of logs/NAME.json -->
     <!-- end of the table -->
 
-stands the table of that log, which `mmfakd compare --json` wrote: mean and sample
+is the table of that log, which `mmfakd compare --json` wrote: mean and sample
 standard deviation of the last scores, and differences to the first method, paired by
-seed. The path is relative to the page. With `logs/NAME.json, in pairs` the second
-method is compared with the first, the fourth with the third, and so on.
+seed. Paths are relative to the page. With `logs/NAME.json, in pairs` the second
+method is compared with the first, the fourth with the third, and so on; with `in
+short` single seeds are left out.
+
+`<!-- costs of costs/NAME.json -->`, with the same end, is what `mmfakd benchmark
+--suite step -o` measured (``cost_tables.py``); `<!-- decisions -->` puts gains and
+costs of all methods side by side (``decision_table.py``). `<!-- figure: logs/NAME.json;
+last; METHOD -->..<!-- end -->` is one number within a sentence (``log_figures.py``).
 
 With `--check` nothing is written, and the exit status says whether a page differs.
 """
@@ -20,100 +26,72 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
-import statistics
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from mmfakd.messages import markdown
+from comparison_table import write_table
+from cost_tables import write_costs
+from decision_table import write_decisions
+from log_figures import write_figure
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TABLE = re.compile(
-    r'(<!-- table of (\S+\.json)(, in pairs)? -->\n)(.*?)(<!-- end of the table -->)',
+    r'(<!-- (?P<what>table|costs|decisions)(?: of (?P<log>\S+\.json))?'
+    r'(?:, (?P<how>[a-z ]+))? -->\n)(.*?)(<!-- end of the table -->)',
     re.S,
 )
-# What a score is called, and what its unit is multiplied with.
-SCORES = {
-    'accuracy/top1': ('top-1, %', 1, '.2f'),
-    'coco/bbox_mAP': ('mAP', 100, '.1f'),
-    'mIoU': ('mIoU', 1, '.2f'),
+FIGURE = re.compile(
+    r'(<!-- figure: (?P<log>\S+\.json); (?P<words>[^>]+?) -->)([^\n]*?)(<!-- end -->)'
+)
+TABLES: dict[str, Callable[[Path, str], list[str]]] = {
+    'table': lambda log, how: write_table(json.loads(log.read_text()), how),
+    'costs': lambda log, how: write_costs(log),
+    'decisions': lambda log, how: write_decisions(),
 }
 
 
-def write_table(comparison: dict[str, Any], in_pairs: bool = False) -> list[str]:
-    """Write the table of a comparison.
+def pages() -> Iterator[Path]:
+    """Find the pages that may hold numbers.
 
-    Args:
-        comparison (dict): What `mmfakd compare --json` wrote.
-        in_pairs (bool): Whether each second method is compared with the one before it.
-            Defaults to False: all with the first.
-
-    Returns:
-        list[str]: Its lines, in Markdown.
+    Yields:
+        Path: A file in Markdown.
     """
-    score, factor, form = SCORES[comparison['metric']]
-    methods = comparison['methods']
-    seeds = sorted({run['seed'] for method in methods for run in method['runs']})
-    scores = [
-        {run['seed']: factor * run['last'] for run in method['runs']}
-        for method in methods
-    ]
-    means = [statistics.fmean(of_one.values()) for of_one in scores]
-    first = 'the one above' if in_pairs else methods[0]['method']
-    rows = [['method', f'{score}, last', f'minus {first}']]
-    rows[0] += [*(f'seed {seed}' for seed in seeds), 'added in training']
-    if teacher := comparison['teacher']:
-        name = f'teacher ({teacher["parameters"]:,} parameters)'
-        last = f'{factor * teacher["last"]["mean"]:{form}}'
-        rows.append([name, last, *[''] * (len(seeds) + 2)])
-    for place, (method, of_one) in enumerate(zip(methods, scores)):
-        mean = f'{means[place]:{form}}'
-        if len(of_one) > 1:
-            mean += f' ({statistics.stdev(of_one.values()):{form}})'
-        name = method['method']
-        if place == 0 and method['parameters']:
-            name += f' ({method["parameters"]:,} parameters)'
-        against = scores[place - place % 2 if in_pairs else 0]
-        rows.append(
-            [
-                name,
-                f'**{mean}**' if means[place] == max(means) else mean,
-                '' if against is of_one else _difference(of_one, against, form),
-                *(f'{of_one[s]:{form}}' if s in of_one else '' for s in seeds),
-                '' if method['added'] is None else f'{method["added"]:,}',
-            ]
-        )
-    return markdown(rows)
-
-
-def _difference(scores: dict, others: dict, form: str) -> str:
-    values = [scores[seed] - others[seed] for seed in scores if seed in others]
-    if not values:
-        return ''
-    error = ''
-    if len(values) > 1:
-        error = f' ± {statistics.stdev(values) / math.sqrt(len(values)):{form}}'
-    return f'{statistics.fmean(values):+{form}}{error}'
+    yield REPOSITORY / 'README.md'
+    for page in sorted((REPOSITORY / 'docs').rglob('*.md')):
+        if 'generated' not in page.parts:
+            yield page
 
 
 def fill(page: Path) -> str:
-    """Fill the tables of a page.
+    """Fill the tables of a page, and its single figures.
 
     Args:
         page (Path): The file.
 
     Returns:
-        str: Its text with all tables as their logs have them.
+        str: Its text with all numbers as their logs have them.
+
+    Raises:
+        ValueError: If a single figure begins a line.
     """
 
     def table(match: re.Match[str]) -> str:
-        comparison = json.loads((page.parent / match[2]).read_text())
-        lines = write_table(comparison, bool(match[3]))
-        return '\n'.join([match[1], *lines, '', match[5]])
+        log = page.parent / (match['log'] or '')
+        lines = TABLES[match['what']](log, match['how'] or '')
+        return '\n'.join([match[1], *lines, '', match.groups()[-1]])
 
-    return TABLE.sub(table, page.read_text())
+    def figure(match: re.Match[str]) -> str:
+        if match.start() and match.string[match.start() - 1] == '\n':
+            raise ValueError(
+                f'{page}: {match[1]} begins a line, and so would end its paragraph: '
+                'put it behind a word.'
+            )
+        log = json.loads((page.parent / match['log']).read_text())
+        return match[1] + write_figure(log, match['words']) + match.groups()[-1]
+
+    return FIGURE.sub(figure, TABLE.sub(table, page.read_text()))
 
 
 def main() -> None:
@@ -128,7 +106,7 @@ def main() -> None:
     parser.add_argument('--check', action='store_true')
     check = parser.parse_args().check
     stale = []
-    for page in sorted((REPOSITORY / 'docs').rglob('*.md')):
+    for page in pages():
         text = fill(page)
         if text != page.read_text():
             stale.append(str(page.relative_to(REPOSITORY)))

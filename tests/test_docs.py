@@ -20,7 +20,7 @@ DOCUMENTS = sorted(
     str(file.relative_to(REPOSITORY))
     for root in ROOTS
     for file in [REPOSITORY / root, *(REPOSITORY / root).rglob('*.md')]
-    if file.suffix == '.md'
+    if file.suffix == '.md' and 'generated' not in file.parts
 )
 MAP = 'docs/en/architecture.md'
 # Paths into these folders are ours.

@@ -3,7 +3,7 @@
 #
 # Installs mmfakd with everything it needs, in .venv or in the active environment.
 #
-#   bash tools/install.sh [--lite | --full | --force-lite] [--tests] [--lint]
+#   bash tools/install.sh [--lite | --full | --force-lite] [--tests] [--lint] [--docs]
 #                         [--venv DIR] [--torch 2.11 | 2.1 | newest]
 #
 # Standard output is one line, the path of the Python to use; progress goes to standard

@@ -34,6 +34,8 @@ FAMILIES = {
         'mmcv': ('onedl-mmcv', '2.3.6'),
     },
 }
+# Files in requirements/, too: what is installed if it is asked for.
+EXTRAS = ('tests', 'lint', 'docs')
 
 
 class Installer:
@@ -63,7 +65,7 @@ class Installer:
         flavour = args.flavour
         self.lite = flavour == 'force-lite' or (flavour == 'lite' and not served)
         # What an earlier call added stays in order, too.
-        kept = {*self.note.get('extras', ())} & {'tests', 'lint'}
+        kept = {*self.note.get('extras', ())} & {*EXTRAS}
         self.extras = sorted({*args.extras, *kept})
         # torch below 2.3 needs numpy 1, which divides the two tested sets as well.
         old = release(dists.get('torch', '9')) < (2, 3) or environment.python < (3, 10)

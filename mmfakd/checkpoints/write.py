@@ -22,6 +22,8 @@ def write_weights(
 ) -> None:
     """Write weights and their meta; the file is there as a whole or not at all.
 
+    Folders that are missing are made.
+
     Args:
         checkpoint (dict[str, Any]): ``state_dict`` and ``meta``.
         path (str | os.PathLike): The file.
@@ -33,6 +35,7 @@ def write_weights(
         ValueError: If ``meta`` holds what JSON cannot.
     """
     save = _save_safetensors if is_safetensors(path, file_format) else torch.save
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as part:
         save(checkpoint, part)
 

@@ -13,6 +13,8 @@ UNWANTED = (
     '.git', '.venv*', '.*_cache', '.mim', '.dist_test', 'build', 'dist', 'data',
     'work_dirs', '*.egg-info', '__pycache__', '.coverage', 'PKG-INFO',
 )  # fmt: skip
+# Further down: what runs, installs and builds of the site have left.
+MADE = ('__pycache__', '.mim', '_build', 'generated')
 
 
 def copy_sources(target, *left_out):
@@ -20,9 +22,7 @@ def copy_sources(target, *left_out):
 
     def unwanted(folder, names):
         # tests/data and mmfakd's own modules have names of this kind, too.
-        patterns = (
-            (*UNWANTED, *left_out) if Path(folder) == ROOT else ('__pycache__', '.mim')
-        )
+        patterns = (*UNWANTED, *left_out) if Path(folder) == ROOT else MADE
         return shutil.ignore_patterns(*patterns)(folder, names)
 
     return Path(shutil.copytree(ROOT, target, ignore=unwanted))

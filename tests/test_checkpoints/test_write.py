@@ -75,6 +75,12 @@ def test_what_is_written_is_read(name, file_format, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
+def test_missing_folders_are_made(tmp_path):
+    path = tmp_path / 'a' / 'b' / 'w.pth'
+    write_weights(dict(state_dict=tensors(), meta=META), path)
+    assert load_checkpoint_file(path)['meta'] == META
+
+
 def test_failed_write_leaves_the_file_before(tmp_path):
     path = tmp_path / 'w.safetensors'
     write_weights(dict(state_dict=tensors()), path)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import result_tables
+from comparison_table import write_table
+from log_figures import write_figure
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / 'docs'
@@ -30,10 +32,11 @@ def comparison(*scores, teacher=None):
 def test_pages_are_as_their_logs_say():
     pages = [
         page
-        for page in DOCS.rglob('*.md')
+        for page in result_tables.pages()
         if result_tables.TABLE.search(page.read_text())
+        or result_tables.FIGURE.search(page.read_text())
     ]
-    assert pages
+    assert len(pages) >= 7
     for page in pages:
         assert result_tables.fill(page) == page.read_text(), (
             f'{page}: run `python .dev_scripts/result_tables.py`'
@@ -45,15 +48,16 @@ def test_every_comparison_stands_on_a_page(log):
     if 'methods' not in json.loads(log.read_text()):
         pytest.skip('no comparison of trainings')
     named = [
-        (page.parent / match[2]).resolve()
-        for page in DOCS.rglob('*.md')
+        (page.parent / match['log']).resolve()
+        for page in result_tables.pages()
         for match in result_tables.TABLE.finditer(page.read_text())
+        if match['log']
     ]
     assert log in named
 
 
 def test_figures():
-    lines = result_tables.write_table(comparison((0.1, 0.3), (0.2, 0.5), (0.4,)))
+    lines = write_table(comparison((0.1, 0.3), (0.2, 0.5), (0.4,)))
     assert lines[0] == (
         '| method | mAP, last | minus method 0 | seed 0 | seed 1 | added in training |'
     )
@@ -67,13 +71,57 @@ def test_figures():
 
 def test_pairs_and_teacher():
     teacher = dict(parameters=2000, last=dict(mean=0.5))
-    lines = result_tables.write_table(
+    lines = write_table(
         comparison((0.1, 0.2), (0.2, 0.2), (0.3, 0.1), (0.3, 0.2), teacher=teacher),
-        in_pairs=True,
+        'in pairs',
     )
     assert lines[2].startswith('| teacher (2,000 parameters) | 50.0 |')
     differences = [re.split(r' ?\| ?', line)[3] for line in lines[3:]]
     assert differences == ['', '+5.0 ± 5.0', '', '+5.0 ± 5.0']
+
+
+def test_in_short():
+    lines = write_table(comparison((0.1, 0.3), (0.2, 0.5)), 'in short')
+    assert lines[0] == '| method | mAP, last | minus method 0 | added in training |'
+    assert lines[3] == '| method 1 | **35.0 (21.2)** | +15.0 ± 5.0 | 1 |'
+
+
+def test_single_figures():
+    log = comparison(
+        (0.1, 0.3), (0.2, 0.5), teacher=dict(runs=[dict(seed=0, last=0.9)])
+    )
+    log['teacher'].update(method='teacher', parameters=2000)
+    log['methods'][1].update(seconds=61.4)
+    log['methods'][1]['runs'][0]['curve'] = [[1, 0.05], [2, 0.111]]
+    figures = {
+        'last; method 1': '35.0',
+        'last; method 1; 1': '50.0',
+        'last; teacher': '90.0',
+        'spread; method 0': '14.1',
+        'gain; method 1': '+15.0 ± 5.0',
+        'gain; method 0; method 1': '-15.0 ± 5.0',
+        'epoch 2; method 1; 0': '11.1',
+        'seconds; method 1': '61',
+        'added; method 1': '1',
+        'parameters; teacher': '2,000',
+    }
+    assert {words: write_figure(log, words) for words in figures} == figures
+    with pytest.raises(ValueError, match="no method 'x'; there are 'method 0',"):
+        write_figure(log, 'last; x')
+    with pytest.raises(ValueError, match='no such figure; there are last, epoch'):
+        write_figure(log, 'most; method 1')
+
+
+def test_figures_within_a_sentence(tmp_path):
+    (tmp_path / 'log.json').write_text(json.dumps(comparison((0.1, 0.2))))
+    page = tmp_path / 'page.md'
+    mark = '<!-- figure: log.json; last; method 0 -->'
+    page.write_text(f'It has {mark}9<!-- end --> and {mark}<!-- end --> points.\n')
+    text = f'It has {mark}15.0<!-- end --> and {mark}15.0<!-- end --> points.\n'
+    assert result_tables.fill(page) == text
+    page.write_text(f'It has\n{mark}9<!-- end --> points.\n')
+    with pytest.raises(ValueError, match='begins a line, and so would end its paragr'):
+        result_tables.fill(page)
 
 
 def test_a_page_that_differs_is_filled_and_stays(tmp_path):
