@@ -82,7 +82,7 @@ def let_signals_pass(model: BaseModel, size: tuple[int, int]) -> None:
     with torch.no_grad():
         try:
             model(images, None, mode='tensor')
-        except (AttributeError, TypeError):
+        except (AssertionError, AttributeError, TypeError):
             # Of two stages, or with queries.
             model.extract_feat(images)
     model.eval()
@@ -122,7 +122,9 @@ def try_model(name: str, size: tuple[int, int] | None, folder: str) -> dict[str,
                     dynamic=dynamic,
                 )
             except ValueError as error:
-                found[kind] = f'no: {str(error).partition(": ")[2][:300]}'
+                reason = str(error).partition(': ')[2].partition('\n')[0]
+                # Without the paths of this machine.
+                found[kind] = f'no: {re.sub(r"/[^ ]*/", "", reason)[:200]}'
                 continue
             apart = re.findall(r'PyTorch by (\S+)', said)[0]
             found['input'] = re.findall(r'input: images (.*)', said)[0]
@@ -130,6 +132,15 @@ def try_model(name: str, size: tuple[int, int] | None, folder: str) -> dict[str,
             found[kind] = f'{apart}, --dynamic {dynamic}{", outputs constant" * dead}'
             break
     return found
+
+
+def _cell(result: str) -> str:
+    """A difference, and what had to be asked for."""
+    if result.startswith('no: '):
+        return 'no'
+    apart, *options = result.split(', ')
+    asked = [option for option in options if option != '--dynamic auto']
+    return ', '.join([apart, *(f'`{option}`' for option in asked)])
 
 
 def table(log: dict[str, dict[str, str]]) -> str:
@@ -143,10 +154,7 @@ def table(log: dict[str, dict[str, str]]) -> str:
     """
     rows = [['config', 'input', *KINDS]]
     for name, found in log.items():
-        cells = [
-            'no' if found[kind].startswith('no: ') else found[kind].partition(',')[0]
-            for kind in KINDS
-        ]
+        cells = [_cell(found[kind]) for kind in KINDS]
         rows.append([f'`{name}`', found.get('input', '-'), *cells])
     return '\n'.join(markdown(rows)) + '\n'
 

@@ -98,6 +98,9 @@ def run_onnx(path: str) -> Any:
 
     Returns:
         Callable: It turns an input into the list of outputs.
+
+    Raises:
+        ValueError: If it has an operator that onnxruntime does not know.
     """
     import onnxruntime
 
@@ -105,9 +108,16 @@ def run_onnx(path: str) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     # Warnings about initialisers that nothing uses any more.
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        path, options, providers=['CPUExecutionProvider']
-    )
+    providers = ['CPUExecutionProvider']
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
+    except Exception as error:
+        # It has a class for each of its states.
+        raise ValueError(
+            f'onnxruntime does not load what was written: {str(error).strip()[:300]}\n'
+            'An operator that it does not know is one of mmcv or of the model itself; '
+            f'mmdeploy ({MMDEPLOY}) has those of mmcv. Or try --format torchscript.'
+        ) from error
 
     def run(batch: np.ndarray) -> Sequence[np.ndarray]:
         return session.run(None, {INPUT: batch})

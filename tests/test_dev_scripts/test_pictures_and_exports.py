@@ -32,12 +32,12 @@ def test_exports_are_the_log_s():
 def test_table_of_exports():
     log = dict(
         a=dict(input='batch x 3', onnx='1e-07, --dynamic auto', torchscript='no: why'),
-        b=dict(onnx='no: why', torchscript='no: why'),
+        b=dict(onnx='no: why', torchscript='0.0e+00, --dynamic batch'),
     )
     rows = export_table.table(log).splitlines()
     assert rows[2:] == [
         '| `a` | batch x 3 | 1e-07 | no |',
-        '| `b` | - | no | no |',
+        '| `b` | - | no | 0.0e+00, `--dynamic batch` |',
     ]
 
 

@@ -319,3 +319,18 @@ def test_pictures_that_are_none(classifier_ckpt, tmp_path):
         export_checkpoint(
             classifier_ckpt, str(tmp_path / 'x.torchscript'), image='none.png'
         )
+
+
+def test_operators_that_onnxruntime_does_not_know(tmp_path):
+    """As mmcv's deformable convolutions are."""
+    pytest.importorskip('onnxruntime')
+    onnx = pytest.importorskip('onnx')
+    node = onnx.helper.make_node('Unheard', ['images'], ['out'], domain='of.mine')
+    shape = onnx.helper.make_tensor_value_info('images', 1, [1])
+    out = onnx.helper.make_tensor_value_info('out', 1, [1])
+    graph = onnx.helper.make_graph([node], 'g', [shape], [out])
+    opsets = [onnx.helper.make_opsetid('', 17), onnx.helper.make_opsetid('of.mine', 1)]
+    path = str(tmp_path / 'x.onnx')
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets), path)
+    with pytest.raises(ValueError, match=r'does not load.*Unheard(.|\n)*mmdeploy'):
+        command.onnx_file.run_onnx(path)
