@@ -151,7 +151,7 @@ def _plain(transform: Any) -> Any:
 
 
 def _read_size(cfg: Config) -> InputSize | None:
-    """What test images are brought to; where they stay as they are, those of training."""
+    """What test images are brought to; where they stay as they are, training's."""
     loaders = ('test_dataloader', 'val_dataloader', 'train_dataloader')
     found = (read_input_size(cfg, key) for key in loaders)
     return next((size for size in found if size is not None), None)
