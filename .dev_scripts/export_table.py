@@ -124,7 +124,8 @@ def try_model(name: str, size: tuple[int, int] | None, folder: str) -> dict[str,
             except ValueError as error:
                 reason = str(error).partition(': ')[2].partition('\n')[0]
                 # Without the paths of this machine.
-                found[kind] = f'no: {re.sub(r"/[^ ]*/", "", reason)[:200]}'
+                reason = re.sub(r'(?<![:\w/])/(?:[\w.-]+/)+', '', reason)
+                found[kind] = f'no: {reason[:200]}'
                 continue
             apart = re.findall(r'PyTorch by (\S+)', said)[0]
             found['input'] = re.findall(r'input: images (.*)', said)[0]

@@ -43,7 +43,7 @@ def test_commands_and_links(path):
     commands = [
         line.partition('%run -m mmfakd ')[2]
         for cell in cells(path)
-        for line in ''.join(cell['source']).splitlines()
+        for line in ''.join(cell['source']).replace('\\\n', '').splitlines()
         if line.startswith('%run -m mmfakd ')
     ]
     assert len(commands) >= 7
