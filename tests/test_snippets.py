@@ -30,6 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Pages whose snippets build on each other, and the tests that run all of them.
 ELSEWHERE = {
     'docs/en/detector.md': 'test_own_data.py',
+    'docs/en/export.md': 'test_export/test_snippets.py',
     'docs/en/image_folder.md': 'test_own_data.py',
     'docs/en/own_backbone.md': 'test_own_data.py',
     'docs/en/own_data.md': 'test_own_data.py',
@@ -137,6 +138,8 @@ def test_snippet(document, code, tmp_path, monkeypatch, request):
 
 def read_config(code, folder):
     """Read a config and build its model, without weights."""
+    mine = "_base_ = 'mmfakd::fakd_review_r18w32_r18w4_1xb50_digits'\n"
+    (folder / 'my_fakd.py').write_text(mine)
     (folder / 'config.py').write_text(code)
     cfg = Config.fromfile(folder / 'config.py')
     kept, added = count_parameters(cfg)
