@@ -31,6 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ELSEWHERE = {
     'docs/en/detector.md': 'test_own_data.py',
     'docs/en/export.md': 'test_export/test_snippets.py',
+    'docs/en/pictures.md': 'test_engine/test_hooks/test_learning_pictures_hook.py',
     'docs/en/image_folder.md': 'test_own_data.py',
     'docs/en/own_backbone.md': 'test_own_data.py',
     'docs/en/own_data.md': 'test_own_data.py',

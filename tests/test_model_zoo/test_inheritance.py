@@ -87,7 +87,7 @@ def typed(cfg, scope):
 
 @functools.cache
 def is_known(scope, kind):
-    if kind in FUNCTIONS:
+    if kind in FUNCTIONS or registry.FUNCTIONS.get(kind) is not None:
         return True
     for one in REGISTRIES:
         with one.switch_scope_and_registry(scope) as found:
@@ -187,7 +187,7 @@ def test_it_trains_an_epoch(leaf, teacher, tmp_path):
 def test_parts_are_overridden_deleted_and_referred_to(tmp_path):
     base = 'mmfakd::fakd/digits/reviewkd_r18w32_r18w4_1xb50_digits.py'
     write(tmp_path, f"_base_ = '{base}'\nname = 'mine'\n", 'first.py')
-    write(tmp_path, "visualizer = dict(type='Visualizer')\n", 'second.py')
+    write(tmp_path, "other_visualizer = dict(type='Visualizer')\n", 'second.py')
     path = write(
         tmp_path,
         """
