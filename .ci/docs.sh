@@ -11,5 +11,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 site=$(realpath -m "${1:-docs/en/_build/html}")
 python=$(bash tools/install.sh --lite --docs)
 cd docs/en
-"$python" -m sphinx --fail-on-warning --keep-going --quiet . "$site"
+"$python" -m sphinx --fresh-env --fail-on-warning --keep-going --quiet . "$site"
 "$python" -m _ext.check_links "$site"
