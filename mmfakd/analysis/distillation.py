@@ -84,6 +84,8 @@ def evaluation_config(cfg: Config) -> Config:
     )
     # The student's: averaging, recipes, weights to go on from, web loggers.
     cfg.custom_hooks = []
+    # mmpretrain's asks for the training set, even if it draws nothing.
+    (cfg.get('default_hooks') or {}).pop('visualization', None)
     cfg.load_from = cfg.visualizer = None
     cfg.resume = False
     return cfg

@@ -217,6 +217,16 @@ def test_hooks_of_the_training_stay_out(call, tmp_path, weights):
     assert call(config, '--teacher-ckpt', weights)[0] == 0
 
 
+def test_training_images_need_not_be_there(call, tmp_path, weights):
+    """mmpretrain's hook for pictures asks for them."""
+    config = write(tmp_path / 'pair.py', distillation(None))
+    cfg = Config.fromfile(config)
+    cfg.default_hooks.visualization = dict(type='VisualizationHook')
+    cfg.train_dataloader.dataset = dict(type='CustomDataset', data_root='gone')
+    cfg.dump(config)
+    assert call(config, '--teacher-ckpt', weights)[0] == 0
+
+
 def test_as_a_user_calls_it(tmp_path):
     """On the quick start's pair, whose metafile lists 98.80 %, untrained."""
     cfg = Config.fromfile(DIGITS / 'fakd_review_r18w32_r18w4_1xb50_digits.py')
