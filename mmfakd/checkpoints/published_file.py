@@ -70,7 +70,8 @@ def get_published(name: str, out: str = '.', force: bool = False) -> str:
     weights.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(weights) as part:
         shutil.copyfile(file, part)
-    as_file.write_text(text)
+    with whole_file(as_file) as part:
+        Path(part).write_text(text)
     return (
         f'Written: {weights}, and {as_file}, the config of its model.\n'
         f'As a teacher, without a file: --teacher-ckpt {entry["Name"]}\n'

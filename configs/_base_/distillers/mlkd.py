@@ -22,7 +22,8 @@ mlkd = dict(
     ),
 )
 # A weak and a strong view of every image: crops and flips, and two operations of
-# RandAugment with a square cut out besides, as the published recipe has them.
+# RandAugment with a square cut out besides, as the published recipe has them. Strengths,
+# and sides of squares up to half the image, are drawn anew each time.
 crop = dict(type='RandomCrop', crop_size=32, padding=4)
 flip = dict(type='RandomFlip', prob=0.5, direction='horizontal')
 strong = [
@@ -34,8 +35,16 @@ strong = [
         num_policies=2,
         total_level=10,
         magnitude_level=10,
+        magnitude_std='inf',
     ),
-    dict(type='Cutout', shape=8),
+    dict(
+        type='Cutout',
+        magnitude_range=(1, 17),
+        total_level=10,
+        magnitude_level=10,
+        magnitude_std='inf',
+        prob=1.0,
+    ),
 ]
 two_views = [
     dict(type='MultiView', num_views=[1, 1], transforms=[[crop, flip], strong]),

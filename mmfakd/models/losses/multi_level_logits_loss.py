@@ -80,7 +80,8 @@ class MultiLevelLogitsLoss(nn.Module):
     (:func:`divergences`), and by the correlations of classes and of images
     (:func:`correlation_gaps`). Batches hold two views of every image, first all weak
     ones, then the strongly augmented ones in the same order
-    (:func:`mmfakd.datasets.collate_views`); with ``views=1`` weak ones alone.
+    (:func:`mmfakd.datasets.collate_views`); with ``views=1`` weak ones alone. The loss
+    cannot tell a batch without views, whose second half would count as strong ones.
 
     It is what the published code computes: there the masks that are to select the
     images and classes of which the teacher is less sure multiply a mean, so that they
