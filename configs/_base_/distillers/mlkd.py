@@ -22,8 +22,8 @@ mlkd = dict(
     ),
 )
 # A weak and a strong view of every image: crops and flips, and two operations of
-# RandAugment with a square cut out besides, as the published recipe has them. Strengths,
-# and sides of squares up to half the image, are drawn anew each time.
+# RandAugment with a square cut out besides, as the published recipe has them.
+# Strengths, and sides of squares up to half the image, are drawn anew each time.
 crop = dict(type='RandomCrop', crop_size=32, padding=4)
 flip = dict(type='RandomFlip', prob=0.5, direction='horizontal')
 strong = [
