@@ -36,9 +36,8 @@ class BlockwiseWindowAttention(torch.autograd.Function):
 
         Args:
             ctx (Any): Context of autograd.
-            query (Tensor): Queries (N, C, H', W'), with scores to base two: divided
-                by the natural logarithm of two. Of another size they stand for their
-                nearest neighbours, and are enlarged block by block.
+            query (Tensor): Queries (N, C, H', W'). Of another size they stand for
+                their nearest neighbours, and are enlarged block by block.
             key_value (Tensor): Keys, then values, (N, 2 C, H, W).
             offset (Tensor): Offsets of the keys, (C, size): one per row of the
                 window in the first half of the channels, one per column in the
@@ -188,11 +187,14 @@ class _Block:
         return maps.permute(2, 0, 1, 3, 4)
 
     def load(self, query: Tensor, key_value: Tensor) -> None:
-        """Copy features here; queries are brought to the size of the others."""
+        """Copy features here; queries are brought to the size of the others.
+
+        They are divided by the natural logarithm of two, for scores to that base.
+        """
         maps = self.maps(self.query)
         if query.shape != maps.shape:
             query = resize(query.flatten(1, 2), maps.shape[-2:]).unflatten(1, (2, -1))
-        maps.copy_(query)
+        torch.mul(query, 1 / math.log(2), out=maps)
         self.maps(self.key_value).copy_(key_value)
 
     def reduce(self, grad: Tensor, out: Tensor) -> None:
@@ -299,4 +301,3 @@ class _Chunk:
         self.grad_offset.copy_(self.scattered.sum(-1).sum(self.axis))
         share.mul_(self.key_windows)
         torch.sum(share, (1, 2), keepdim=True, out=self.grad_query)
-        self.grad_query.mul_(math.log(2))

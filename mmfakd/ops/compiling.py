@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,3 +28,33 @@ def is_foreign(x: Tensor) -> bool:
         the gradients, are the way to compute there.
     """
     return x.device.type not in _DEVICES
+
+
+def kept(make: Any, like: Tensor) -> Any:
+    """Take a function that keeps what it made, unless it is for a tensor without data.
+
+    Args:
+        make (Callable): The function, in an ``lru_cache``.
+        like (Tensor): A tensor that what is made is for.
+
+    Returns:
+        Callable: The function, without its cache for PyTorch's fake tensors, which
+        claim to lie on a real device, and mix with no others, and for a compiler.
+    """
+    fake = type(like).__name__ == 'FakeTensor'
+    return make.__wrapped__ if fake or is_compiling() else make
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy what was made on the host to a device, without waiting for it.
+
+    Args:
+        tensor (Tensor): The tensor.
+        device (torch.device): The device.
+
+    Returns:
+        Tensor: The copy.
+    """
+    if device.type == 'cuda':
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

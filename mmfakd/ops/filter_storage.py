@@ -150,11 +150,31 @@ def fit_filter(
         multiply them with, and their frequencies, as
         :func:`~mmfakd.ops.spectral_filter.spectral_filter` takes them.
     """
+    if tuple(input_size) == tuple(size):
+        scale = filter_scale(copies, filter_.dtype)
+        return filter_, scale, HalfSpectrum.whole(*size)
+    half = unpack_filter(filter_, copies, size)
+    half, grid = shared_frequencies(half, size, input_size)
+    return torch.view_as_real(grid.compact(half).resolve_conj()), None, grid
+
+
+def shared_frequencies(
+    half: Tensor, size: Sequence[int], input_size: Sequence[int]
+) -> tuple[Tensor, HalfSpectrum]:
+    """Cut the frequencies that an input lacks from a half spectrum.
+
+    Args:
+        half (Tensor): Shape (H, W // 2 + 1, ...).
+        size (Sequence[int]): Height H and width W.
+        input_size (Sequence[int]): Those of the input.
+
+    Returns:
+        tuple[Tensor, HalfSpectrum]: The frequencies that both have, (R, columns, ...),
+        and which these are.
+    """
     (height, width), (rows, columns) = input_size, size
     if (height, width) == (rows, columns):
-        scale = filter_scale(copies, filter_.dtype)
-        return filter_, scale, HalfSpectrum.whole(height, width)
-    half = unpack_filter(filter_, copies, size)
+        return half, HalfSpectrum.whole(height, width)
     # Rows 0 .. top - 1 and -bottom .. -1, columns 0 .. side - 1. A filter row of
     # frequency n / 2 (the Nyquist row of an even n) serves +n / 2 and -n / 2 of a
     # taller input.
@@ -162,8 +182,7 @@ def fit_filter(
     bottom = min(height // 2, rows // 2)
     side = min(width // 2, columns // 2) + 1
     half = torch.cat([half[:top, :side], half[rows - bottom :, :side]])
-    grid = HalfSpectrum(top + bottom, side, width)
-    return torch.view_as_real(grid.compact(half).resolve_conj()), None, grid
+    return half, HalfSpectrum(top + bottom, side, width)
 
 
 def _high_pass_mask(size: Sequence[int], high_pass: float) -> Tensor:

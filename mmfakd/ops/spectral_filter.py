@@ -61,7 +61,7 @@ def spectral_filter(
     # A filter that takes up the convolution must mix all channels, as that does, and
     # pass all frequencies of the input.
     can_merge = filter_.shape[1] == 1 and grid == HalfSpectrum.whole(*size)
-    if weight is None or not (can_merge and _merge_pays(filter_, x)):
+    if weight is None or not (can_merge and merge_pays(filter_, x)):
         return compute(x, filter_, scale, gate, weight, bias, grid)
     filter_ = _merge(filter_, gate if scale is None else gate * scale, weight)
     if size == (1, 1):
@@ -258,8 +258,16 @@ def _real(spectrum: Tensor) -> Tensor:
     return torch.view_as_real(spectrum).flatten(-2)
 
 
-def _merge_pays(filter_: Tensor, x: Tensor) -> bool:
-    """Whether to pass over the filter some times instead of over the feature."""
+def merge_pays(filter_: Tensor, x: Tensor) -> bool:
+    """Tell whether to pass over the filter some times instead of over the feature.
+
+    Args:
+        filter_ (Tensor): The filter.
+        x (Tensor): The feature.
+
+    Returns:
+        bool: Whether the convolution is to join the filter.
+    """
     return filter_.numel() <= 2 * x.numel()
 
 

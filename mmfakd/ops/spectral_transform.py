@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from .compiling import kept
 from .half_spectrum import HalfSpectrum
 
 # On CPUs the transforms of maps of at most that many pixels are matrix products:
 # these take less time than a fast Fourier transform that has so little to do.
 _SMALL = 64
+
+# How the transforms of few operations are computed: as fast Fourier transforms, as one
+# product with a matrix, or as a product for each axis.
+WAYS = ('fft', 'matrix', 'axes')
 
 # Where so few of the columns are wanted, they are matrix products axis by axis.
 _FEW = 0.3
@@ -31,12 +35,12 @@ def transform(x: Tensor, out: Tensor, grid: HalfSpectrum) -> None:
     """
     groups = out.shape[1]
     if _is_small(x, x.shape[-2:]):
-        forth, _ = _kept(_matrices, x)(grid, x.shape[-2], x.dtype)
+        forth, _ = kept(_matrices, x)(grid, x.shape[-2], x.dtype)
         spectrum = _complex(x.flatten(2) @ forth).unflatten(1, (groups, -1))
         out.copy_(spectrum.permute(3, 1, 0, 2))
         return
-    if _are_few(grid):
-        axes = _kept(_axes, x)(grid, x.shape[-2], x.dtype, x.device)
+    if are_few(grid):
+        axes = kept(_axes, x)(grid, x.shape[-2], x.dtype, x.device)
         columns, rows, _ = axes
         spectrum = rows @ _complex(x @ columns)
     else:
@@ -62,17 +66,80 @@ def transform_back(spectrum: Tensor, size: Sequence[int], grid: HalfSpectrum) ->
     """
     height, width = size
     if _is_small(spectrum, size):
-        _, back = _kept(_matrices, spectrum)(grid, height, spectrum.real.dtype)
+        _, back = kept(_matrices, spectrum)(grid, height, spectrum.real.dtype)
         maps = spectrum.flatten(1).t().contiguous()
         return _feature(torch.view_as_real(maps).flatten(1) @ back, spectrum, size)
-    if _are_few(grid):
+    if are_few(grid):
         dtype, device = spectrum.real.dtype, spectrum.device
-        _, rows, columns = _kept(_axes, spectrum)(grid, height, dtype, device)
+        _, rows, columns = kept(_axes, spectrum)(grid, height, dtype, device)
         half_spectrum = rows.mH @ _half_spectrum(spectrum, grid.rows, grid)
         return torch.view_as_real(half_spectrum).flatten(-2) @ columns
     # `s` also pads the columns that the list lacks.
     half_spectrum = _half_spectrum(spectrum, height, grid)
     return torch.fft.irfft2(half_spectrum, s=(height, width), norm='ortho')
+
+
+def to_half_spectrum(x: Tensor, grid: HalfSpectrum, groups: int, way: str) -> Tensor:
+    """Transform a feature in few operations, without any factor.
+
+    Args:
+        x (Tensor): Feature (N, C, H, W).
+        grid (HalfSpectrum): Frequencies to keep.
+        groups (int): Groups G of channels.
+        way (str): One of ``WAYS``.
+
+    Returns:
+        Tensor: Half spectrum (K, G, N, C / G), its K rows times columns first.
+    """
+    height = x.shape[-2]
+    if way == 'matrix':
+        forth, _ = kept(_whole_matrices, x)(grid, height, x.dtype, x.device)
+        spectrum = _complex(x.flatten(2) @ forth)
+    elif way == 'axes':
+        columns, rows, _ = kept(_axes, x)(grid, height, x.dtype, x.device, False)
+        spectrum = (rows @ _complex(x @ columns)).flatten(2)
+    else:
+        half = torch.fft.rfft2(x)[..., : grid.columns]
+        if grid.rows < height:
+            half = torch.cat([half[..., k, :] for _, k in grid.shared_rows(height)], -2)
+        spectrum = half.flatten(2)
+    return spectrum.unflatten(1, (groups, -1)).permute(3, 1, 0, 2).contiguous()
+
+
+def from_half_spectrum(
+    spectrum: Tensor, size: Sequence[int], grid: HalfSpectrum, way: str
+) -> Tensor:
+    """Undo :func:`to_half_spectrum`, but for a factor of H * W.
+
+    Args:
+        spectrum (Tensor): Half spectrum (K, G, N, C / G); over the rows of columns
+            that are their own mirror image it is Hermitian.
+        size (Sequence[int]): Height H and width W of the feature.
+        grid (HalfSpectrum): Its frequencies.
+        way (str): One of ``WAYS``.
+
+    Returns:
+        Tensor: Feature (N, C, H, W).
+    """
+    (height, width), real = size, spectrum.real.dtype
+    if way == 'matrix':
+        _, back = kept(_whole_matrices, spectrum)(grid, height, real, spectrum.device)
+        maps = spectrum.flatten(1).t().contiguous()
+        return _feature(torch.view_as_real(maps).flatten(1) @ back, spectrum, size)
+    half = spectrum.permute(2, 1, 3, 0).unflatten(3, (grid.rows, grid.columns))
+    if way == 'axes':
+        axes = kept(_axes, spectrum)(grid, height, real, spectrum.device, False)
+        _, rows, columns = axes
+        half = rows.mH @ half.contiguous()
+        y = torch.view_as_real(half).flatten(-2) @ columns
+        return y.flatten(1, 2)
+    if grid.rows < height:
+        full = half.new_zeros(*half.shape[:3], height, grid.columns)
+        for source, to in grid.shared_rows(height):
+            full[..., to, :].copy_(half[..., source, :])
+        half = full
+    # It makes a copy of its own, and with it the transposition.
+    return torch.fft.irfft2(half, s=(height, width), norm='forward').flatten(1, 2)
 
 
 def _half_spectrum(spectrum: Tensor, height: int, grid: HalfSpectrum) -> Tensor:
@@ -101,21 +168,20 @@ def _own_columns(half_spectrum: Tensor, grid: HalfSpectrum) -> Tensor:
     return half_spectrum[:, :1] if len(own) == 1 else half_spectrum[:, :: own[1]]
 
 
-def _kept(matrices: Any, like: Tensor) -> Callable[..., tuple[Tensor, ...]]:
-    """A function that keeps what it made, unless it is for a tensor without data.
-
-    PyTorch's fake tensors claim to lie on a real device, and mix with no others.
-    """
-    return matrices.__wrapped__ if type(like).__name__ == 'FakeTensor' else matrices
-
-
 def _is_small(tensor: Tensor, size: Sequence[int]) -> bool:
     """Whether matrix products are the faster transforms."""
     return tensor.device.type == 'cpu' and size[0] * size[1] <= _SMALL
 
 
-def _are_few(grid: HalfSpectrum) -> bool:
-    """Whether few of the columns of the half spectrum are wanted."""
+def are_few(grid: HalfSpectrum) -> bool:
+    """Tell whether few of the columns of the half spectrum are wanted.
+
+    Args:
+        grid (HalfSpectrum): Those that are.
+
+    Returns:
+        bool: Whether products with matrices are the faster transforms.
+    """
     return grid.columns <= _FEW * (grid.width // 2 + 1)
 
 
@@ -153,11 +219,38 @@ def _matrices(
         return forth.t().contiguous(), back
 
 
+@lru_cache(maxsize=32)
+def _whole_matrices(
+    grid: HalfSpectrum, height: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Both transforms of all K places of a half spectrum, without factors.
+
+    Returns:
+        tuple[Tensor, Tensor]: From pixels, (H * W, 2 K), and back, (2 K, H * W).
+    """
+    columns, rows, back = _axes(grid, height, torch.float64, device, False)
+    # From a pixel first to its row's columns, then to all rows of them.
+    waves = _complex(columns)[:, None].transpose(1, 2)
+    waves = rows.t()[:, None, :, None] * waves.transpose(1, 2)[None]
+    forth = torch.view_as_real(waves.flatten(2)).flatten(2).flatten(0, 1)
+    copies = forth.new_full((grid.rows, grid.columns, 2), 2)
+    for column in grid.own_columns:
+        copies[:, column].fill_(1)
+    back = (forth * copies.flatten()).t()
+    return forth.to(dtype), back.to(dtype).contiguous()
+
+
 @lru_cache(maxsize=128)
 def _axes(
-    grid: HalfSpectrum, height: int, dtype: torch.dtype, device: torch.device
+    grid: HalfSpectrum,
+    height: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    normal: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The transforms of one axis each, as matrices, made on the device.
+
+    They are orthonormal, or, unless ``normal``, without factors.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: From pixels to columns, (W, 2 columns), real and
@@ -169,7 +262,8 @@ def _axes(
         # Whole periods are left out of the integers, which are exact.
         position = torch.arange(pixels, device=device) * frequencies[:, None] % pixels
         angle = position.to(torch.float64) * (-2 * math.pi / pixels)
-        return torch.polar(torch.full_like(angle, pixels**-0.5), angle)
+        size = pixels**-0.5 if normal else 1.0
+        return torch.polar(torch.full_like(angle, size), angle)
 
     with torch.inference_mode(False):
         columns = waves(grid.width, torch.arange(grid.columns, device=device))
@@ -178,7 +272,8 @@ def _axes(
         forth = torch.view_as_real(columns.t().contiguous()).flatten(1)
         # A frequency stands for its mirror image, too, unless it is its own.
         copies = torch.full((grid.columns, 1), 2.0, dtype=torch.float64, device=device)
-        copies[list(grid.own_columns)] = 1
+        for column in grid.own_columns:
+            copies[column].fill_(1)
         back = torch.view_as_real((columns * copies).t().contiguous()).flatten(1)
         rows = torch.complex(rows.real.to(dtype), rows.imag.to(dtype))
         return forth.to(dtype), rows, back.t().to(dtype).contiguous()

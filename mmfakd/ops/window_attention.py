@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +11,7 @@ from .blockwise_window_attention import BlockwiseWindowAttention
 from .compiling import is_compiling, is_foreign
 from .maps import resize
 from .triton_window_attention import TritonWindowAttention, give_up, is_usable
+from .window_attention_at_once import WindowAttentionAtOnce, fits_at_once
 
 
 def window_attention(
@@ -24,9 +23,8 @@ def window_attention(
     else by Triton where that is asked for and runs, or block by block.
 
     Args:
-        query (Tensor): Queries (N, C, H', W'), with scores to base two: divided by the
-            natural logarithm of two. Of another size they stand for their nearest
-            neighbours.
+        query (Tensor): Queries (N, C, H', W'). Of another size they stand for their
+            nearest neighbours.
         key_value (Tensor): Keys, then values, (N, 2 C, H, W).
         offset (Tensor): Offsets of the keys, (C, size): one per row of the window in
             the first half of the channels, one per column in the second.
@@ -43,6 +41,8 @@ def window_attention(
             return TritonWindowAttention.apply(enlarged, key_value, offset, size)
         except Exception as error:
             give_up(error)
+    if key_value.device.type != 'cpu' and fits_at_once(key_value):
+        return WindowAttentionAtOnce.apply(query, key_value, offset, size)
     return BlockwiseWindowAttention.apply(query, key_value, offset, size)
 
 
@@ -71,5 +71,5 @@ def plain_window_attention(
             offsets.append(torch.cat([offset[:half, i], offset[half:, j]]))
     keys, values = torch.stack(windows).split(channels, 2)
     keys = keys + torch.stack(offsets)[:, None, :, None, None]
-    weights = (query * keys * math.log(2)).softmax(0)
+    weights = (query * keys).softmax(0)
     return (weights * values).sum(0)

@@ -94,7 +94,8 @@ def attend(
     key = key_value + 2 * start
     value = key + channels * stride_c
 
-    q = tl.load(query + start + at, mask=valid, other=0.0)
+    # Scores have base two, as exponentials are faster there.
+    q = tl.load(query + start + at, mask=valid, other=0.0) * 1.4426950408889634
     top = q * 0 - float('inf')
     total = q * 0
     mean = q * 0
@@ -160,7 +161,7 @@ def attend_backward(
             # This pixel's query looks at the other pixel's key.
             k_near, v_near = _load_pair(key, value, key_at + shift * stride_kv, near)
             k_near += r
-            weight = tl.math.exp2(q * k_near - t)
+            weight = tl.math.exp2(q * 1.4426950408889634 * k_near - t)
             # Through the softmax: w_i (g v_i - sum_j w_j g v_j) = w_i g (v_i - out)
             grad_score = weight * g * (v_near - o)
             grad_q += grad_score * k_near
@@ -168,13 +169,13 @@ def attend_backward(
             # The other pixel's query looks at this pixel's key, the opposite way.
             q_near, o_near = _load_pair(query, out, at + shift * stride, near)
             t_near, g_near = _load_pair(log_total, grad, at + shift * stride, near)
-            share = tl.math.exp2(q_near * (k + r_back) - t_near) * g_near
+            score = q_near * 1.4426950408889634 * (k + r_back)
+            share = tl.math.exp2(score - t_near) * g_near
             grad_v += share
             grad_k += share * (v - o_near) * q_near
-        part = tl.sum(grad_r * q, axis=1)[:, None] * 0.6931471805599453
+        part = tl.sum(grad_r * q, axis=1)[:, None]
         tl.store(grad_offset + (tile * channels + c) * SIZE + a, part, mask=real)
-    # Scores have base two: d 2^s / ds = ln(2) 2^s.
-    tl.store(grad_query + start + at, grad_q * 0.6931471805599453, mask=valid)
+    tl.store(grad_query + start + at, grad_q, mask=valid)
     grad_key = grad_key_value + 2 * start
-    tl.store(grad_key + key_at, grad_k * 0.6931471805599453, mask=valid)
+    tl.store(grad_key + key_at, grad_k, mask=valid)
     tl.store(grad_key + channels * stride_c + key_at, grad_v, mask=valid)

@@ -1,8 +1,6 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """What is compared of the implementations of attention over windows."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -48,7 +46,7 @@ def naive_window_attention(
     if size != 3:
         return plain_window_attention(query, key_value, offset, size)
     key, value = key_value.chunk(2, 1)
-    return naive_local_attention(query * math.log(2), key, value, *offset.chunk(2))
+    return naive_local_attention(query, key, value, *offset.chunk(2))
 
 
 def results(attend, inputs: list[Tensor], size: int, grad: Tensor) -> list[Tensor]:

@@ -33,6 +33,9 @@ PARTS = (
 _CODE = {
     'mmfakd.ops.spectral_transform': 'transform',
     'mmfakd.ops.spectral_filter': 'product',
+    'mmfakd.ops.frequency_filter': 'product',
+    'mmfakd.ops.filter_tables': 'product',
+    'mmfakd.ops.pixel_filter': 'product',
     'mmfakd.ops.filter_storage': 'product',
     'mmfakd.models.layers.frequency_attention': 'product',
     'mmfakd.models.layers.conv_transform': 'product',

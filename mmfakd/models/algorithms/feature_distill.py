@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -304,6 +305,24 @@ class FeatureDistill(SingleTeacherDistill):
         """Load weights of a distillation, or of a plain student (``load_from``)."""
         take_student(state_dict, prefix, self)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add up the losses; MMEngine's takes two operations for each of them.
+
+        Args:
+            losses (dict): Losses and other values for the log, tensors or lists of
+                them.
+
+        Returns:
+            tuple[Tensor, dict[str, Tensor]]: The sum of all whose name says that they
+            are losses, and what is logged: this sum as ``loss``, and all values.
+        """
+        summands = [value for name, value in losses.items() if 'loss' in name]
+        scalars = all(isinstance(v, Tensor) and v.dim() == 0 for v in losses.values())
+        if len(summands) < 2 or not scalars:
+            return super().parse_losses(losses)
+        total = torch.stack(summands).sum()
+        return total, OrderedDict([('loss', total), *losses.items()])
 
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None

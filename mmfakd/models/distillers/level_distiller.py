@@ -21,6 +21,7 @@ from .check_layer_names import check_layer_names
 from .level import LevelCfg, parse_levels
 from .valid_area import Share, check_shapes, mask_padding, valid_shares
 from .warmup import Warmup
+from .weigh_losses import weigh_losses
 
 # For messages about arguments with one value for each level.
 _OWNER = ('LevelDistiller', 'student_levels')
@@ -274,9 +275,9 @@ class LevelDistiller(ConfigurableDistiller):
                 losses[f'weight_level{i}'] = levels[i].new_full((), weight)
         weights = self.level_weights(len(levels))
         factor = 1.0 if self.warmup is None else self.warmup.factor()
-        for i, (loss, weight) in enumerate(zip(levels, weights)):
-            self.full_losses[f'loss_level{i}'] = weight * loss
-            losses[f'loss_level{i}'] = factor * weight * loss
+        for i, (full, loss) in enumerate(zip(*weigh_losses(levels, weights, factor))):
+            self.full_losses[f'loss_level{i}'] = full
+            losses[f'loss_level{i}'] = loss
         if self.warmup is not None:
             self.warmup.report(losses)
         return losses

@@ -14,6 +14,8 @@ from torch import Tensor
 from mmfakd.compat.running_loop import counts_iterations, running_loop
 from mmfakd.ops.compiling import is_compiling
 
+from .weigh_losses import constant
+
 _DEFAULTS = dict(by_epoch=True, begin=0, end=20)
 
 
@@ -129,7 +131,7 @@ class Warmup:
         """
         # On the device of a loss, so that the log costs no synchronisation.
         for value in [loss for name, loss in losses.items() if 'loss' in name][:1]:
-            losses['warmup'] = value.new_full((), self.factor())
+            losses['warmup'] = constant(self.factor(), value)
 
 
 def _is_count(value: Any) -> bool:

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfakd.ops import filter_storage
+from mmfakd.ops.frequency_filter import FilterParameters, frequency_filter
 from mmfakd.ops.maps import check_map
 from mmfakd.ops.no_autocast import no_autocast
-from mmfakd.ops.spectral_filter import spectral_filter
 
 
 class FrequencyAttention(nn.Module):
@@ -184,22 +184,26 @@ class FrequencyAttention(nn.Module):
         self._check(x)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         with no_autocast(x):
-            weight = bias = None
+            weight = bias = gate = None
             if self.with_local:
-                # The gates scale the small tensors of weights, not the large ones
-                # of features; the function and its gradients are the same.
                 assert self.local.bias is not None
-                gate_local = self.gate_local.to(dtype)
-                weight = self.local.weight.to(dtype) * gate_local
-                bias = self.local.bias.to(dtype) * gate_local
+                gate = self.gate_local.to(dtype)
+                weight, bias = self.local.weight.to(dtype), self.local.bias.to(dtype)
             if not self.with_global:
-                assert weight is not None
-                return F.conv2d(x.to(dtype), weight, bias).to(x.dtype)
-            gate = self.gate_global.to(dtype)
-            filter_, scale, frequencies = filter_storage.fit_filter(
-                self.filter.to(dtype), self.copies, self.grid, x.shape[-2:]
+                assert weight is not None and bias is not None
+                y = F.conv2d(x.to(dtype), weight * gate, bias * gate)
+                return y.to(x.dtype)
+            parameters = FilterParameters(
+                self.filter.to(dtype),
+                self.copies,
+                self.grid,
+                self.high_pass,
+                self.gate_global.to(dtype),
+                weight,
+                bias,
+                gate,
             )
-            return spectral_filter(x, filter_, scale, gate, weight, bias, frequencies)
+            return frequency_filter(x, parameters)
 
     def spectrum(self) -> Tensor:
         """Effective filter: what multiplies the half spectrum of the input.

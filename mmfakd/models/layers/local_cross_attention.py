@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -122,9 +120,7 @@ class LocalCrossAttention(nn.Module):
         if y.shape[-2:].numel() > x.shape[-2:].numel():
             y = resize(y, x.shape[-2:])
         with no_autocast(x):
-            # Scores to base two: `exp2` is much faster than `exp`.
-            weight = self.query.weight.to(dtype) / math.log(2)
-            query = _project(y.to(dtype), weight)
+            query = _project(y.to(dtype), self.query.weight.to(dtype))
             weight = torch.cat([self.key.weight, self.value.weight]).to(dtype)
             key_value = _project(x.to(dtype), weight)
             offset = torch.cat([self.row_offset, self.column_offset]).to(dtype)
@@ -138,7 +134,7 @@ class LocalCrossAttention(nn.Module):
 
 def _project(x: Tensor, weight: Tensor) -> Tensor:
     """Convolve (N, C, H, W) with weights (channels, C, 1, 1)."""
-    if x.shape[1] >= _FEW:
+    if x.shape[1] >= _FEW or x.device.type != 'cpu':
         return F.conv2d(x, weight)
     matrices = weight.flatten(1).expand(len(x), -1, -1)
     return torch.bmm(matrices, x.flatten(2)).unflatten(2, x.shape[2:])

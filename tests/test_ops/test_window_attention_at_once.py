@@ -1,0 +1,66 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+import pytest
+import torch
+
+from mmfakd.ops import window_attention_at_once
+from mmfakd.ops.blockwise_window_attention import BlockwiseWindowAttention
+from mmfakd.ops.window_attention_at_once import WindowAttentionAtOnce, fits_at_once
+from tests.helpers.window_attentions import (
+    CASES,
+    assert_equals_naive,
+    make_inputs,
+    results,
+)
+
+attend = WindowAttentionAtOnce.apply
+
+
+@pytest.fixture(params=[2**21, 300], ids=['whole', 'parts'])
+def block(request, monkeypatch):
+    """All samples together, and a few at a time."""
+    monkeypatch.setattr(window_attention_at_once, 'BLOCK', request.param)
+
+
+@pytest.mark.usefixtures('block')
+@pytest.mark.parametrize(('shape', 'size', 'last'), CASES)
+def test_equals_naive(shape, size, last):
+    assert_equals_naive(attend, make_inputs(shape, size, last), size)
+
+
+@pytest.mark.usefixtures('block')
+@pytest.mark.parametrize('small', [(1, 1), (2, 3), (6, 2), (4, 5), (7, 6)])
+def test_enlarges_queries(small):
+    """By a view where a row of them fits, else by nearest neighbours."""
+    _, key_value, offset = (z.double() for z in make_inputs((5, 4, 6, 6), 3))
+    query, grad = torch.randn(5, 4, *small).double(), torch.randn(5, 4, 6, 6).double()
+    inputs = [query, key_value, offset]
+    actual = results(attend, inputs, 3, grad)
+    expected = results(BlockwiseWindowAttention.apply, inputs, 3, grad)
+    for a, b in zip(actual, expected):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+def test_views_and_expanded_gradients():
+    query, key_value, offset = make_inputs((4, 4, 9, 7), 3)
+    query, key_value = query[::2, :, :5, ::2], key_value.transpose(2, 3)[::2, :, :5, 5:]
+    grad = torch.ones(()).expand(query.shape)
+    assert_equals_naive(attend, (query, key_value, offset), 3, grad)
+
+
+def test_large_scores():
+    query, key_value, offset = make_inputs((2, 4, 6, 6), 3)
+    inputs = query.sign() * 300, key_value.clamp(-1, 1), offset.clamp(-1, 1)
+    assert_equals_naive(attend, inputs, 3, tolerance=1e-4, least=1)
+
+
+def test_second_derivatives_are_refused():
+    query, key_value, offset = make_inputs((1, 2, 3, 3), 3)
+    out = attend(query.requires_grad_(), key_value, offset, 3)
+    (grad,) = torch.autograd.grad(out.square().sum(), query, create_graph=True)
+    with pytest.raises(RuntimeError, match='differentiate twice'):
+        grad.sum().backward()
+
+
+def test_samples_that_are_too_large_are_told():
+    assert fits_at_once(torch.empty(9, 32, 256, 256, device='meta'))
+    assert not fits_at_once(torch.empty(1, 512, 200, 336, device='meta'))
