@@ -13,8 +13,9 @@ from torch.autograd.function import once_differentiable
 
 from .maps import resize
 
-# Pixels worked on at a time. On CPUs, for each thread, so few that the weights of all
-# positions of their windows stay in a cache, and so many that calls cost little.
+# Pixels worked on at a time, unless it is said. On CPUs, for each thread, so few that
+# the weights of all positions of their windows stay in a cache, and so many that calls
+# cost little.
 _CPU_BLOCK = 3 * 2**13
 _GPU_BLOCK = 2**21
 
@@ -30,7 +31,12 @@ class BlockwiseWindowAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key_value: Tensor, offset: Tensor, size: int
+        ctx: Any,
+        query: Tensor,
+        key_value: Tensor,
+        offset: Tensor,
+        size: int,
+        pixels: int | None = None,
     ) -> Tensor:
         """Let queries attend to keys.
 
@@ -43,14 +49,16 @@ class BlockwiseWindowAttention(torch.autograd.Function):
                 window in the first half of the channels, one per column in the
                 second.
             size (int): Side of the window.
+            pixels (int, optional): Pixels worked on at a time. Defaults to None, for
+                what suits the device.
 
         Returns:
             Tensor: Values, averaged by softmax(query * (key + offset)), (N, C, H, W).
         """
-        ctx.size = size
+        ctx.size, ctx.pixels = size, pixels
         out = query.new_empty(*query.shape[:2], *key_value.shape[2:])
         queries, keys_values, outs = _halves(query, key_value, out)
-        for part, block in _blocks(out, offset, size):
+        for part, block in _blocks(out, offset, size, pixels):
             block.load(queries[part], keys_values[part])
             block.attend()
             outs[part].copy_(block.maps(block.out))
@@ -67,14 +75,15 @@ class BlockwiseWindowAttention(torch.autograd.Function):
         queries, keys_values, outs, grads, grad_queries, grad_keys_values = _halves(
             query, key_value, out, grad, grad_query, grad_key_value
         )
-        for part, block in _blocks(out, offset, ctx.size, grad_offset):
+        how = offset, ctx.size, ctx.pixels
+        for part, block in _blocks(out, *how, grad_offset):
             block.load(queries[part], keys_values[part])
             block.maps(block.out).copy_(outs[part])
             block.maps(block.grad).copy_(grads[part])
             block.backward()
             block.reduce(block.maps(block.grad_query), grad_queries[part])
             grad_keys_values[part].copy_(block.maps(block.grad_key_value))
-        return grad_query, grad_key_value, grad_offset, None
+        return grad_query, grad_key_value, grad_offset, None, None
 
 
 def _halves(*features: Tensor) -> list[Tensor]:
@@ -87,7 +96,11 @@ def _halves(*features: Tensor) -> list[Tensor]:
 
 
 def _blocks(
-    like: Tensor, offset: Tensor, size: int, grad_offset: Tensor | None = None
+    like: Tensor,
+    offset: Tensor,
+    size: int,
+    pixels: int | None,
+    grad_offset: Tensor | None = None,
 ) -> Iterator[tuple[tuple[slice, ...], _Block]]:
     """Cut the work into blocks: slices of what has halves, and the memory to work on.
 
@@ -95,15 +108,18 @@ def _blocks(
         like (Tensor): A feature (N, C, H, W).
         offset (Tensor): Offsets of all channels.
         size (int): Side of the window.
+        pixels (int, optional): Pixels worked on at a time, if not what suits the
+            device.
         grad_offset (Tensor, optional): Their gradient, which blocks add to.
 
     Yields:
         tuple: Slices of samples, halves and channels of a half, and a block.
     """
     n, channels, height, width = like.shape
-    numel = _GPU_BLOCK
-    if like.device.type == 'cpu':
-        numel = _CPU_BLOCK * torch.get_num_threads()
+    on_cpu = like.device.type == 'cpu'
+    numel = pixels or (_CPU_BLOCK if on_cpu else _GPU_BLOCK)
+    if on_cpu:
+        numel *= torch.get_num_threads()
     margin, half = size // 2, channels // 2
     each = (height + margin) * (width + margin)
     samples = _share(n, numel, half * each)

@@ -172,17 +172,33 @@ def shared_frequencies(
         tuple[Tensor, HalfSpectrum]: The frequencies that both have, (R, columns, ...),
         and which these are.
     """
+    grid = shared_grid(size, input_size)
+    if tuple(input_size) == tuple(size):
+        return half, grid
+    # A filter row of frequency n / 2 (the Nyquist row of an even n) serves +n / 2 and
+    # -n / 2 of a taller input.
+    top, bottom = (grid.rows + 1) // 2, grid.rows // 2
+    rows = [half[:top, : grid.columns], half[len(half) - bottom :, : grid.columns]]
+    return torch.cat(rows), grid
+
+
+def shared_grid(size: Sequence[int], input_size: Sequence[int]) -> HalfSpectrum:
+    """Find the frequencies that a filter shares with an input.
+
+    Args:
+        size (Sequence[int]): Height and width of the filter.
+        input_size (Sequence[int]): Those of the input.
+
+    Returns:
+        HalfSpectrum: Rows 0 to n / 2 and -1 to -n / 2, as far as both have them, and
+        columns alike.
+    """
     (height, width), (rows, columns) = input_size, size
     if (height, width) == (rows, columns):
-        return half, HalfSpectrum.whole(height, width)
-    # Rows 0 .. top - 1 and -bottom .. -1, columns 0 .. side - 1. A filter row of
-    # frequency n / 2 (the Nyquist row of an even n) serves +n / 2 and -n / 2 of a
-    # taller input.
+        return HalfSpectrum.whole(height, width)
     top = min((height + 1) // 2, rows // 2 + 1)
     bottom = min(height // 2, rows // 2)
-    side = min(width // 2, columns // 2) + 1
-    half = torch.cat([half[:top, :side], half[rows - bottom :, :side]])
-    return half, HalfSpectrum(top + bottom, side, width)
+    return HalfSpectrum(top + bottom, min(width // 2, columns // 2) + 1, width)
 
 
 def _high_pass_mask(size: Sequence[int], high_pass: float) -> Tensor:

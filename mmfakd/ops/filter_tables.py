@@ -34,7 +34,10 @@ class FilterTables:
         weights (Tensor): Shape (U, F, 1, 1, 1, 2): the factors there, times the
             number of frequencies of the full spectrum that the place stands for; 0
             where a coefficient stands nowhere, or less often.
-        counts (Tensor): Shape (1, K): that number, times the factor of the transforms.
+        counts (Tensor): Shape (1, K): how often a place stands for itself or its mirror
+            image where that is no place, times the factor of the transforms.
+        use_counts (Tensor): Shape (U, F): the same of the places in ``uses``, with
+            their mirror images.
     """
 
     grid: HalfSpectrum
@@ -43,6 +46,7 @@ class FilterTables:
     uses: Tensor
     weights: Tensor
     counts: Tensor
+    use_counts: Tensor
 
 
 @lru_cache(maxsize=256)
@@ -81,19 +85,22 @@ def filter_tables(
         factors = scale[places, None] * signs * norm
         columns = torch.full((grid.rows, grid.columns), 2.0, dtype=torch.float64)
         columns[:, list(grid.own_columns)] = 1
-        uses, weights = _uses(listed, grid, scale * norm)
+        uses, weights, times = _uses(listed, grid, scale)
         tables = (
             places,
             factors[:, None, None, None].to(dtype),
             uses.flatten(),
-            weights[:, :, None, None, None].to(dtype),
+            (weights * norm)[:, :, None, None, None].to(dtype),
             (columns.flatten() * norm)[None].to(dtype),
+            (times * norm).to(dtype),
         )
         return FilterTables(grid, *(to_device(z.contiguous(), device) for z in tables))
 
 
-def _uses(listed: Tensor, grid: HalfSpectrum, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each coefficient stands in a half spectrum, and with which weight.
+def _uses(
+    listed: Tensor, grid: HalfSpectrum, scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each coefficient stands in a half spectrum, with which weight, how often.
 
     Of two places that are mirror images one is listed, which stands for both.
     """
@@ -102,16 +109,16 @@ def _uses(listed: Tensor, grid: HalfSpectrum, scale: Tensor) -> tuple[Tensor, Te
     copies = grid.multiplicity(where)
     own = set(grid.own_mirror_images)
     numbers = zip(where.tolist(), copies.tolist(), listed.tolist())
-    found: list[list[tuple[int, float, float]]] = [[] for _ in scale]
+    found: list[list[tuple[float, ...]]] = [[] for _ in scale]
     for i, (place, times, name) in enumerate(numbers):
         j = int(name.real) - 1
         weight = times * float(scale[j])
         sign = 0.0 if i in own else math.copysign(bool(name.imag), name.imag)
-        found[j].append((place, weight, sign * weight))
+        found[j].append((place, weight, sign * weight, times))
     most = max(map(len, found))
-    found = [places + [(0, 0.0, 0.0)] * (most - len(places)) for places in found]
+    found = [places + [(0.0,) * 4] * (most - len(places)) for places in found]
     table = torch.tensor(found, dtype=torch.float64).transpose(0, 1)
-    return table[..., 0].long(), table[..., 1:]
+    return table[..., 0].long(), table[..., 1:3], table[..., 3]
 
 
 def input_tables(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .folded_filter import local_gradients
 from .no_autocast import no_autocast
-from .spectral_filter_at_once import local_gradients
 
 
 class PixelFilter(torch.autograd.Function):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .block_plan import BlockPlan
 from .compiling import is_compiling, is_foreign
 from .half_spectrum import HalfSpectrum
 from .no_autocast import no_autocast
@@ -21,6 +23,8 @@ _GPU_BLOCK = 2**26
 
 # Pixels worth a convolution of their own, which first has to rearrange its weights.
 _PIXELS = 2**12
+
+_USUAL = BlockPlan()
 
 # No bias, stride, padding, dilation, no transposition, padding of the output, groups;
 # which gradients are wanted.
@@ -35,6 +39,7 @@ def spectral_filter(
     weight: Tensor | None,
     bias: Tensor | None,
     grid: HalfSpectrum,
+    plan: BlockPlan = _USUAL,
 ) -> Tensor:
     """Filter in the Fourier domain and add a 1x1 convolution.
 
@@ -51,24 +56,26 @@ def spectral_filter(
         weight (Tensor, optional): Weight of the convolution, (Co, Ci, 1, 1).
         bias (Tensor, optional): Bias of the convolution, (Co,).
         grid (HalfSpectrum): The F frequencies, of a grid no larger than the feature.
+        plan (BlockPlan): How blocks are computed.
 
     Returns:
         Tensor: Feature (N, Co, H, W) of the dtype of ``x``.
     """
     plain = is_compiling() or is_foreign(x)
     compute = _plain_spectral_filter if plain else SpectralFilter.apply
+    merge = merge_pays(filter_, x) if plan.merge is None else plan.merge
     size = x.shape[-2:]
     # A filter that takes up the convolution must mix all channels, as that does, and
     # pass all frequencies of the input.
     can_merge = filter_.shape[1] == 1 and grid == HalfSpectrum.whole(*size)
-    if weight is None or not (can_merge and merge_pays(filter_, x)):
-        return compute(x, filter_, scale, gate, weight, bias, grid)
+    if weight is None or not (can_merge and merge):
+        return compute(x, filter_, scale, gate, weight, bias, grid, plan)
     filter_ = _merge(filter_, gate if scale is None else gate * scale, weight)
     if size == (1, 1):
         # The mean is all there is, and it is real.
         weight = filter_[0, 0, ..., 0].t()[..., None, None]
         return F.conv2d(x.to(filter_.dtype), weight, bias).to(x.dtype)
-    return compute(x, filter_, None, None, None, bias, grid)
+    return compute(x, filter_, None, None, None, bias, grid, plan)
 
 
 class SpectralFilter(torch.autograd.Function):
@@ -94,6 +101,7 @@ class SpectralFilter(torch.autograd.Function):
         weight: Tensor | None,
         bias: Tensor | None,
         grid: HalfSpectrum,
+        plan: BlockPlan,
     ) -> Tensor:
         """Filter ``x``.
 
@@ -107,10 +115,12 @@ class SpectralFilter(torch.autograd.Function):
             weight (Tensor, optional): Weight of the convolution, (Co, Ci, 1, 1).
             bias (Tensor, optional): Bias of the convolution, (Co,).
             grid (HalfSpectrum): The F frequencies.
+            plan (BlockPlan): How blocks are computed.
 
         Returns:
             Tensor: Feature (N, Co, H, W) of the dtype of ``x``.
         """
+        way, split = plan.transforms, partial(_split, plan, x.device)
         dtype = filter_.dtype
         n, channels, height, width = x.shape
         count, groups, fan_in, fan_out, _ = filter_.shape
@@ -120,10 +130,10 @@ class SpectralFilter(torch.autograd.Function):
         out_channels = groups * fan_out
         each = max(channels, out_channels)
         least = 0 if weight is None else _PIXELS * each
-        samples = _split(n, each * height * width, x.device, least)
+        samples = split(n, each * height * width, least)
         for part in samples:
-            transform(x[part].to(dtype), spectrum[:, :, part], grid)
-        for part in _split(count, 2 * product[0].numel(), x.device):
+            transform(x[part].to(dtype), spectrum[:, :, part], grid, way)
+        for part in split(count, 2 * product[0].numel()):
             matrices = (z[part].flatten(0, 1) for z in (spectrum, filters, product))
             left, right, result = matrices
             torch.bmm(left, right, out=result)
@@ -131,7 +141,7 @@ class SpectralFilter(torch.autograd.Function):
                 _real(product[part]).mul_(scale[part, None, None, None])
         out = x.new_empty(n, out_channels, height, width)
         for part in samples:
-            y = transform_back(product[:, :, part], (height, width), grid)
+            y = transform_back(product[:, :, part], (height, width), grid, way)
             if gate is not None:
                 y *= gate
             if weight is not None:
@@ -142,6 +152,7 @@ class SpectralFilter(torch.autograd.Function):
                 y += bias[:, None, None]
             out[part].copy_(y)
         ctx.samples, ctx.grid, ctx.with_bias = samples, grid, bias is not None
+        ctx.plan = plan
         ctx.save_for_backward(x, spectrum, filter_, scale, gate, weight)
         return out
 
@@ -150,7 +161,7 @@ class SpectralFilter(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of all tensors of ``forward`` but ``scale``."""
         x, spectrum, filter_, scale, gate, weight = ctx.saved_tensors
-        dtype = filter_.dtype
+        dtype, way = filter_.dtype, ctx.plan.transforms
         count, groups, fan_in, fan_out, _ = filter_.shape
         filters = torch.view_as_complex(filter_)
         # Products are with conjugates: spectra are conjugated in place of filters.
@@ -160,12 +171,12 @@ class SpectralFilter(torch.autograd.Function):
         grad_filter = torch.empty_like(filters)
         with no_autocast(x):
             for part in ctx.samples:
-                transform(grad[part].to(dtype), grads[:, :, part], ctx.grid)
+                transform(grad[part].to(dtype), grads[:, :, part], ctx.grid, way)
             # A frequency stands for its mirror image, too, unless it is its own.
             factor = ctx.grid.multiplicity(filter_).view(-1, 1, 1, 1, 1)
             if gate is not None:
                 factor *= gate
-            for part in _split(count, 2 * spectrum[0].numel(), x.device):
+            for part in _split(ctx.plan, x.device, count, 2 * spectrum[0].numel()):
                 block, matrices = grads[part], grads[part].flatten(0, 1)
                 if scale is not None:
                     _real(block).mul_(scale[part, None, None, None])
@@ -183,7 +194,8 @@ class SpectralFilter(torch.autograd.Function):
             grad_weight = None if weight is None else torch.zeros_like(weight)
             grad_bias = filter_.new_zeros(groups * fan_out) if ctx.with_bias else None
             for part in ctx.samples:
-                y = transform_back(grad_spectrum[:, :, part], x.shape[-2:], ctx.grid)
+                block = grad_spectrum[:, :, part]
+                y = transform_back(block, x.shape[-2:], ctx.grid, way)
                 g = grad[part].to(dtype)
                 if grad_gate is not None:
                     # The layer is linear up to its bias, and the gate comes last.
@@ -199,12 +211,13 @@ class SpectralFilter(torch.autograd.Function):
                     grad_bias += g.sum((0, 2, 3))
                 grad_x[part].copy_(y)
         grad_filter = torch.view_as_real(grad_filter)
-        return grad_x, grad_filter, None, grad_gate, grad_weight, grad_bias, None
+        grads_local = grad_gate, grad_weight, grad_bias
+        return grad_x, grad_filter, None, *grads_local, None, None
 
 
 def _plain_spectral_filter(x: Tensor, filter_: Tensor, *others: Any) -> Tensor:
     """The function of SpectralFilter in operations that compilers trace and fuse."""
-    scale, gate, weight, bias, grid = others
+    scale, gate, weight, bias, grid, _ = others
     real = x.to(filter_.dtype)
     height, width = x.shape[-2:]
     groups = filter_.shape[1]
@@ -241,12 +254,15 @@ def _real_product(left: Tensor, right: Tensor) -> Tensor:
     return torch.complex(*(rows @ columns).chunk(2, -1))
 
 
-def _split(total: int, each: int, device: torch.device, least: int = 0) -> list[slice]:
+def _split(
+    plan: BlockPlan, device: torch.device, total: int, each: int, least: int = 0
+) -> list[slice]:
     """Cut an axis into equal blocks, by the numbers of one step.
 
     A block has as many numbers as suit the device, or ``least`` if that is more.
     """
-    block = max(least, _CPU_BLOCK if device.type == 'cpu' else _GPU_BLOCK)
+    usual = _CPU_BLOCK if device.type == 'cpu' else _GPU_BLOCK
+    block = max(least, plan.numbers or usual)
     most = max(1, min(total, block // max(1, each)))
     count = -(-total // most)
     step = -(-total // count) if count else 1

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from . import folded_filter, triton_filter
+from .compiling import kept, to_device
 from .filter_tables import FilterTables
 from .no_autocast import no_autocast
 from .spectral_transform import from_half_spectrum, to_half_spectrum
@@ -46,6 +49,8 @@ class SpectralFilterAtOnce(torch.autograd.Function):
         tables: FilterTables,
         merge: bool,
         way: str,
+        real: bool = False,
+        kernels: bool = False,
     ) -> Tensor:
         """Filter ``x``.
 
@@ -61,29 +66,31 @@ class SpectralFilterAtOnce(torch.autograd.Function):
             merge (bool): Whether the convolution joins the filter. This takes one
                 group and all frequencies of the input.
             way (str): How transforms are computed, one of ``spectral_transform.WAYS``.
+            real (bool): Whether products of complex matrices are computed as those of
+                real ones twice as large, which TensorFloat-32 makes faster. Defaults
+                to False.
+            kernels (bool): Whether the parameters are brought to the spectrum, and
+                their gradients back, by kernels of Triton. Defaults to False.
 
         Returns:
             Tensor: Feature (N, Co, H, W) of the dtype of ``x``.
         """
-        ctx.options, ctx.dtype = (tables, merge, way), x.dtype
-        real, grid = x.to(filter_.dtype), tables.grid
+        ctx.options, ctx.dtype = (tables, merge, way, real, kernels), x.dtype
+        wide, grid = x.to(filter_.dtype), tables.grid
         groups, size = filter_.shape[1], x.shape[-2:]
-        coefficients = filter_.index_select(0, tables.places)
-        coefficients.mul_(tables.factors * gate)
-        if merge:
-            assert weight is not None and gate_local is not None
-            # They take the factor of the transforms.
-            joined = coefficients[:, 0, ..., 0]
-            norm = 1 / (size[0] * size[1])
-            joined.addcmul_(weight.flatten(1).t(), gate_local, value=norm)
+        fold = triton_filter.fold_filter if kernels else folded_filter.fold_filter
+        joins = (weight, gate_local) if merge else (None, None)
+        # The coefficients take the factor of the transforms.
+        norm = 1 / (size[0] * size[1])
+        coefficients = fold(filter_, gate, *joins, tables, norm)
         coefficients = torch.view_as_complex(coefficients)
-        spectrum = to_half_spectrum(real, grid, groups, way)
-        product = _multiply(spectrum, coefficients)
+        spectrum = to_half_spectrum(wide, grid, groups, way)
+        product = _multiply(spectrum, coefficients, real)
         y = from_half_spectrum(product, size, grid, way)
         if weight is not None:
             assert bias is not None and gate_local is not None
             if not merge:
-                y += F.conv2d(real, weight * gate_local)
+                y += F.conv2d(wide, weight * gate_local)
             # Last, because it can be much larger than what the norm behind this
             # layer leaves: so only one rounding error is of its size.
             y.addcmul_(bias[:, None, None], gate_local)
@@ -96,70 +103,47 @@ class SpectralFilterAtOnce(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of all tensors of ``forward``."""
-        tables, merge, way = ctx.options
+        tables, merge, way, real, kernels = ctx.options
         spectrum, coefficients, filter_, gate, *local = ctx.saved_tensors
         with no_autocast(grad):
-            real, size = grad.to(filter_.dtype), grad.shape[-2:]
-            grads = to_half_spectrum(real, tables.grid, filter_.shape[1], way)
-            back = _multiply(grads, coefficients.mH)
+            wide, size = grad.to(filter_.dtype), grad.shape[-2:]
+            grads = to_half_spectrum(wide, tables.grid, filter_.shape[1], way)
+            back = _multiply(grads, coefficients.mH, real)
             grad_x = from_half_spectrum(back, size, tables.grid, way)
-            products = torch.view_as_real(_multiply(spectrum.mH, grads))
-            grad_filter = products.index_select(0, tables.uses)
-            grad_filter = grad_filter.unflatten(0, tables.weights.shape[:2])
-            grad_filter.mul_(tables.weights)
-            grad_filter = (
-                grad_filter[0] if len(grad_filter) == 1 else grad_filter.sum(0)
-            )
-            grad_gate = torch.dot(grad_filter.flatten(), filter_.flatten())[None]
-            grad_filter.mul_(gate)
-            grads_local: tuple[Tensor | None, ...] = None, None, None
+            products = torch.view_as_real(_multiply(spectrum.mH, grads, real))
+            unfold = (triton_filter if kernels else folded_filter).unfold_gradients
             x, weight, bias, gate_local = local
-            if weight is not None:
-                if merge:
-                    sums = (tables.counts @ products.flatten(1)).view(
-                        products.shape[2:]
-                    )
-                    grad_weight = sums[..., 0].t()
-                else:
-                    grad_local, grad_weight, _ = torch.ops.aten.convolution_backward(
-                        real, x.to(filter_.dtype), weight * gate_local, *_CONV
-                    )
-                    grad_x += grad_local
-                # Of a transform without factor the mean is the sum.
-                grads_local = local_gradients(
-                    grad_weight, grads[0].real.transpose(0, 1), weight, bias, gate_local
+            joined = (weight, bias, gate_local) if merge else None
+            found = unfold(products, filter_, gate, joined, grads, tables)
+            if weight is not None and not merge:
+                grad_local, grad_weight, _ = torch.ops.aten.convolution_backward(
+                    wide, x.to(filter_.dtype), weight * gate_local, *_CONV
                 )
-        grad_x = grad_x.to(ctx.dtype)
-        return grad_x, grad_filter, grad_gate, *grads_local, None, None, None
+                grad_x += grad_local
+                sums = folded_filter.sum_of_maps(grads)
+                found += folded_filter.local_gradients(
+                    grad_weight, sums, weight, bias, gate_local
+                )
+        found += (None,) * (5 - len(found))
+        return grad_x.to(ctx.dtype), *found, *[None] * 5
 
 
-def local_gradients(
-    grad_weight: Tensor, grads: Tensor, weight: Tensor, bias: Tensor, gate: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of a convolution's weight and bias, and of the gate that scales both.
-
-    Args:
-        grad_weight (Tensor): Gradient of the scaled weight, (Co, Ci) or with two
-            axes more.
-        grads (Tensor): Gradients of the output, added up over pixels, (N, ...) with
-            Co numbers each.
-        weight (Tensor): The weight, (Co, Ci, 1, 1).
-        bias (Tensor): The bias, (Co,).
-        gate (Tensor): The gate, (1,).
-
-    Returns:
-        tuple[Tensor, Tensor, Tensor]: Of weight, bias and gate.
-    """
-    count = weight.numel()
-    both = bias.new_empty(count + len(bias))
-    both[:count].view(weight.shape[:2]).copy_(grad_weight.view(weight.shape[:2]))
-    torch.sum(grads, 0, out=both[count:].view(grads.shape[1:]))
-    grad_gate = torch.dot(both, torch.cat([weight.flatten(), bias]))[None]
-    both.mul_(gate)
-    return both[:count].view_as(weight), both[count:], grad_gate
-
-
-def _multiply(left: Tensor, right: Tensor) -> Tensor:
+def _multiply(left: Tensor, right: Tensor, real: bool) -> Tensor:
     """Products of the matrices (..., I, J) and (..., J, K) of all places and groups."""
-    product = torch.bmm(left.flatten(0, 1), right.flatten(0, 1))
+    first, second = left.flatten(0, 1), right.flatten(0, 1)
+    if real:
+        # Real and imaginary parts next to each other; i times a row stands below it.
+        units = kept(_units, first)(first.dtype, first.device)
+        second = torch.view_as_real(second[:, :, None] * units).flatten(3).flatten(1, 2)
+        first = torch.view_as_real(first.resolve_conj().contiguous()).flatten(2)
+    product = torch.bmm(first, second)
+    if real:
+        product = torch.view_as_complex(product.unflatten(2, (-1, 2)))
     return product.unflatten(0, left.shape[:2])
+
+
+@lru_cache(maxsize=16)
+def _units(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One and i, one below the other."""
+    with torch.inference_mode(False):
+        return to_device(torch.tensor([[1], [1j]], dtype=dtype, device='cpu'), device)

@@ -25,21 +25,26 @@ WAYS = ('fft', 'matrix', 'axes')
 _FEW = 0.3
 
 
-def transform(x: Tensor, out: Tensor, grid: HalfSpectrum) -> None:
+def transform(
+    x: Tensor, out: Tensor, grid: HalfSpectrum, way: str | None = None
+) -> None:
     """Write frequencies of a feature, frequencies first.
 
     Args:
         x (Tensor): Feature (N, C, H, W).
         out (Tensor): Where to, complex, (F, G, N, C / G).
         grid (HalfSpectrum): The F frequencies.
+        way (str, optional): One of ``WAYS``. Defaults to None, for what is usually
+            the fastest one.
     """
     groups = out.shape[1]
-    if _is_small(x, x.shape[-2:]):
+    way = way or usual_way(x.shape[-2:], grid, x.device)
+    if way == 'matrix':
         forth, _ = kept(_matrices, x)(grid, x.shape[-2], x.dtype)
         spectrum = _complex(x.flatten(2) @ forth).unflatten(1, (groups, -1))
         out.copy_(spectrum.permute(3, 1, 0, 2))
         return
-    if are_few(grid):
+    if way == 'axes':
         axes = kept(_axes, x)(grid, x.shape[-2], x.dtype, x.device)
         columns, rows, _ = axes
         spectrum = rows @ _complex(x @ columns)
@@ -53,23 +58,27 @@ def transform(x: Tensor, out: Tensor, grid: HalfSpectrum) -> None:
     halves.copy_(own[: grid.half_rows].transpose(0, 1))
 
 
-def transform_back(spectrum: Tensor, size: Sequence[int], grid: HalfSpectrum) -> Tensor:
+def transform_back(
+    spectrum: Tensor, size: Sequence[int], grid: HalfSpectrum, way: str | None = None
+) -> Tensor:
     """Undo :func:`transform`; frequencies outside the list are zero.
 
     Args:
         spectrum (Tensor): Complex, of shape (F, G, N, C / G).
         size (Sequence[int]): Height and width of the feature.
         grid (HalfSpectrum): The F frequencies.
+        way (str, optional): As of :func:`transform`.
 
     Returns:
         Tensor: Feature (N, C, H, W).
     """
     height, width = size
-    if _is_small(spectrum, size):
+    way = way or usual_way(size, grid, spectrum.device)
+    if way == 'matrix':
         _, back = kept(_matrices, spectrum)(grid, height, spectrum.real.dtype)
         maps = spectrum.flatten(1).t().contiguous()
         return _feature(torch.view_as_real(maps).flatten(1) @ back, spectrum, size)
-    if are_few(grid):
+    if way == 'axes':
         dtype, device = spectrum.real.dtype, spectrum.device
         _, rows, columns = kept(_axes, spectrum)(grid, height, dtype, device)
         half_spectrum = rows.mH @ _half_spectrum(spectrum, grid.rows, grid)
@@ -168,21 +177,20 @@ def _own_columns(half_spectrum: Tensor, grid: HalfSpectrum) -> Tensor:
     return half_spectrum[:, :1] if len(own) == 1 else half_spectrum[:, :: own[1]]
 
 
-def _is_small(tensor: Tensor, size: Sequence[int]) -> bool:
-    """Whether matrix products are the faster transforms."""
-    return tensor.device.type == 'cpu' and size[0] * size[1] <= _SMALL
-
-
-def are_few(grid: HalfSpectrum) -> bool:
-    """Tell whether few of the columns of the half spectrum are wanted.
+def usual_way(size: Sequence[int], grid: HalfSpectrum, device: torch.device) -> str:
+    """Tell which transforms are usually the fastest.
 
     Args:
-        grid (HalfSpectrum): Those that are.
+        size (Sequence[int]): Height and width of the feature.
+        grid (HalfSpectrum): Frequencies that are wanted.
+        device (torch.device): Where they are computed.
 
     Returns:
-        bool: Whether products with matrices are the faster transforms.
+        str: One of ``WAYS``.
     """
-    return grid.columns <= _FEW * (grid.width // 2 + 1)
+    if device.type == 'cpu' and size[0] * size[1] <= _SMALL:
+        return 'matrix'
+    return 'axes' if grid.columns <= _FEW * (grid.width // 2 + 1) else 'fft'
 
 
 def _complex(numbers: Tensor) -> Tensor:

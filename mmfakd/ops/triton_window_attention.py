@@ -3,24 +3,18 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import os
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .blockwise_window_attention import BlockwiseWindowAttention
+from .kernel_library import add_kernel, runs_kernels
 
 # Pixels of a program, and warps that share them: registers suffice.
 _TILE = 512
 _WARPS = dict(attend=4, attend_backward=8)
-
-# Whether Triton has failed once in this process.
-_failed = False
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class TritonWindowAttention(torch.autograd.Function):
@@ -31,7 +25,9 @@ class TritonWindowAttention(torch.autograd.Function):
     its gradient in its window, and its key and value in the windows that they are part
     of. No two programs write to one place, so results are the same in every run.
 
-    Maps stay channels-last where keys and values are.
+    Inputs may be in half precision, and are computed with in float32. Queries of
+    smaller maps are enlarged as they are read. Maps stay channels-last where keys and
+    values are.
     """
 
     @staticmethod
@@ -42,15 +38,16 @@ class TritonWindowAttention(torch.autograd.Function):
 
         Args:
             ctx (Any): Context of autograd.
-            query (Tensor): Queries (N, C, H, W), float32, with fewer than 2^30 numbers
-                a sample; for it and the others see
+            query (Tensor): Queries (N, C, H', W'); for it and the others see
                 :func:`~mmfakd.ops.window_attention.window_attention`.
-            key_value (Tensor): Keys, then values, (N, 2 C, H, W).
+            key_value (Tensor): Keys, then values, (N, 2 C, H, W), with fewer than 2^31
+                numbers a sample.
             offset (Tensor): Offsets of the keys, (C, size).
             size (int): Side of the window.
 
         Returns:
-            Tensor: Averaged values (N, C, H, W), laid out as keys and values.
+            Tensor: Averaged values (N, C, H, W), with dtype and layout of keys and
+            values.
         """
         last = not key_value.is_contiguous() and key_value.is_contiguous(
             memory_format=torch.channels_last
@@ -59,35 +56,43 @@ class TritonWindowAttention(torch.autograd.Function):
         ctx.size = size
         query = query.contiguous(memory_format=ctx.format)
         key_value = key_value.contiguous(memory_format=ctx.format)
-        out, log_total = torch.empty_like(query), torch.empty_like(query)
-        inputs = query, key_value, offset.contiguous(), out, log_total
-        _launch('attend', inputs, size, _tile(query, last))
-        ctx.save_for_backward(*inputs)
+        shape = len(query), query.shape[1], *key_value.shape[2:]
+        out, log_total = (
+            torch.empty(
+                shape, dtype=dtype, device=query.device, memory_format=ctx.format
+            )
+            for dtype in (key_value.dtype, torch.float32)
+        )
+        inputs = query, key_value, offset.contiguous()
+        _attend(*inputs, size, last, out=out, log_total=log_total)
+        ctx.save_for_backward(*inputs, out, log_total)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of ``query``, ``key_value`` and ``offset``."""
-        query, key_value, offset, *_ = inputs = ctx.saved_tensors
-        grad_query, grad_key_value = (torch.empty_like(z) for z in (query, key_value))
-        tile = _tile(query, ctx.format == torch.channels_last)
+        query, key_value, offset, out, log_total = ctx.saved_tensors
+        last = ctx.format == torch.channels_last
+        # Of queries as they are enlarged.
+        grad_query = torch.empty_like(out, dtype=query.dtype)
+        grad_key_value = torch.empty_like(key_value)
         # The offsets' gradient of each tile.
-        parts = offset.new_empty(len(query) * _count(query, tile), *offset.shape)
-        grads = grad.contiguous(memory_format=ctx.format), grad_query, grad_key_value
-        try:
-            _launch('attend_backward', (*inputs, *grads, parts), ctx.size, tile)
-        except Exception as error:
-            give_up(error)
-            with torch.enable_grad():
-                leaves = [z.detach().requires_grad_() for z in inputs[:3]]
-                out = BlockwiseWindowAttention.apply(*leaves, ctx.size)
-            return (*torch.autograd.grad(out, leaves, grad), None)
-        return grad_query, grad_key_value, parts.sum(0), None
+        tiles = len(out) * _count(out, _tile(out, last))
+        parts = log_total.new_empty(tiles, *offset.shape)
+        _attend_backward(
+            *(query, key_value, offset, out, log_total),
+            *(grad.contiguous(memory_format=ctx.format), ctx.size, last),
+            grad_query=grad_query,
+            grad_key_value=grad_key_value,
+            grad_offset=parts,
+        )
+        grad_query = _reduce(grad_query, query)
+        return grad_query, grad_key_value, parts.sum(0).to(offset.dtype), None
 
 
 def is_usable(key_value: Tensor) -> bool:
-    """Tell whether the kernels are made for such keys and values, and wanted.
+    """Tell whether the kernels are made for such keys and values, and run there.
 
     Args:
         key_value (Tensor): Keys and values.
@@ -95,53 +100,29 @@ def is_usable(key_value: Tensor) -> bool:
     Returns:
         bool: Whether to try.
     """
-    return (
-        key_value.is_cuda
-        and key_value.dtype == torch.float32
-        # Positions in a sample are numbers of 32 bits.
-        and key_value.shape[1:].numel() < 2**31
-        and not _failed
-        # To be asked for, until its speed has been measured.
-        and os.environ.get('MMFAKD_TRITON') == '1'
-        and _has_triton(key_value.device)
-    )
+    # Positions in a sample are numbers of 32 bits.
+    fits = key_value.dtype in _DTYPES and key_value.shape[1:].numel() < 2**31
+    return fits and runs_kernels(key_value)
 
 
-def give_up(error: Exception) -> None:
-    """Leave Triton alone from now on, and say so; unless memory is short.
-
-    Args:
-        error (Exception): What a kernel raised.
-
-    Raises:
-        torch.cuda.OutOfMemoryError: If that is the error.
-    """
-    global _failed
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        raise error
-    _failed = True
-    warnings.warn(
-        'LocalCrossAttention computes in torch from now on, because its Triton kernels '
-        f'failed here: {type(error).__name__}: {error}\n'
-        'Without MMFAKD_TRITON=1 in the environment they are not tried.'
-    )
+def _reduce(grad: Tensor, query: Tensor) -> Tensor:
+    """Bring the gradient of enlarged queries to those that there are."""
+    (height, width), (rows, columns) = grad.shape[2:], query.shape[2:]
+    if (height, width) == (rows, columns):
+        return grad
+    if height % rows or width % columns:
+        return torch.ops.aten.upsample_nearest2d_backward(
+            grad, grad.shape[2:], query.shape
+        )
+    grad = grad.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))
+    return grad.sum((3, 5))
 
 
-@functools.cache
-def _has_triton(device: torch.device) -> bool:
-    """Whether Triton is installed and supports the device."""
-    if importlib.util.find_spec('triton') is None:
-        return False
-    if torch.version.hip:
-        return True
-    return torch.cuda.get_device_capability(device) >= (7, 0)
-
-
-def _tile(query: Tensor, last: bool) -> dict[str, int]:
+def _tile(out: Tensor, last: bool) -> dict[str, int]:
     """Choose the tile of a program and say how maps lie in memory."""
     # Neighbours in memory first: they are read together.
     limits = dict(C=16, W=8, H=_TILE) if last else dict(W=32, H=_TILE, C=_TILE)
-    _, channels, height, width = query.shape
+    _, channels, height, width = out.shape
     lengths = dict(C=channels // 2, H=height, W=width)
     tile: dict[str, int] = dict(LAST=last)
     room = _TILE
@@ -152,26 +133,81 @@ def _tile(query: Tensor, last: bool) -> dict[str, int]:
     return tile
 
 
-def _count(query: Tensor, tile: dict[str, int]) -> int:
+def _count(out: Tensor, tile: dict[str, int]) -> int:
     """How many tiles cover a map."""
-    height, width = query.shape[2:]
+    height, width = out.shape[2:]
     return -(-height // tile['BLOCK_H']) * -(-width // tile['BLOCK_W'])
 
 
+def _launch_attend(
+    query: Tensor,
+    key_value: Tensor,
+    offset: Tensor,
+    size: int,
+    last: bool,
+    *,
+    out: Tensor,
+    log_total: Tensor,
+) -> None:
+    tensors = query, key_value, offset, out, log_total
+    _launch('attend', tensors, query, out, size, last)
+
+
+def _launch_backward(
+    query: Tensor,
+    key_value: Tensor,
+    offset: Tensor,
+    out: Tensor,
+    log_total: Tensor,
+    grad: Tensor,
+    size: int,
+    last: bool,
+    *,
+    grad_query: Tensor,
+    grad_key_value: Tensor,
+    grad_offset: Tensor,
+) -> None:
+    inputs = query, key_value, offset, out, log_total, grad
+    tensors = *inputs, grad_query, grad_key_value, grad_offset
+    _launch('attend_backward', tensors, query, out, size, last)
+
+
 def _launch(
-    name: str, tensors: tuple[Tensor, ...], size: int, tile: dict[str, int]
+    name: str,
+    tensors: tuple[Tensor, ...],
+    query: Tensor,
+    out: Tensor,
+    size: int,
+    last: bool,
 ) -> None:
     """Run a kernel on all tiles of all channels of all samples."""
     # The kernels need Triton, which not every torch brings.
     from . import window_attention_kernels
 
-    query = tensors[0]
-    samples, channels, *_ = query.shape
+    samples, channels, height, width = out.shape
+    tile = _tile(out, last)
     parts = -(-(channels // 2) // tile['BLOCK_C'])
-    programs = samples * 2 * parts * _count(query, tile)
+    programs = samples * 2 * parts * _count(out, tile)
     if programs == 0:
         return
     kernel = getattr(window_attention_kernels, name)
-    options = dict(tile, SIZE=size, num_warps=_WARPS[name])
-    with torch.cuda.device_of(query):
-        kernel[(programs,)](*tensors, *query.shape[1:], **options)
+    rows, columns = query.shape[2:]
+    # As PyTorch finds the nearest neighbours.
+    sizes = channels, height, width, rows, columns, rows / height, columns / width
+    enlarge = (rows, columns) != (height, width)
+    options = dict(tile, SIZE=size, ENLARGE=enlarge, num_warps=_WARPS[name])
+    with torch.cuda.device_of(out):
+        kernel[(programs,)](*tensors, *sizes, **options)
+
+
+_attend = add_kernel(
+    'attend(Tensor query, Tensor key_value, Tensor offset, int size, bool last, *, '
+    'Tensor(a!) out, Tensor(b!) log_total) -> ()',
+    _launch_attend,
+)
+_attend_backward = add_kernel(
+    'attend_backward(Tensor query, Tensor key_value, Tensor offset, Tensor out, '
+    'Tensor log_total, Tensor grad, int size, bool last, *, Tensor(a!) grad_query, '
+    'Tensor(b!) grad_key_value, Tensor(c!) grad_offset) -> ()',
+    _launch_backward,
+)

@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .blockwise_window_attention import BlockwiseWindowAttention
+from .chooser import CHOOSER
 from .compiling import is_compiling, is_foreign
 from .maps import resize
-from .triton_window_attention import TritonWindowAttention, give_up, is_usable
+from .operation import Operation
+from .triton_window_attention import TritonWindowAttention, is_usable
+from .way import Way
 from .window_attention_at_once import WindowAttentionAtOnce, fits_at_once
+
+# Pixels of a block, for each thread, that are tried on CPUs beside the usual ones.
+_BLOCKS = (2**14, 3 * 2**14, 3 * 2**15)
 
 
 def window_attention(
@@ -19,8 +28,9 @@ def window_attention(
 ) -> Tensor:
     """Let queries attend to keys in windows, channel by channel.
 
-    Under a compiler, and on devices other than CPUs and CUDA's, in plain operations;
-    else by Triton where that is asked for and runs, or block by block.
+    On CPUs block by block, so that what is worked on stays in a cache; on GPUs in few
+    operations; on either in a faster way if one has been found by measurement, which
+    on GPUs may be Triton's. Under a compiler, and on other devices, plainly.
 
     Args:
         query (Tensor): Queries (N, C, H', W'). Of another size they stand for their
@@ -33,17 +43,10 @@ def window_attention(
     Returns:
         Tensor: Values, averaged by softmax(query * (key + offset)), (N, C, H, W).
     """
+    inputs = query, key_value, offset, size
     if is_compiling() or is_foreign(key_value):
-        return plain_window_attention(query, key_value, offset, size)
-    if is_usable(key_value):
-        enlarged = resize(query, key_value.shape[-2:])
-        try:
-            return TritonWindowAttention.apply(enlarged, key_value, offset, size)
-        except Exception as error:
-            give_up(error)
-    if key_value.device.type != 'cpu' and fits_at_once(key_value):
-        return WindowAttentionAtOnce.apply(query, key_value, offset, size)
-    return BlockwiseWindowAttention.apply(query, key_value, offset, size)
+        return plain_window_attention(*inputs)
+    return CHOOSER.run(WINDOW_ATTENTION, *inputs)
 
 
 def plain_window_attention(
@@ -73,3 +76,30 @@ def plain_window_attention(
     keys = keys + torch.stack(offsets)[:, None, :, None, None]
     weights = (query * keys).softmax(0)
     return (weights * values).sum(0)
+
+
+def _on_cpu(query: Tensor, *others: object) -> bool:
+    return query.device.type == 'cpu'
+
+
+def _reference(query: Tensor, key_value: Tensor, offset: Tensor, size: int) -> str:
+    """The way that is usually the fastest of those that are sure to run."""
+    if query.device.type == 'cpu' or not fits_at_once(key_value):
+        return 'blocks'
+    return 'at once'
+
+
+def _ways() -> Iterator[tuple[str, Way]]:
+    yield 'blocks', Way(BlockwiseWindowAttention.apply)
+    for pixels in _BLOCKS:
+        run = partial(_by_blocks, pixels)
+        yield f'blocks of {pixels}', Way(run, _on_cpu)
+    yield 'at once', Way(WindowAttentionAtOnce.apply, lambda *z: fits_at_once(z[1]))
+    yield 'triton', Way(TritonWindowAttention.apply, lambda *z: is_usable(z[1]))
+
+
+def _by_blocks(pixels: int, *inputs: object) -> Tensor:
+    return BlockwiseWindowAttention.apply(*inputs, pixels)
+
+
+WINDOW_ATTENTION = Operation('window attention', dict(_ways()), _reference)

@@ -11,7 +11,7 @@ import triton.language as tl
 
 # Not specialised where they are 1 or divisible by 16: one kernel serves all sizes, and
 # the threads of a warp stay on neighbours in memory, which suits shifted maps best.
-_SIZES = ['channels', 'height', 'width']
+_SIZES = ['channels', 'height', 'width', 'rows', 'columns']
 
 
 @triton.jit
@@ -53,20 +53,37 @@ def _places(c, y, x, channels, height, width, LAST):
 
 @triton.jit
 def _position(a, b, half, y, x, height, width, valid, SIZE):
-    """Pixels away from the centre, and where that is inside of the map, too."""
+    """Rows and columns away from the centre, and where that is inside of the map."""
     down = a + half * (b - a) - SIZE // 2
     right = b + half * (a - b) - SIZE // 2
     inside = (y + down >= 0) & (y + down < height)
     inside = inside & (x + right >= 0) & (x + right < width)
-    return down * width + right, valid & inside
+    return down, right, valid & inside
+
+
+@triton.jit
+def _load(pointer, mask):
+    """Numbers of any dtype in float32."""
+    return tl.load(pointer, mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
 def _load_pair(first, second, at, mask):
     """Two numbers that lie alike."""
-    a = tl.load(first + at, mask=mask, other=0.0)
-    b = tl.load(second + at, mask=mask, other=0.0)
-    return a, b
+    return _load(first + at, mask), _load(second + at, mask)
+
+
+@triton.jit
+def _query_places(
+    c, y, x, channels, rows, columns, row_scale, column_scale, LAST, ENLARGE
+):
+    """Places of the queries of pixels in a sample, which may be on a smaller map."""
+    if ENLARGE:
+        # Beyond the map they are not read.
+        y = tl.minimum((y * row_scale).to(tl.int32), rows - 1)
+        x = tl.minimum((x * column_scale).to(tl.int32), columns - 1)
+    at, _, _ = _places(c, y, x, channels, rows, columns, LAST)
+    return at
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -79,8 +96,13 @@ def attend(
     channels,
     height,
     width,
+    rows,
+    columns,
+    row_scale,
+    column_scale,
     SIZE: tl.constexpr,
     LAST: tl.constexpr,
+    ENLARGE: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
@@ -93,17 +115,22 @@ def attend(
     key_at, stride_c, stride = _places(c, y, x, 2 * channels, height, width, LAST)
     key = key_value + 2 * start
     value = key + channels * stride_c
+    at_q = _query_places(
+        c, y, x, channels, rows, columns, row_scale, column_scale, LAST, ENLARGE
+    )
+    start_q = start // (height * width) * (rows * columns)
 
     # Scores have base two, as exponentials are faster there.
-    q = tl.load(query + start + at, mask=valid, other=0.0) * 1.4426950408889634
+    q = _load(query + start_q + at_q, valid) * 1.4426950408889634
     top = q * 0 - float('inf')
     total = q * 0
     mean = q * 0
     for a in range(SIZE):
-        r = tl.load(offset + c * SIZE + a, mask=real, other=0.0)
+        r = _load(offset + c * SIZE + a, real)
         for b in tl.static_range(SIZE):
-            shift, near = _position(a, b, half, y, x, height, width, valid, SIZE)
-            k, v = _load_pair(key, value, key_at + shift * stride, near)
+            down, right, near = _position(a, b, half, y, x, height, width, valid, SIZE)
+            shift = (down * width + right) * stride
+            k, v = _load_pair(key, value, key_at + shift, near)
             score = q * (k + r)
             # The larger of top and score has weight one, the other this one.
             weight = tl.math.exp2(-tl.abs(score - top))
@@ -131,8 +158,13 @@ def attend_backward(
     channels,
     height,
     width,
+    rows,
+    columns,
+    row_scale,
+    column_scale,
     SIZE: tl.constexpr,
     LAST: tl.constexpr,
+    ENLARGE: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
@@ -145,19 +177,23 @@ def attend_backward(
     key_at, stride_c, stride_kv = _places(c, y, x, 2 * channels, height, width, LAST)
     key = key_value + 2 * start
     value = key + channels * stride_c
-    query, out = query + start, out + start
-    log_total, grad = log_total + start, grad + start
+    at_q = _query_places(
+        c, y, x, channels, rows, columns, row_scale, column_scale, LAST, ENLARGE
+    )
+    query = query + start // (height * width) * (rows * columns)
+    out, log_total, grad = out + start, log_total + start, grad + start
 
-    q, o = _load_pair(query, out, at, valid)
+    q, o = _load(query + at_q, valid), _load(out + at, valid)
     t, g = _load_pair(log_total, grad, at, valid)
     k, v = _load_pair(key, value, key_at, valid)
     grad_q, grad_k, grad_v = q * 0, q * 0, q * 0
     for a in range(SIZE):
-        r = tl.load(offset + c * SIZE + a, mask=real, other=0.0)
-        r_back = tl.load(offset + c * SIZE + SIZE - 1 - a, mask=real, other=0.0)
+        r = _load(offset + c * SIZE + a, real)
+        r_back = _load(offset + c * SIZE + SIZE - 1 - a, real)
         grad_r = q * 0
         for b in tl.static_range(SIZE):
-            shift, near = _position(a, b, half, y, x, height, width, valid, SIZE)
+            down, right, near = _position(a, b, half, y, x, height, width, valid, SIZE)
+            shift = down * width + right
             # This pixel's query looks at the other pixel's key.
             k_near, v_near = _load_pair(key, value, key_at + shift * stride_kv, near)
             k_near += r
@@ -167,7 +203,21 @@ def attend_backward(
             grad_q += grad_score * k_near
             grad_r += grad_score
             # The other pixel's query looks at this pixel's key, the opposite way.
-            q_near, o_near = _load_pair(query, out, at + shift * stride, near)
+            y_q, x_q = y + down, x + right
+            at_q = _query_places(
+                c,
+                y_q,
+                x_q,
+                channels,
+                rows,
+                columns,
+                row_scale,
+                column_scale,
+                LAST,
+                ENLARGE,
+            )
+            q_near = _load(query + at_q, near)
+            o_near = _load(out + at + shift * stride, near)
             t_near, g_near = _load_pair(log_total, grad, at + shift * stride, near)
             score = q_near * 1.4426950408889634 * (k + r_back)
             share = tl.math.exp2(score - t_near) * g_near

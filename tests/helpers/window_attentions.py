@@ -2,6 +2,7 @@
 """What is compared of the implementations of attention over windows."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmfakd.analysis.benchmark.naive_layers import naive_local_attention
@@ -42,7 +43,8 @@ def make_inputs(
 def naive_window_attention(
     query: Tensor, key_value: Tensor, offset: Tensor, size: int
 ) -> Tensor:
-    """The literal version, where there is one."""
+    """The literal version, where there is one; queries are enlarged before."""
+    query = F.interpolate(query, key_value.shape[2:])
     if size != 3:
         return plain_window_attention(query, key_value, offset, size)
     key, value = key_value.chunk(2, 1)

@@ -13,6 +13,7 @@ from tests.helpers.window_attentions import (
     CASES,
     assert_equals_naive,
     make_inputs,
+    naive_window_attention,
     results,
 )
 
@@ -22,6 +23,44 @@ attend = TritonWindowAttention.apply
 @pytest.mark.parametrize(('shape', 'size', 'last'), CASES)
 def test_equals_naive(shape, size, last):
     assert_equals_naive(attend, make_inputs(shape, size, last), size)
+
+
+@pytest.mark.parametrize('last', [False, True])
+@pytest.mark.parametrize('small', [(1, 1), (3, 2), (6, 9), (4, 5), (2, 3)])
+def test_enlarges_queries(small, last):
+    """As PyTorch does, whether a row of them fits or not."""
+    _, key_value, offset = make_inputs((2, 4, 6, 9), 3, last)
+    query, grad = torch.randn(2, 4, *small), torch.randn(2, 4, 6, 9)
+    actual = results(attend, [query, key_value, offset], 3, grad)
+    inputs = [z.double() for z in (query, key_value, offset)]
+    expected = results(naive_window_attention, inputs, 3, grad.double())
+    for a, b in zip(actual, expected):
+        assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+
+
+@pytest.mark.parametrize('last', [False, True])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('shape', [(1, 2, 5, 9), (1, 6, 8, 8), (1, 130, 1, 3)])
+def test_half_precision(shape, dtype, last):
+    """As exact as what goes in and comes out: in between it is float32."""
+    query, key_value, offset = make_inputs(shape, 3, last)
+    inputs = [query.to(dtype), key_value.to(dtype), offset]
+    grad = torch.randn(shape).to(dtype)
+    actual = results(attend, inputs, 3, grad)
+    doubles = [z.double() for z in inputs]
+    expected = results(naive_window_attention, doubles, 3, grad.double())
+    for a, b in zip(actual, expected):
+        assert (a - b).abs().max() <= 2 * torch.finfo(dtype).eps * b.abs().max()
+    out = attend(*inputs, 3)
+    assert out.dtype == dtype
+
+
+def test_queries_in_full_precision_beside_others_in_half():
+    query, key_value, offset = make_inputs((1, 4, 5, 6), 3)
+    inputs = [query, key_value.bfloat16(), offset]
+    leaves = [z.requires_grad_() for z in inputs]
+    grads = torch.autograd.grad(attend(*leaves, 3).sum(), leaves)
+    assert [g.dtype for g in grads] == [z.dtype for z in inputs]
 
 
 def test_large_scores():
@@ -67,8 +106,10 @@ def test_programs_keep_to_their_half():
     inputs = query, key_value, offset, out, log_total
     grads = query, grad_query, grad_key_value, grad_offset
     # One program: the first half of the channels.
-    kernels.attend[(1,)](*inputs, *query.shape[1:], SIZE=3, **tile)
-    kernels.attend_backward[(1,)](*inputs, *grads, *query.shape[1:], SIZE=3, **tile)
+    sizes = *query.shape[1:], *query.shape[2:], 1.0, 1.0
+    options = dict(tile, SIZE=3, ENLARGE=False)
+    kernels.attend[(1,)](*inputs, *sizes, **options)
+    kernels.attend_backward[(1,)](*inputs, *grads, *sizes, **options)
     maps = out, log_total, grad_query, *grad_key_value.chunk(2, 1)
     for z in (*(z[0] for z in maps), grad_offset):
         assert z[:3].isfinite().all()

@@ -4,14 +4,12 @@
 import pytest
 import torch
 
-from mmfakd.models.layers import FrequencyAttention
-from mmfakd.ops.filter_storage import fit_filter
 from mmfakd.ops.filter_tables import input_tables
 from mmfakd.ops.half_spectrum import HalfSpectrum
 from mmfakd.ops.pixel_filter import PixelFilter
-from mmfakd.ops.spectral_filter import SpectralFilter
 from mmfakd.ops.spectral_filter_at_once import SpectralFilterAtOnce
 from mmfakd.ops.spectral_transform import WAYS, from_half_spectrum, to_half_spectrum
+from tests.helpers.filters import by_blocks, gradients, make_filter
 
 DENSE = [(1, 1), (2, 2), (1, 4), (7, 7), (8, 8), (8, 7), (20, 21)]
 MODES = [
@@ -21,33 +19,6 @@ MODES = [
 ]
 CASES = [*((dict(size=size), size) for size in DENSE)]
 CASES += [(dict(modes=modes), size) for modes, size in MODES]
-
-
-def make(pixels, **kwargs):
-    """A layer with random weights, its parameters, an input and a gradient."""
-    layer = FrequencyAttention(4, 6, **kwargs).double()
-    for p in layer.parameters():
-        p.data.normal_()
-    local = [None] * 3
-    if layer.with_local:
-        local = [layer.local.weight, layer.local.bias, layer.gate_local]
-    x = torch.randn(3, 4, *pixels, dtype=torch.double, requires_grad=True)
-    params = [layer.filter, layer.gate_global, *local]
-    return layer, params, x, torch.randn(3, 6, *pixels, dtype=torch.double)
-
-
-def gradients(y, params, x, grad):
-    learned = [x, *(p for p in params if p is not None)]
-    return [y.detach(), *torch.autograd.grad(y, learned, grad)]
-
-
-def by_blocks(layer, params, x):
-    """The reference, without the layer's choice between ways."""
-    filter_, gate, weight, bias, gate_local = params
-    filter_, scale, grid = fit_filter(filter_, layer.copies, layer.grid, x.shape[-2:])
-    if weight is not None:
-        weight, bias = weight * gate_local, bias * gate_local
-    return SpectralFilter.apply(x, filter_, scale, gate, weight, bias, grid)
 
 
 def assert_same(actual, expected):
@@ -61,17 +32,18 @@ def assert_same(actual, expected):
 @pytest.mark.parametrize(('groups', 'with_local'), [(1, True), (2, True), (1, False)])
 def test_equals_blocks(kwargs, size, groups, with_local, way):
     kwargs = dict(kwargs, groups=groups, with_local=with_local, high_pass=0.3)
-    layer, params, x, grad = make(size, **kwargs)
+    layer, params, x, grad = make_filter(size, **kwargs)
     expected = gradients(by_blocks(layer, params, x), params, x, grad)
     tables = input_tables(layer.grid, layer.high_pass, x, torch.double)
     whole = tables.grid == HalfSpectrum.whole(*size)
     for merge in (False, True) if groups == 1 and with_local and whole else (False,):
-        y = SpectralFilterAtOnce.apply(x, *params, tables, merge, way)
-        assert_same(gradients(y, params, x, grad), expected)
+        for real in (False, True):
+            y = SpectralFilterAtOnce.apply(x, *params, tables, merge, way, real)
+            assert_same(gradients(y, params, x, grad), expected)
 
 
 def test_maps_of_one_pixel():
-    layer, params, x, grad = make((1, 1), size=1)
+    layer, params, x, grad = make_filter((1, 1), size=1)
     expected = gradients(by_blocks(layer, params, x), params, x, grad)
     assert_same(gradients(PixelFilter.apply(x, *params), params, x, grad), expected)
 
@@ -92,7 +64,7 @@ def test_transforms_without_factors(size, way):
 @pytest.mark.parametrize('half', [torch.float16, torch.bfloat16])
 def test_features_in_half_precision(half):
     """Computed in float32; the result has their dtype."""
-    layer, params, x, grad = make((8, 8), size=8)
+    layer, params, x, grad = make_filter((8, 8), size=8)
     params = [p.float().detach().requires_grad_() for p in params]
     x = x.detach().to(half).requires_grad_()
     tables = input_tables(layer.grid, layer.high_pass, x, torch.float)
@@ -110,7 +82,7 @@ def test_features_in_half_precision(half):
 
 def test_gradients_are_laid_out_as_parameters():
     """Else autograd would copy them."""
-    layer, params, x, grad = make((8, 8), size=8)
+    layer, params, x, grad = make_filter((8, 8), size=8)
     tables = input_tables(layer.grid, layer.high_pass, x, torch.double)
     for merge in (False, True):
         y = SpectralFilterAtOnce.apply(x, *params, tables, merge, 'fft')

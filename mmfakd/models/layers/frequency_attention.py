@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfakd.ops import filter_storage
-from mmfakd.ops.frequency_filter import FilterParameters, frequency_filter
+from mmfakd.ops.filter_inputs import FilterForm, FilterInputs
+from mmfakd.ops.frequency_filter import frequency_filter
 from mmfakd.ops.maps import check_map
 from mmfakd.ops.no_autocast import no_autocast
 
@@ -190,20 +191,13 @@ class FrequencyAttention(nn.Module):
                 gate = self.gate_local.to(dtype)
                 weight, bias = self.local.weight.to(dtype), self.local.bias.to(dtype)
             if not self.with_global:
-                assert weight is not None and bias is not None
+                assert weight is not None and bias is not None and gate is not None
                 y = F.conv2d(x.to(dtype), weight * gate, bias * gate)
                 return y.to(x.dtype)
-            parameters = FilterParameters(
-                self.filter.to(dtype),
-                self.copies,
-                self.grid,
-                self.high_pass,
-                self.gate_global.to(dtype),
-                weight,
-                bias,
-                gate,
-            )
-            return frequency_filter(x, parameters)
+            filters = self.filter.to(dtype), self.gate_global.to(dtype)
+            form = FilterForm(self.grid, self.high_pass, self.copies)
+            inputs = FilterInputs(x, *filters, weight, bias, gate, form)
+            return frequency_filter(inputs)
 
     def spectrum(self) -> Tensor:
         """Effective filter: what multiplies the half spectrum of the input.

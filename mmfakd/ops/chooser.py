@@ -1,0 +1,266 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""The fastest of several ways to compute something, found by measurement."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .choice_file import ChoiceFile
+from .compare_ways import compare, results_of, seconds_of
+from .operation import Operation
+from .shared_choices import SharedChoices
+
+# What may be said in the environment, as MMFAKD_WAYS.
+MODES = ('auto', 'measure', 'reference')
+# A way must be so much faster than the reference to take its place.
+_MARGIN = 0.95
+_ROUNDS = 5
+# Sizes of an operation that are measured on a device; others are taken for the most
+# similar of them.
+_MOST = 48
+
+
+class Chooser:
+    """Chooses among the ways of operations, as cuDNN's benchmark mode does.
+
+    Where an operation meets inputs of a size, dtype and device for the first time, all
+    ways that are usable compute it and its gradients. Those whose results differ from
+    the reference's by more than rounding, or that fail, are dropped for good, with a
+    warning; of the others the fastest is kept, if it is faster than the reference.
+    What was chosen is kept in a file, and is the same in all processes of a training.
+
+    The mode comes from the environment's ``MMFAKD_WAYS``: with ``'auto'``, the
+    default, GPUs choose and CPUs do not, whose references are as fast as what they
+    could choose; with ``'measure'`` both do, with ``'reference'`` neither. Nor does
+    anything choose where PyTorch's deterministic algorithms are asked for.
+
+    Args:
+        file (ChoiceFile, optional): Where choices are kept.
+        shared (SharedChoices, optional): How processes agree.
+        timer (Callable): Seconds that a call takes on a device. Defaults to
+            :func:`~.compare_ways.seconds_of`.
+    """
+
+    def __init__(
+        self,
+        file: ChoiceFile | None = None,
+        shared: SharedChoices | None = None,
+        timer: Callable[[Callable[[], object], torch.device], float] = seconds_of,
+    ) -> None:
+        self.file = file or ChoiceFile()
+        self.shared = shared or SharedChoices()
+        self.timer = timer
+        # Seconds that measuring has taken, and what was chosen and not yet told.
+        self.seconds = 0.0
+        self.news: list[str] = []
+        self._known: dict[tuple, str] = {}
+        self._dropped: set[tuple[str, str]] = set()
+        self._forced: Mapping[str, str] = {}
+
+    def run(self, operation: Operation, *inputs: Any) -> Tensor:
+        """Compute an operation in the way that was chosen for it.
+
+        Args:
+            operation (Operation): The operation.
+            *inputs (Any): Its inputs, a tensor first.
+
+        Returns:
+            Tensor: Its output.
+        """
+        forced = self._forced.get(operation.name)
+        if forced is not None:
+            return operation.ways[forced].run(*inputs)
+        name = self.choose(operation, inputs)
+        reference = operation.reference(*inputs)
+        if name == reference:
+            return operation.ways[name].run(*inputs)
+        try:
+            return operation.ways[name].run(*inputs)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:
+            self.drop(operation.name, name, error)
+            return operation.ways[reference].run(*inputs)
+
+    def choose(self, operation: Operation, inputs: tuple[Any, ...]) -> str:
+        """Name the way to compute an operation in; measures where none is known.
+
+        Args:
+            operation (Operation): The operation.
+            inputs (tuple): Its inputs, a tensor first.
+
+        Returns:
+            str: The way.
+        """
+        reference = operation.reference(*inputs)
+        if not self._chooses(inputs[0].device):
+            return reference
+        key = operation.key(inputs)
+        name = self._known.get(key)
+        if name is None and self._may_measure(inputs):
+            name = self._decide(operation, inputs, reference)
+            if name is not None:
+                self._known[key] = name
+        if name is None or (operation.name, name) in self._dropped:
+            return reference
+        return name
+
+    def drop(self, operation: str, way: str, error: Exception) -> None:
+        """Leave a way alone from now on, and say so once.
+
+        Args:
+            operation (str): Name of the operation.
+            way (str): Name of the way.
+            error (Exception): What is wrong with it.
+        """
+        if (operation, way) in self._dropped:
+            return
+        self._dropped.add((operation, way))
+        warnings.warn(
+            f'The way {way!r} to compute {operation!r} is dropped here, and another '
+            f'one taken: {type(error).__name__}: {error}\n'
+            'With MMFAKD_WAYS=reference in the environment no other way is tried.'
+        )
+
+    @contextmanager
+    def forcing(self, ways: Mapping[str, str]) -> Iterator[None]:
+        """Compute operations in given ways, for measurements and tests.
+
+        Args:
+            ways (Mapping[str, str]): Name of an operation -> name of its way.
+
+        Yields:
+            None: Nothing; within the context these ways are taken.
+        """
+        before, self._forced = self._forced, {**self._forced, **ways}
+        try:
+            yield
+        finally:
+            self._forced = before
+
+    def tell(self) -> str:
+        """Tell what has been chosen since the last time.
+
+        Returns:
+            str: A sentence; empty where nothing has.
+        """
+        news, self.news = self.news, []
+        if not news:
+            return ''
+        return (
+            f'Chosen by measurement ({self.seconds:.1f} s so far, kept in '
+            f'{self.file.path}): {"; ".join(news)}'
+        )
+
+    def _chooses(self, device: torch.device) -> bool:
+        mode = os.environ.get('MMFAKD_WAYS', 'auto')
+        if mode not in MODES:
+            raise ValueError(
+                f'MMFAKD_WAYS={mode!r} in the environment; expected one of {MODES}.'
+            )
+        if mode == 'reference' or torch.are_deterministic_algorithms_enabled():
+            return False
+        return device.type == 'cuda' or (device.type == 'cpu' and mode == 'measure')
+
+    def _may_measure(self, inputs: tuple[Any, ...]) -> bool:
+        """Whether a step of training is running that can be kept waiting."""
+        if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+            return False
+        if not any(isinstance(z, Tensor) and z.requires_grad for z in inputs):
+            return False
+        if any(isinstance(z, Tensor) and not z.numel() for z in inputs):
+            return False
+        device = inputs[0].device
+        return device.type != 'cuda' or not torch.cuda.is_current_stream_capturing()
+
+    def _decide(
+        self, operation: Operation, inputs: tuple[Any, ...], reference: str
+    ) -> str | None:
+        """Choose for inputs of a new size, as other processes do; None for later."""
+        label = operation.label(inputs)
+        name = self.shared.get(label)
+        if name is None:
+            similar = self._similar(operation, inputs)
+            known = self.file.get(label) if similar is None else similar
+            found = known if known in operation.ways else None
+            if found is None:
+                start = time.perf_counter()
+                found = self._measure(operation, inputs, reference)
+                self.seconds += time.perf_counter() - start
+            if found is None:
+                return None
+            name = self.shared.put(label, found)
+            if name != known:
+                self.file.put(label, name)
+        if name not in operation.ways:
+            return reference
+        if name != reference:
+            self.news.append(f'{label}: {name}')
+        return name
+
+    def _similar(self, operation: Operation, inputs: tuple[Any, ...]) -> str | None:
+        """What was chosen for the nearest size, where enough of them were measured."""
+        key = operation.key(inputs)
+        known = [k for k in self._known if k[:3] == key[:3]]
+        if len(known) < _MOST:
+            return None
+        size = _numbers(key)
+        nearest = min(known, key=lambda k: abs(_numbers(k) - size))
+        return self._known[nearest]
+
+    def _measure(
+        self, operation: Operation, inputs: tuple[Any, ...], reference: str
+    ) -> str | None:
+        """Try all ways; name the fastest of those that compute the same.
+
+        None where the reference computes no numbers that could be compared, as in a
+        step whose loss scaling overflows.
+        """
+        device, ways = inputs[0].device, operation.ways
+        expected = results_of(ways[reference].run, inputs)
+        if not all(z.isfinite().all() for z in expected):
+            return None
+        usable = [reference]
+        for name, way in ways.items():
+            dropped = (operation.name, name) in self._dropped
+            if name == reference or dropped or not way.usable(*inputs):
+                continue
+            try:
+                compare(results_of(way.run, inputs), expected)
+            except torch.cuda.OutOfMemoryError:
+                # No fault of the way's, but it is no use here.
+                torch.cuda.empty_cache()
+            except Exception as error:
+                self.drop(operation.name, name, error)
+            else:
+                usable.append(name)
+        del expected
+        if len(usable) == 1:
+            return reference
+        least = dict.fromkeys(usable, float('inf'))
+        for index in range(_ROUNDS):
+            for name in usable if index % 2 == 0 else reversed(usable):
+
+                def run(name: str = name) -> object:
+                    return results_of(ways[name].run, inputs)
+
+                least[name] = min(least[name], self.timer(run, device))
+        fastest = min(usable, key=lambda name: least[name])
+        faster = least[fastest] < _MARGIN * least[reference]
+        return fastest if faster else reference
+
+
+def _numbers(key: tuple) -> int:
+    """Numbers of the first tensor of a key."""
+    return key[3][0].numel()
+
+
+CHOOSER = Chooser()
