@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ from .shared_choices import SharedChoices
 MODES = ('auto', 'measure', 'reference')
 # A way must be so much faster than the reference to take its place.
 _MARGIN = 0.95
-_ROUNDS = 5
+# How many ways are compared in rounds, those that were the fastest once.
+_FINALISTS, _ROUNDS = 3, 5
 # Sizes of an operation that are measured on a device; others are taken for the most
 # similar of them.
 _MOST = 48
@@ -185,23 +187,26 @@ class Chooser:
         self, operation: Operation, inputs: tuple[Any, ...], reference: str
     ) -> str | None:
         """Choose for inputs of a new size, as other processes do; None for later."""
-        label = operation.label(inputs)
-        name = self.shared.get(label)
+        expected = results_of(operation.ways[reference].run, inputs)
+        if not all(z.isfinite().all() for z in expected):
+            # Nothing to compare with, as where loss scaling overflows.
+            return None
+        start, label = time.perf_counter(), operation.label(inputs)
+        known = self.shared.get(label)
+        name = known or self._similar(operation, inputs) or self.file.get(label)
+        kept = name is not None
         if name is None:
-            similar = self._similar(operation, inputs)
-            known = self.file.get(label) if similar is None else similar
-            found = known if known in operation.ways else None
-            if found is None:
-                start = time.perf_counter()
-                found = self._measure(operation, inputs, reference)
-                self.seconds += time.perf_counter() - start
-            if found is None:
-                return None
-            name = self.shared.put(label, found)
-            if name != known:
-                self.file.put(label, name)
-        if name not in operation.ways:
-            return reference
+            name = self._measure(operation, inputs, reference, expected)
+        if known is None:
+            name = self.shared.put(label, name)
+        # What another process has found is tried before it is relied on.
+        if name != reference and name not in self._right(
+            operation, inputs, expected, [name]
+        ):
+            name = reference
+        elif not kept:
+            self.file.put(label, name)
+        self.seconds += time.perf_counter() - start
         if name != reference:
             self.news.append(f'{label}: {name}')
         return name
@@ -213,47 +218,59 @@ class Chooser:
         if len(known) < _MOST:
             return None
         size = _numbers(key)
-        nearest = min(known, key=lambda k: abs(_numbers(k) - size))
-        return self._known[nearest]
+        return self._known[min(known, key=lambda k: abs(_numbers(k) - size))]
 
-    def _measure(
-        self, operation: Operation, inputs: tuple[Any, ...], reference: str
-    ) -> str | None:
-        """Try all ways; name the fastest of those that compute the same.
-
-        None where the reference computes no numbers that could be compared, as in a
-        step whose loss scaling overflows.
-        """
-        device, ways = inputs[0].device, operation.ways
-        expected = results_of(ways[reference].run, inputs)
-        if not all(z.isfinite().all() for z in expected):
-            return None
-        usable = [reference]
-        for name, way in ways.items():
+    def _right(
+        self,
+        operation: Operation,
+        inputs: tuple[Any, ...],
+        expected: list[Tensor],
+        names: Iterable[str],
+    ) -> list[str]:
+        """Those of some ways that compute what the reference does; drops the others."""
+        right = []
+        for name in names:
+            way = operation.ways.get(name)
             dropped = (operation.name, name) in self._dropped
-            if name == reference or dropped or not way.usable(*inputs):
+            if way is None or dropped or not way.usable(*inputs):
                 continue
             try:
                 compare(results_of(way.run, inputs), expected)
             except torch.cuda.OutOfMemoryError:
-                # No fault of the way's, but it is no use here.
+                # No fault of the way's, but it is of no use here.
                 torch.cuda.empty_cache()
             except Exception as error:
                 self.drop(operation.name, name, error)
             else:
-                usable.append(name)
-        del expected
-        if len(usable) == 1:
+                right.append(name)
+        return right
+
+    def _measure(
+        self,
+        operation: Operation,
+        inputs: tuple[Any, ...],
+        reference: str,
+        expected: list[Tensor],
+    ) -> str:
+        """Name the fastest of all ways that compute the same."""
+        others = [name for name in operation.ways if name != reference]
+        names = self._right(operation, inputs, expected, others)
+        if not names:
             return reference
-        least = dict.fromkeys(usable, float('inf'))
+        device, least = inputs[0].device, dict[str, float]()
+
+        def time_all(names: Iterable[str]) -> None:
+            for name in names:
+                run = partial(results_of, operation.ways[name].run, inputs)
+                seconds = self.timer(run, device)
+                least[name] = min(seconds, least.get(name, seconds))
+
+        time_all([reference, *names])
+        names = sorted(names, key=lambda name: least[name])[:_FINALISTS]
         for index in range(_ROUNDS):
-            for name in usable if index % 2 == 0 else reversed(usable):
-
-                def run(name: str = name) -> object:
-                    return results_of(ways[name].run, inputs)
-
-                least[name] = min(least[name], self.timer(run, device))
-        fastest = min(usable, key=lambda name: least[name])
+            turns = [reference, *names]
+            time_all(turns if index % 2 == 0 else reversed(turns))
+        fastest = min(names, key=lambda name: least[name])
         faster = least[fastest] < _MARGIN * least[reference]
         return fastest if faster else reference
 

@@ -20,7 +20,7 @@ _TOLERANCES = {
 # Where float32 may be rounded to the ten bits of TensorFloat-32.
 _ROUNDED = 2e-2
 # What a single number counts as at least, relative to the norms of the others.
-_SMALL = 1e-2
+_SMALL = 0.1
 _CALLS = 3
 
 
