@@ -34,8 +34,8 @@ class BlockwiseWindowAttention(torch.autograd.Function):
         ctx: Any,
         query: Tensor,
         key_value: Tensor,
-        offset: Tensor,
-        size: int,
+        row_offset: Tensor,
+        column_offset: Tensor,
         pixels: int | None = None,
     ) -> Tensor:
         """Let queries attend to keys.
@@ -45,20 +45,19 @@ class BlockwiseWindowAttention(torch.autograd.Function):
             query (Tensor): Queries (N, C, H', W'). Of another size they stand for
                 their nearest neighbours, and are enlarged block by block.
             key_value (Tensor): Keys, then values, (N, 2 C, H, W).
-            offset (Tensor): Offsets of the keys, (C, size): one per row of the
-                window in the first half of the channels, one per column in the
-                second.
-            size (int): Side of the window.
+            row_offset (Tensor): Offsets of the keys in the first half of the channels,
+                one per row of the window, (C / 2, size).
+            column_offset (Tensor): Those in the second half, one per column.
             pixels (int, optional): Pixels worked on at a time. Defaults to None, for
                 what suits the device.
 
         Returns:
             Tensor: Values, averaged by softmax(query * (key + offset)), (N, C, H, W).
         """
-        ctx.size, ctx.pixels = size, pixels
+        ctx.pixels, offset = pixels, torch.cat([row_offset, column_offset])
         out = query.new_empty(*query.shape[:2], *key_value.shape[2:])
         queries, keys_values, outs = _halves(query, key_value, out)
-        for part, block in _blocks(out, offset, size, pixels):
+        for part, block in _blocks(out, offset, pixels):
             block.load(queries[part], keys_values[part])
             block.attend()
             outs[part].copy_(block.maps(block.out))
@@ -68,14 +67,14 @@ class BlockwiseWindowAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of ``query``, ``key_value`` and ``offset``."""
+        """Gradients of queries, keys with values, and both kinds of offsets."""
         query, key_value, offset, out = ctx.saved_tensors
         grad_query, grad_key_value = (z.new_empty(z.shape) for z in (query, key_value))
         grad_offset = torch.zeros_like(offset)
         queries, keys_values, outs, grads, grad_queries, grad_keys_values = _halves(
             query, key_value, out, grad, grad_query, grad_key_value
         )
-        how = offset, ctx.size, ctx.pixels
+        how = offset, ctx.pixels
         for part, block in _blocks(out, *how, grad_offset):
             block.load(queries[part], keys_values[part])
             block.maps(block.out).copy_(outs[part])
@@ -83,7 +82,7 @@ class BlockwiseWindowAttention(torch.autograd.Function):
             block.backward()
             block.reduce(block.maps(block.grad_query), grad_queries[part])
             grad_keys_values[part].copy_(block.maps(block.grad_key_value))
-        return grad_query, grad_key_value, grad_offset, None, None
+        return grad_query, grad_key_value, *grad_offset.chunk(2), None
 
 
 def _halves(*features: Tensor) -> list[Tensor]:
@@ -98,7 +97,6 @@ def _halves(*features: Tensor) -> list[Tensor]:
 def _blocks(
     like: Tensor,
     offset: Tensor,
-    size: int,
     pixels: int | None,
     grad_offset: Tensor | None = None,
 ) -> Iterator[tuple[tuple[slice, ...], _Block]]:
@@ -107,7 +105,6 @@ def _blocks(
     Args:
         like (Tensor): A feature (N, C, H, W).
         offset (Tensor): Offsets of all channels.
-        size (int): Side of the window.
         pixels (int, optional): Pixels worked on at a time, if not what suits the
             device.
         grad_offset (Tensor, optional): Their gradient, which blocks add to.
@@ -120,6 +117,7 @@ def _blocks(
     numel = pixels or (_CPU_BLOCK if on_cpu else _GPU_BLOCK)
     if on_cpu:
         numel *= torch.get_num_threads()
+    size = offset.shape[1]
     margin, half = size // 2, channels // 2
     each = (height + margin) * (width + margin)
     samples = _share(n, numel, half * each)

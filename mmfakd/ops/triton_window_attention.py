@@ -32,7 +32,11 @@ class TritonWindowAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key_value: Tensor, offset: Tensor, size: int
+        ctx: Any,
+        query: Tensor,
+        key_value: Tensor,
+        row_offset: Tensor,
+        column_offset: Tensor,
     ) -> Tensor:
         """Let queries attend to keys.
 
@@ -42,8 +46,8 @@ class TritonWindowAttention(torch.autograd.Function):
                 :func:`~mmfakd.ops.window_attention.window_attention`.
             key_value (Tensor): Keys, then values, (N, 2 C, H, W), with fewer than 2^31
                 numbers a sample.
-            offset (Tensor): Offsets of the keys, (C, size).
-            size (int): Side of the window.
+            row_offset (Tensor): Offsets of the keys by row, (C / 2, size).
+            column_offset (Tensor): Those by column, (C / 2, size).
 
         Returns:
             Tensor: Averaged values (N, C, H, W), with dtype and layout of keys and
@@ -53,7 +57,6 @@ class TritonWindowAttention(torch.autograd.Function):
             memory_format=torch.channels_last
         )
         ctx.format = torch.channels_last if last else torch.contiguous_format
-        ctx.size = size
         query = query.contiguous(memory_format=ctx.format)
         key_value = key_value.contiguous(memory_format=ctx.format)
         shape = len(query), query.shape[1], *key_value.shape[2:]
@@ -63,32 +66,34 @@ class TritonWindowAttention(torch.autograd.Function):
             )
             for dtype in (key_value.dtype, torch.float32)
         )
-        inputs = query, key_value, offset.contiguous()
-        _attend(*inputs, size, last, out=out, log_total=log_total)
+        offsets = row_offset.contiguous(), column_offset.contiguous()
+        inputs = query, key_value, *offsets
+        _attend(*inputs, last, out=out, log_total=log_total)
         ctx.save_for_backward(*inputs, out, log_total)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of ``query``, ``key_value`` and ``offset``."""
-        query, key_value, offset, out, log_total = ctx.saved_tensors
+        """Gradients of all tensors of ``forward``."""
+        query, key_value, row_offset, _, out, log_total = ctx.saved_tensors
         last = ctx.format == torch.channels_last
         # Of queries as they are enlarged.
         grad_query = torch.empty_like(out, dtype=query.dtype)
         grad_key_value = torch.empty_like(key_value)
         # The offsets' gradient of each tile.
         tiles = len(out) * _count(out, _tile(out, last))
-        parts = log_total.new_empty(tiles, *offset.shape)
+        parts = log_total.new_empty(tiles, out.shape[1], row_offset.shape[1])
         _attend_backward(
-            *(query, key_value, offset, out, log_total),
-            *(grad.contiguous(memory_format=ctx.format), ctx.size, last),
+            *ctx.saved_tensors,
+            *(grad.contiguous(memory_format=ctx.format), last),
             grad_query=grad_query,
             grad_key_value=grad_key_value,
             grad_offset=parts,
         )
         grad_query = _reduce(grad_query, query)
-        return grad_query, grad_key_value, parts.sum(0).to(offset.dtype), None
+        offsets = parts.sum(0).to(row_offset.dtype).chunk(2)
+        return grad_query, grad_key_value, *offsets
 
 
 def is_usable(key_value: Tensor) -> bool:
@@ -142,48 +147,42 @@ def _count(out: Tensor, tile: dict[str, int]) -> int:
 def _launch_attend(
     query: Tensor,
     key_value: Tensor,
-    offset: Tensor,
-    size: int,
+    row_offset: Tensor,
+    column_offset: Tensor,
     last: bool,
     *,
     out: Tensor,
     log_total: Tensor,
 ) -> None:
-    tensors = query, key_value, offset, out, log_total
-    _launch('attend', tensors, query, out, size, last)
+    tensors = query, key_value, row_offset, column_offset, out, log_total
+    _launch('attend', tensors, last)
 
 
 def _launch_backward(
     query: Tensor,
     key_value: Tensor,
-    offset: Tensor,
+    row_offset: Tensor,
+    column_offset: Tensor,
     out: Tensor,
     log_total: Tensor,
     grad: Tensor,
-    size: int,
     last: bool,
     *,
     grad_query: Tensor,
     grad_key_value: Tensor,
     grad_offset: Tensor,
 ) -> None:
-    inputs = query, key_value, offset, out, log_total, grad
+    inputs = query, key_value, row_offset, column_offset, out, log_total, grad
     tensors = *inputs, grad_query, grad_key_value, grad_offset
-    _launch('attend_backward', tensors, query, out, size, last)
+    _launch('attend_backward', tensors, last)
 
 
-def _launch(
-    name: str,
-    tensors: tuple[Tensor, ...],
-    query: Tensor,
-    out: Tensor,
-    size: int,
-    last: bool,
-) -> None:
+def _launch(name: str, tensors: tuple[Tensor, ...], last: bool) -> None:
     """Run a kernel on all tiles of all channels of all samples."""
     # The kernels need Triton, which not every torch brings.
     from . import window_attention_kernels
 
+    query, _, row_offset, _, out, *_ = tensors
     samples, channels, height, width = out.shape
     tile = _tile(out, last)
     parts = -(-(channels // 2) // tile['BLOCK_C'])
@@ -195,19 +194,20 @@ def _launch(
     # As PyTorch finds the nearest neighbours.
     sizes = channels, height, width, rows, columns, rows / height, columns / width
     enlarge = (rows, columns) != (height, width)
-    options = dict(tile, SIZE=size, ENLARGE=enlarge, num_warps=_WARPS[name])
+    options = dict(tile, SIZE=row_offset.shape[1], ENLARGE=enlarge)
     with torch.cuda.device_of(out):
-        kernel[(programs,)](*tensors, *sizes, **options)
+        kernel[(programs,)](*tensors, *sizes, num_warps=_WARPS[name], **options)
 
 
 _attend = add_kernel(
-    'attend(Tensor query, Tensor key_value, Tensor offset, int size, bool last, *, '
-    'Tensor(a!) out, Tensor(b!) log_total) -> ()',
+    'attend(Tensor query, Tensor key_value, Tensor row_offset, Tensor column_offset, '
+    'bool last, *, Tensor(a!) out, Tensor(b!) log_total) -> ()',
     _launch_attend,
 )
 _attend_backward = add_kernel(
-    'attend_backward(Tensor query, Tensor key_value, Tensor offset, Tensor out, '
-    'Tensor log_total, Tensor grad, int size, bool last, *, Tensor(a!) grad_query, '
+    'attend_backward(Tensor query, Tensor key_value, Tensor row_offset, '
+    'Tensor column_offset, Tensor out, Tensor log_total, Tensor grad, bool last, *, '
+    'Tensor(a!) grad_query, '
     'Tensor(b!) grad_key_value, Tensor(c!) grad_offset) -> ()',
     _launch_backward,
 )

@@ -24,7 +24,7 @@ _BLOCKS = (2**14, 3 * 2**14, 3 * 2**15)
 
 
 def window_attention(
-    query: Tensor, key_value: Tensor, offset: Tensor, size: int
+    query: Tensor, key_value: Tensor, row_offset: Tensor, column_offset: Tensor
 ) -> Tensor:
     """Let queries attend to keys in windows, channel by channel.
 
@@ -36,42 +36,42 @@ def window_attention(
         query (Tensor): Queries (N, C, H', W'). Of another size they stand for their
             nearest neighbours.
         key_value (Tensor): Keys, then values, (N, 2 C, H, W).
-        offset (Tensor): Offsets of the keys, (C, size): one per row of the window in
-            the first half of the channels, one per column in the second.
-        size (int): Side of the window.
+        row_offset (Tensor): Offsets of the keys in the first half of the channels, one
+            per row of the window, (C / 2, size).
+        column_offset (Tensor): Those in the second half, one per column.
 
     Returns:
         Tensor: Values, averaged by softmax(query * (key + offset)), (N, C, H, W).
     """
-    inputs = query, key_value, offset, size
+    inputs = query, key_value, row_offset, column_offset
     if is_compiling() or is_foreign(key_value):
         return plain_window_attention(*inputs)
     return CHOOSER.run(WINDOW_ATTENTION, *inputs)
 
 
 def plain_window_attention(
-    query: Tensor, key_value: Tensor, offset: Tensor, size: int
+    query: Tensor, key_value: Tensor, row_offset: Tensor, column_offset: Tensor
 ) -> Tensor:
     """Compute :func:`window_attention` as it is written down.
 
     Args:
         query (Tensor): Queries (N, C, H', W').
         key_value (Tensor): Keys, then values, (N, 2 C, H, W).
-        offset (Tensor): Offsets of the keys, (C, size).
-        size (int): Side of the window.
+        row_offset (Tensor): Offsets of the keys by row, (C / 2, size).
+        column_offset (Tensor): Those by column, (C / 2, size).
 
     Returns:
         Tensor: Averaged values (N, C, H, W).
     """
     query = resize(query, key_value.shape[-2:])
     channels, height, width = query.shape[1:]
-    half = channels // 2
+    size = row_offset.shape[1]
     padded = F.pad(key_value, (size // 2,) * 4)
     windows, offsets = [], []
     for i in range(size):
         for j in range(size):
             windows.append(padded[..., i : i + height, j : j + width])
-            offsets.append(torch.cat([offset[:half, i], offset[half:, j]]))
+            offsets.append(torch.cat([row_offset[:, i], column_offset[:, j]]))
     keys, values = torch.stack(windows).split(channels, 2)
     keys = keys + torch.stack(offsets)[:, None, :, None, None]
     weights = (query * keys).softmax(0)
@@ -82,7 +82,7 @@ def _on_cpu(query: Tensor, *others: object) -> bool:
     return query.device.type == 'cpu'
 
 
-def _reference(query: Tensor, key_value: Tensor, offset: Tensor, size: int) -> str:
+def _reference(query: Tensor, key_value: Tensor, *offsets: Tensor) -> str:
     """The way that is usually the fastest of those that are sure to run."""
     if query.device.type == 'cpu' or not fits_at_once(key_value):
         return 'blocks'

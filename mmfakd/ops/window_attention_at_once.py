@@ -28,7 +28,11 @@ class WindowAttentionAtOnce(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key_value: Tensor, offset: Tensor, size: int
+        ctx: Any,
+        query: Tensor,
+        key_value: Tensor,
+        row_offset: Tensor,
+        column_offset: Tensor,
     ) -> Tensor:
         """Let queries attend to keys.
 
@@ -37,35 +41,35 @@ class WindowAttentionAtOnce(torch.autograd.Function):
             query (Tensor): Queries (N, C, H', W'); for it and the others see
                 :func:`~mmfakd.ops.window_attention.window_attention`.
             key_value (Tensor): Keys, then values, (N, 2 C, H, W).
-            offset (Tensor): Offsets of the keys, (C, size).
-            size (int): Side of the window.
+            row_offset (Tensor): Offsets of the keys by row, (C / 2, size).
+            column_offset (Tensor): Those by column, (C / 2, size).
 
         Returns:
             Tensor: Averaged values (N, C, H, W).
         """
-        ctx.size = size
+        inputs = query, key_value, row_offset, column_offset
         out = key_value.new_empty(*query.shape[:2], *key_value.shape[2:])
-        for part, windows in _parts(query, key_value, offset, size):
+        for part, windows in _parts(*inputs):
             weights = windows.weigh()
             weights.mul_(windows.values)
             torch.sum(weights, (2, 3), out=out[part])
-        ctx.save_for_backward(query, key_value, offset, out)
+        ctx.save_for_backward(*inputs, out)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of ``query``, ``key_value`` and ``offset``."""
-        query, key_value, offset, out = ctx.saved_tensors
+        """Gradients of all tensors of ``forward``."""
+        *inputs, out = ctx.saved_tensors
         found = []
-        for part, windows in _parts(query, key_value, offset, ctx.size):
+        for part, windows in _parts(*inputs):
             found.append(windows.backward(out[part], grad[part]))
         if not found:
-            return *(torch.zeros_like(z) for z in ctx.saved_tensors[:3]), None
+            return tuple(map(torch.zeros_like, inputs))
         if len(found) == 1:
-            return *found[0], None
-        queries, keys_values, offsets = zip(*found)
-        return torch.cat(queries), torch.cat(keys_values), sum(offsets), None
+            return found[0]
+        queries, keys_values, rows, columns = zip(*found)
+        return torch.cat(queries), torch.cat(keys_values), sum(rows), sum(columns)
 
 
 def fits_at_once(key_value: Tensor) -> bool:
@@ -81,12 +85,12 @@ def fits_at_once(key_value: Tensor) -> bool:
 
 
 def _parts(
-    query: Tensor, key_value: Tensor, offset: Tensor, size: int
+    query: Tensor, key_value: Tensor, row_offset: Tensor, column_offset: Tensor
 ) -> Iterator[tuple[slice, _Windows]]:
     """Cut the samples into equal parts of about a block."""
-    half = len(offset) // 2
-    rows = offset[:half, :, None].expand(-1, -1, size)
-    columns = offset[half:, None].expand(-1, size, -1)
+    size = row_offset.shape[1]
+    rows = row_offset[:, :, None].expand(-1, -1, size)
+    columns = column_offset[:, None].expand(-1, size, -1)
     offsets = torch.cat([rows, columns])[..., None, None]
     n, each = len(query), key_value.shape[1:].numel() // 2
     most = max(1, min(n, BLOCK // max(1, each)))
@@ -128,7 +132,7 @@ class _Windows:
         self._by_query(scores).mul_(self.query)
         return scores.flatten(2, 3).softmax(2).view_as(scores)
 
-    def backward(self, out: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, out: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
         """Compute the gradients of queries, keys with values, and offsets."""
         weights = self.weigh()
         scores = weights * grad[:, :, None, None]
@@ -146,10 +150,9 @@ class _Windows:
         self._by_query(weights).mul_(self.query)
         grad_key = self._fold(weights)
         half = weights.shape[1] // 2
-        grad_offset = weights.new_empty(2 * half, self.size)
-        torch.sum(weights[:, :half], (0, 3, 4, 5), out=grad_offset[:half])
-        torch.sum(weights[:, half:], (0, 2, 4, 5), out=grad_offset[half:])
-        return grad_query, torch.cat([grad_key, grad_value], 1), grad_offset
+        rows = weights[:, :half].sum((0, 3, 4, 5))
+        columns = weights[:, half:].sum((0, 2, 4, 5))
+        return grad_query, torch.cat([grad_key, grad_value], 1), rows, columns
 
     def _count_repeats(self) -> tuple[int, int] | None:
         (height, width), (rows, columns) = self.shape, self.small

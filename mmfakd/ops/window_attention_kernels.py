@@ -74,6 +74,16 @@ def _load_pair(first, second, at, mask):
 
 
 @triton.jit
+def _load_offset(
+    row_offset, column_offset, c, a, half, channels, real, SIZE: tl.constexpr
+):
+    """Offsets of channels at a position of their kind."""
+    at = (c - half * (channels // 2)) * SIZE + a
+    of_row = _load(row_offset + at, real & (half == 0))
+    return of_row + _load(column_offset + at, real & (half == 1))
+
+
+@triton.jit
 def _query_places(
     c, y, x, channels, rows, columns, row_scale, column_scale, LAST, ENLARGE
 ):
@@ -90,7 +100,8 @@ def _query_places(
 def attend(
     query,
     key_value,
-    offset,
+    row_offset,
+    column_offset,
     out,
     log_total,
     channels,
@@ -126,7 +137,7 @@ def attend(
     total = q * 0
     mean = q * 0
     for a in range(SIZE):
-        r = _load(offset + c * SIZE + a, real)
+        r = _load_offset(row_offset, column_offset, c, a, half, channels, real, SIZE)
         for b in tl.static_range(SIZE):
             down, right, near = _position(a, b, half, y, x, height, width, valid, SIZE)
             shift = (down * width + right) * stride
@@ -148,7 +159,8 @@ def attend(
 def attend_backward(
     query,
     key_value,
-    offset,
+    row_offset,
+    column_offset,
     out,
     log_total,
     grad,
@@ -188,8 +200,11 @@ def attend_backward(
     k, v = _load_pair(key, value, key_at, valid)
     grad_q, grad_k, grad_v = q * 0, q * 0, q * 0
     for a in range(SIZE):
-        r = _load(offset + c * SIZE + a, real)
-        r_back = _load(offset + c * SIZE + SIZE - 1 - a, real)
+        r = _load_offset(row_offset, column_offset, c, a, half, channels, real, SIZE)
+        back = SIZE - 1 - a
+        r_back = _load_offset(
+            row_offset, column_offset, c, back, half, channels, real, SIZE
+        )
         grad_r = q * 0
         for b in tl.static_range(SIZE):
             down, right, near = _position(a, b, half, y, x, height, width, valid, SIZE)

@@ -32,42 +32,42 @@ CASES = [
 def make_inputs(
     shape: tuple, size: int, last: bool = False, device: str = 'cpu'
 ) -> list[Tensor]:
-    """Random queries, keys with values, and offsets."""
+    """Random queries, keys with values, and offsets by row and by column."""
     n, channels, height, width = shape
     maps = [torch.randn(n, c, height, width) for c in (channels, 2 * channels)]
     if last:
         maps = [z.contiguous(memory_format=torch.channels_last) for z in maps]
-    return [z.to(device) for z in (*maps, torch.randn(channels, size))]
+    return [z.to(device) for z in (*maps, *torch.randn(2, channels // 2, size))]
 
 
 def naive_window_attention(
-    query: Tensor, key_value: Tensor, offset: Tensor, size: int
+    query: Tensor, key_value: Tensor, row_offset: Tensor, column_offset: Tensor
 ) -> Tensor:
     """The literal version, where there is one; queries are enlarged before."""
     query = F.interpolate(query, key_value.shape[2:])
-    if size != 3:
-        return plain_window_attention(query, key_value, offset, size)
+    if row_offset.shape[1] != 3:
+        return plain_window_attention(query, key_value, row_offset, column_offset)
     key, value = key_value.chunk(2, 1)
-    return naive_local_attention(query, key, value, *offset.chunk(2))
+    return naive_local_attention(query, key, value, row_offset, column_offset)
 
 
-def results(attend, inputs: list[Tensor], size: int, grad: Tensor) -> list[Tensor]:
+def results(attend, inputs: list[Tensor], grad: Tensor) -> list[Tensor]:
     """Output and gradients, as float64 on the CPU."""
     inputs = [z.detach().requires_grad_() for z in inputs]
-    out = attend(*inputs, size)
+    out = attend(*inputs)
     grads = torch.autograd.grad(out, inputs, grad.to(out))
     return [z.detach().double().cpu() for z in (out, *grads)]
 
 
-def assert_equals_naive(attend, inputs, size, grad=None, tolerance=1e-5, least=0.0):
+def assert_equals_naive(attend, inputs, grad=None, tolerance=1e-5, least=0.0):
     """Compare output and gradients with those of the naive version in float64.
 
     Errors count relative to the largest number, or to ``least`` if that is larger.
     """
     grad = torch.randn_like(inputs[0]) if grad is None else grad
-    actual = results(attend, inputs, size, grad)
+    actual = results(attend, inputs, grad)
     doubles = [z.double().cpu() for z in inputs]
-    expected = results(naive_window_attention, doubles, size, grad.cpu())
+    expected = results(naive_window_attention, doubles, grad.cpu())
     for a, b in zip(actual, expected):
         assert a.shape == b.shape
         if b.numel():

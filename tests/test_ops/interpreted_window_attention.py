@@ -22,18 +22,18 @@ attend = TritonWindowAttention.apply
 
 @pytest.mark.parametrize(('shape', 'size', 'last'), CASES)
 def test_equals_naive(shape, size, last):
-    assert_equals_naive(attend, make_inputs(shape, size, last), size)
+    assert_equals_naive(attend, make_inputs(shape, size, last))
 
 
 @pytest.mark.parametrize('last', [False, True])
 @pytest.mark.parametrize('small', [(1, 1), (3, 2), (6, 9), (4, 5), (2, 3)])
 def test_enlarges_queries(small, last):
     """As PyTorch does, whether a row of them fits or not."""
-    _, key_value, offset = make_inputs((2, 4, 6, 9), 3, last)
+    _, *others = make_inputs((2, 4, 6, 9), 3, last)
     query, grad = torch.randn(2, 4, *small), torch.randn(2, 4, 6, 9)
-    actual = results(attend, [query, key_value, offset], 3, grad)
-    inputs = [z.double() for z in (query, key_value, offset)]
-    expected = results(naive_window_attention, inputs, 3, grad.double())
+    actual = results(attend, [query, *others], grad)
+    inputs = [z.double() for z in (query, *others)]
+    expected = results(naive_window_attention, inputs, grad.double())
     for a, b in zip(actual, expected):
         assert (a - b).abs().max() <= 1e-5 * b.abs().max()
 
@@ -43,53 +43,52 @@ def test_enlarges_queries(small, last):
 @pytest.mark.parametrize('shape', [(1, 2, 5, 9), (1, 6, 8, 8), (1, 130, 1, 3)])
 def test_half_precision(shape, dtype, last):
     """As exact as what goes in and comes out: in between it is float32."""
-    query, key_value, offset = make_inputs(shape, 3, last)
-    inputs = [query.to(dtype), key_value.to(dtype), offset]
+    query, key_value, *offsets = make_inputs(shape, 3, last)
+    inputs = [query.to(dtype), key_value.to(dtype), *offsets]
     grad = torch.randn(shape).to(dtype)
-    actual = results(attend, inputs, 3, grad)
+    actual = results(attend, inputs, grad)
     doubles = [z.double() for z in inputs]
-    expected = results(naive_window_attention, doubles, 3, grad.double())
+    expected = results(naive_window_attention, doubles, grad.double())
     for a, b in zip(actual, expected):
         assert (a - b).abs().max() <= 2 * torch.finfo(dtype).eps * b.abs().max()
-    out = attend(*inputs, 3)
-    assert out.dtype == dtype
+    assert attend(*inputs).dtype == dtype
 
 
 def test_queries_in_full_precision_beside_others_in_half():
-    query, key_value, offset = make_inputs((1, 4, 5, 6), 3)
-    inputs = [query, key_value.bfloat16(), offset]
+    query, key_value, *offsets = make_inputs((1, 4, 5, 6), 3)
+    inputs = [query, key_value.bfloat16(), *offsets]
     leaves = [z.requires_grad_() for z in inputs]
-    grads = torch.autograd.grad(attend(*leaves, 3).sum(), leaves)
+    grads = torch.autograd.grad(attend(*leaves).sum(), leaves)
     assert [g.dtype for g in grads] == [z.dtype for z in inputs]
 
 
 def test_large_scores():
     """They are as exact as float32 is at 300; where one wins, nothing moves it."""
-    query, key_value, offset = make_inputs((2, 4, 6, 6), 3)
-    inputs = query.sign() * 300, key_value.clamp(-1, 1), offset.clamp(-1, 1)
-    assert_equals_naive(attend, inputs, 3, tolerance=1e-4, least=1)
+    query, *others = make_inputs((2, 4, 6, 6), 3)
+    inputs = query.sign() * 300, *(z.clamp(-1, 1) for z in others)
+    assert_equals_naive(attend, inputs, tolerance=1e-4, least=1)
 
 
 def test_views_and_expanded_gradients():
-    query, key_value, offset = make_inputs((4, 4, 9, 7), 3)
+    query, key_value, *offsets = make_inputs((4, 4, 9, 7), 3)
     query, key_value = query[::2, :, :5, ::2], key_value.transpose(2, 3)[::2, :, :5, 5:]
     grad = torch.ones(()).expand(query.shape)
-    offset = offset.t().contiguous().t()
-    assert_equals_naive(attend, (query, key_value, offset), 3, grad)
+    offsets = [offset.t().contiguous().t() for offset in offsets]
+    assert_equals_naive(attend, (query, key_value, *offsets), grad)
 
 
 @pytest.mark.parametrize('last', [False, True])
 def test_layout_is_that_of_keys_and_values(last):
     inputs = make_inputs((1, 4, 5, 6), 3, last)
     inputs[0] = make_inputs((1, 4, 5, 6), 3, not last)[0]
-    assert_equals_naive(attend, inputs, 3)
-    out = attend(*inputs, 3)
+    assert_equals_naive(attend, inputs)
+    out = attend(*inputs)
     assert out.is_contiguous(memory_format=torch.channels_last) == last
 
 
 def test_same_bits_in_every_run():
     inputs = make_inputs((2, 2, 3, 4), 3)
-    first, second = (results(attend, inputs, 3, inputs[0]) for _ in range(2))
+    first, second = (results(attend, inputs, inputs[0]) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
@@ -97,13 +96,13 @@ def test_programs_keep_to_their_half():
     """Else what two of them write would depend on who is last."""
     from mmfakd.ops import window_attention_kernels as kernels
 
-    query, key_value, offset = make_inputs((1, 6, 5, 9), 3)
+    query, key_value, *offsets = make_inputs((1, 6, 5, 9), 3)
     tile = triton_window_attention._tile(query, last=False)
     assert tile['BLOCK_C'] > 3
     out, log_total, grad_query = torch.full((3, *query.shape), torch.nan)
     grad_key_value = torch.full_like(key_value, torch.nan)
-    grad_offset = torch.full_like(offset, torch.nan)
-    inputs = query, key_value, offset, out, log_total
+    grad_offset = torch.full((6, 3), torch.nan)
+    inputs = query, key_value, *offsets, out, log_total
     grads = query, grad_query, grad_key_value, grad_offset
     # One program: the first half of the channels.
     sizes = *query.shape[1:], *query.shape[2:], 1.0, 1.0
@@ -117,8 +116,8 @@ def test_programs_keep_to_their_half():
 
 
 def test_second_derivatives_are_refused():
-    query, key_value, offset = make_inputs((1, 2, 3, 3), 3)
-    out = attend(query.requires_grad_(), key_value, offset, 3)
+    query, *others = make_inputs((1, 2, 3, 3), 3)
+    out = attend(query.requires_grad_(), *others)
     (grad,) = torch.autograd.grad(out.square().sum(), query, create_graph=True)
     with pytest.raises(RuntimeError, match='differentiate twice'):
         grad.sum().backward()

@@ -21,7 +21,6 @@ from .check_layer_names import check_layer_names
 from .level import LevelCfg, parse_levels
 from .valid_area import Share, check_shapes, mask_padding, valid_shares
 from .warmup import Warmup
-from .weigh_losses import weigh_losses
 
 # For messages about arguments with one value for each level.
 _OWNER = ('LevelDistiller', 'student_levels')
@@ -155,8 +154,9 @@ class LevelDistiller(ConfigurableDistiller):
         self.ignore_padding = ignore_padding
         self._shares: list[Share] = []
         self._shapes_known: bool | None = None
-        # The losses of this step at full weight, without the warm-up.
-        self.full_losses: dict[str, Tensor] = {}
+        # The losses of this step: of levels, with their weights, and of mappings.
+        self._levels: list[tuple[Tensor, float]] = []
+        self._others: dict[str, Tensor] = {}
 
     def prepare_from_student(self, model: nn.Module) -> None:
         """Register the student's recorders, after a check of their layer names.
@@ -231,7 +231,14 @@ class LevelDistiller(ConfigurableDistiller):
     def forget_step(self) -> None:
         """Let the graph of the step go; called at its end."""
         self._own = None
-        self.full_losses = {}
+        self._levels, self._others = [], {}
+
+    @property
+    def full_losses(self) -> dict[str, Tensor]:
+        """The losses of this step at full weight, without the warm-up (dict)."""
+        levels = enumerate(self._levels)
+        full = {f'loss_level{i}': weight * loss for i, (loss, weight) in levels}
+        return {**self._others, **full}
 
     def level_weights(self, levels: int) -> list[float]:
         """Tell the present weight of each level, without the warm-up.
@@ -265,7 +272,7 @@ class LevelDistiller(ConfigurableDistiller):
             RuntimeError: If weights are to be measured and cannot be.
         """
         losses = super().compute_distill_losses()
-        self.full_losses = dict(losses)
+        self._others = dict(losses)
         levels = [
             self._level_loss(i, *pair) for i, pair in enumerate(self.level_pairs())
         ]
@@ -275,9 +282,10 @@ class LevelDistiller(ConfigurableDistiller):
                 losses[f'weight_level{i}'] = levels[i].new_full((), weight)
         weights = self.level_weights(len(levels))
         factor = 1.0 if self.warmup is None else self.warmup.factor()
-        for i, (full, loss) in enumerate(zip(*weigh_losses(levels, weights, factor))):
-            self.full_losses[f'loss_level{i}'] = full
-            losses[f'loss_level{i}'] = loss
+        self._levels = list(zip(levels, weights))
+        for i, (loss, weight) in enumerate(self._levels):
+            scale = factor * weight
+            losses[f'loss_level{i}'] = loss if scale == 1 else scale * loss
         if self.warmup is not None:
             self.warmup.report(losses)
         return losses

@@ -6,15 +6,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
+import torch
 from mmengine.logging import MessageHub
 from torch import Tensor
 
 from mmfakd.compat.running_loop import counts_iterations, running_loop
-from mmfakd.ops.compiling import is_compiling
-
-from .weigh_losses import constant
+from mmfakd.ops.compiling import is_compiling, kept, to_device
 
 _DEFAULTS = dict(by_epoch=True, begin=0, end=20)
 
@@ -131,9 +131,18 @@ class Warmup:
         """
         # On the device of a loss, so that the log costs no synchronisation.
         for value in [loss for name, loss in losses.items() if 'loss' in name][:1]:
-            losses['warmup'] = constant(self.factor(), value)
+            losses['warmup'] = kept(_constant, value)(
+                self.factor(), value.dtype, value.device
+            )
 
 
 def _is_count(value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and 0 <= value < math.inf
+
+
+@lru_cache(maxsize=8)
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A number for the log; kept, as making it is an operation."""
+    with torch.inference_mode(False):
+        return to_device(torch.tensor(value, dtype=dtype, device='cpu'), device)

@@ -123,8 +123,8 @@ class LocalCrossAttention(nn.Module):
             query = _project(y.to(dtype), self.query.weight.to(dtype))
             weight = torch.cat([self.key.weight, self.value.weight]).to(dtype)
             key_value = _project(x.to(dtype), weight)
-            offset = torch.cat([self.row_offset, self.column_offset]).to(dtype)
-            fused = window_attention(query, key_value, offset, self.kernel_size)
+            offsets = self.row_offset.to(dtype), self.column_offset.to(dtype)
+            fused = window_attention(query, key_value, *offsets)
             return fused.to(x.dtype)
 
     def extra_repr(self) -> str:

@@ -264,7 +264,7 @@ def test_inverse_transform_gets_hermitian_columns(monkeypatch, modes, size):
 @pytest.mark.parametrize('merge', [False, True])
 @pytest.mark.parametrize('grid', [{'size': (4, 5)}, {'modes': (3, 4), 'groups': 2}])
 def test_gradcheck(monkeypatch, grid, merge, small, few):
-    monkeypatch.setattr(spectral_filter, '_merge_pays', lambda *_: merge)
+    monkeypatch.setattr(spectral_filter, 'merge_pays', lambda *_: merge)
     monkeypatch.setattr(spectral_transform, '_SMALL', small)
     monkeypatch.setattr(spectral_transform, '_FEW', few)
     layer = FrequencyAttention(2, 4, **grid).double()
@@ -297,7 +297,7 @@ def test_merged_branches_equal_separate_ones(monkeypatch, grid, size, samples):
     grad = torch.randn(samples, 4, *size, dtype=torch.float64)
     results = []
     for merge in (lambda *_: False, lambda *_: True):
-        monkeypatch.setattr(spectral_filter, '_merge_pays', merge)
+        monkeypatch.setattr(spectral_filter, 'merge_pays', merge)
         y = layer(x)
         results.append([y, *torch.autograd.grad(y, [x, *layer.parameters()], grad)])
     for a, b in zip(*results):
@@ -307,8 +307,8 @@ def test_merged_branches_equal_separate_ones(monkeypatch, grid, size, samples):
 def test_merging_pays_where_features_are_larger_than_filters():
     filter_ = FrequencyAttention(4, 4, size=8).filter
     assert filter_.numel() == 34 * 4 * 4 * 2  # 1088
-    assert spectral_filter._merge_pays(filter_, torch.empty(3, 4, 8, 8))
-    assert not spectral_filter._merge_pays(filter_, torch.empty(2, 4, 8, 8))
+    assert spectral_filter.merge_pays(filter_, torch.empty(3, 4, 8, 8))
+    assert not spectral_filter.merge_pays(filter_, torch.empty(2, 4, 8, 8))
 
 
 # Other numbers of channels out than in, and as many: the latter share memory.
@@ -331,7 +331,7 @@ def test_size_of_blocks_does_not_matter(monkeypatch, channels, arguments):
 
 @pytest.mark.parametrize('merge', [False, True])
 def test_second_derivatives_are_refused(monkeypatch, merge):
-    monkeypatch.setattr(spectral_filter, '_merge_pays', lambda *_: merge)
+    monkeypatch.setattr(spectral_filter, 'merge_pays', lambda *_: merge)
     x = torch.randn(2, 3, 8, 8, requires_grad=True)
     y = FrequencyAttention(3, 4, size=8)(x)
     (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
