@@ -65,7 +65,7 @@ class Chooser:
         self.news: list[str] = []
         self._known: dict[tuple, str] = {}
         self._dropped: set[tuple[str, str]] = set()
-        self._forced: Mapping[str, str] = {}
+        self._forced: Mapping[str, str | Callable[..., str]] = {}
 
     def run(self, operation: Operation, *inputs: Any) -> Tensor:
         """Compute an operation in the way that was chosen for it.
@@ -79,7 +79,8 @@ class Chooser:
         """
         forced = self._forced.get(operation.name)
         if forced is not None:
-            return operation.ways[forced].run(*inputs)
+            name = forced if isinstance(forced, str) else forced(*inputs)
+            return operation.ways[name].run(*inputs)
         name = self.choose(operation, inputs)
         reference = operation.reference(*inputs)
         if name == reference:
@@ -133,11 +134,12 @@ class Chooser:
         )
 
     @contextmanager
-    def forcing(self, ways: Mapping[str, str]) -> Iterator[None]:
+    def forcing(self, ways: Mapping[str, str | Callable[..., str]]) -> Iterator[None]:
         """Compute operations in given ways, for measurements and tests.
 
         Args:
-            ways (Mapping[str, str]): Name of an operation -> name of its way.
+            ways (Mapping[str, str | Callable]): Name of an operation -> name of its
+                way, or what names it for inputs.
 
         Yields:
             None: Nothing; within the context these ways are taken.

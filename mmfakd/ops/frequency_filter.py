@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .block_plan import BlockPlan
@@ -113,15 +114,29 @@ def _is_pixel(z: FilterInputs) -> bool:
     return z.joins and z.size == z.form.size == (1, 1)
 
 
-def _reference(*inputs: object) -> str:
-    """The way that is usually the fastest."""
+def few_operations(*inputs: object, kernels: bool = False) -> str:
+    """Name the way of few operations that is usually the fastest on a GPU.
+
+    Args:
+        *inputs (object): Those of :class:`FilterInputs`.
+        kernels (bool): Whether Triton's kernels are among them. Defaults to False.
+
+    Returns:
+        str: The way.
+    """
     z = FilterInputs(*inputs)  # type: ignore[arg-type]
-    if z.x.device.type == 'cpu' or z.x.numel() > _WHOLE:
-        return 'blocks'
     if _is_pixel(z):
         return 'one pixel'
     merge = z.joins and merge_pays(z.filter, z.x)
-    return str(_Plan(merge, usual_way(z.size, z.grid, z.x.device)))
+    transforms = usual_way(z.size, z.grid, torch.device('meta'))
+    return str(_Plan(merge, transforms, kernels=kernels))
+
+
+def _reference(x: Tensor, *others: object) -> str:
+    """The way that is usually the fastest of those that are sure to run."""
+    if x.device.type == 'cpu' or x.numel() > _WHOLE:
+        return 'blocks'
+    return few_operations(x, *others)
 
 
 def _way(run: Callable, usable: Callable = lambda *_: True) -> Way:

@@ -19,6 +19,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from mmfakd.messages import aligned
 from mmfakd.models.algorithms.first_step import FirstStep
+from mmfakd.models.algorithms.tell_choices import tell_choices
 from mmfakd.models.connectors import ReviewLevel
 from mmfakd.models.distillers.any_distiller import clear_records
 from mmfakd.ops.maps import as_map
@@ -160,6 +161,7 @@ class Distillation(nn.Module):
             look = PlainLook(student, teacher, distiller)
             look.look_at_features(arguments)
         losses = distiller.compute_distill_losses()
+        tell_choices()
         if look is not None:
             full = getattr(distiller, 'full_losses', None) or losses
             apart = own is None or counts_backward(own)

@@ -153,12 +153,65 @@ def test_parts_forward_and_backward(toy_parts):
 @pytest.fixture(scope='module')
 def gpu():
     """The steps of R56-R20 at batch 64 on the GPU's path."""
+    return count(step_sides(64, 32), 'GPU')
+
+
+@pytest.fixture(scope='module')
+def triton():
+    """Those of the floor and of both forms of FAM-KD, with Triton's kernels."""
     sides = step_sides(64, 32)
-    return launches.count(Case('R56-R20', lambda: sides), Options())['sides']
+    return count([sides[0], *sides[-2:]], 'GPU, Triton')
+
+
+def count(sides, path):
+    return launches.count(Case('R56-R20', lambda: sides), Options(), path)['sides']
 
 
 def step_sides(count, pixels):
     return launches.step_sides(Options(device='meta'), count, pixels)
+
+
+def added(sides):
+    """Operations and bytes that methods add to the floor."""
+    floor, *others = sides
+    return {
+        side['name']: (
+            side['operations'] - floor['operations'],
+            sum(side[key] - floor[key] for key in ('read', 'written')),
+        )
+        for side in others
+    }
+
+
+def test_few_operations_are_added(gpu, triton):
+    """By the layers, losses and sums of R56-R20; ReviewKD moves as many bytes."""
+    plain, kernels = added(gpu), added(triton)
+    assert plain['FAM-KD'][0] <= 250 and plain['FAM-KD, layer to layer'][0] <= 150
+    assert kernels['FAM-KD'][0] <= 140
+    most = plain['ReviewKD'][1]
+    assert plain['FAM-KD, layer to layer'][1] <= most
+    assert all(moved <= most for _, moved in kernels.values())
+    # Windows that are written out are what moves more without kernels.
+    attention = gpu[-1]['parts']['attention']
+    rest = plain['FAM-KD'][1] - attention['read'] - attention['written']
+    assert rest <= most < plain['FAM-KD'][1]
+
+
+def test_kernels_are_counted(triton):
+    names = triton[-1]['names']
+    assert {k: n for k, n in names.items() if k.startswith('mmfakd')} == {
+        **dict.fromkeys(['mmfakd.attend.default', 'mmfakd.attend_backward.default'], 3),
+        'mmfakd.fold_filter.default': 3,
+        'mmfakd.unfold_gradients.default': 3,
+        'mmfakd.finish_gradients.default': 3,
+    }
+
+
+def test_no_gradient_is_copied(gpu):
+    """Autograd takes those of our passes over as they are."""
+    for side in gpu[-2:]:
+        names = side['names']
+        assert names.get('aten.copy_.default', 0) <= 4, 'the convolutions of filters'
 
 
 def test_count_sums_its_parts(gpu):
@@ -192,10 +245,12 @@ def test_bytes_of_the_floor(gpu):
 
 def test_host_times_as_many_operations(gpu):
     """Those of small maps, but for poolings of ReviewKD's loss that they leave out."""
-    sides = {side.name: side for side in step_sides(2, 8)}
+    sides = launches.step_sides(Options(), 2, 8)
+    sides = {side.name: side for side in sides}
     large = {side['name']: side['operations'] for side in gpu}
     for name in ("student + teacher's forward", 'FAM-KD', 'FAM-KD, layer to layer'):
-        small = launches.list_operations(sides[name])
+        with launches.ways_of('GPU'):
+            small = launches.list_operations(sides[name])
         assert len(small) == pytest.approx(large[name], rel=0.03), name
 
 

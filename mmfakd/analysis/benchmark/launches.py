@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,6 +17,10 @@ from mmengine.utils import is_installed
 from torch import nn
 
 from mmfakd.messages import progress
+from mmfakd.ops import frequency_filter, window_attention
+from mmfakd.ops.chooser import CHOOSER
+from mmfakd.ops.frequency_filter import FREQUENCY_FILTER
+from mmfakd.ops.window_attention import WINDOW_ATTENTION
 
 from .measure import Case, Options, Side
 from .operation_counter import Operation, OperationCounter
@@ -44,8 +49,9 @@ _BATCH, _PIXELS = 64, 32
 _TINY_BATCH, _TINY_PIXELS = 2, 8
 # Numbers that no cache holds.
 _NUMBERS = 2**25
-# What is dispatched on a GPU is dispatched on the device without data, too.
-PATHS = {'CPU': 'cpu', 'GPU': 'meta'}
+# What is dispatched on a GPU is dispatched on the device without data, too. There the
+# reference ways are taken, without Triton, or all of its kernels.
+PATHS = {'CPU': 'cpu', 'GPU': 'meta', 'GPU, Triton': 'meta'}
 
 
 def launch_cases(
@@ -71,28 +77,34 @@ def launch_cases(
     batch = batch_size or _BATCH
     cases = []
     for path, device in PATHS.items():
-        sides = partial(step_sides, replace(options, device=device), batch, _PIXELS)
+        here = replace(options, device=device)
+        sides = partial(step_sides, here, batch, _PIXELS, path)
         settings = dict(path=path, batch=batch, pixels=_PIXELS)
         name = f'R56-R20, batch {batch}, {path} path'
-        cases.append(Case(name, sides, settings, count))
+        cases.append(Case(name, sides, settings, partial(count, path=path)))
     cases += _detection_cases(options, batch_size or 2, height)
     steps = partial(step_sides, replace(options, device='cpu'), _TINY_BATCH)
-    for name, pixels in (('host', _TINY_PIXELS), ('order', _PIXELS)):
-        settings = dict(batch=_TINY_BATCH, pixels=pixels)
-        cases.append(Case(name, partial(steps, pixels), settings, time_steps))
+    timed = (('host', _TINY_PIXELS, 'GPU'), ('order', _PIXELS, 'CPU'))
+    for name, pixels, path in timed:
+        settings = dict(batch=_TINY_BATCH, pixels=pixels, path=path)
+        run = partial(time_steps, path=path)
+        cases.append(Case(name, partial(steps, pixels, path), settings, run))
     traffic = partial(traffic_sides, _NUMBERS)
     cases.append(Case('traffic', traffic, measure=measure_traffic))
     # Last, as a runner leaves behind how far it came.
     return [*cases, Case('hooks', list, measure=count_hooks)]
 
 
-def step_sides(options: Options, batch: int, pixels: int) -> list[Side]:
+def step_sides(
+    options: Options, batch: int, pixels: int, path: str = 'GPU'
+) -> list[Side]:
     """Make sides of the steps of R56-R20: the floor, then each method.
 
     Args:
         options (Options): Device and precision.
         batch (int): Images of a batch.
         pixels (int): Their side; the filters' grids are in proportion.
+        path (str): One of ``PATHS``, for the optimizer. Defaults to ``'GPU'``.
 
     Returns:
         list[Side]: The sides.
@@ -103,7 +115,7 @@ def step_sides(options: Options, batch: int, pixels: int) -> list[Side]:
     data = random_batch(cfg, student, batch, (pixels, pixels), options.device)
     for cfg in configs.values():
         # As PyTorch chooses on a GPU.
-        cfg.optim_wrapper.optimizer.foreach = options.device != 'cpu' or None
+        cfg.optim_wrapper.optimizer.foreach = path != 'CPU'
     sides = [floor_step(cfg, data, options)]
     for name, cfg in configs.items():
         model = build_part(cfg)
@@ -113,12 +125,13 @@ def step_sides(options: Options, batch: int, pixels: int) -> list[Side]:
     return sides
 
 
-def count(case: Case, options: Options) -> dict:
+def count(case: Case, options: Options, path: str = 'GPU') -> dict:
     """Count the operations of the sides of a case.
 
     Args:
         case (Case): The case; its sides name their modules.
         options (Options): Not needed; as of :func:`~.measure.measure`.
+        path (str): One of ``PATHS``. Defaults to ``'GPU'``.
 
     Returns:
         dict: ``name``, the settings and ``sides``, each with ``name``, ``operations``,
@@ -127,7 +140,8 @@ def count(case: Case, options: Options) -> dict:
     """
     sides = []
     for side in case.build():
-        operations = list_operations(side)
+        with ways_of(path):
+            operations = list_operations(side)
         total = _sum_up(operations)
         parts = {
             part: _sum_up([o for o in operations if o.part == part])
@@ -139,6 +153,26 @@ def count(case: Case, options: Options) -> dict:
             dict(name=side.name, **total, parts=parts, names=dict(names.most_common()))
         )
     return dict(name=case.name, **case.settings, sides=sides)
+
+
+def ways_of(path: str) -> AbstractContextManager:
+    """Let layers compute as on a path, whatever device they are on.
+
+    Args:
+        path (str): One of ``PATHS``.
+
+    Returns:
+        AbstractContextManager: What to compute in.
+    """
+    if path == 'CPU':
+        return nullcontext()
+    kernels = path == 'GPU, Triton'
+    ways: dict[str, Callable[..., str]] = {
+        FREQUENCY_FILTER.name: frequency_filter.few_operations,
+        WINDOW_ATTENTION.name: window_attention.few_operations,
+    }
+    kernel_ways = {name: partial(way, kernels=kernels) for name, way in ways.items()}
+    return CHOOSER.forcing(kernel_ways)
 
 
 def list_operations(side: Side) -> list[Operation]:
@@ -157,8 +191,8 @@ def list_operations(side: Side) -> list[Operation]:
     return counter.operations
 
 
-def time_steps(case: Case, options: Options) -> dict:
-    """Count and time the sides of a case on the CPU.
+def time_steps(case: Case, options: Options, path: str = 'CPU') -> dict:
+    """Count and time the sides of a case on the CPU, as it is or on a GPU's path.
 
     Of steps of maps so small that they take no time, this is the time that the host
     takes to hand a step to its device: Python, PyTorch's dispatch and autograd, its
@@ -169,6 +203,7 @@ def time_steps(case: Case, options: Options) -> dict:
     Args:
         case (Case): The case, on the CPU.
         options (Options): Threads and rounds.
+        path (str): One of ``PATHS``. Defaults to ``'CPU'``.
 
     Returns:
         dict: ``name``, the settings and ``sides``, each with ``name``, ``operations``
@@ -176,6 +211,11 @@ def time_steps(case: Case, options: Options) -> dict:
         least and all of them.
     """
     sides = case.build()
+    with ways_of(path):
+        return _time(case, sides, options)
+
+
+def _time(case: Case, sides: list[Side], options: Options) -> dict:
     counts = [_sum_up(list_operations(side))['operations'] for side in sides]
     seconds: list[list[float]] = [[] for _ in sides]
     for index in range(options.rounds):
@@ -234,7 +274,7 @@ def _detection_cases(options: Options, batch: int, height: int | None) -> list[C
             f'{name.format(**size)}, {path} path',
             partial(connector_sides, **size, options=replace(options, device=device)),
             dict(size, path=path),
-            count,
+            partial(count, path=path),
         )
         for path, device in PATHS.items()
     ]

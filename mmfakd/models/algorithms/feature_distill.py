@@ -43,6 +43,7 @@ from .idle_parameters import keep_idle, name_whole
 from .loaded_weights import keep_loaded
 from .teacher import Teacher
 from .teacher_input import TeacherInput
+from .tell_choices import tell_choices
 from .unlabelled_run import UnlabelledRun, mark_unlabelled, refuse_unlabelled
 
 
@@ -346,12 +347,14 @@ class FeatureDistill(SingleTeacherDistill):
                 teacher's feature is not finite, constant or zero.
         """
         try:
-            return self._losses(batch_inputs, data_samples)
+            losses = self._losses(batch_inputs, data_samples)
         except RuntimeError as error:
             refuse_channels(error, 'student', batch_inputs)
             raise
         finally:
             clear_records(self.distiller)
+        tell_choices()
+        return losses
 
     def _losses(self, inputs: Tensor, data_samples: list | None) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}

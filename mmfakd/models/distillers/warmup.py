@@ -6,15 +6,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-import torch
 from mmengine.logging import MessageHub
 from torch import Tensor
 
 from mmfakd.compat.running_loop import counts_iterations, running_loop
-from mmfakd.ops.compiling import is_compiling, kept, to_device
+from mmfakd.ops.compiling import is_compiling
 
 _DEFAULTS = dict(by_epoch=True, begin=0, end=20)
 
@@ -62,6 +60,8 @@ class Warmup:
             )
         self.by_epoch, self.begin, self.end = (parsed[key] for key in _DEFAULTS)
         self._warned = self._checked = False
+        # The factor that was last told, and what it was for.
+        self._told: tuple[tuple, Tensor] | None = None
 
     def factor(self) -> float:
         """Compute the present factor.
@@ -131,18 +131,15 @@ class Warmup:
         """
         # On the device of a loss, so that the log costs no synchronisation.
         for value in [loss for name, loss in losses.items() if 'loss' in name][:1]:
-            losses['warmup'] = kept(_constant, value)(
-                self.factor(), value.dtype, value.device
-            )
+            factor = self.factor()
+            # As long as it is the same, making it is one operation too many; a
+            # compiler is told what to compute, not what was kept.
+            key = factor, value.dtype, value.device, type(value)
+            if is_compiling() or self._told is None or self._told[0] != key:
+                self._told = key, value.new_full((), factor)
+            losses['warmup'] = self._told[1]
 
 
 def _is_count(value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and 0 <= value < math.inf
-
-
-@lru_cache(maxsize=8)
-def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A number for the log; kept, as making it is an operation."""
-    with torch.inference_mode(False):
-        return to_device(torch.tensor(value, dtype=dtype, device='cpu'), device)
