@@ -362,16 +362,20 @@ def _benchmark(parser: argparse.ArgumentParser) -> None:
                pass
     growth     a level of FAM-KD and of ReviewKD, by image size, channels and batch
     detection  the connectors of Faster R-CNN R101-R50 at 800 x 1333, against each
-               other and against its training step; takes long, hence not part of "all"
+               other and against its training step; takes long
     launches   operations of steps of R56-R20 and the connectors of a detector by part,
-               and the bytes they move; on the GPU's path, too, without a GPU; not part
-               of "all"
+               and the bytes they move; on the GPU's path, too, without a GPU
+    ways       each layer in the way that measurement chooses, against the usual one
+    compile    training steps as compilers make them; takes minutes
+
+    "all" is all but the last four.
 
     What is compared takes turns in one run. The other sides are relative to the first.
     """
     add = parser.add_argument
-    suites = ['layers', 'limits', 'pyramid', 'step', 'growth', 'detection', 'launches']
-    add('--suite', nargs='+', choices=[*suites, 'all'], default=['all'])
+    suites = ['layers', 'limits', 'pyramid', 'step', 'growth']
+    suites += ['detection', 'launches', 'ways', 'compile', 'all']
+    add('--suite', nargs='+', choices=suites, default=['all'])
     add('--device', choices=['cpu', 'cuda'], default='cpu')
     add('--threads', type=_positive, help="threads of the CPU; default: torch's")
     add('--rounds', type=_positive, default=11, help='turns of each side')

@@ -49,6 +49,7 @@ class Chooser:
         shared (SharedChoices, optional): How processes agree.
         timer (Callable): Seconds that a call takes on a device. Defaults to
             :func:`~.compare_ways.seconds_of`.
+        mode (str, optional): In place of the environment's.
     """
 
     def __init__(
@@ -56,10 +57,11 @@ class Chooser:
         file: ChoiceFile | None = None,
         shared: SharedChoices | None = None,
         timer: Callable[[Callable[[], object], torch.device], float] = seconds_of,
+        mode: str | None = None,
     ) -> None:
         self.file = file or ChoiceFile()
         self.shared = shared or SharedChoices()
-        self.timer = timer
+        self.timer, self.mode = timer, mode
         # Seconds that measuring has taken, and what was chosen and not yet told.
         self.seconds = 0.0
         self.news: list[str] = []
@@ -165,7 +167,7 @@ class Chooser:
         )
 
     def _chooses(self, device: torch.device) -> bool:
-        mode = os.environ.get('MMFAKD_WAYS', 'auto')
+        mode = self.mode or os.environ.get('MMFAKD_WAYS', 'auto')
         if mode not in MODES:
             raise ValueError(
                 f'MMFAKD_WAYS={mode!r} in the environment; expected one of {MODES}.'

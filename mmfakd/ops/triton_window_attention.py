@@ -76,7 +76,9 @@ class TritonWindowAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of all tensors of ``forward``."""
-        query, key_value, row_offset, _, out, log_total = ctx.saved_tensors
+        # Once, as what a checkpoint kept is unpacked.
+        saved = ctx.saved_tensors
+        query, key_value, row_offset, _, out, log_total = saved
         last = ctx.format == torch.channels_last
         # Of queries as they are enlarged.
         grad_query = torch.empty_like(out, dtype=query.dtype)
@@ -85,7 +87,7 @@ class TritonWindowAttention(torch.autograd.Function):
         tiles = len(out) * _count(out, _tile(out, last))
         parts = log_total.new_empty(tiles, out.shape[1], row_offset.shape[1])
         _attend_backward(
-            *ctx.saved_tensors,
+            *saved,
             *(grad.contiguous(memory_format=ctx.format), last),
             grad_query=grad_query,
             grad_key_value=grad_key_value,

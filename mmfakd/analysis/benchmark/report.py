@@ -15,6 +15,8 @@ TITLES = {
     'step': 'Whole training step',
     'detection': 'Detection, forward and backward',
     'growth': 'Growth of one level, forward and backward',
+    'ways': 'Ways chosen by measurement, forward and backward',
+    'compile': 'Compiled steps',
 }
 _NOTE = (
     'Time, memory and parameters are relative to "{first}"; in brackets the quartiles '
@@ -58,6 +60,8 @@ def format_suite(name: str, cases: list[dict]) -> str:
     """
     if name == 'launches':
         return format_launches(cases)
+    if name == 'compile':
+        return format_compiled(cases)
     header = ['case', 'side', 'time', 'memory', 'parameters']
     header += ['ms', 'peak MB', 'with weights', 'number of parameters']
     rows = [header]
@@ -79,6 +83,29 @@ def format_suite(name: str, cases: list[dict]) -> str:
             rows.append([*names, *(ratios if index else ['1'] * 3), *figures])
     note = _NOTE.format(first=cases[0]['sides'][0]['name'])
     return '\n'.join([f'### {TITLES[name]}', '', *markdown(rows), '', note])
+
+
+def format_compiled(cases: list[dict]) -> str:
+    """Format what compiling gains and takes.
+
+    Args:
+        cases (list[dict]): What ``measure_compiled`` returned.
+
+    Returns:
+        str: Heading and table.
+    """
+    rows = [['case', 'compiled by', 'time', 'first two steps, s', 'graphs', 'more']]
+    for case in cases:
+        for side in case['sides']:
+            ratio = _quartiles(side['time_ratio'], 1, '.2f')
+            figures = [f'{side["first"]:.0f}', str(side['graphs'])]
+            more = ', '.join(map(str, side['more']))
+            rows.append([case['name'], side['name'], ratio, *figures, more])
+    note = (
+        'Time is relative to the step that is not compiled; more are the graphs that '
+        'three further batch sizes add.'
+    )
+    return '\n'.join([f'### {TITLES["compile"]}', '', *markdown(rows), '', note])
 
 
 def format_growth(cases: list[dict]) -> str:

@@ -17,6 +17,7 @@ from mmengine.logging import MMLogger
 from mmfakd.engine.launch import parse_cfg_options
 from mmfakd.messages import progress
 
+from .compiled import compile_cases
 from .growth import save_growth
 from .launches import launch_cases
 from .limits import limit_cases
@@ -25,6 +26,7 @@ from .measure import Case, Options, measure
 from .report import format_growth, format_machine, format_suite
 from .step import step_cases
 from .suites import CONFIGS, PYRAMIDS, growth_cases, layer_cases, pyramid_cases
+from .ways import way_cases
 
 STEP_CONFIGS = [str(CONFIGS / path) for path in PYRAMIDS['R56-R20'][:2]]
 
@@ -43,8 +45,8 @@ def run_benchmark(
     """Measure, print tables and write files.
 
     Args:
-        suite (Sequence[str]): Suites, or ``'all'``, which is all but ``'detection'``
-            and ``'launches'``.
+        suite (Sequence[str]): Suites, or ``'all'``, which is all but ``'detection'``,
+            ``'launches'``, ``'ways'`` and ``'compile'``.
         out (Sequence[str]): Files to write: all figures (.json), the growth as a
             picture.
         only (str): Regular expression: cases to measure, by name.
@@ -74,8 +76,13 @@ def run_benchmark(
         step=partial(step_cases, configs, image_size=image_size, overrides=overrides),
         growth=growth_cases,
     )
-    if 'launches' in suite:
-        makers['launches'] = partial(launch_cases, height=image_size)
+    # What joins those of `all` only where it is asked for by its name.
+    others: dict[str, Callable[..., list[Case]]] = dict(
+        launches=partial(launch_cases, height=image_size),
+        ways=way_cases,
+        compile=compile_cases,
+    )
+    makers.update({name: others[name] for name in others if name in suite})
     if 'detection' in suite:
         # Classification needs no mmdet.
         from .detection import detection_cases
