@@ -17,6 +17,8 @@ _NOTES = {
     '{rounds} rounds.',
     'order': 'Steps of {batch} images of {pixels} px on this CPU: operations, and the '
     "processor's time, the least of {rounds} rounds.",
+    'kernels': 'What the GPU ran in a step, by its own records; busy is the time of its '
+    'kernels and transfers, the rest of the step it waits for the host.',
     'traffic': 'Operations that wait for memory: counted bytes over measured time.',
 }
 
@@ -34,7 +36,7 @@ def format_launches(cases: list[dict]) -> str:
     for case in cases:
         rows = _FORMATS.get(case['name'], counted_rows)(case)
         note = _NOTES.get(case['name'], _NOTES['counted'])
-        if 'seconds' in case['sides'][0] and 'batch' in case:
+        if case['name'] in ('host', 'order'):
             rounds = len(case['sides'][0]['seconds']['rounds'])
             note = note.format(rounds=rounds, **case)
         lines = [f'### Launches: {case["name"]}', '', *markdown(rows), '', note]
@@ -88,6 +90,15 @@ def _time_rows(case: dict) -> list[list[str]]:
     return rows
 
 
+def _kernel_rows(case: dict) -> list[list[str]]:
+    rows = [['step', 'kernels', 'transfers', 'busy, ms', 'step, ms']]
+    for side in case['sides']:
+        counts = [f'{side[key]:.0f}' for key in ('kernels', 'transfers')]
+        times = [f'{1e3 * side[key]:.2f}' for key in ('busy', 'seconds')]
+        rows.append([side['name'], *counts, *times])
+    return rows
+
+
 def _traffic_rows(case: dict) -> list[list[str]]:
     rows = [['operation', 'counted MB', 'ms', 'GB/s']]
     for side in case['sides']:
@@ -101,5 +112,6 @@ _FORMATS = {
     'hooks': _hook_rows,
     'host': _time_rows,
     'order': _time_rows,
+    'kernels': _kernel_rows,
     'traffic': _traffic_rows,
 }

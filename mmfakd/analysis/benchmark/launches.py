@@ -22,6 +22,7 @@ from mmfakd.ops.chooser import CHOOSER
 from mmfakd.ops.frequency_filter import FREQUENCY_FILTER
 from mmfakd.ops.window_attention import WINDOW_ATTENTION
 
+from .device_work import count_kernels
 from .measure import Case, Options, Side
 from .operation_counter import Operation, OperationCounter
 from .random_batch import random_batch
@@ -89,6 +90,10 @@ def launch_cases(
         settings = dict(batch=_TINY_BATCH, pixels=pixels, path=path)
         run = partial(time_steps, path=path)
         cases.append(Case(name, partial(steps, pixels, path), settings, run))
+    if options.device == 'cuda':
+        sides = partial(step_sides, options, batch, _PIXELS)
+        settings = dict(batch=batch, pixels=_PIXELS)
+        cases.append(Case('kernels', sides, settings, count_kernels))
     traffic = partial(traffic_sides, _NUMBERS)
     cases.append(Case('traffic', traffic, measure=measure_traffic))
     # Last, as a runner leaves behind how far it came.
