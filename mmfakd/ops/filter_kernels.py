@@ -44,6 +44,27 @@ def fold(
     tl.store(out + k * numbers + at, value, mask=valid)
 
 
+@triton.jit
+def _sum_bias(grads, out, fan_out, group, share, samples, BLOCK: tl.constexpr):
+    """Gradient of the bias by a share of the samples.
+
+    The first place of a half spectrum is the mean's, whose gradient is the bias's.
+    """
+    c = 0
+    while c < fan_out:
+        channel = c + tl.arange(0, BLOCK)
+        total = tl.zeros([BLOCK], tl.float32)
+        i = 0
+        while i < share:
+            n = group * share + i
+            here = (channel < fan_out) & (n < samples)
+            place = grads + 2 * (n * fan_out + channel)
+            total += tl.load(place, mask=here, other=0.0)
+            i += 1
+        tl.store(out + channel, total, mask=channel < fan_out)
+        c += BLOCK
+
+
 @triton.jit(do_not_specialize=[*_SIZES, 'count', 'samples', 'share'])
 def unfold(
     products,
@@ -103,21 +124,8 @@ def unfold(
         start = sums + group * (fan_in * fan_out + fan_out)
         tl.store(start + column * fan_in + row, grad_weight, mask=real)
         if block == 0:
-            # The first place is the mean's, whose gradient is the bias's.
-            c = 0
-            while c < fan_out:
-                channel = c + tl.arange(0, BLOCK)
-                total = tl.zeros([BLOCK], tl.float32)
-                i = 0
-                while i < share:
-                    n = group * share + i
-                    here = (channel < fan_out) & (n < samples)
-                    place = grads + 2 * (n * fan_out + channel)
-                    total += tl.load(place, mask=here, other=0.0)
-                    i += 1
-                end = start + fan_in * fan_out + channel
-                tl.store(end, total, mask=channel < fan_out)
-                c += BLOCK
+            end = start + fan_in * fan_out
+            _sum_bias(grads, end, fan_out, group, share, samples, BLOCK)
 
 
 @triton.jit(do_not_specialize=['groups', 'weights', 'channels', 'parts'])

@@ -244,14 +244,17 @@ def test_bytes_of_the_floor(gpu):
 
 
 def test_host_times_as_many_operations(gpu):
-    """Those of small maps, but for poolings of ReviewKD's loss that they leave out."""
+    """Those of small maps on the CPU, whose projections of few channels are products.
+
+    ReviewKD's loss leaves poolings of maps that small out.
+    """
     sides = launches.step_sides(Options(), 2, 8)
     sides = {side.name: side for side in sides}
     large = {side['name']: side['operations'] for side in gpu}
     for name in ("student + teacher's forward", 'FAM-KD', 'FAM-KD, layer to layer'):
         with launches.ways_of('GPU'):
             small = launches.list_operations(sides[name])
-        assert len(small) == pytest.approx(large[name], rel=0.03), name
+        assert len(small) == pytest.approx(large[name], rel=0.05), name
 
 
 def test_times_take_turns(monkeypatch):

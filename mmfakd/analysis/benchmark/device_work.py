@@ -29,11 +29,12 @@ def count_kernels(case: Case, options: Options) -> dict:
         ``transfers``, ``busy`` (seconds that the GPU works in a step) and ``seconds``
         (those that the step takes, one after another).
     """
+    on_device = [ProfilerActivity.CUDA] * (options.device == 'cuda')
     results = []
     for side in case.build():
         for _ in range(3):
             side.run()
-        with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as record:
+        with profile(activities=[ProfilerActivity.CPU, *on_device]) as record:
             side.run()
             _wait(options)
         work = sum_events(record.events() or [])

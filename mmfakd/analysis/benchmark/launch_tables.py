@@ -17,8 +17,8 @@ _NOTES = {
     '{rounds} rounds.',
     'order': 'Steps of {batch} images of {pixels} px on this CPU: operations, and the '
     "processor's time, the least of {rounds} rounds.",
-    'kernels': 'What the GPU ran in a step, by its own records; busy is the time of its '
-    'kernels and transfers, the rest of the step it waits for the host.',
+    'kernels': 'What the GPU ran in a step, by its own records; busy is the time of '
+    'its kernels and transfers, the rest of the step it waits for the host.',
     'traffic': 'Operations that wait for memory: counted bytes over measured time.',
 }
 

@@ -69,26 +69,8 @@ def run_benchmark(
     configs, overrides = config or STEP_CONFIGS, parse_cfg_options(cfg_options)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    makers: dict[str, Callable[..., list[Case]]] = dict(
-        layers=layer_cases,
-        limits=limit_cases,
-        pyramid=pyramid_cases,
-        step=partial(step_cases, configs, image_size=image_size, overrides=overrides),
-        growth=growth_cases,
-    )
-    # What joins those of `all` only where it is asked for by its name.
-    others: dict[str, Callable[..., list[Case]]] = dict(
-        launches=partial(launch_cases, height=image_size),
-        ways=way_cases,
-        compile=compile_cases,
-    )
-    makers.update({name: others[name] for name in others if name in suite})
-    if 'detection' in suite:
-        # Classification needs no mmdet.
-        from .detection import detection_cases
-
-        makers['detection'] = partial(detection_cases, height=image_size)
-    # What is asked for by name has joined them.
+    makers = _makers(suite, configs, image_size, overrides)
+    # What is asked for by its name alone has joined them.
     wanted = makers if 'all' in suite else suite
     chosen = choose({name: makers[name](options, batch_size) for name in wanted}, only)
     pictures = [path for path in out if not path.endswith('.json')]
@@ -117,6 +99,31 @@ def run_benchmark(
             print(f'\n{format_growth(results)}', flush=True)
     for path in pictures:
         save_growth(report['suites']['growth'], path)
+
+
+def _makers(
+    suite: Sequence[str], configs: Sequence[str], height: int | None, overrides: dict
+) -> dict[str, Callable[..., list[Case]]]:
+    """What makes the cases of suites: of ``'all'``, and of others that are named."""
+    makers: dict[str, Callable[..., list[Case]]] = dict(
+        layers=layer_cases,
+        limits=limit_cases,
+        pyramid=pyramid_cases,
+        step=partial(step_cases, configs, image_size=height, overrides=overrides),
+        growth=growth_cases,
+    )
+    others: dict[str, Callable[..., list[Case]]] = dict(
+        launches=partial(launch_cases, height=height),
+        ways=way_cases,
+        compile=compile_cases,
+    )
+    makers.update({name: others[name] for name in others if name in suite})
+    if 'detection' in suite:
+        # Classification needs no mmdet.
+        from .detection import detection_cases
+
+        makers['detection'] = partial(detection_cases, height=height)
+    return makers
 
 
 def choose(suites: dict[str, list[Case]], only: str) -> dict[str, list[Case]]:

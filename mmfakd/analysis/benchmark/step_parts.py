@@ -50,6 +50,7 @@ _CODE = {
     'mmrazor.models.losses': 'losses',
     'mmrazor.models.task_modules.recorder': 'recorders',
     'mmfakd.models.algorithms.teacher_input': 'batch',
+    'mmfakd.models.algorithms.feature_distill': 'losses',
     'mmengine.model.base_model.data_preprocessor': 'batch',
     # Sums of losses; what the model does is found further inside.
     'mmengine.model.base_model.base_model': 'losses',

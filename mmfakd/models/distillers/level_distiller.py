@@ -154,9 +154,8 @@ class LevelDistiller(ConfigurableDistiller):
         self.ignore_padding = ignore_padding
         self._shares: list[Share] = []
         self._shapes_known: bool | None = None
-        # The losses of this step: of levels, with their weights, and of mappings.
-        self._levels: list[tuple[Tensor, float]] = []
-        self._others: dict[str, Tensor] = {}
+        # The losses of this step: of mappings, and of levels with their weights.
+        self._full: tuple[dict[str, Tensor], list[tuple[Tensor, float]]] = {}, []
 
     def prepare_from_student(self, model: nn.Module) -> None:
         """Register the student's recorders, after a check of their layer names.
@@ -231,14 +230,14 @@ class LevelDistiller(ConfigurableDistiller):
     def forget_step(self) -> None:
         """Let the graph of the step go; called at its end."""
         self._own = None
-        self._levels, self._others = [], {}
+        self._full = {}, []
 
     @property
     def full_losses(self) -> dict[str, Tensor]:
         """The losses of this step at full weight, without the warm-up (dict)."""
-        levels = enumerate(self._levels)
-        full = {f'loss_level{i}': weight * loss for i, (loss, weight) in levels}
-        return {**self._others, **full}
+        others, levels = self._full
+        full = {f'loss_level{i}': w * loss for i, (loss, w) in enumerate(levels)}
+        return {**others, **full}
 
     def level_weights(self, levels: int) -> list[float]:
         """Tell the present weight of each level, without the warm-up.
@@ -272,7 +271,7 @@ class LevelDistiller(ConfigurableDistiller):
             RuntimeError: If weights are to be measured and cannot be.
         """
         losses = super().compute_distill_losses()
-        self._others = dict(losses)
+        others = dict(losses)
         levels = [
             self._level_loss(i, *pair) for i, pair in enumerate(self.level_pairs())
         ]
@@ -282,8 +281,8 @@ class LevelDistiller(ConfigurableDistiller):
                 losses[f'weight_level{i}'] = levels[i].new_full((), weight)
         weights = self.level_weights(len(levels))
         factor = 1.0 if self.warmup is None else self.warmup.factor()
-        self._levels = list(zip(levels, weights))
-        for i, (loss, weight) in enumerate(self._levels):
+        self._full = others, list(zip(levels, weights))
+        for i, (loss, weight) in enumerate(zip(levels, weights)):
             scale = factor * weight
             losses[f'loss_level{i}'] = loss if scale == 1 else scale * loss
         if self.warmup is not None:
