@@ -74,26 +74,45 @@ def _load_pair(first, second, at, mask):
 
 
 @triton.jit
-def _load_offset(
-    row_offset, column_offset, c, a, half, channels, real, SIZE: tl.constexpr
-):
-    """Offsets of channels at a position of their kind."""
-    at = (c - half * (channels // 2)) * SIZE + a
-    of_row = _load(row_offset + at, real & (half == 0))
-    return of_row + _load(column_offset + at, real & (half == 1))
+def _load_three(first, second, third, at, mask):
+    """Three numbers that lie alike."""
+    a, b = _load_pair(first, second, at, mask)
+    return a, b, _load(third + at, mask)
 
 
 @triton.jit
-def _query_places(
-    c, y, x, channels, rows, columns, row_scale, column_scale, LAST, ENLARGE
-):
+def _load_offsets(offsets, a, SIZE: tl.constexpr):
+    """Offsets of channels at a position of their kind, and at the opposite one."""
+    row_offset, column_offset, c, half, channels, real = offsets
+    at = (c - half * (channels // 2)) * SIZE + a
+    back = at + SIZE - 1 - 2 * a
+    of_row, of_column = real & (half == 0), real & (half == 1)
+    r = _load(row_offset + at, of_row) + _load(column_offset + at, of_column)
+    r_back = _load(row_offset + back, of_row) + _load(column_offset + back, of_column)
+    return r, r_back
+
+
+@triton.jit
+def _query_places(c, y, x, size, LAST: tl.constexpr, ENLARGE: tl.constexpr):
     """Places of the queries of pixels in a sample, which may be on a smaller map."""
+    channels, rows, columns, row_scale, column_scale = size
     if ENLARGE:
         # Beyond the map they are not read.
         y = tl.minimum((y * row_scale).to(tl.int32), rows - 1)
         x = tl.minimum((x * column_scale).to(tl.int32), columns - 1)
     at, _, _ = _places(c, y, x, channels, rows, columns, LAST)
     return at
+
+
+@triton.jit
+def _look(q, k, v, o, t, g):
+    """Gradient of a score, and weight times gradient, of a query that meets a key.
+
+    Scores have base two, as exponentials are faster there. Through the softmax:
+    w_i (g v_i - sum_j w_j g v_j) = w_i g (v_i - out).
+    """
+    share = tl.math.exp2(q * 1.4426950408889634 * k - t) * g
+    return share * (v - o), share
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -126,9 +145,8 @@ def attend(
     key_at, stride_c, stride = _places(c, y, x, 2 * channels, height, width, LAST)
     key = key_value + 2 * start
     value = key + channels * stride_c
-    at_q = _query_places(
-        c, y, x, channels, rows, columns, row_scale, column_scale, LAST, ENLARGE
-    )
+    of_queries = channels, rows, columns, row_scale, column_scale
+    at_q = _query_places(c, y, x, of_queries, LAST, ENLARGE)
     start_q = start // (height * width) * (rows * columns)
 
     # Scores have base two, as exponentials are faster there.
@@ -136,8 +154,9 @@ def attend(
     top = q * 0 - float('inf')
     total = q * 0
     mean = q * 0
+    offsets = row_offset, column_offset, c, half, channels, real
     for a in range(SIZE):
-        r = _load_offset(row_offset, column_offset, c, a, half, channels, real, SIZE)
+        r, _r_back = _load_offsets(offsets, a, SIZE)
         for b in tl.static_range(SIZE):
             down, right, near = _position(a, b, half, y, x, height, width, valid, SIZE)
             shift = (down * width + right) * stride
@@ -181,66 +200,43 @@ def attend_backward(
     BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
 ):
-    """All gradients; that of offsets by tile (tiles of all samples, C, SIZE)."""
+    """All gradients; that of offsets by tile (tiles of all samples, C, SIZE).
+
+    A pixel's query looks at another pixel's key, and that one's query at its key, the
+    opposite way.
+    """
     half, c, y, x, real, valid, start, tile = _tile(
         channels, height, width, BLOCK_C, BLOCK_H, BLOCK_W
     )
     at, _, stride = _places(c, y, x, channels, height, width, LAST)
     key_at, stride_c, stride_kv = _places(c, y, x, 2 * channels, height, width, LAST)
-    key = key_value + 2 * start
-    value = key + channels * stride_c
-    at_q = _query_places(
-        c, y, x, channels, rows, columns, row_scale, column_scale, LAST, ENLARGE
-    )
+    key, grad_key = key_value + 2 * start, grad_key_value + 2 * start
+    value, grad_value = key + channels * stride_c, grad_key + channels * stride_c
+    of_queries = channels, rows, columns, row_scale, column_scale
     query = query + start // (height * width) * (rows * columns)
     out, log_total, grad = out + start, log_total + start, grad + start
-
-    q, o = _load(query + at_q, valid), _load(out + at, valid)
-    t, g = _load_pair(log_total, grad, at, valid)
+    q = _load(query + _query_places(c, y, x, of_queries, LAST, ENLARGE), valid)
+    o, t, g = _load_three(out, log_total, grad, at, valid)
     k, v = _load_pair(key, value, key_at, valid)
     grad_q, grad_k, grad_v = q * 0, q * 0, q * 0
+    offsets = row_offset, column_offset, c, half, channels, real
     for a in range(SIZE):
-        r = _load_offset(row_offset, column_offset, c, a, half, channels, real, SIZE)
-        back = SIZE - 1 - a
-        r_back = _load_offset(
-            row_offset, column_offset, c, back, half, channels, real, SIZE
-        )
+        r, r_back = _load_offsets(offsets, a, SIZE)
         grad_r = q * 0
         for b in tl.static_range(SIZE):
             down, right, near = _position(a, b, half, y, x, height, width, valid, SIZE)
             shift = down * width + right
-            # This pixel's query looks at the other pixel's key.
             k_near, v_near = _load_pair(key, value, key_at + shift * stride_kv, near)
             k_near += r
-            weight = tl.math.exp2(q * 1.4426950408889634 * k_near - t)
-            # Through the softmax: w_i (g v_i - sum_j w_j g v_j) = w_i g (v_i - out)
-            grad_score = weight * g * (v_near - o)
-            grad_q += grad_score * k_near
-            grad_r += grad_score
-            # The other pixel's query looks at this pixel's key, the opposite way.
-            y_q, x_q = y + down, x + right
-            at_q = _query_places(
-                c,
-                y_q,
-                x_q,
-                channels,
-                rows,
-                columns,
-                row_scale,
-                column_scale,
-                LAST,
-                ENLARGE,
-            )
-            q_near = _load(query + at_q, near)
-            o_near = _load(out + at + shift * stride, near)
-            t_near, g_near = _load_pair(log_total, grad, at + shift * stride, near)
-            score = q_near * 1.4426950408889634 * (k + r_back)
-            share = tl.math.exp2(score - t_near) * g_near
-            grad_v += share
-            grad_k += share * (v - o_near) * q_near
-        part = tl.sum(grad_r * q, axis=1)[:, None]
-        tl.store(grad_offset + (tile * channels + c) * SIZE + a, part, mask=real)
+            score, share = _look(q, k_near, v_near, o, t, g)
+            grad_q, grad_r = grad_q + score * k_near, grad_r + score
+            at_q = _query_places(c, y + down, x + right, of_queries, LAST, ENLARGE)
+            q_near, place = _load(query + at_q, near), at + shift * stride
+            o_near, t_near, g_near = _load_three(out, log_total, grad, place, near)
+            score, share = _look(q_near, k + r_back, v, o_near, t_near, g_near)
+            grad_k, grad_v = grad_k + score * q_near, grad_v + share
+        row = grad_offset + (tile * channels + c) * SIZE + a
+        tl.store(row, tl.sum(grad_r * q, axis=1)[:, None], mask=real)
     tl.store(grad_query + start + at, grad_q, mask=valid)
-    grad_key = grad_key_value + 2 * start
     tl.store(grad_key + key_at, grad_k, mask=valid)
-    tl.store(grad_key + channels * stride_c + key_at, grad_v, mask=valid)
+    tl.store(grad_value + key_at, grad_v, mask=valid)

@@ -25,8 +25,10 @@ def test_equals_naive(shape, size, last):
     assert_equals_naive(attend, make_inputs(shape, size, last))
 
 
-@pytest.mark.parametrize('last', [False, True])
-@pytest.mark.parametrize('small', [(1, 1), (3, 2), (6, 9), (4, 5), (2, 3)])
+@pytest.mark.parametrize(
+    ('small', 'last'),
+    [((1, 1), False), ((3, 2), True), ((4, 5), False), ((4, 5), True), ((2, 3), False)],
+)
 def test_enlarges_queries(small, last):
     """As PyTorch does, whether a row of them fits or not."""
     _, *others = make_inputs((2, 4, 6, 9), 3, last)
@@ -38,9 +40,10 @@ def test_enlarges_queries(small, last):
         assert (a - b).abs().max() <= 1e-5 * b.abs().max()
 
 
-@pytest.mark.parametrize('last', [False, True])
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize('shape', [(1, 2, 5, 9), (1, 6, 8, 8), (1, 130, 1, 3)])
+@pytest.mark.parametrize(
+    ('dtype', 'last'), [(torch.float16, False), (torch.bfloat16, True)]
+)
+@pytest.mark.parametrize('shape', [(1, 2, 5, 9), (1, 6, 4, 4)])
 def test_half_precision(shape, dtype, last):
     """As exact as what goes in and comes out: in between it is float32."""
     query, key_value, *offsets = make_inputs(shape, 3, last)
