@@ -417,10 +417,13 @@ class FeatureDistill(SingleTeacherDistill):
         except (AssertionError, IndexError):
             refuse_missing_records(distiller)
             raise
+        measures = not is_compiling() and self._measures_next and self.training
+        if look is None and not measures:
+            return distilled
         full = getattr(distiller, 'full_losses', None) or distilled
         if look is not None:
             look.at_losses(losses, full, distilled.get('warmup')).log()
-        if not is_compiling() and self._measures_next and self.training:
+        if measures:
             self._measures_next = False
             known = None if look is None else look.step
             self.measured = known or self._new_look().measure(losses, full)
