@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # In a checkout, beside what git tracks.
 UNWANTED = (
-    '.git', '.venv*', '.*_cache', '.mim', '.dist_test', 'build', 'dist', 'data',
+    '.git', '.venv*', '.nox', '.*_cache', '.mim', '.dist_test', 'build', 'dist', 'data',
     'work_dirs', '*.egg-info', '__pycache__', '.coverage', 'PKG-INFO',
 )  # fmt: skip
 # Further down: what runs, installs and builds of the site have left.
