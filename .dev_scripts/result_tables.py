@@ -16,8 +16,11 @@ short` single seeds are left out.
 
 `<!-- costs of costs/NAME.json -->`, with the same end, is what `mmfakd benchmark
 --suite step -o` measured (``cost_tables.py``); `<!-- decisions -->` puts gains and
-costs of all methods side by side (``decision_table.py``). `<!-- figure: logs/NAME.json;
-last; METHOD -->..<!-- end -->` is one number within a sentence (``log_figures.py``).
+costs of all methods side by side (``decision_table.py``). `<!-- launches of
+costs/NAME.json, added -->` is what the suite of that name counted (``launch_table.py``),
+`<!-- suite of costs/NAME.json, SUITE -->` the table that any suite of the benchmark
+prints. `<!-- figure: logs/NAME.json; last; METHOD -->..<!-- end -->` is one number
+within a sentence (``log_figures.py``).
 
 With `--check` nothing is written, and the exit status says whether a page differs.
 """
@@ -34,11 +37,14 @@ from pathlib import Path
 from comparison_table import write_table
 from cost_tables import write_costs
 from decision_table import write_decisions
+from launch_table import write_launches
 from log_figures import write_figure
+
+from mmfakd.analysis.benchmark.report import format_machine, format_suite
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TABLE = re.compile(
-    r'(<!-- (?P<what>table|costs|decisions)(?: of (?P<log>\S+\.json))?'
+    r'(<!-- (?P<what>table|costs|decisions|launches|suite)(?: of (?P<log>\S+\.json))?'
     r'(?:, (?P<how>[a-z ]+))? -->\n)(.*?)(<!-- end of the table -->)',
     re.S,
 )
@@ -49,7 +55,25 @@ TABLES: dict[str, Callable[[Path, str], list[str]]] = {
     'table': lambda log, how: write_table(json.loads(log.read_text()), how),
     'costs': lambda log, how: write_costs(log),
     'decisions': lambda log, how: write_decisions(),
+    'launches': write_launches,
+    'suite': write_suite,
 }
+
+
+def write_suite(log: Path, name: str) -> list[str]:
+    """Write the table of a suite of the benchmark.
+
+    Args:
+        log (Path): What the benchmark wrote.
+        name (str): The suite.
+
+    Returns:
+        list[str]: The table, its notes, and what it was measured on.
+    """
+    report = json.loads(log.read_text())
+    lines = format_suite(name, report['suites'][name]).splitlines()
+    # The page has a heading of its own.
+    return [*lines[2:], '', format_machine(report)]
 
 
 def pages() -> Iterator[Path]:

@@ -309,7 +309,8 @@ def test_tables(gpu):
 
 def test_command(tmp_path, capsys, monkeypatch):
     """Tables of what is in the file: a detector's connectors, the runner's hooks."""
-    monkeypatch.setattr(launches, 'METHODS', {'FAM-KD': 'fakd_review'})
+    methods = {'KD': 'kd', 'FAM-KD': 'fakd_review'}
+    monkeypatch.setattr(launches, 'METHODS', methods)
     path = tmp_path / 'launches.json'
     arguments = ['--suite', 'launches', '--only', 'connectors.*GPU path|hooks']
     arguments += ['--threads', '1', '--min-time', '0.001', '--image-size', '64']
@@ -321,8 +322,8 @@ def test_command(tmp_path, capsys, monkeypatch):
     # Five levels, each with a norm, forward and backward.
     for side in connectors['sides']:
         assert side['names']['aten.native_batch_norm_backward.default'] >= 5
-    # The student's loss, all in all, four levels, the warm-up's factor.
-    assert [side['waits'] for side in hooks['sides']] == [7]
+    # The student's loss and all in all; one of KD, or four levels and a warm-up's factor.
+    assert [side['waits'] for side in hooks['sides']] == [2 + 1, 2 + 4 + 1]
 
 
 def test_mixed_precision_is_refused():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import warnings
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -62,7 +63,8 @@ def hook_operations(cfg: Config, batch: int, pixels: int) -> list[Operation]:
             default_hooks=hooks,
             log_level='ERROR',
             default_scope=cfg.get('default_scope'),
-            experiment_name='launches',
+            # Runners of one name and second would share what writes into the folder.
+            experiment_name=Path(folder).name,
         )
         runner.register_hook(_Begin(counter), priority=0)
         runner.register_hook(_End(counter), priority=100)
