@@ -90,7 +90,7 @@ def write_launches(log: Path, which: str) -> list[str]:
         for end, path in COLUMNS.values()
     ]
     names = dict.fromkeys(name for column in columns for name in column)
-    rows = [[name, *(_cell(column.get(name, NONE)) for column in columns)] for name in names]
+    rows = [[name, *(_cell(c.get(name, NONE)) for c in columns)] for name in names]
     return markdown([[first, *COLUMNS], *rows])
 
 

@@ -17,10 +17,10 @@ short` single seeds are left out.
 `<!-- costs of costs/NAME.json -->`, with the same end, is what `mmfakd benchmark
 --suite step -o` measured (``cost_tables.py``); `<!-- decisions -->` puts gains and
 costs of all methods side by side (``decision_table.py``). `<!-- launches of
-costs/NAME.json, added -->` is what the suite of that name counted (``launch_table.py``),
-`<!-- suite of costs/NAME.json, SUITE -->` the table that any suite of the benchmark
-prints. `<!-- figure: logs/NAME.json; last; METHOD -->..<!-- end -->` is one number
-within a sentence (``log_figures.py``).
+costs/NAME.json, added -->` is what the suite of that name counted
+(``launch_table.py``), `<!-- suite of costs/NAME.json, SUITE -->` the table that any
+suite of the benchmark prints. `<!-- figure: logs/NAME.json; last; METHOD -->..<!-- end
+-->` is one number within a sentence (``log_figures.py``).
 
 With `--check` nothing is written, and the exit status says whether a page differs.
 """
@@ -56,7 +56,7 @@ TABLES: dict[str, Callable[[Path, str], list[str]]] = {
     'costs': lambda log, how: write_costs(log),
     'decisions': lambda log, how: write_decisions(),
     'launches': write_launches,
-    'suite': write_suite,
+    'suite': lambda log, name: write_suite(log, name),
 }
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from .compiling import is_compiling
+
 
 def as_map(feature: Tensor) -> Tensor:
     """Take a vector for a map of one pixel.
@@ -51,4 +53,7 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """
     if tuple(x.shape[-2:]) == tuple(size):
         return x
+    if is_compiling() and x.shape[-2:].numel() == 1:
+        # Of what `interpolate` does here torch's compiler cannot write the gradient.
+        return x.expand(*x.shape[:2], *size)
     return F.interpolate(x, size=tuple(size), mode='nearest')

@@ -322,7 +322,7 @@ def test_command(tmp_path, capsys, monkeypatch):
     # Five levels, each with a norm, forward and backward.
     for side in connectors['sides']:
         assert side['names']['aten.native_batch_norm_backward.default'] >= 5
-    # The student's loss and all in all; one of KD, or four levels and a warm-up's factor.
+    # The student's loss and all in all; KD's, or those of four levels and a warm-up.
     assert [side['waits'] for side in hooks['sides']] == [2 + 1, 2 + 4 + 1]
 
 
