@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from mmfakd.analysis.benchmark.launch_tables import format_launches
 from mmfakd.analysis.benchmark.step_parts import PARTS
 from mmfakd.messages import markdown
 
@@ -38,8 +39,13 @@ def read_sides(log: Path, path: str, size: str) -> dict[str, dict]:
         dict[str, dict]: Name of a side -> its counts.
     """
     cases = json.loads(log.read_text())['suites']['launches']
-    [case] = [c for c in cases if c.get('path') == path and size in c]
-    return {side['name']: side for side in case['sides']}
+    [sides] = [
+        case['sides']
+        for case in cases
+        # What is timed is not counted part by part.
+        if case.get('path') == path and size in case and 'parts' in case['sides'][0]
+    ]
+    return {side['name']: side for side in sides}
 
 
 def _less(side: Side, floor: Side) -> Side:
@@ -79,11 +85,18 @@ def write_launches(log: Path, which: str) -> list[str]:
     Args:
         log (Path): What was counted now.
         which (str): ``'added'``: what methods add to a step; ``'parts'``: what review
-            adds, by part; ``'connectors'``: those of a detector.
+            adds, by part; ``'connectors'``: those of a detector. Or a case that the
+            suite times: ``'host'``, ``'order'`` or ``'traffic'``.
 
     Returns:
         list[str]: Its lines, in Markdown.
     """
+    if which not in TABLES:
+        cases = json.loads(log.read_text())['suites']['launches']
+        # The page has a heading of its own.
+        return format_launches([c for c in cases if c['name'] == which]).splitlines()[
+            2:
+        ]
     first, size, select = TABLES[which]
     columns = [
         select(read_sides(log.with_name(f'{log.stem}{end}.json'), path, size))

@@ -5,7 +5,8 @@
 
 Distils the digits of the quick start, resumes, exports, classifies with the exported
 student in stock mmpretrain; then runs the tests without the slow ones. ``noxfile.py``
-calls it in an environment for each set of versions.
+calls it in an environment for each set of versions. With ``--report FILE`` tests are
+counted that have run already: ``PYTEST_ADDOPTS=--junitxml=FILE bash .ci/run``.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def run_tests(folder: Path, arguments: list[str]) -> dict[str, Any]:
         arguments (list[str]): Those of pytest.
 
     Returns:
-        dict[str, Any]: How many passed, were skipped and failed, and which failed.
+        dict[str, Any]: As of :func:`count_tests`.
     """
     report = folder / 'tests.xml'
     command = [sys.executable, '-m', 'pytest', '-q', f'--junitxml={report}', *arguments]
@@ -161,6 +162,18 @@ def run_tests(folder: Path, arguments: list[str]) -> dict[str, Any]:
     status = subprocess.run(command, cwd=REPOSITORY, env=environ).returncode
     if not report.exists():
         return {'ok': False, 'reason': f'pytest ended with status {status}'}
+    return {**count_tests(report), 'ok': status == 0}
+
+
+def count_tests(report: Path) -> dict[str, Any]:
+    """Count the tests of a report.
+
+    Args:
+        report (Path): What pytest's ``--junitxml`` wrote.
+
+    Returns:
+        dict[str, Any]: How many passed, were skipped and failed, and which failed.
+    """
     counts = {'passed': 0, 'skipped': 0, 'failed': 0}
     failures = []
     for case in ElementTree.parse(report).iter('testcase'):
@@ -170,7 +183,7 @@ def run_tests(folder: Path, arguments: list[str]) -> dict[str, Any]:
             failures.append(f'{case.get("classname")}::{case.get("name")}')
         else:
             counts['skipped' if 'skipped' in tags else 'passed'] += 1
-    return {'ok': status == 0, **counts, 'failures': failures}
+    return {'ok': not failures, **counts, 'failures': failures}
 
 
 def write(session: str, log: dict[str, Any]) -> None:
@@ -191,9 +204,14 @@ def main() -> None:
     )
     parser.add_argument('session', help='name of the log')
     parser.add_argument('--no-tests', action='store_true', help='the digits alone')
+    parser.add_argument(
+        '--report',
+        type=Path,
+        help='of pytest: tests that are not run again',
+    )
     args, pytest_arguments = parser.parse_known_args()
     log: dict[str, Any] = {'date': datetime.date.today().isoformat()}
-    selection = pytest_arguments or ['-m', 'not slow']
+    selection = pytest_arguments or ([] if args.report else ['-m', 'not slow'])
     log.update(versions=versions(), selection=' '.join(selection))
     with tempfile.TemporaryDirectory() as name:
         start = time.monotonic()
@@ -203,7 +221,10 @@ def main() -> None:
             log['digits'] = {'ok': False, 'reason': str(error)}
         log['digits']['seconds'] = round(time.monotonic() - start)
         write(args.session, log)
-        if not args.no_tests:
+        if args.report:
+            log['tests'] = count_tests(args.report)
+            write(args.session, log)
+        elif not args.no_tests:
             start = time.monotonic()
             log['tests'] = run_tests(Path(name), selection)
             log['tests']['seconds'] = round(time.monotonic() - start)
