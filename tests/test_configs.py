@@ -290,7 +290,7 @@ def replace_data(loader, data):
 
     `data` is a whole data set, or what changes in the config's.
     """
-    loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+    loader.update(batch_size=2, num_workers=0, persistent_workers=False)
     outer, dataset = loader, loader.dataset
     while 'dataset' in dataset:
         outer, dataset = dataset, dataset.dataset

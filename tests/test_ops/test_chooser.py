@@ -427,8 +427,11 @@ def test_ways_of_layers_compute_the_same(layer, shapes, operation, monkeypatch):
         'window attention': window_attention.WINDOW_ATTENTION,
     }[operation].ways
     timed = [name for name, way in ways.items() if way.run in seconds]
+    most = max(b.abs().max() for b in expected)
     for name in timed:
         with chooser.forcing({operation: name}):
             actual = layer_runs(layer, *inputs)
         for a, b in zip(actual, expected):
-            assert (a - b).abs().max() <= 2e-5 * b.abs().max(), name
+            # A single number may be a small sum of many that are not.
+            scale = b.abs().max() if b.numel() > 1 else most
+            assert (a - b).abs().max() <= 2e-5 * scale, name
