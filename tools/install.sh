@@ -27,7 +27,7 @@ import ensurepip, venv; sys.exit(sys.version_info < (3, 9))' 2>/dev/null); then
     fi
     found="$found $candidate (${version:-not there})"
 done
-echo "mmfakd needs Python 3.9 to 3.12 with venv (Debian: apt install python3-venv), and" \
+echo "mmfakd needs Python 3.9 or later with venv (Debian: apt install python3-venv), and" \
     "none was found. Looked at:$found." >&2
 echo 'Install one of them, or name it: PYTHON=/path/to/python3.11 bash tools/install.sh' >&2
 exit 1

@@ -152,7 +152,8 @@ def _explain_data(error: Exception, cfg: Mapping) -> None:
             f'{named} has no images; expected at least one. Check that the annotations '
             'list some, and that `filter_cfg` and `indices` leave some.'
         )
-    elif 'mmfakd.' in str(kind):
+    elif 'mmfakd.' in str(kind) or isinstance(error, ImportError):
+        # Ours say it themselves, and a library that is missing is no fault of a file.
         return
     else:
         why = f'{type(error).__name__}: {error}'

@@ -309,6 +309,7 @@ def test_tables(gpu):
 
 def test_command(tmp_path, capsys, monkeypatch):
     """Tables of what is in the file: a detector's connectors, the runner's hooks."""
+    pytest.importorskip('mmdet')
     methods = {'KD': 'kd', 'FAM-KD': 'fakd_review'}
     monkeypatch.setattr(launches, 'METHODS', methods)
     path = tmp_path / 'launches.json'

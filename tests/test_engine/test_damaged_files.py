@@ -3,6 +3,7 @@
 
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,12 @@ def resume(folder, work_dir, resume='auto'):
 
 
 def flip(path):
-    """Turn one bit in the middle of the tensors."""
+    """Turn one bit in the middle of the largest tensor."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda record: record.file_size)
+        begin = content.index(archive.read(largest))
+    content[begin + largest.file_size // 2] ^= 1
     path.write_bytes(content)
 
 
