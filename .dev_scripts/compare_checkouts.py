@@ -82,7 +82,7 @@ def read(process: subprocess.Popen[str], key: str) -> str:
     for line in process.stdout:
         if line.startswith(key):
             return line.removeprefix(key).strip()
-    raise RuntimeError(f'{process.args[0]} in a checkout ended')  # type: ignore[index]
+    raise RuntimeError('the process of a checkout ended before it answered')
 
 
 def time_step(process: subprocess.Popen[str], side: int) -> float:
