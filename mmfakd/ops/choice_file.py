@@ -29,6 +29,8 @@ class ChoiceFile:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
+        # Whether what was chosen last is in the file.
+        self.is_kept = True
         self._choices: dict[str, str] | None = None
 
     @property
@@ -72,7 +74,9 @@ class ChoiceFile:
                 part = file.name
                 json.dump(content, file, indent=1)
             os.replace(part, self.path)
+            self.is_kept = True
         except OSError as error:
+            self.is_kept = False
             if part is not None:
                 with suppress(OSError):
                     os.remove(part)

@@ -83,8 +83,8 @@ class Chooser:
         if forced is not None:
             name = forced if isinstance(forced, str) else forced(*inputs)
             return operation.ways[name].run(*inputs)
-        name = self.choose(operation, inputs)
         reference = operation.reference(*inputs)
+        name = self._choose(operation, inputs, reference)
         if name == reference:
             return operation.ways[name].run(*inputs)
         try:
@@ -105,7 +105,11 @@ class Chooser:
         Returns:
             str: The way.
         """
-        reference = operation.reference(*inputs)
+        return self._choose(operation, inputs, operation.reference(*inputs))
+
+    def _choose(
+        self, operation: Operation, inputs: tuple[Any, ...], reference: str
+    ) -> str:
         if not self._chooses(inputs[0].device):
             return reference
         key = operation.key(inputs)
@@ -161,10 +165,9 @@ class Chooser:
         news, self.news = self.news, []
         if not news:
             return ''
-        return (
-            f'Chosen by measurement ({self.seconds:.1f} s so far, kept in '
-            f'{self.file.path}): {"; ".join(news)}'
-        )
+        kept = f'kept in {self.file.path}' if self.file.is_kept else 'not kept'
+        took = f'{self.seconds:.1f} s so far'
+        return f'Chosen by measurement ({took}, {kept}): {"; ".join(news)}'
 
     def _chooses(self, device: torch.device) -> bool:
         mode = self.mode or os.environ.get('MMFAKD_WAYS', 'auto')

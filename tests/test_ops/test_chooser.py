@@ -241,6 +241,7 @@ def test_a_file_that_cannot_be_written_is_told(monkeypatch, tmp_path):
     chooser = Seconds(monkeypatch, product=2.0, power=1.0).chooser(square)
     with pytest.warns(UserWarning, match='cannot be kept .*MMFAKD_CACHE_DIR'):
         assert chooser.choose(square, (leaf(),)) == 'power'
+    assert ', not kept): ' in chooser.tell()
 
 
 def test_many_sizes_are_not_all_measured(monkeypatch):
