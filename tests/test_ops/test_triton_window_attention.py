@@ -58,7 +58,7 @@ def test_falls_back_with_one_warning(monkeypatch):
     expected = results(BlockwiseWindowAttention.apply, inputs, inputs[0])
     chooser = Chooser()
     monkeypatch.setattr(window_attention, 'CHOOSER', chooser)
-    monkeypatch.setattr(chooser, 'choose', lambda *_: 'triton')
+    monkeypatch.setattr(chooser, '_choose', lambda *_: 'triton')
     with pytest.warns(UserWarning, match="The way 'triton' to compute 'window atten"):
         first = results(window_attention.window_attention, inputs, inputs[0])
     with warnings.catch_warnings():
