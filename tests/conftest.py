@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Fixtures of all tests: one thread, one seed, no state shared between tests."""
 
+import importlib.util
 import os
 import random
 import socket
@@ -24,6 +25,17 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
 
 
+def _has_operators():
+    """Whether mmcv's compiled operators are installed; imports nothing."""
+    spec = importlib.util.find_spec('mmcv')
+    folders = spec.submodule_search_locations if spec else None
+    return any(list(Path(folder).glob('_ext.*')) for folder in folders or ())
+
+
+# What an environment without them says where detection is wanted.
+_WITHOUT_OPERATORS = () if _has_operators() else ("'mmcv._ext'", "'mmdet'", "'mmdet.")
+
+
 def _managers(base=ManagerMixin):
     """Yield every class that keeps global instances: scopes, loggers, hubs, ..."""
     for manager in base.__subclasses__():
@@ -43,6 +55,28 @@ def pytest_collection_modifyitems(config, items):
         left_out = [item for item in items if item.get_closest_marker(marker)]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+
+
+def _skip_without_operators(report, path):
+    """Turn a failure for want of mmcv's operators or of mmdet into a skip."""
+    text = str(report.longrepr) if report.failed else ''
+    if any(f'No module named {name}' in text for name in _WITHOUT_OPERATORS):
+        report.outcome = 'skipped'
+        report.longrepr = (str(path), 0, "Skipped: needs mmcv's operators and mmdet")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Skip what an environment with mmcv-lite cannot run."""
+    outcome = yield
+    _skip_without_operators(outcome.get_result(), item.path)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector):
+    """Skip modules of tests that an environment with mmcv-lite cannot import."""
+    outcome = yield
+    _skip_without_operators(outcome.get_result(), collector.path)
 
 
 @pytest.fixture(autouse=True, scope='module')

@@ -67,8 +67,9 @@ class ReviewConnector(BaseConnector):
         scales (float | Sequence[float], optional): Without ``sizes``, size of the
             teacher's feature over that of the student's; products are rounded, halves
             up. Defaults to None, for 1.
-        fusion (dict): Config of the layer that fuses two features; ``channels`` is
-            filled in. Defaults to ``dict(type='mmfakd.LocalCrossAttention')``.
+        fusion (dict, optional): Config of the layer that fuses two features;
+            ``channels`` is filled in. None lets every level predict by itself.
+            Defaults to ``dict(type='mmfakd.LocalCrossAttention')``.
         transform (dict | Sequence[dict]): Config, or one for each level, of the
             layer that predicts the teacher's feature; ``in_channels`` and
             ``out_channels`` are filled in, and, where the layer has these arguments
@@ -120,7 +121,7 @@ class ReviewConnector(BaseConnector):
         mid_channels: int | Sequence[int] | None = None,
         sizes: Sequence[int | Sequence[int]] | None = None,
         scales: float | Sequence[float] | None = None,
-        fusion: dict = _FUSION,
+        fusion: dict | None = _FUSION,
         transform: dict | Sequence[dict] = _TRANSFORM,
         norm_cfg: dict | None = NORM,
         act_cfg: dict | None = ACT,
@@ -171,16 +172,17 @@ class ReviewConnector(BaseConnector):
             )
 
     def _build_layers(
-        self, level: int, fusion: Mapping, transform: Mapping
+        self, level: int, fusion: Mapping | None, transform: Mapping
     ) -> tuple[nn.Module | None, nn.Module]:
         """Fusion and transform of a level; the deepest has no fusion."""
         for name, given in (('fusion', fusion), ('transform', transform)):
-            if not isinstance(given, Mapping) or 'type' not in given:
+            described = isinstance(given, Mapping) and 'type' in given
+            if not described and (name, given) != ('fusion', None):
                 raise ValueError(f'{name}={given!r}; expected dict(type=...).')
         mid = self.mid_channels[level]
         channels = {'in_channels': mid, 'out_channels': self.out_channels[level]}
         predict = _build_transform({**transform, **channels}, self.sizes[level])
-        if level == len(self.mid_channels) - 1:
+        if fusion is None or level == len(self.mid_channels) - 1:
             return None, predict
         return MODELS.build({**fusion, 'channels': mid}), predict
 

@@ -7,7 +7,7 @@ from mmfakd.ops.maps import check_map
 
 
 class ConvTransform(nn.Module):
-    """Convolve with 3x3 kernels, without bias, as a norm follows.
+    """Convolve, with 3x3 kernels in ReviewKD, without bias, as a norm follows.
 
     Stands where :class:`FrequencyAttention` stands, at any input size.
 
@@ -17,13 +17,16 @@ class ConvTransform(nn.Module):
     Args:
         in_channels (int): Channels Ci of the input.
         out_channels (int): Channels Co of the output.
+        kernel_size (int): Height and width of a kernel in pixels, an odd number.
+            Defaults to 3.
 
     Shapes:
         - Input: (N, Ci, H, W).
         - Output: (N, Co, H, W).
 
     Raises:
-        ValueError: In ``forward`` for another number of dimensions or channels.
+        ValueError: At construction for a kernel that has no middle; in ``forward`` for
+            another number of dimensions or channels.
 
     Examples:
         >>> import torch
@@ -32,10 +35,23 @@ class ConvTransform(nn.Module):
         torch.Size([2, 16, 6, 6])
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3
+    ) -> None:
         super().__init__()
+        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(
+                f'ConvTransform got kernel_size={kernel_size!r}, expected an odd '
+                'number: 1, 3, 5, ...'
+            )
         self.in_channels = in_channels
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            padding=kernel_size // 2,
+            bias=False,
+        )
         nn.init.kaiming_uniform_(self.conv.weight, a=1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -441,12 +441,27 @@ def test_bad_numbers(kind, changes, message):
         MODELS.build(dict(dict(cfg, type=f'mmfakd.{kind}'), **changes))
 
 
+def test_levels_without_fusion_are_on_their_own():
+    connector = ReviewConnector([8, 8], [8, 8], sizes=[8, 4], fusion=None)
+    assert [level.fusion for level in connector.levels] == [None, None]
+    features = [torch.rand(2, 8, size, size) for size in (8, 4)]
+    for index in (0, 1):
+        changed = [
+            x + (i == index) * torch.rand_like(x) for i, x in enumerate(features)
+        ]
+        same = [
+            torch.equal(one, other)
+            for one, other in zip(connector(features), connector(changed))
+        ]
+        assert same == [index == 1, index == 0]
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
         (dict(transform='mmfakd.ConvTransform'), 'transform'),
         (dict(transform=None), 'level 0 .*: transform=None; expected dict'),
-        (dict(fusion=None), 'level 0 .*: fusion=None; expected dict'),
+        (dict(fusion=[]), r'level 0 .*: fusion=\[\]; expected dict'),
         (dict(in_channels=[8, 15, 8]), r'level 1 \(of 0 to 2, .*channels=15, expected'),
         (dict(transform=dict(type='mmfakd.FrequencyAttention', groups=3)), 'level 0 '),
     ],

@@ -19,6 +19,20 @@ def test_convolves_at_any_size():
     ]
 
 
+@pytest.mark.parametrize('kernel_size', [1, 5])
+def test_other_kernels(kernel_size):
+    layer = ConvTransform(2, 3, kernel_size)
+    torch.nn.init.ones_(layer.conv.weight)
+    out = layer(torch.ones(1, 2, 7, 8))
+    assert out.shape == (1, 3, 7, 8) and out.max() == 2 * kernel_size**2
+
+
+@pytest.mark.parametrize('kernel_size', [0, 2, -1, 3.0, (3, 3)])
+def test_kernels_without_a_middle(kernel_size):
+    with pytest.raises(ValueError, match=r'kernel_size=.*, expected an odd number'):
+        ConvTransform(2, 3, kernel_size)
+
+
 def test_init_is_the_published_one():
     weight = ConvTransform(16, 32).conv.weight
     bound = (3 / (16 * 9)) ** 0.5  # kaiming_uniform with a = 1
