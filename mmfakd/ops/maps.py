@@ -54,6 +54,7 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     if is_compiling() and x.shape[-2:].numel() == 1:
-        # Of what `interpolate` does here torch's compiler cannot write the gradient.
-        return x.expand(*x.shape[:2], *size)
+        # Torch's compiler (2.11) cannot write the gradient of `interpolate` here, and
+        # what it makes of `expand` writes where it must not.
+        return x.repeat(1, 1, *size)
     return F.interpolate(x, size=tuple(size), mode='nearest')

@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mmfakd.ops.filter_groups import MOST_MODE_WEIGHTS, fewest_groups
+
 from .plan import Plan
 
 # Weights of one level's filter. A filter of R34-R18's has 13 M.
 MOST_DENSE_WEIGHTS = 2**24
-# Where maps have any size: five levels of a pyramid together stay below a student.
-MOST_MODE_WEIGHTS = 2**22
 MOST_MODES = 16
 
 
@@ -31,7 +31,9 @@ def plan_dense(mid_channels: int, out_channels: int, size: Sequence[int]) -> dic
     Returns:
         dict: ``groups`` where more than one, and ``modes`` where not all.
     """
-    groups = _groups(mid_channels, out_channels, math.prod(size), MOST_DENSE_WEIGHTS)
+    groups = fewest_groups(
+        mid_channels, out_channels, math.prod(size), MOST_DENSE_WEIGHTS
+    )
     plan: dict[str, Any] = {}
     weights = mid_channels * out_channels // groups
     if weights * math.prod(size) > MOST_DENSE_WEIGHTS and math.prod(size) > 1:
@@ -46,7 +48,8 @@ def plan_modes(mid_channels: int, out_channels: int, short_side: int) -> dict:
     """Plan a filter for maps of any size.
 
     It covers the 16 lowest frequencies of each axis, or as many as the short side of a
-    typical map has, in as few groups as keep it below :data:`MOST_MODE_WEIGHTS`.
+    typical map has, in as few groups as keep it at or below
+    :data:`~mmfakd.ops.filter_groups.MOST_MODE_WEIGHTS`.
 
     Args:
         mid_channels (int): Channels that go in.
@@ -57,16 +60,9 @@ def plan_modes(mid_channels: int, out_channels: int, short_side: int) -> dict:
         dict: ``modes``, and ``groups`` where more than one.
     """
     modes = max(1, min(MOST_MODES, short_side))
-    groups = _groups(mid_channels, out_channels, modes * modes, MOST_MODE_WEIGHTS)
+    channels = mid_channels, out_channels
+    groups = fewest_groups(*channels, modes * modes, MOST_MODE_WEIGHTS)
     return dict(modes=modes, groups=groups) if groups > 1 else dict(modes=modes)
-
-
-def _groups(mid: int, out: int, frequencies: int, most: int) -> int:
-    """The least power of two that divides both and keeps a filter small."""
-    groups, common = 1, math.gcd(mid, out)
-    while mid * out * frequencies // groups > most and common % (2 * groups) == 0:
-        groups *= 2
-    return groups
 
 
 def plan_filters(plan: Plan) -> list[dict]:

@@ -7,15 +7,11 @@ import pytest
 from mmengine.config import Config
 
 from mmfakd.models.layers import FrequencyAttention
+from mmfakd.ops.filter_groups import MOST_MODE_WEIGHTS
 from mmfakd.pairing.candidate import Candidate
 from mmfakd.pairing.check_trainable import check_trainable
 from mmfakd.pairing.features import Feature, find_features
-from mmfakd.pairing.filters import (
-    MOST_DENSE_WEIGHTS,
-    MOST_MODE_WEIGHTS,
-    plan_dense,
-    plan_modes,
-)
+from mmfakd.pairing.filters import MOST_DENSE_WEIGHTS, plan_dense, plan_modes
 from mmfakd.pairing.input_size import (
     choose_probe_size,
     detector_size,
@@ -375,8 +371,9 @@ class TestFilters:
         assert self.weights(58, 255, (56, 56), plan) <= MOST_DENSE_WEIGHTS
 
     def test_maps_of_any_size(self):
-        assert plan_modes(256, 256, 100) == dict(modes=16, groups=4)
-        assert plan_modes(256, 256, 6) == dict(modes=6)
+        assert plan_modes(256, 256, 100) == dict(modes=16, groups=16)
+        assert plan_modes(256, 256, 6) == dict(modes=6, groups=4)
+        assert plan_modes(64, 64, 100) == dict(modes=16)
         assert plan_modes(64, 64, 0) == dict(modes=1)
         # A filter for modes has a column more than one for a map has.
         weights = self.weights(256, 256, None, plan_modes(256, 256, 100))

@@ -3,17 +3,17 @@
 channels = [256, 256, 256, 256, 256]
 # Filters for images of any size: the 16 lowest frequencies of each axis, or as many as
 # the short side of a map has (12 of P6 at 800 x 1333), in groups that keep each filter
-# at or below 2^22 weights.
+# at or below 2^20 weights.
 fakd_review = dict(
     type='mmfakd.ReviewConnector',
     in_channels=channels,
     out_channels=channels,
     transform=[
-        dict(type='mmfakd.FrequencyAttention', modes=16, groups=4),
-        dict(type='mmfakd.FrequencyAttention', modes=16, groups=4),
-        dict(type='mmfakd.FrequencyAttention', modes=16, groups=4),
-        dict(type='mmfakd.FrequencyAttention', modes=16, groups=4),
-        dict(type='mmfakd.FrequencyAttention', modes=12, groups=4),
+        dict(type='mmfakd.FrequencyAttention', modes=16, groups=16),
+        dict(type='mmfakd.FrequencyAttention', modes=16, groups=16),
+        dict(type='mmfakd.FrequencyAttention', modes=16, groups=16),
+        dict(type='mmfakd.FrequencyAttention', modes=16, groups=16),
+        dict(type='mmfakd.FrequencyAttention', modes=12, groups=16),
     ],
     act_cfg=None,
 )
@@ -22,7 +22,7 @@ fakd_layer = dict(
     in_channels=channels,
     out_channels=channels,
     connector=dict(
-        type='mmfakd.FrequencyAttentionConnector', modes=16, groups=4, high_pass=0
+        type='mmfakd.FrequencyAttentionConnector', modes=16, groups=16, high_pass=0
     ),
 )
 reviewkd = dict(

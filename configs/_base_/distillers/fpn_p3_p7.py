@@ -4,11 +4,11 @@
 _base_ = './fpn_p2_p6.py'
 fakd_review = dict(
     transform=[
-        dict(type='mmfakd.FrequencyAttention', modes=16, groups=4),
-        dict(type='mmfakd.FrequencyAttention', modes=16, groups=4),
-        dict(type='mmfakd.FrequencyAttention', modes=16, groups=4),
-        dict(type='mmfakd.FrequencyAttention', modes=12, groups=4),
-        dict(type='mmfakd.FrequencyAttention', modes=6),
+        dict(type='mmfakd.FrequencyAttention', modes=16, groups=16),
+        dict(type='mmfakd.FrequencyAttention', modes=16, groups=16),
+        dict(type='mmfakd.FrequencyAttention', modes=16, groups=16),
+        dict(type='mmfakd.FrequencyAttention', modes=12, groups=16),
+        dict(type='mmfakd.FrequencyAttention', modes=6, groups=4),
     ]
 )
 pkd = dict(distill_losses={f'loss_pkd{i}': dict(loss_weight=10) for i in range(4)})

@@ -7,7 +7,7 @@ fakd_review = dict(
     type='mmfakd.ReviewConnector',
     in_channels=student_channels,
     out_channels=teacher_channels,
-    transform=dict(type='mmfakd.FrequencyAttention', modes=16, groups=2),
+    transform=dict(type='mmfakd.FrequencyAttention', modes=16, groups=8),
     act_cfg=None,
 )
 fakd_layer = dict(
@@ -15,7 +15,7 @@ fakd_layer = dict(
     in_channels=student_channels,
     out_channels=teacher_channels,
     connector=dict(
-        type='mmfakd.FrequencyAttentionConnector', modes=16, groups=2, high_pass=0
+        type='mmfakd.FrequencyAttentionConnector', modes=16, groups=8, high_pass=0
     ),
 )
 reviewkd = dict(

@@ -9,6 +9,7 @@ from inspect import signature
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from torch import Tensor, nn
 
+from mmfakd.ops.filter_groups import MOST_MODE_WEIGHTS, fewest_groups
 from mmfakd.registry import MODELS
 
 from .per_level import (
@@ -74,8 +75,9 @@ class ReviewConnector(BaseConnector):
             layer that predicts the teacher's feature; ``in_channels`` and
             ``out_channels`` are filled in, and, where the layer has these arguments
             and the config names neither, ``size`` (with ``sizes``) or ``modes``
-            (without, 16). 16 modes of many channels are many parameters: for deep
-            levels give as many modes as the feature has pixels.
+            (without, 16, in as few ``groups`` as keep a filter at or below 2^20
+            weights: 1 for 64 channels, 16 for 256). For small maps give as many modes
+            as the short side has pixels.
             Defaults to ``dict(type='mmfakd.FrequencyAttention')``.
         norm_cfg (dict, optional): Norm after each 1x1 convolution and transform.
             None is no norm. Defaults to ``dict(type='BN')``.
@@ -236,4 +238,8 @@ def _build_transform(cfg: dict, size: tuple[int, int] | None) -> nn.Module:
             cfg['size'] = size
         elif size is None and 'modes' in known:
             cfg['modes'] = DEFAULT_MODES
+            channels = cfg['in_channels'], cfg['out_channels']
+            groups = fewest_groups(*channels, DEFAULT_MODES**2, MOST_MODE_WEIGHTS)
+            if 'groups' in known:
+                cfg.setdefault('groups', groups)
     return MODELS.build(cfg)

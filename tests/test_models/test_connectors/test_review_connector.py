@@ -441,6 +441,22 @@ def test_bad_numbers(kind, changes, message):
         MODELS.build(dict(dict(cfg, type=f'mmfakd.{kind}'), **changes))
 
 
+@pytest.mark.parametrize(
+    ('transform', 'modes', 'groups'),
+    [
+        (dict(), 16, 16),
+        (dict(groups=1), 16, 1),
+        # What names its modes stays as it was before wide filters had groups.
+        (dict(modes=4), 4, 1),
+    ],
+)
+def test_filters_of_wide_pyramids_have_groups(transform, modes, groups):
+    transform = dict(transform, type='mmfakd.FrequencyAttention')
+    connector = ReviewConnector([256], [256], transform=transform)
+    [level] = connector.levels
+    assert (level.transform.modes, level.transform.groups) == ((modes, modes), groups)
+
+
 def test_levels_without_fusion_are_on_their_own():
     connector = ReviewConnector([8, 8], [8, 8], sizes=[8, 4], fusion=None)
     assert [level.fusion for level in connector.levels] == [None, None]
