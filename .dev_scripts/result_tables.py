@@ -19,8 +19,9 @@ short` single seeds are left out.
 costs of all methods side by side (``decision_table.py``). `<!-- launches of
 costs/NAME.json, added -->` is what the suite of that name counted
 (``launch_table.py``), `<!-- suite of costs/NAME.json, SUITE -->` the table that any
-suite of the benchmark prints. `<!-- figure: logs/NAME.json; last; METHOD -->..<!-- end
--->` is one number within a sentence (``log_figures.py``).
+suite of the benchmark prints. `<!-- study of logs/NAME.json -->` is what `study_fit.py`
+has added to a comparison (``study_table.py``). `<!-- figure: logs/NAME.json; last;
+METHOD -->..<!-- end -->` is one number within a sentence (``log_figures.py``).
 
 With `--check` nothing is written, and the exit status says whether a page differs.
 """
@@ -39,13 +40,14 @@ from cost_tables import write_costs
 from decision_table import write_decisions
 from launch_table import write_launches
 from log_figures import write_figure
+from study_table import write_study
 
 from mmfakd.analysis.benchmark.report import format_machine, format_suite
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TABLE = re.compile(
-    r'(<!-- (?P<what>table|costs|decisions|launches|suite)(?: of (?P<log>\S+\.json))?'
-    r'(?:, (?P<how>[a-z ]+))? -->\n)(.*?)(<!-- end of the table -->)',
+    r'(<!-- (?P<what>table|costs|decisions|launches|study|suite)'
+    r'(?: of (?P<log>\S+\.json))?(?:, (?P<how>[a-z ]+))? -->\n)(.*?)(<!-- end of the table -->)',
     re.S,
 )
 FIGURE = re.compile(
@@ -56,6 +58,7 @@ TABLES: dict[str, Callable[[Path, str], list[str]]] = {
     'costs': lambda log, how: write_costs(log),
     'decisions': lambda log, how: write_decisions(),
     'launches': write_launches,
+    'study': lambda log, how: write_study(json.loads(log.read_text())),
     'suite': lambda log, name: write_suite(log, name),
 }
 
