@@ -47,7 +47,8 @@ from mmfakd.analysis.benchmark.report import format_machine, format_suite
 REPOSITORY = Path(__file__).resolve().parents[1]
 TABLE = re.compile(
     r'(<!-- (?P<what>table|costs|decisions|launches|study|suite)'
-    r'(?: of (?P<log>\S+\.json))?(?:, (?P<how>[a-z ]+))? -->\n)(.*?)(<!-- end of the table -->)',
+    r'(?: of (?P<log>\S+\.json))?(?:, (?P<how>[a-z ]+))? -->\n)'
+    r'(.*?)(<!-- end of the table -->)',
     re.S,
 )
 FIGURE = re.compile(
