@@ -5,9 +5,11 @@
 
 A run that is done is skipped, one that was interrupted goes on where it stood, so the
 same command is given again after any break. Runs start in the order of the file, all
-methods of one seed before the next seed.
-Each gets one thread and low priority. When no run is left, `mmfakd compare` writes
-figures as JSON, from which result pages take their tables.
+methods of one seed before the next seed. Each gets one thread and low priority.
+
+As a run ends, `mmfakd compare --add-to` adds it to the log, from which result pages
+take their tables. What is in the log is done, on any machine: committed, it is all that
+has to be kept of a run. With `fit`, `study_fit.py` adds to it how well connectors fit.
 
 The file:
 
@@ -18,16 +20,20 @@ The file:
     runs:
       student alone: {config: ...}
       FAM-KD: {options: [model.distiller.loss_weight=2]}
-    compare: [--json, docs/en/results/logs/NAME.json]
+    log: docs/en/results/logs/NAME.json
+    fit: false
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +41,10 @@ from typing import Any
 
 import yaml
 
+from mmfakd.checkpoints.atomic import whole_file
+
 COMMAND = [sys.executable, '-m', 'mmfakd']
+FIT = Path(__file__).with_name('study_fit.py')
 
 
 @dataclass
@@ -96,7 +105,69 @@ class Run:
         return not status
 
 
-def read_table(path: Path, work_dir: Path) -> tuple[list[Run], list[Run], list[str]]:
+class Log:
+    """What is known of the runs of a table, in a file.
+
+    Args:
+        path (Path, optional): The file; None keeps none.
+        methods (Sequence[str]): Names of the methods, that which others are compared
+            with first.
+        fit (bool): Whether to measure how well connectors fit.
+        teacher (Sequence[str]): Words that tell ``mmfakd compare`` of the teacher.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        methods: Sequence[str],
+        fit: bool = False,
+        teacher: Sequence[str] = (),
+    ) -> None:
+        self.path, self.methods = path, list(methods)
+        self.fit, self.teacher = fit, teacher
+        self._lock = threading.Lock()
+
+    def knows(self, run: Run) -> bool:
+        """Tell whether a run is in it.
+
+        Args:
+            run (Run): The run.
+
+        Returns:
+            bool: Whether it is.
+        """
+        return run.seed in self._seeds().get(run.name, [])
+
+    def add(self, run: Run) -> None:
+        """Add a run that is done.
+
+        Args:
+            run (Run): The run.
+        """
+        if self.path is None:
+            return
+        words = [f'{run.name}={run.folder}', *self.teacher, '--add-to', str(self.path)]
+        with self._lock:
+            first = self.methods[0]
+            if first == run.name or first in self._seeds():
+                words += ['--baseline', first]
+            subprocess.run([*COMMAND, 'compare', *words], check=True)
+            log = json.loads(self.path.read_text())
+            log['methods'].sort(key=lambda method: self.methods.index(method['method']))
+            with whole_file(self.path) as part:
+                Path(part).write_text(json.dumps(log, indent=1) + '\n')
+            if self.fit:
+                subprocess.run([sys.executable, FIT, self.path], check=True)
+
+    def _seeds(self) -> dict[str, list[int]]:
+        """Method -> seeds of its runs."""
+        if self.path is None or not self.path.exists():
+            return {}
+        methods = json.loads(self.path.read_text())['methods']
+        return {m['method']: [run['seed'] for run in m['runs']] for m in methods}
+
+
+def read_table(path: Path, work_dir: Path) -> tuple[list[Run], list[Run], Log]:
     """Read a table of runs.
 
     Args:
@@ -104,10 +175,13 @@ def read_table(path: Path, work_dir: Path) -> tuple[list[Run], list[Run], list[s
         work_dir (Path): Folder for the work dirs of all runs.
 
     Returns:
-        tuple: The teacher's run, or none; all others; the words of the comparison.
+        tuple: The teacher's run, or none; all others; their log.
+
+    Raises:
+        ValueError: For a key that means nothing.
     """
     table: dict[str, Any] = yaml.safe_load(path.read_text())
-    known = {'config', 'options', 'seeds', 'teacher', 'runs', 'compare'}
+    known = {'config', 'options', 'seeds', 'teacher', 'runs', 'log', 'fit'}
     if set(table) - known:
         raise ValueError(f'{path}: unknown {sorted(set(table) - known)}; {known}.')
 
@@ -127,12 +201,25 @@ def read_table(path: Path, work_dir: Path) -> tuple[list[Run], list[Run], list[s
         for seed in table['seeds']
         for name, entry in table['runs'].items()
     ]
-    methods = [
-        f'{name}={",".join(str(run.folder) for run in runs if run.name == name)}'
-        for name in table['runs']
-    ]
     teacher = [word for run in first for word in ('--teacher', str(run.folder))]
-    return first, runs, [*methods, *teacher, *table.get('compare', [])]
+    log = Path(table['log']) if 'log' in table else None
+    return first, runs, Log(log, list(table['runs']), table.get('fit', False), teacher)
+
+
+def finish(run: Run, log: Log) -> bool:
+    """Run to the end what is not in the log, and add it.
+
+    Args:
+        run (Run): The run.
+        log (Log): The log.
+
+    Returns:
+        bool: Whether it is done.
+    """
+    done = run.start()
+    if done:
+        log.add(run)
+    return done
 
 
 def main() -> None:
@@ -150,19 +237,18 @@ def main() -> None:
     parser.add_argument('--dry-run', action='store_true', help='print the commands')
     args = parser.parse_args()
     work_dir = args.work_dir or Path('work_dirs') / args.table.stem
-    first, runs, comparison = read_table(args.table, work_dir)
+    first, runs, log = read_table(args.table, work_dir)
+    left = [run for run in runs if not log.knows(run)]
     if args.dry_run:
-        for run in [*first, *runs]:
+        for run in [*(first if left else []), *left]:
             print(*run.command())
-        print(*COMMAND, 'compare', *comparison)
         return
-    if not all(run.start() for run in first):
+    if left and not all(run.start() for run in first):
         sys.exit(1)
     with ThreadPoolExecutor(args.jobs) as pool:
-        done = list(pool.map(Run.start, runs))
+        done = list(pool.map(lambda run: finish(run, log), left))
     if not all(done):
         sys.exit(1)
-    subprocess.run([*COMMAND, 'compare', *comparison], check=True)
 
 
 if __name__ == '__main__':

@@ -30,6 +30,7 @@ from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
 from mmfakd.analysis.trained_levels import look_at_levels
+from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.engine.hooks.first_step_hook import FILE
 from mmfakd.pictures.level_maps import LevelMaps
 
@@ -136,7 +137,8 @@ def main() -> None:
     for method in log['methods']:
         for run in method['runs']:
             measure(run)
-            args.log.write_text(json.dumps(log) + '\n')
+            with whole_file(args.log) as part:
+                Path(part).write_text(json.dumps(log, indent=1) + '\n')
     if args.plot:
         draw(log).savefig(args.plot, dpi=150)
 

@@ -301,6 +301,8 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add('--metric', help='score to compare, found by itself if common')
     add('--baseline', help='method to compare with; default: the first')
     add('--teacher', help="the teacher's work dir, for reference")
+    figures = 'figures of an earlier comparison, to which these runs are added'
+    add('--add-to', metavar='FILE.json', help=figures)
     _outs(parser, 'curves (.png, .pdf, .svg), figures (.json), the table (.md)')
 
 

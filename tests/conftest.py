@@ -7,6 +7,7 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 # Before torch and matplotlib are imported, and for the subprocesses of tests.
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.utils import ManagerMixin
+from mmengine.utils import manager as manager_module
 
 import mmfakd  # noqa: F401  (its shims come before mmrazor is imported anywhere)
 
@@ -91,8 +93,10 @@ def isolated_managers():
     """Drop the global instances of MMEngine that a test leaves behind.
 
     A default scope or message hub of one test would otherwise decide what the
-    next one builds or logs.
+    next one builds or logs. An error within `get_instance` leaves MMEngine's lock
+    locked, and a thread of another test would wait for it.
     """
+    manager_module._lock = threading.RLock()
     before = {manager: manager._instance_dict.copy() for manager in _managers()}
     yield
     for manager in _managers():

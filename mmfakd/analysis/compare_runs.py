@@ -9,13 +9,14 @@ import os.path as osp
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import mmengine
 from mmengine.logging import MMLogger
 
+from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.messages import markdown, progress
 
 from .count_parameters import count_parameters
@@ -71,19 +72,73 @@ def compare(
     summaries = {
         name: _summarize(name, runs, metric, remarks) for name, runs in methods.items()
     }
-    for name in methods:
-        if name != baseline:
-            summaries[name]['difference'] = _difference(
-                summaries[name], summaries[baseline], remarks
-            )
-    counted = [summary for summary in summaries.values() if summary['runs']]
-    _note_inequality(counted, remarks)
+    _note_differences(summaries, baseline, remarks)
     return dict(
         metric=metric,
         baseline=baseline,
         methods=list(summaries.values()),
         teacher=_summarize('teacher', [teacher], metric, remarks) if teacher else None,
         notes=[*notes, *remarks.lines()],
+    )
+
+
+def extend(older: dict, newer: dict, baseline: str | None = None) -> dict:
+    """Add runs to a comparison whose work dirs need not be there any more.
+
+    Args:
+        older (dict): What :func:`compare` returned, or read from its file.
+        newer (dict): The same of further runs. One that has method and seed of an older
+            run takes its place.
+        baseline (str, optional): The method that all are compared with. Defaults to
+            that of the older one.
+
+    Returns:
+        dict: The comparison of all.
+
+    Raises:
+        ValueError: If they compare different scores, or there is no such baseline.
+    """
+    if older['metric'] != newer['metric']:
+        raise ValueError(
+            f'{older["metric"]} was compared before, {newer["metric"]} now: take '
+            'another file, or choose with --metric.'
+        )
+    remarks = Notes()
+    summaries = {method['method']: method for method in older['methods']}
+    for method in newer['methods']:
+        name, runs = method['method'], method['runs']
+        again = {_identity(run) for run in runs}
+        before = summaries.get(name, dict(runs=[]))['runs']
+        runs = [run for run in before if _identity(run) not in again] + runs
+        runs.sort(key=lambda run: -1 if run['seed'] is None else run['seed'])
+        summaries[name] = {**method, **_totals(runs), 'runs': runs}
+    baseline = baseline or older['baseline']
+    if baseline not in summaries:
+        raise ValueError(f'baseline {baseline!r}: expected one of {list(summaries)}.')
+    _note_differences(summaries, baseline, remarks)
+    return dict(
+        older,
+        baseline=baseline,
+        methods=list(summaries.values()),
+        teacher=newer['teacher'] or older['teacher'],
+        notes=[*newer['notes'], *remarks.lines()],
+    )
+
+
+def _identity(run: dict) -> int | str:
+    """What tells a run from others of its method."""
+    return run['work_dir'] if run['seed'] is None else run['seed']
+
+
+def _note_differences(
+    summaries: Mapping[str, dict], baseline: str, notes: Notes
+) -> None:
+    """Compare methods with the baseline, and note what is unequal."""
+    for name, summary in summaries.items():
+        if name != baseline:
+            summary['difference'] = _difference(summary, summaries[baseline], notes)
+    _note_inequality(
+        [summary for summary in summaries.values() if summary['runs']], notes
     )
 
 
@@ -176,13 +231,20 @@ def _summarize(method: str, runs: list[Run], metric: str, notes: Notes) -> dict:
     return dict(
         method=method,
         unit=counted[0].unit if counted else None,
-        last=_statistics([run['last'] for run in details]),
-        best=_statistics([run['best'] for run in details]),
         difference=None,
-        **{key: _mean([run[key] for run in details]) for key in TIMES},
+        **_totals(details),
         parameters=parameters,
         added=added,
         runs=details,
+    )
+
+
+def _totals(runs: Sequence[dict]) -> dict:
+    """Scores and times of a method, over its runs."""
+    return dict(
+        last=_statistics([run['last'] for run in runs]),
+        best=_statistics([run['best'] for run in runs]),
+        **{key: _mean([run[key] for run in runs]) for key in TIMES},
     )
 
 
@@ -373,6 +435,7 @@ def compare_work_dirs(
     baseline: str | None = None,
     teacher: str | None = None,
     out: Sequence[str] = (),
+    add_to: str | None = None,
 ) -> str:
     """Compare work dirs, as the command line names them.
 
@@ -383,6 +446,8 @@ def compare_work_dirs(
         baseline (str, optional): The method that the others are compared with.
         teacher (str, optional): The teacher's work dir.
         out (Sequence[str]): Files to write: curves, figures (.json), the table (.md).
+        add_to (str, optional): A file of figures (.json) whose runs are compared, too,
+            and which is written anew. It need not be there.
 
     Returns:
         str: The table.
@@ -413,11 +478,17 @@ def compare_work_dirs(
     if not any(methods.values()):
         raise ValueError('\n'.join(notes))
     of_teacher = read_run(teacher) if teacher else None
-    comparison = compare(methods, metric, baseline, of_teacher, notes)
+    older = mmengine.load(add_to) if add_to and osp.exists(add_to) else None
+    # It may be one of the older methods.
+    among = None if older and baseline not in methods else baseline
+    comparison = compare(methods, metric, among, of_teacher, notes)
+    if older:
+        comparison = extend(older, comparison, baseline)
     table = format_table(comparison)
-    for path in out:
-        if path.endswith('.json'):
-            mmengine.dump(comparison, path, indent=2)
+    for path in [*out, *([add_to] if add_to else [])]:
+        if path.endswith('.json') or path == add_to:
+            with whole_file(path) as part:
+                mmengine.dump(comparison, part, file_format='json', indent=2)
         elif path.endswith('.md'):
             Path(path).write_text(f'{table}\n')
         else:

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import mmengine
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,12 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmfakd import cli
 from mmfakd.analysis import compare_runs
-from mmfakd.analysis.compare_runs import compare, format_table
+from mmfakd.analysis.compare_runs import (
+    compare,
+    compare_work_dirs,
+    extend,
+    format_table,
+)
 from mmfakd.analysis.count_parameters import count_parameters
 from mmfakd.analysis.curves import draw_curves
 from mmfakd.analysis.read_run import read_run
@@ -364,6 +370,41 @@ def test_difference_is_paired_by_seed(run):
     )
     other = compare({'alone': alone, 'ours': ours}, baseline='ours')
     assert other['methods'][0]['difference']['mean'] == -3
+
+
+def test_runs_of_another_day_are_added(run):
+    alone, ours = seeds(run, 80, 70, 75), seeds(run, 81, 73, 80)
+    whole = compare({'alone': alone, 'ours': ours})
+    # A round trip by a file, and one run anew.
+    first = json.loads(json.dumps(compare({'ours': seeds(run, 99, 73)})))
+    again = compare({'ours': [ours[0], ours[2]]})
+    found = extend(first, again)
+    found['methods'][0]['runs'][0]['kept'] = 1
+    found = extend(found, compare({'alone': alone}), baseline='alone')
+    assert found['methods'][0]['runs'][0].pop('kept') == 1
+    assert json.loads(json.dumps(found['methods'][::-1])) == json.loads(
+        json.dumps(whole['methods'])
+    )
+    assert (found['baseline'], found['notes']) == ('alone', [])
+    with pytest.raises(ValueError, match=r"baseline 'other': expected one of \['ours'"):
+        extend(found, again, baseline='other')
+    with pytest.raises(ValueError, match=r'mIoU was compared before, accuracy/top1'):
+        extend(dict(found, metric='mIoU'), again)
+
+
+def test_command_adds_to_a_file(folder, tmp_path, capsys):
+    path = str(tmp_path / 'figures.json')
+    for name in ('fam', 'alone'):
+        runs = f'{name}={folder}/{name}_seed*'
+        table = compare_work_dirs([runs], add_to=path, baseline=name)
+    assert 'minus alone' in table and '| fam |' in table
+    both = [f'{name}={folder}/{name}_seed*' for name in ('fam', 'alone')]
+    compare_work_dirs(both, baseline='alone', out=[f'{tmp_path}/whole.json'])
+    assert mmengine.load(path) == mmengine.load(f'{tmp_path}/whole.json')
+    assert [file.name for file in tmp_path.iterdir() if 'part' in file.name] == []
+    # The earlier baseline stands where none is named.
+    table = compare_work_dirs([f'fam={folder}/fam_seed*'], add_to=path)
+    assert 'minus alone' in table
 
 
 def test_one_seed_has_no_spread(run):
