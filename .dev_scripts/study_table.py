@@ -7,7 +7,7 @@ import statistics
 from typing import Any
 
 from comparison_table import SCORES, difference, scores_by_seed
-from study_fit import mean_fit
+from study_fit import median_fit
 
 from mmfakd.messages import markdown
 
@@ -27,7 +27,7 @@ def write_study(log: dict[str, Any]) -> list[str]:
     rows = [['method', 'weights', 'unexplained', 'pull', score, 'gain', 'seeds']]
     for method in log['methods']:
         scores = scores_by_seed(log, method)
-        fit = mean_fit(method)
+        fit = median_fit(method)
         pulls = [pull for run in method['runs'] for pull in run.get('pull', [])]
         rows.append(
             [
