@@ -79,8 +79,8 @@ def measure(run: dict[str, Any]) -> None:
 def median_fit(method: dict[str, Any]) -> float | None:
     """Summarise what a method leaves unexplained: the median level, mean of the seeds.
 
-    The deepest level of a pyramid, of a dozen pixels and a small weight, may be predicted
-    worse than by its mean, and would outweigh all others in an average.
+    The deepest level of a pyramid, of a dozen pixels and a small weight, may be
+    predicted worse than by its mean, and would outweigh all others in an average.
 
     Args:
         method (dict): One of the log.
