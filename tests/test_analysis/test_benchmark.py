@@ -516,7 +516,7 @@ def test_connectors_of_a_detector():
     sides = {side.name: side.parameters for side in connectors.build()}
     assert list(sides) == ['FAM-KD', 'ReviewKD', 'FAM-KD, layer to layer']
     assert sides['ReviewKD'] == review_kd([256] * 5, mid=256)
-    frequencies = [independent(modes) / 4 for modes in (16, 16, 16, 16, 12)]
+    frequencies = [independent(modes) / 16 for modes in (16, 16, 16, 16, 12)]
     assert sides['FAM-KD'] == pyramid([256] * 5, frequencies)
 
 

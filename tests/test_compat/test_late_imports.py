@@ -86,7 +86,7 @@ def test_missing_library_is_named_when_it_is_used(run_python):
     """Neither at the import of mmrazor nor by a type check."""
     error = run_python(
         """
-import sys
+import sys, mmfakd
 class Missing:
     def find_spec(self, name, path, target=None):
         if name.partition('.')[0] in ('mmdet', 'mmseg'):

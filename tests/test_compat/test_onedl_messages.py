@@ -1,12 +1,16 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """What a command prints is its own, whatever its libraries print on import."""
 
+from importlib.util import find_spec
+
 import pytest
 
 
 @pytest.mark.parametrize('package', ['mmpretrain', 'mmdet', 'mmseg'])
 @pytest.mark.parametrize('error', ['', '1 / 0'])
 def test_only_the_message_on_onedl_is_dropped(package, error, run_python, tmp_path):
+    if find_spec(package) is None:
+        pytest.skip(f'a {package} without a version is refused')
     folder = tmp_path / 'site' / package / 'datasets'
     folder.mkdir(parents=True)
     (folder.parent / '__init__.py').touch()
