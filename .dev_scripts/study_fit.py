@@ -127,6 +127,7 @@ def draw(log: dict[str, Any]) -> Figure:
     )
     axis.set_ylabel(f'{score}: gain over the student alone')
     axis.spines[['top', 'right']].set_visible(False)
+    axis.set_xmargin(0.15)
     return figure
 
 
