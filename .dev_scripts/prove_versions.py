@@ -210,6 +210,8 @@ def main() -> None:
         help='of pytest: tests that are not run again',
     )
     args, pytest_arguments = parser.parse_known_args()
+    # Else each process would compile anew what it imports.
+    os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
     log: dict[str, Any] = {'date': datetime.date.today().isoformat()}
     selection = pytest_arguments or ([] if args.report else ['-m', 'not slow'])
     log.update(versions=versions(), selection=' '.join(selection))

@@ -13,6 +13,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/.."
 # No operator of mmcv is needed, so nothing is compiled.
 python=$(bash tools/install.sh --lite)
+# Else each process would compile anew what it imports.
+unset PYTHONDONTWRITEBYTECODE
 # mmpretrain says for each process that mmcv-lite has no operators.
 export PYTHONWARNINGS='ignore:Fail to import'
 exec "$python" demo/quickstart.py "$@"

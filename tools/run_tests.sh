@@ -13,6 +13,8 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$(bash tools/install.sh --full --tests)
+# Else each process would compile anew what it imports.
+unset PYTHONDONTWRITEBYTECODE
 # The tensors of the tests are small: threads cost more than they bring.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # One module stays on one worker: fixtures are made once, commands run in their order.

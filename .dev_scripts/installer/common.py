@@ -52,8 +52,13 @@ def locked(name: str, what: str) -> Iterator[None]:
 
 
 def clean_environ() -> dict[str, str]:
-    """Copy the environment variables without what would lead an installer astray."""
-    astray = ('PYTHONPATH', 'PYTHONHOME', 'PIP_TARGET', 'PIP_PREFIX', 'PIP_USER')
+    """Copy the environment variables without what would lead an installer astray.
+
+    Nor is bytecode left out: every command would compile anew all that it imports,
+    which takes three times as long as importing it.
+    """
+    astray = {'PYTHONPATH', 'PYTHONHOME', 'PIP_TARGET', 'PIP_PREFIX', 'PIP_USER'}
+    astray.add('PYTHONDONTWRITEBYTECODE')
     return {k: v for k, v in os.environ.items() if k not in astray}
 
 

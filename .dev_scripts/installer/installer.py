@@ -118,8 +118,9 @@ class Installer:
         say('importing everything once')
         self.verify('torch', 'torchvision', 'cv2', 'mmengine')
         operators = None if self.lite else self.mmcv.install(self.note.get('operators'))
-        others = () if self.lite else ('mmdet', 'mmseg')
-        self.verify('mmcv', 'mmpretrain', 'mmfakd', 'mmrazor', *others)
+        others = () if self.lite else ('mmdet.apis', 'mmseg')
+        ours = ('mmfakd.engine.hooks', 'mmrazor')
+        self.verify('mmcv', *ours, 'mmpretrain.apis', *others)
         self.note_file.write_text(json.dumps(self.state(operators), indent=2) + '\n')
         flavour = f'operators: {operators}' if operators else 'without operators'
         torch = environment.dists['torch']
