@@ -70,6 +70,11 @@ class Run:
         """Path: the file that says that the run has ended."""
         return self.folder / 'done'
 
+    @property
+    def made(self) -> list[str]:
+        """list[str]: the config and its options, which tell it from other runs."""
+        return [self.config, *self.options]
+
     def command(self) -> list[str]:
         """Write the command that starts the run or goes on with it.
 
@@ -136,7 +141,11 @@ class Log:
         Returns:
             bool: Whether it is.
         """
-        return run.seed in self._seeds().get(run.name, [])
+        for found in self._runs().get(run.name, []):
+            # One of other settings is not this run.
+            if found['seed'] == run.seed and found.get('made', run.made) == run.made:
+                return True
+        return False
 
     def add(self, run: Run) -> None:
         """Add a run that is done.
@@ -149,22 +158,31 @@ class Log:
         words = [f'{run.name}={run.folder}', *self.teacher, '--add-to', str(self.path)]
         with self._lock:
             first = self.methods[0]
-            if first == run.name or first in self._seeds():
+            if first == run.name or first in self._runs():
                 words += ['--baseline', first]
             subprocess.run([*COMMAND, 'compare', *words], check=True)
             log = json.loads(self.path.read_text())
-            log['methods'].sort(key=lambda method: self.methods.index(method['method']))
+            log['methods'].sort(key=lambda method: self._place(method['method']))
+            for method in log['methods']:
+                for found in method['runs']:
+                    if (method['method'], found['seed']) == (run.name, run.seed):
+                        found['made'] = run.made
             with whole_file(self.path) as part:
                 Path(part).write_text(json.dumps(log, indent=1) + '\n')
             if self.fit:
                 subprocess.run([sys.executable, FIT, self.path], check=True)
 
-    def _seeds(self) -> dict[str, list[int]]:
-        """Method -> seeds of its runs."""
+    def _place(self, method: str) -> int:
+        """Place of a method in the table; those that are no longer there come last."""
+        known = method in self.methods
+        return self.methods.index(method) if known else len(self.methods)
+
+    def _runs(self) -> dict[str, list[dict[str, Any]]]:
+        """Method -> its runs."""
         if self.path is None or not self.path.exists():
             return {}
         methods = json.loads(self.path.read_text())['methods']
-        return {m['method']: [run['seed'] for run in m['runs']] for m in methods}
+        return {method['method']: method['runs'] for method in methods}
 
 
 def read_table(path: Path, work_dir: Path) -> tuple[list[Run], list[Run], Log]:

@@ -110,6 +110,7 @@ def extend(older: dict, newer: dict, baseline: str | None = None) -> dict:
         again = {_identity(run) for run in runs}
         before = summaries.get(name, dict(runs=[]))['runs']
         runs = [run for run in before if _identity(run) not in again] + runs
+        runs = _longest(name, runs, remarks)
         runs.sort(key=lambda run: -1 if run['seed'] is None else run['seed'])
         summaries[name] = {**method, **_totals(runs), 'runs': runs}
     baseline = baseline or older['baseline']
@@ -128,6 +129,33 @@ def extend(older: dict, newer: dict, baseline: str | None = None) -> dict:
 def _identity(run: dict) -> int | str:
     """What tells a run from others of its method."""
     return run['work_dir'] if run['seed'] is None else run['seed']
+
+
+def _longest(method: str, runs: list[dict], notes: Notes) -> list[dict]:
+    """Those runs that got as far as a method's longest; notes name the others."""
+    ends = [run['curve'][-1][0] for run in runs]
+    for run, end in zip(runs, ends):
+        if end < max(ends):
+            remark = f'ends at {end}; left out, as the longest has {max(ends)}'
+            notes.add(f'{method} seed {run["seed"]} ({run["work_dir"]})', remark)
+    return [run for run, end in zip(runs, ends) if end == max(ends)]
+
+
+def _older(path: str) -> dict | None:
+    """The comparison of a file; None where there is no file."""
+    if not path.endswith('.json'):
+        raise ValueError(f'--add-to {path}: expected a file of figures, FILE.json.')
+    if not osp.exists(path):
+        return None
+    older = mmengine.load(path)
+    if not isinstance(older, dict) or not {'metric', 'baseline', 'methods'} <= set(
+        older
+    ):
+        raise ValueError(
+            f'--add-to {path}: expected what `mmfakd compare --json` wrote; it is left '
+            'as it is.'
+        )
+    return older
 
 
 def _note_differences(
@@ -478,7 +506,7 @@ def compare_work_dirs(
     if not any(methods.values()):
         raise ValueError('\n'.join(notes))
     of_teacher = read_run(teacher) if teacher else None
-    older = mmengine.load(add_to) if add_to and osp.exists(add_to) else None
+    older = _older(add_to) if add_to else None
     # It may be one of the older methods.
     among = None if older and baseline not in methods else baseline
     comparison = compare(methods, metric, among, of_teacher, notes)
@@ -486,7 +514,7 @@ def compare_work_dirs(
         comparison = extend(older, comparison, baseline)
     table = format_table(comparison)
     for path in [*out, *([add_to] if add_to else [])]:
-        if path.endswith('.json') or path == add_to:
+        if path.endswith('.json'):
             with whole_file(path) as part:
                 mmengine.dump(comparison, part, file_format='json', indent=2)
         elif path.endswith('.md'):

@@ -392,6 +392,29 @@ def test_runs_of_another_day_are_added(run):
         extend(dict(found, metric='mIoU'), again)
 
 
+def test_shorter_run_of_another_day_is_left_out(run):
+    whole = compare({'alone': seeds(run, 80, 70)})
+    longer = variant(run, [60, 90], seed=2, work_dir='later')
+    found = extend(whole, compare({'alone': [longer]}))
+    assert [one['seed'] for one in found['methods'][0]['runs']] == [2]
+    assert found['methods'][0]['last']['mean'] == 90
+    [note] = [note for note in found['notes'] if 'ends at 1; left out' in note]
+    assert 'alone seed 0' in note and 'alone seed 1' in note
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'message'),
+    [('log.txt', None, 'FILE.json'), ('zoo.json', '{"models": []}', 'as it is')],
+)
+def test_files_that_are_no_comparison(name, text, message, folder, tmp_path):
+    path = tmp_path / name
+    if text:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=f'--add-to .*{name}: expected .*{message}'):
+        compare_work_dirs([f'alone={folder}/alone_seed*'], add_to=str(path))
+    assert (path.read_text() if path.exists() else None) == text
+
+
 def test_command_adds_to_a_file(folder, tmp_path, capsys):
     path = str(tmp_path / 'figures.json')
     for name in ('fam', 'alone'):

@@ -82,6 +82,11 @@ def test_log_outlives_work_dirs(table, tmp_path):
     # One config and one seed.
     assert log['methods'][1]['difference']['mean'] == 0
     assert run(table, tmp_path, '--dry-run').stdout == ''
+    # Other settings are other runs.
+    cfg['runs']['second'] = dict(options=['train_cfg.max_epochs=2'])
+    table.write_text(yaml.safe_dump(cfg, sort_keys=False))
+    [left] = run(table, tmp_path, '--dry-run').stdout.splitlines()
+    assert 'max_epochs=2' in left
 
 
 def test_unknown_keys(table, tmp_path):
