@@ -35,6 +35,11 @@ if [ -n "$wheels" ]; then
         --target "$out/site" "$wheels"/*.whl || exit 1
     export PYTHONPATH="$PYTHONPATH:$out/site"
 fi
+if ! said=$("$python" -c 'import mmfakd' 2>&1); then
+    echo "$python cannot import mmfakd: ${said##*$'\n'}" >&2
+    echo 'Name one that can: PYTHON=.venv/bin/python bash tools/gpu_report.sh' >&2
+    exit 1
+fi
 # What was chosen by measurement before, on this machine, is no part of the report.
 export MMFAKD_CACHE_DIR=$out/cache
 rm -rf "$MMFAKD_CACHE_DIR"
