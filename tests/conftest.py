@@ -7,7 +7,9 @@ import random
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 
 # Before torch and matplotlib are imported, and for the subprocesses of tests.
@@ -17,6 +19,7 @@ os.environ.setdefault('MPLBACKEND', 'Agg')
 import numpy as np
 import pytest
 import torch
+from mmengine.config import config as config_module
 from mmengine.utils import ManagerMixin
 from mmengine.utils import manager as manager_module
 
@@ -79,6 +82,26 @@ def pytest_make_collect_report(collector):
     """Skip modules of tests that an environment with mmcv-lite cannot import."""
     outcome = yield
     _skip_without_operators(outcome.get_result(), collector.path)
+
+
+@pytest.fixture(autouse=True, scope='session')
+def configs_are_copied_in_memory():
+    """MMEngine copies a config and its bases to a temporary folder to read them.
+
+    There are thousands, and disks take some milliseconds to delete such a folder.
+    """
+    memory = Path('/dev/shm')
+    if not os.access(memory, os.W_OK):
+        yield
+        return
+
+    class InMemory:
+        TemporaryDirectory = partial(tempfile.TemporaryDirectory, dir=memory)
+        NamedTemporaryFile = tempfile.NamedTemporaryFile
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config_module, 'tempfile', InMemory)
+        yield
 
 
 @pytest.fixture(autouse=True, scope='module')

@@ -57,14 +57,11 @@ def pack_filter(weight: Tensor, high_pass: float = 0.1, groups: int = 1) -> Tens
     # Where no copy is left the coefficient is 0, and so is the parameter.
     scale = filter_scale(copies, weight.real.dtype).clamp_min(0.5)
 
-    def listed(full: Tensor) -> Tensor:
-        return whole.compact(full[:, : width // 2 + 1])
-
-    full = weight.movedim((-2, -1), (0, 1))
+    half = weight[..., : whole.columns].movedim((-2, -1), (0, 1))
     masked = (weight * mask).movedim((-2, -1), (0, 1))
-    compact = listed(_with_mirror_image(masked)) / 2 / scale[:, None, None]
+    compact = whole.compact(_with_mirror_image(masked)) / 2 / scale[:, None, None]
     own = whole.multiplicity(copies) == 1
-    compact = torch.where(own[:, None, None], listed(full), compact)
+    compact = torch.where(own[:, None, None], whole.compact(half), compact)
     compact = compact.unflatten(2, (groups, -1)).transpose(1, 2)
     return torch.view_as_real(compact.resolve_conj().contiguous())
 
@@ -102,7 +99,7 @@ def count_copies(size: Sequence[int], high_pass: float) -> Tensor:
     """
     both = _with_mirror_image(_high_pass_mask(size, high_pass).to(torch.uint8))
     whole = HalfSpectrum.whole(*size)
-    copies = whole.compact(both[:, : whole.columns])
+    copies = whole.compact(both)
     return 2 * copies // whole.multiplicity(copies)
 
 
@@ -215,5 +212,8 @@ def _high_pass_mask(size: Sequence[int], high_pass: float) -> Tensor:
 
 
 def _with_mirror_image(full: Tensor) -> Tensor:
-    """Add the conjugate at -k to the value at every k of (H, W, ...)."""
-    return full + full.flip(0, 1).roll((1, 1), (0, 1)).conj()
+    """Add the conjugate at -k of (H, W, ...) to each k of (H, W // 2 + 1, ...)."""
+    height, width = full.shape[:2]
+    rows = -torch.arange(height, device=full.device) % height
+    columns = -torch.arange(width // 2 + 1, device=full.device) % width
+    return full[:, : width // 2 + 1] + full[rows[:, None], columns].conj()

@@ -8,6 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from mmfakd.datasets import Digits
+from mmfakd.datasets import digits as digits_module
 
 
 @pytest.fixture(scope='module')
@@ -34,6 +35,20 @@ def indices(dataset, source):
 
 def labels(dataset):
     return dataset.get_gt_labels()
+
+
+def test_scikit_learn_is_read_without_its_import(run_python):
+    run_python(
+        'import sys; from mmfakd.datasets import Digits; len(Digits());'
+        "assert 'sklearn' not in sys.modules"
+    )
+
+
+def test_file_elsewhere_is_left_to_scikit_learn(monkeypatch):
+    expected = digits_module._read_digits()
+    monkeypatch.setattr(digits_module, 'find_spec', lambda name: None)
+    for actual, wanted in zip(digits_module._read_digits(), expected):
+        assert (actual == wanted).all() and actual.shape == wanted.shape
 
 
 def test_split_is_disjoint_and_whole(source):
