@@ -13,7 +13,7 @@ MOST_MODE_WEIGHTS = 2**20
 def fewest_groups(
     in_channels: int, out_channels: int, frequencies: int, most: int
 ) -> int:
-    """Find the least power of two of groups that keeps a filter small.
+    """Find the fewest groups that keep a filter small, a power of two if one does.
 
     Args:
         in_channels (int): Channels that go in.
@@ -23,11 +23,12 @@ def fewest_groups(
             have at most.
 
     Returns:
-        int: Groups, which divide both channels; a filter may have more weights than
-        ``most`` where the channels do not divide further.
+        int: Groups, which divide both channels; the largest power of two, and more
+        weights than ``most``, where no common divisor is large enough.
     """
-    groups, common = 1, math.gcd(in_channels, out_channels)
+    common = math.gcd(in_channels, out_channels)
     weights = in_channels * out_channels * frequencies
-    while weights // groups > most and common % (2 * groups) == 0:
-        groups *= 2
-    return groups
+    divisors = [count for count in range(1, common + 1) if common % count == 0]
+    powers = [count for count in divisors if count & (count - 1) == 0]
+    small = [count for count in (*powers, *divisors) if weights // count <= most]
+    return small[0] if small else powers[-1]

@@ -11,7 +11,10 @@ from mmfakd.ops.filter_groups import fewest_groups
         ((256, 256), 2**20, 16),
         ((256, 256), 2**20 - 1, 32),
         ((128, 256), 2**20, 8),
-        # No more than both channels divide into, in powers of two.
+        # Where no power of two divides both far enough, another number does.
+        ((255, 255), 2**20, 17),
+        ((192, 192), 2**20, 16),
+        # No more than both channels divide into.
         ((256, 12), 1, 4),
         ((255, 256), 1, 1),
     ],
