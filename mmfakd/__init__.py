@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .checkpoints.mmengine_loader import replace_mmengine_loaders
 from .compat import apply_shims, check_environment
 from .compat.build_errors import explain_build_errors
+from .compat.dataset_copies import forget_copied_objects
 from .compat.image_errors import name_unreadable_images
 from .compat.import_hook import when_imported
 from .compat.optimizer_constructors import name_students_as_alone
@@ -29,6 +30,7 @@ when_imported('mmengine.config.config', let_configs_inherit)
 when_imported('mmengine.hub.hub', let_hub_build)
 when_imported('mmengine.registry', explain_build_errors)
 when_imported('mmengine.optim.optimizer.default_constructor', name_students_as_alone)
+when_imported('mmengine.dataset.base_dataset', forget_copied_objects)
 when_imported('mmcv.transforms', name_unreadable_images)
 
 if TYPE_CHECKING:

@@ -104,7 +104,7 @@ def test_pair(pair, folder, record_property):
     learning |= {f'distiller.{name}' for name in added}
     assert sorted(learning - taught.learned) == []
 
-    runner.save_checkpoint(folder, 'last.pth', save_optimizer=False)
+    runner.save_checkpoint(str(folder), 'last.pth', save_optimizer=False)
     student = export_student(_load_checkpoint(str(folder / 'last.pth')))['state_dict']
     assert student.keys() == stock.model.state_dict().keys()
     # SwinV2 takes some of its tables from no checkpoint, not even from its own.

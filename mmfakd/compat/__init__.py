@@ -12,6 +12,7 @@ from contextlib import suppress
 from .checkpoints import allow_mmengine_checkpoints, load_checkpoint_file
 from .config_formatting import remember_formatted_configs
 from .config_inheritance import register_config_package
+from .config_packages import install_nothing, name_config_packages
 from .import_hook import when_imported
 from .late_imports import import_libraries_late
 from .mmrazor_mmcv import allow_mmrazor_with_newer_mmcv
@@ -37,6 +38,8 @@ def apply_shims() -> None:
 def _mend_mmengine() -> None:
     allow_mmengine_checkpoints()
     register_config_package()
+    name_config_packages()
+    install_nothing()
     remember_formatted_configs()
 
 
@@ -56,7 +59,9 @@ __all__ = [
     'apply_shims',
     'check_environment',
     'import_libraries_late',
+    'install_nothing',
     'load_checkpoint_file',
+    'name_config_packages',
     'register_config_package',
     'remember_formatted_configs',
     'silence_absent_onedl',

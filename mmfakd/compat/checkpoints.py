@@ -1,6 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Load checkpoints of MMEngine without running what a stranger put into them."""
 
+from __future__ import annotations
+
 import collections
 import logging
 import os
@@ -73,21 +75,29 @@ def _restricted_load(path: Path, map_location: Any, mmap: bool) -> Any:
     return torch.load(str(path), pickle_module=RestrictedPickle, **options)
 
 
-def _is_complete(path: Path) -> bool:
-    """Tell whether the pickles of a file in torch's older format have an end.
+def _find_damage(path: Path) -> str | None:
+    """Tell whether the pickles of a file are no longer as they were written, and why.
 
-    A name cut short looks like an unknown one. Nothing is unpickled here.
+    A name that is cut short or has changed looks like an unknown one. Nothing is
+    unpickled here.
     """
     if zipfile.is_zipfile(path):
-        return True
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                try:
+                    if entry.filename.endswith('.pkl'):
+                        archive.read(entry)
+                except zipfile.BadZipFile:
+                    return f'a checksum in it does not fit ({entry.filename})'
+        return None
     with path.open('rb') as file:
         try:
             # Magic number, version, system, content, storage keys.
             for _ in range(5):
                 collections.deque(pickletools.genops(file), maxlen=0)
         except Exception:
-            return False
-    return True
+            return 'its end is missing'
+    return None
 
 
 def load_checkpoint_file(
@@ -178,9 +188,8 @@ def _load_torch_file(path: Path, map_location: Any, mmap: bool) -> Any:
         if re.search('EOF|corrupt|byte size|PytorchStreamReader|hasRecord', reason):
             raise _broken(path, reason) from error
         if isinstance(error, pickle.UnpicklingError) or _OTHER_FORMAT.search(reason):
-            if not _is_complete(path):
-                raise _broken(path, 'its end is missing') from error
-            raise _refused(path, reason) from error
+            damage = _find_damage(path)
+            raise (_broken(path, damage) if damage else _refused(path, reason)) from error
         # A GPU or memory that is not there is none of the file's faults.
         if isinstance(error, RuntimeError) and re.search('(?i)cuda|memory', reason):
             raise

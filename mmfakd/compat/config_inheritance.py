@@ -1,9 +1,10 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Let MMEngine find mmfakd's configs under ``mmfakd::``."""
 
-import sys
 from pathlib import Path
 from typing import Callable
+
+from .rebind import rebind
 
 _PACKAGE = 'mmfakd'
 _FOLDER = Path(__file__).resolve().parents[1]
@@ -47,9 +48,4 @@ def register_config_package() -> None:
     MODULE2PACKAGE.setdefault(_PACKAGE, _PACKAGE)
     if hasattr(original, _PACKAGE):
         return
-    wrapper = _with_own_path(original)
-    # Several modules have bound the function to a name of their own.
-    for name, module in list(sys.modules.items()):
-        bound = getattr(module, 'get_installed_path', None)
-        if name.startswith('mmengine') and bound is original:
-            module.get_installed_path = wrapper  # type: ignore[attr-defined]
+    rebind('get_installed_path', original, _with_own_path(original))

@@ -203,7 +203,8 @@ class Commands:
         for name in LOADED:
             import_module(name)
         # The layout of configs in logs and checkpoints takes half of the time.
-        import_module('mmengine.config.config').FormatCode = lambda text, **_: (text, 1)
+        for module in ('mmengine.config.config', 'yapf.yapflib.yapf_api'):
+            import_module(module).FormatCode = lambda text, **_: (text, 1)
         self.library, self.main = library, import_module('mmfakd.cli').main
 
     def load_scope(self, scope):

@@ -25,6 +25,7 @@ def hooks():
 WATCHED = [
     'mmcv.transforms',
     'mmengine',
+    'mmengine.dataset.base_dataset',
     'mmengine.optim.optimizer.default_constructor',
     'mmengine.config.config',
     'mmengine.hub.hub',

@@ -45,9 +45,6 @@ def even(**kwargs):
 
 def uneven():
     """1 zero, 4 ones and 6 twos in mixed order, as a subset of more."""
-    # MMEngine's default argument keeps the ids of what it once copied; a later object
-    # with the same id is then taken for its copy.
-    BaseDataset._copy_without_annotation.__defaults__[0].clear()
     whole = Squares([2, 0, 2, 1, 0, 2, 1, 1, 2, 2, 1, 2, 0, 2, 0], indices=12)
     return whole.get_subset([11, 0, 2, 3, 5, 6, 1, 7, 8, 9, 10])
 

@@ -48,14 +48,22 @@ def resume(folder, work_dir, resume='auto'):
     launch(config, work_dir=str(work_dir), resume=resume, cfg_options=options)()
 
 
-def flip(path):
-    """Turn one bit in the middle of the largest tensor."""
+def flip(path, ending=''):
+    """Turn one bit in the middle of the largest tensor, or of another record."""
     content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
-        largest = max(archive.infolist(), key=lambda record: record.file_size)
+        records = [r for r in archive.infolist() if r.filename.endswith(ending)]
+        if not ending:
+            records = [r for r in records if '/data/' in r.filename]
+        largest = max(records, key=lambda record: record.file_size)
         begin = content.index(archive.read(largest))
     content[begin + largest.file_size // 2] ^= 1
     path.write_bytes(content)
+
+
+def flip_pickle(path):
+    """Turn one bit of what names the tensors, not of the tensors."""
+    flip(path, 'data.pkl')
 
 
 def truncate(path):
@@ -76,6 +84,7 @@ def elsewhere(path):
         ({'epoch_2.pth': truncate}, 1, 'the end of its zip archive is missing'),
         ({'epoch_2.pth': empty, 'last_checkpoint': empty}, 1, '(0 bytes'),
         ({'epoch_2.pth': flip}, 1, 'a checksum in it does not fit'),
+        ({'epoch_2.pth': flip_pickle}, 1, 'a checksum in it does not fit'),
         ({'epoch_2_student.pth': truncate, 'last_checkpoint': Path.unlink}, 0, 'anew'),
         (
             {
@@ -87,7 +96,7 @@ def elsewhere(path):
             'cannot be read',
         ),
     ],
-    ids=['truncated', 'empty', 'flipped', 'student', 'older'],
+    ids=['truncated', 'empty', 'flipped', 'flipped pickle', 'student', 'older'],
 )
 def test_some_files(damage, skipped, told, folders, tmp_path):
     # In a folder that has been moved, too.
