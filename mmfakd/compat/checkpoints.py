@@ -12,7 +12,7 @@ import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 from mmfakd.version import parse_version
 
@@ -101,7 +101,7 @@ def _find_damage(path: Path) -> str | None:
 
 
 def load_checkpoint_file(
-    path: Union[str, 'os.PathLike[str]'],
+    path: str | os.PathLike[str],
     map_location: Any = 'cpu',
     mmap: bool = False,
 ) -> dict[str, Any]:
@@ -189,7 +189,9 @@ def _load_torch_file(path: Path, map_location: Any, mmap: bool) -> Any:
             raise _broken(path, reason) from error
         if isinstance(error, pickle.UnpicklingError) or _OTHER_FORMAT.search(reason):
             damage = _find_damage(path)
-            raise (_broken(path, damage) if damage else _refused(path, reason)) from error
+            if damage:
+                raise _broken(path, damage) from error
+            raise _refused(path, reason) from error
         # A GPU or memory that is not there is none of the file's faults.
         if isinstance(error, RuntimeError) and re.search('(?i)cuda|memory', reason):
             raise

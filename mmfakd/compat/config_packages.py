@@ -62,4 +62,3 @@ def install_nothing() -> None:
 
     if not hasattr(original, 'mmfakd'):
         rebind('install_package', original, _refusing(original))
-

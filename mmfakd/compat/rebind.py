@@ -16,6 +16,6 @@ def rebind(name: str, original: Any, replacement: Any) -> None:
         replacement (Any): What is called in its place.
     """
     for module_name, module in list(sys.modules.items()):
-        if module_name.startswith('mmengine'):
-            if getattr(module, name, None) is original:
-                setattr(module, name, replacement)
+        bound = getattr(module, name, None)
+        if bound is original and module_name.startswith('mmengine'):
+            setattr(module, name, replacement)
