@@ -18,6 +18,9 @@ _TYPE = re.compile(
     r'|(?!mmengine|mmcv)mm\w+\.\w+'
     r'|torch\.(nn|optim)\.(\w+\.)*[A-Z]\w*'
 )
+# Levels of syntax; a dict in a dict is two. Python's own limit is no guard: libraries
+# raise it, above what the stack holds.
+_DEEPEST = 300
 _LIBRARY = re.compile(r'mm(engine|cv|pretrain|det|razor|fakd)(\.\w+)*')
 
 
@@ -41,7 +44,7 @@ def config_literals(text: str) -> dict[str, Any]:
         {'lr': 0.1, 'model': {'type': 'ResNet', 'depth': 18}}
     """
     try:
-        return dict(_assignment(node) for node in ast.parse(text).body)
+        return dict(_assignment(node) for node in _parse(text).body)
     except SyntaxError as error:
         reason = f'line {error.lineno}: {error.msg}'
     except (TypeError, ValueError) as error:
@@ -86,6 +89,16 @@ def find_risk(text: str) -> str | None:
         if '.' in kind and not _TYPE.fullmatch(kind):
             return f'its type={kind!r} is none of the OpenMMLab libraries or torch.nn'
     return None
+
+
+def _parse(text: str) -> ast.Module:
+    tree = ast.parse(text)
+    level: list[ast.AST] = [tree]
+    for _ in range(_DEEPEST):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    if level:
+        raise RecursionError
+    return tree
 
 
 def _imports(imported: Any) -> list[str]:

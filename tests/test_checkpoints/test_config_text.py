@@ -2,6 +2,7 @@
 """Texts of configs are read as what they are, and never run."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,19 @@ def test_error_names_line_and_what_is_there(text, line, found):
 def test_whatever_stands_there_is_an_ordinary_error(text):
     with pytest.raises(ValueError, match='This is no text of a config'):
         read_config_text(text)
+
+
+@pytest.mark.parametrize('sign', ['-', '1+', 'not '])
+def test_depth_does_not_hang_on_the_limit_of_python(sign):
+    """mmrazor sets it to a million levels, and Python 3.9 crashes long before."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(2**20)
+    try:
+        with pytest.raises(ValueError, match='nested too deeply'):
+            read_config_text('a = ' + sign * 20_000 + '1')
+    finally:
+        sys.setrecursionlimit(before)
+    assert read_config_text('a = ' + 'dict(a=' * 60 + '1' + ')' * 60)
 
 
 @pytest.mark.parametrize(
