@@ -17,6 +17,7 @@ from typing import Any
 from mmfakd.version import parse_version
 
 from .config_literals import find_risk
+from .nesting import find_excess
 from .restricted_pickle import RefusedError, RestrictedPickle, checkpoint_globals
 from .safetensors_file import is_safetensors, read_safetensors
 
@@ -147,6 +148,9 @@ def load_checkpoint_file(
             f'Checkpoint "{path}" holds a {type(checkpoint).__name__}; expected a '
             "dict: a state dict, or a checkpoint with a 'state_dict'."
         )
+    excess = find_excess(checkpoint)
+    if excess:
+        raise _refused(path, excess)
     _drop_risky_texts(checkpoint, path)
     return checkpoint
 

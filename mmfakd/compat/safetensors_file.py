@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .nesting import usual_recursion_limit
+
 
 def is_safetensors(path: Path) -> bool:
     """Tell by its beginning whether a file is one of safetensors.
@@ -66,7 +68,7 @@ def read_safetensors(path: Path, map_location: Any = 'cpu') -> dict[str, Any]:
 
 def _decode(text: str) -> Any:
     """The value of a JSON text; other programs write plain text."""
-    with suppress(ValueError, RecursionError):
+    with usual_recursion_limit(), suppress(ValueError, RecursionError):
         return _with_tuples(json.loads(text))
     return text
 

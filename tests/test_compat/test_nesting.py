@@ -1,0 +1,117 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Files whose values are nested too deeply, or are endless, are refused in words."""
+
+import json
+import pickle
+import struct
+import sys
+
+import pytest
+import torch
+
+from mmfakd import cli
+from mmfakd.compat import load_checkpoint_file
+from mmfakd.compat.nesting import find_excess, usual_recursion_limit
+
+WRAP = {
+    'list': lambda value: [value],
+    'tuple': lambda value: (value,),
+    'dict': lambda value: {'a': value},
+    'all': lambda value: [({'a': value},)],
+}
+LIMIT = 'nested more than 100 levels deep'
+
+
+def nested(kind, depth):
+    value = 1
+    for _ in range(depth):
+        value = WRAP[kind](value)
+    return value
+
+
+def doubled(times):
+    """A value that is written in a few bytes and has 2^times places."""
+    value = [1]
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+def endless():
+    value = []
+    value.append(value)
+    return value
+
+
+def write(path, meta):
+    """Write a checkpoint of a student."""
+    state_dict = {'architecture.backbone.weight': torch.ones(2)}
+    torch.save(dict(state_dict=state_dict, meta=meta), path)
+
+
+@pytest.mark.parametrize('kind', WRAP)
+def test_depth(kind):
+    assert find_excess(nested(kind, 30)) is None
+    assert LIMIT in find_excess(nested(kind, 100_000))
+
+
+def test_number():
+    assert find_excess(doubled(10)) is None
+    assert find_excess(dict(a=[0] * 4_000_000)) is None
+    assert '5,000,000 values or more' in find_excess(doubled(90))
+    assert '5,000,000 values or more' in find_excess([[0] * 3000] * 3000)
+
+
+def test_in_itself():
+    assert LIMIT in find_excess(endless())
+
+
+@pytest.mark.parametrize(
+    ('value', 'reason'),
+    [
+        (nested('list', 150), LIMIT),
+        (nested('all', 60), LIMIT),
+        (doubled(60), 'values or more'),
+        (endless(), LIMIT),
+    ],
+    ids=['list', 'all', 'doubled', 'endless'],
+)
+def test_checkpoint(value, reason, tmp_path):
+    path = tmp_path / 'from elsewhere.pth'
+    write(path, dict(epoch=1, note=value))
+    with pytest.raises(pickle.UnpicklingError, match=f'elsewhere.*{reason}'):
+        load_checkpoint_file(path)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(SystemExit) as ended:
+        cli.main(['export', str(path), '-o', str(tmp_path / 'student.pth')])
+    assert reason in str(ended.value.code)
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_safetensors(tmp_path, monkeypatch):
+    """What is too deep stays a text, though mmrazor lets Python recurse."""
+    pytest.importorskip('safetensors')
+    deep = '[' * 200_000 + ']' * 200_000
+    tensor = dict(dtype='F32', shape=[1], data_offsets=[0, 4])
+    header = json.dumps(
+        dict(__metadata__=dict(deep=deep, good='[1, 2]'), weight=tensor)
+    )
+    path = tmp_path / 'weights.safetensors'
+    content = header.encode() + b' ' * (-len(header) % 8)
+    path.write_bytes(struct.pack('<Q', len(content)) + content + bytes(4))
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(2**20)
+    try:
+        meta = load_checkpoint_file(path)['meta']
+        assert sys.getrecursionlimit() == 2**20
+    finally:
+        sys.setrecursionlimit(before)
+    assert meta == dict(deep=deep, good=(1, 2))
+
+
+def test_limit_comes_back_after_an_error():
+    before = sys.getrecursionlimit()
+    with pytest.raises(KeyError), usual_recursion_limit():
+        assert sys.getrecursionlimit() <= 1000
+        raise KeyError
+    assert sys.getrecursionlimit() == before
