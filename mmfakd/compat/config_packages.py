@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from functools import wraps
+from importlib import metadata
 from typing import Callable
 
-from .families import STOCK, families_in
+from .families import ONEDL, STOCK
 from .how_to_install import how_to_install
 from .rebind import rebind
-from .versions import installed_versions
 
 
 def name_config_packages() -> None:
@@ -21,10 +21,17 @@ def name_config_packages() -> None:
     """
     from mmengine.config.utils import MODULE2PACKAGE
 
-    [family, *_] = [*families_in(installed_versions()), STOCK]
-    for library in family.requirements:
+    maintained = any(_is_distribution(library.name) for library in ONEDL.requirements)
+    for library in (ONEDL if maintained else STOCK).requirements:
         if library.imported in MODULE2PACKAGE:
             MODULE2PACKAGE[library.imported] = library.name
+
+
+def _is_distribution(name: str) -> bool:
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def _refusing(install_package: Callable[[str], None]) -> Callable[[str], None]:

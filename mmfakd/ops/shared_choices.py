@@ -26,10 +26,8 @@ class SharedChoices:
         Returns:
             str | None: The way, if a process has decided on one.
         """
-        store = _store()
-        if store is None or not store.check([_PREFIX + label]):
-            return None
-        return store.get(_PREFIX + label).decode()
+        # To ask whether a key is there is nothing that torch 2.1 can.
+        return self.put(label, '') or None
 
     def put(self, label: str, way: str) -> str:
         """Propose a choice.
@@ -39,7 +37,8 @@ class SharedChoices:
             way (str): What this process has chosen.
 
         Returns:
-            str: What holds for all: the choice of whoever came first.
+            str: What holds for all: the choice of whoever came first. An empty one
+            is none.
         """
         store = _store()
         if store is None:

@@ -66,7 +66,7 @@ def test_all_that_pretty_text_writes():
         ('a = b = 1', 1, 'a = b = 1'),
         ('a.b = 1', 1, 'a.b = 1'),
         ('a = [1,\n x]', 2, 'x'),
-        ('a = dict(b=dict(\nc=lambda: 1))', 2, 'lambda: 1'),
+        ('a = dict(b=dict(\nc=1 if x else 2))', 2, '1 if x else 2'),
         ('a = dict(**{"b": 1})', 1, "dict(**{'b': 1})"),
         ('a = {**b}', 1, '{**b}'),
         ('a = [*b]', 1, '*b'),

@@ -5,11 +5,11 @@ import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmfakd.models.layers import FrequencyAttention, LocalCrossAttention
+from tests.helpers.half_precision import needs_cpu_float16
 from tests.helpers.tiny_runs import (
     Recorder,
     distillation,
@@ -32,17 +32,10 @@ HAS_GPU = torch.cuda.is_available()
 ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason='needs a GPU')]
 
 
-def _cpu_has_float16():
-    with torch.autocast('cpu', dtype=torch.float16):
-        return F.linear(torch.ones(1, 1), torch.ones(1, 1)).dtype == torch.float16
-
-
 CPU_FLOAT16 = pytest.param(
     'cpu',
     torch.float16,
-    marks=pytest.mark.skipif(
-        not _cpu_has_float16(), reason='no float16 on CPU in this torch'
-    ),
+    marks=needs_cpu_float16,
     id='cpu-float16',
 )
 PRECISIONS = [
@@ -141,6 +134,7 @@ STOCK_LOSSES = [
 ]
 
 
+@needs_cpu_float16
 @pytest.mark.parametrize('cfg', LOSSES + STOCK_LOSSES)
 @pytest.mark.parametrize('scale', [1.0, 300.0, 3e4])
 def test_losses_of_features_whose_squares_overflow(cfg, scale):

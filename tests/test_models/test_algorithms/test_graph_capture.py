@@ -11,9 +11,10 @@ from contextlib import contextmanager
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 from mmfakd.analysis.benchmark.launches import PATHS, ways_of
+from mmfakd.version import parse_version
 from tests.helpers.toy import (
     batch,
     feature_distill,
@@ -37,7 +38,7 @@ class CaptureRules(TorchDispatchMode):
         out = func(*args, **kwargs)
         devices = {
             leaf.device.type
-            for leaf in tree_leaves((args, kwargs, out))
+            for leaf in tree_flatten((args, kwargs, out))[0]
             # A scalar goes to a kernel as its argument.
             if isinstance(leaf, torch.Tensor) and leaf.numel() > 1
         }
@@ -103,6 +104,9 @@ DISTILLERS['checkpointed']['connector'] = dict(
 @pytest.mark.parametrize('distiller', DISTILLERS.values(), ids=DISTILLERS)
 def test_step(distiller, path):
     """From the batch on the device to the gradients, after one step to warm up."""
+    old = parse_version(torch.__version__) < (2, 2)
+    if old and distiller['connector'].get('with_cp'):
+        pytest.skip('checkpoints of torch 2.1 have no meta device')
     model = feature_distill(
         distiller=distiller,
         report=False,

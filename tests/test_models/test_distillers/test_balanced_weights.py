@@ -15,6 +15,7 @@ from torch import nn
 from mmfakd.checkpoints.student import export_student
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.models.distillers import BalancedWeights, balanced_weights
+from tests.helpers.half_precision import needs_cpu_float16
 from tests.helpers.tiny_runs import (
     Recorder,
     distillation,
@@ -367,6 +368,7 @@ def test_gradient_that_is_not_finite():
         weights.measure(x * 1, [x * 1, x * math.nan], [x])
 
 
+@needs_cpu_float16
 def test_what_overflows_in_float16_is_passed_over():
     """As the loss scaler of an optimizer passes over the step."""
     x = nn.Parameter(torch.ones(()))

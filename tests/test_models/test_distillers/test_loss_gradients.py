@@ -14,6 +14,7 @@ from mmfakd.models.distillers.loss_gradients import (
     GradientsNotMeasured,
     loss_gradients,
 )
+from tests.helpers.half_precision import needs_cpu_float16
 
 
 class Net(nn.Module):
@@ -144,6 +145,7 @@ def test_without_an_own_loss_there_is_nothing_to_compare_with():
     assert found['high'].own_norm.isnan()
 
 
+@needs_cpu_float16
 def test_float16_neither_underflows_nor_overflows():
     """On the CPU, whose kernels have half precision."""
     torch.manual_seed(0)

@@ -17,6 +17,7 @@ from mmfakd.models.layers import FrequencyAttention, LocalCrossAttention
 from mmfakd.models.losses import FFTFeatureLoss, HierarchicalContextLoss
 from mmfakd.ops import compiling
 from mmfakd.ops.no_autocast import no_autocast
+from mmfakd.version import parse_version
 
 FORMS = [
     (dict(size=8), (8, 8)),
@@ -70,7 +71,14 @@ def test_windows_on_meta(channels, kernel, size, other):
     assert all(p.grad.is_meta for p in layer.parameters())
 
 
-@pytest.mark.parametrize('with_cp', [False, True])
+# Its checkpoints ask for torch.meta, and its exporter lacks many things.
+OLD = parse_version(torch.__version__) < (2, 2)
+
+
+@pytest.mark.parametrize(
+    'with_cp',
+    [False, pytest.param(True, marks=pytest.mark.skipif(OLD, reason='torch 2.1'))],
+)
 def test_connectors_on_meta(with_cp):
     with torch.device('meta'):
         review = ReviewConnector(
@@ -118,6 +126,7 @@ def test_without_data_and_with_again():
             torch.testing.assert_close(layer(x), out)
 
 
+@pytest.mark.skipif(OLD, reason='torch 2.1')
 def test_export():
     layer = FrequencyAttention(8, 4, modes=4).eval()
     x = torch.randn(2, 8, 12, 9)
