@@ -51,9 +51,9 @@ class Environment:
         """The installed packages: versions by names."""
         named = {}
         for dist in importlib.metadata.distributions(path=[str(self.site)]):
-            # The rest of an interrupted removal has no metadata, which the backport of
-            # importlib.metadata raises for, and Python's own does not.
-            with contextlib.suppress(FileNotFoundError):
+            # The rest of an interrupted removal has no metadata, which some versions of
+            # importlib.metadata raise for, and others have None for.
+            with contextlib.suppress(FileNotFoundError, TypeError):
                 if name := dist.metadata['Name']:
                     named[re.sub(r'[-_.]+', '-', name).lower()] = dist.version
         return named

@@ -105,7 +105,7 @@ DISTILLERS['checkpointed']['connector'] = dict(
 def test_step(distiller, path):
     """From the batch on the device to the gradients, after one step to warm up."""
     old = parse_version(torch.__version__) < (2, 2)
-    if old and distiller['connector'].get('with_cp'):
+    if old and distiller.get('connector', {}).get('with_cp'):
         pytest.skip('checkpoints of torch 2.1 have no meta device')
     model = feature_distill(
         distiller=distiller,
