@@ -28,7 +28,10 @@ _PACKAGES = ('mmfakd', 'mmrazor', 'mmpretrain', 'mmdet', 'mmseg')
 _PLACES = ('ann_file', 'data_root', 'data_prefix', 'filter_cfg', 'indices', 'split')
 # What mmrazor writes behind the types of a recorder and of a delivery.
 _ENDINGS = ('Recorder', 'Delivery')
-_UNKNOWN_ARGUMENT = re.compile(r"\(\) got an unexpected keyword argument '(\w+)'$")
+# Python 3.13 goes on with its own guess.
+_UNKNOWN_ARGUMENT = re.compile(
+    r"\(\) got an unexpected keyword argument '(\w+)'(\. Did you mean '\w+'\?)?$"
+)
 _MISSING_ARGUMENTS = re.compile(r'\(\) missing \d+ required .*arguments?: (.*)$')
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the \S+::.* registry\. ')
 
