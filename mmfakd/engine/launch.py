@@ -26,6 +26,7 @@ from mmfakd.model_zoo.find import config_file
 from .check_config import check_training, check_weights, warn_unknown_keys
 from .cpu_processes import init_cpu_distributed
 from .learning_rate import set_rate
+from .process_group import end_process_group
 from .processes import restarted
 from .resume import prepare_resume
 from .runner_kind import check_runner
@@ -63,8 +64,7 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
         with lock, explain_full_disk(cfg.work_dir):
             model = build_runner(cfg).train()
         if dist.is_initialized():
-            # Else gloo's threads may still be at work when Python ends.
-            dist.destroy_process_group()
+            end_process_group()
         return model
 
     return run

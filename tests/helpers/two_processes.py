@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
 
+from mmfakd.engine.process_group import end_process_group
 from tests.helpers.forked import Forked
 from tests.helpers.process_runs import REPOSITORY, environment, free_port
 
@@ -60,4 +61,4 @@ def _start(function, *args):
     torch.set_num_threads(1)
     dist.init_process_group('gloo')
     function(dist.get_rank(), *args)
-    dist.destroy_process_group()
+    end_process_group()

@@ -21,6 +21,7 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import BaseLoop, Runner
 
+from mmfakd.engine.process_group import end_process_group
 from mmfakd.engine.runner_kind import check_runner
 from mmfakd.engine.signals import shield_workers
 from mmfakd.messages import near_names, quoted
@@ -233,8 +234,7 @@ class PreemptionHook(Hook):
         if self._group is not None:
             # Who ends first is taken for the cause, and the others are killed.
             dist.barrier(self._group)
-            # Else gloo's threads may abort what has ended well.
-            dist.destroy_process_group()
+            end_process_group()
         restarts = int(os.environ.get('TORCHELASTIC_MAX_RESTARTS') or 0)
         if code == _TIME_LIMIT and restarts and os.environ['LOCAL_RANK'] == '0':
             # Torchrun would start all again, with as much time once more.
