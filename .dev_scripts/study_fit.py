@@ -104,30 +104,33 @@ def draw(log: dict[str, Any]) -> Figure:
     score, _, _ = SCORES[log['metric']]
     alone, *methods = log['methods']
     before = scores_by_seed(log, alone)
-    figure = Figure(figsize=(7, 4), layout='constrained')
+    figure = Figure(figsize=(8, 4), layout='constrained')
     axis = figure.subplots()
+    points = []
     for method in methods:
         fit, scores = median_fit(method), scores_by_seed(log, method)
         gains = [scores[seed] - before[seed] for seed in scores if seed in before]
         if fit is None or not gains:
             continue
         error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0
-        gain = statistics.fmean(gains)
-        axis.errorbar(fit, gain, error, fmt='o', capsize=3, markersize=4)
-        axis.annotate(
-            method['method'],
-            (fit, gain),
-            xytext=(5, 3),
-            textcoords='offset points',
-            fontsize=8,
-        )
+        points.append((statistics.fmean(gains), error, fit, method['method']))
+    # "Form, transform": a marker for the one, a colour for the other.
+    forms, transforms = (
+        list(dict.fromkeys(name.split(', ')[part] for *_, name in points))
+        for part in (0, -1)
+    )
+    for gain, error, fit, name in sorted(points, reverse=True):
+        marker = 'osD^v'[forms.index(name.split(', ')[0]) % 5]
+        color = f'C{transforms.index(name.split(", ")[-1])}'
+        style = dict(fmt=marker, color=color, markersize=6, capsize=3, elinewidth=0.8)
+        axis.errorbar(fit, gain, error, label=name, **style)
+    figure.legend(loc='outside right upper', frameon=False, fontsize=8)
     axis.axhline(0, color='0.7', linewidth=0.8)
     axis.set_xlabel(
         "unexplained part of the teacher's maps (median level, validation images)"
     )
     axis.set_ylabel(f'{score}: gain over the student alone')
     axis.spines[['top', 'right']].set_visible(False)
-    axis.set_xmargin(0.15)
     return figure
 
 
