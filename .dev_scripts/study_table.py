@@ -34,7 +34,7 @@ def write_study(log: dict[str, Any]) -> list[str]:
                 method['method'],
                 f'{(method["added"] or 0) / 1e6:.2f} M',
                 '' if fit is None else f'{fit:.3f}',
-                f'{statistics.median(pulls):.1f}' if pulls else '',
+                f'{statistics.median(pulls):.2g}' if pulls else '',
                 f'{statistics.fmean(scores.values()):{form}}',
                 '' if scores is alone else difference(scores, alone, form),
                 str(len(scores)),

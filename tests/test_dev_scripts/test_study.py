@@ -55,8 +55,9 @@ def test_table(log):
 
 
 def test_figure(log):
-    [axis] = study_fit.draw(log).axes
-    assert [text.get_text() for text in axis.texts] == ['good', 'poor']
+    figure = study_fit.draw(log)
+    [axis], [legend] = figure.axes, figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ['good', 'poor']
     points = [container[0].get_xydata()[0].tolist() for container in axis.containers]
     assert points == [pytest.approx([0.3, 15]), pytest.approx([0.5, 0])]
 
