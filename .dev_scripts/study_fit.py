@@ -122,8 +122,17 @@ def draw(log: dict[str, Any]) -> Figure:
     for gain, error, fit, name in sorted(points, reverse=True):
         marker = 'osD^v'[forms.index(name.split(', ')[0]) % 5]
         color = f'C{transforms.index(name.split(", ")[-1])}'
-        style = dict(fmt=marker, color=color, markersize=6, capsize=3, elinewidth=0.8)
-        axis.errorbar(fit, gain, error, label=name, **style)
+        axis.errorbar(
+            fit,
+            gain,
+            error,
+            label=name,
+            fmt=marker,
+            color=color,
+            markersize=6,
+            capsize=3,
+            elinewidth=0.8,
+        )
     figure.legend(loc='outside right upper', frameon=False, fontsize=8)
     axis.axhline(0, color='0.7', linewidth=0.8)
     axis.set_xlabel(
