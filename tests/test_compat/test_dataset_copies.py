@@ -22,7 +22,7 @@ class Transform:
 def test_subsets_have_their_own_pipelines():
     """Also where what was copied before is gone, and its memory is used again."""
     for turn in range(200):
-        dataset = Numbers(pipeline=[Transform(turn)])
+        dataset = Numbers(pipeline=[Transform(turn)], serialize_data=False)
         dataset.extra = [Transform(f'extra {turn}') for _ in range(turn % 7)]
         part = dataset.get_subset([3, 1])
         assert [part[i] for i in range(2)] == [
@@ -35,7 +35,7 @@ def test_subsets_have_their_own_pipelines():
 
 
 def test_nothing_is_remembered():
-    dataset = Numbers()
+    dataset = Numbers(serialize_data=False)
     first, second = dataset.get_subset(2), dataset.get_subset(2)
     assert first.pipeline is not second.pipeline
     assert first.pipeline is not dataset.pipeline
