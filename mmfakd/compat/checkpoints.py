@@ -11,12 +11,14 @@ import pickletools
 import re
 import struct
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mmfakd.version import parse_version
 
 from .config_literals import find_risk
+from .deep_tuples import nests_tuples_deeply
 from .nesting import find_excess
 from .restricted_pickle import RefusedError, RestrictedPickle, checkpoint_globals
 from .safetensors_file import is_safetensors, read_safetensors
@@ -25,6 +27,8 @@ from .safetensors_file import is_safetensors, read_safetensors
 # magic number of the format before torch 1.6 (OpenMMLab's model zoos still use it).
 _ZIP_START = b'PK\x03\x04'
 _LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+# Magic number, version, system, content, storage keys.
+_LEGACY_PICKLES = 5
 # In the words of torch.
 _OTHER_FORMAT = re.compile(r'TorchScript|legacy \.tar')
 # Times its own size that an archive may unpack to.
@@ -90,15 +94,32 @@ def _find_damage(path: Path) -> str | None:
                         archive.read(entry)
                 except zipfile.BadZipFile:
                     return f'a checksum in it does not fit ({entry.filename})'
+                except (NotImplementedError, RuntimeError) as error:
+                    return f'{error} ({entry.filename})'
         return None
     with path.open('rb') as file:
         try:
-            # Magic number, version, system, content, storage keys.
-            for _ in range(5):
+            for _ in range(_LEGACY_PICKLES):
                 collections.deque(pickletools.genops(file), maxlen=0)
         except Exception:
             return 'its end is missing'
     return None
+
+
+def _refuse_deep_tuples(path: Path) -> None:
+    """Refuse a pickle that would overflow the stack while it is read."""
+    deep = False
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith('.pkl')]
+            # What cannot be unpacked is told of by who reads it.
+            with suppress(zipfile.BadZipFile, NotImplementedError, RuntimeError):
+                deep = any(nests_tuples_deeply(archive.read(name)) for name in names)
+    else:
+        with path.open('rb') as file:
+            deep = any(nests_tuples_deeply(file) for _ in range(_LEGACY_PICKLES))
+    if deep:
+        raise _refused(path, 'it nests tuples thousands of levels deep')
 
 
 def load_checkpoint_file(
@@ -181,6 +202,7 @@ def _load_torch_file(path: Path, map_location: Any, mmap: bool) -> Any:
         _refuse_bomb(path)
     elif start != _LEGACY_START:
         raise _broken(path, 'it does not begin as files of torch.save do')
+    _refuse_deep_tuples(path)
     try:
         return _restricted_load(path, map_location, mmap)
     except (EOFError, IndexError, UnicodeError, struct.error) as error:

@@ -46,12 +46,10 @@ def _refusing(install_package: Callable[[str], None]) -> Callable[[str], None]:
             return
         modules = {name: module for module, name in MODULE2PACKAGE.items()}
         module = modules.get(package, package)
-        known = {library.imported for library in STOCK.requirements}
-        install = how_to_install(module if module in known else package)
         raise ModuleNotFoundError(
             f'A config of {module} was asked for by name, and {package} is not '
             'installed. MMEngine would run pip now, which may replace the libraries '
-            f'that are here; mmfakd leaves that to you: {install}.'
+            f'that are here; mmfakd leaves that to you: {how_to_install(module)}.'
         )
 
     wrapper.mmfakd = True  # type: ignore[attr-defined]

@@ -28,11 +28,22 @@ def how_to_install(*modules: str) -> str:
     """
     family = (families_in(installed_versions()) or [STOCK])[0]
     libraries = {r.imported: installable(r) for r in (*COMMON, *family.requirements)}
+    # A distribution of the module's name may be a stranger's.
+    libraries = {**_packages_of_mmengine(), **libraries}
     command = pip_install(*(libraries.get(module, module) for module in modules))
     if _WITH_OPERATORS.isdisjoint(modules) or _has_operators():
         return command
     page = documentation('installation.md')
     return f'{command}, and mmcv with its compiled operators, see {page}'
+
+
+def _packages_of_mmengine() -> dict[str, str]:
+    """Module -> distribution, of the libraries that MMEngine knows."""
+    try:
+        from mmengine.config.utils import MODULE2PACKAGE
+    except ImportError:
+        return {}
+    return MODULE2PACKAGE
 
 
 def _has_operators() -> bool:

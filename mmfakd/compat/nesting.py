@@ -11,6 +11,7 @@ from typing import Any
 
 # Python's own limit when it starts.
 _USUAL_LIMIT = 1000
+# Checkpoints of all libraries here stay below twenty.
 _DEEPEST = 100
 _MOST_VALUES = 5_000_000
 
@@ -57,6 +58,10 @@ def find_excess(value: Any) -> str | None:
 
 
 def _values_in(value: Any) -> Iterable[Any]:
+    # Of a class its instances' fields are meant, not its own.
+    fields = () if isinstance(value, type) else getattr(value, '__dict__', {}).values()
     if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, (list, tuple, set, frozenset)) else ()
+        return chain(value, value.values(), fields)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return chain(value, fields)
+    return fields

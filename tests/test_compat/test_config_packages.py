@@ -8,6 +8,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import package_utils
 
 from mmfakd.compat import config_packages, install_nothing, name_config_packages
+from mmfakd.compat.how_to_install import how_to_install
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,11 @@ def test_missing_library_is_named_not_installed(ask, monkeypatch):
     assert 'mmaction2-that-is-not-there is not installed' in text
     assert 'MMEngine would run pip now' in text
     assert '`pip install mmaction2-that-is-not-there`' in text
+
+
+def test_advice_never_names_a_strangers_package():
+    """mmaction is not what brings the module mmaction."""
+    assert how_to_install('mmaction') == '`pip install mmaction2`'
 
 
 def test_advice_has_the_bounds_of_our_libraries(monkeypatch):

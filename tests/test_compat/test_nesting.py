@@ -3,14 +3,18 @@
 
 import json
 import pickle
+import pickletools
 import struct
 import sys
+import zipfile
 
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 
 from mmfakd import cli
 from mmfakd.compat import load_checkpoint_file
+from mmfakd.compat.deep_tuples import _depths, nests_tuples_deeply
 from mmfakd.compat.nesting import find_excess, usual_recursion_limit
 
 WRAP = {
@@ -107,6 +111,67 @@ def test_safetensors(tmp_path, monkeypatch):
     finally:
         sys.setrecursionlimit(before)
     assert meta == dict(deep=deep, good=(1, 2))
+
+
+def with_key(path, depth, protocol=b'\x80\x02'):
+    """Put a dict with a key of nested tuples in the place of a checkpoint's pickle."""
+    torch.save({'weight': torch.ones(2)}, path.with_suffix('.whole'))
+    pickled = protocol + b'}K\x01' + b'\x85' * depth + b'K\x02s.'
+    source = zipfile.ZipFile(path.with_suffix('.whole'))
+    with source, zipfile.ZipFile(path, 'w') as archive:
+        for entry in source.infolist():
+            is_pickle = entry.filename.endswith('data.pkl')
+            archive.writestr(entry, pickled if is_pickle else source.read(entry))
+
+
+def test_key_that_overflows_the_stack_as_it_is_hashed(tmp_path):
+    """Python dies of 300,000 levels; nothing comes to that."""
+    path = tmp_path / 'keys.pth'
+    for depth, reason in ((300_000, 'nests tuples thousands'), (150, LIMIT)):
+        with_key(path, depth)
+        with pytest.raises(pickle.UnpicklingError, match=reason):
+            load_checkpoint_file(path)
+    with_key(path, 3)
+    assert load_checkpoint_file(path) == {(((1,),),): 2}
+
+
+def test_fields_of_what_is_no_container(tmp_path):
+    """A log whose history is no array."""
+    log = HistoryBuffer([1.0], [1])
+    log._log_history = nested('list', 150)
+    with pytest.raises(pickle.UnpicklingError, match=LIMIT):
+        write(tmp_path / 'log.pth', dict(loss=log))
+        load_checkpoint_file(tmp_path / 'log.pth')
+
+
+TUPLES = [
+    ((((1,), 2), 3), 3),
+    ({'a': (1, 2, 3), ((1, 2),): [()]}, 2),
+    ([1, (2, (3, 4, 5, 6)), 'text', {'a'}], 2),
+    (7, 0),
+]
+
+
+@pytest.mark.parametrize('protocol', range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(('value', 'depth'), TUPLES)
+def test_depth_of_tuples_in_pickles(value, depth, protocol):
+    pickled = pickle.dumps(value, protocol)
+    assert max(_depths(pickletools.genops(pickled)), default=0) == depth
+    assert not nests_tuples_deeply(pickled)
+
+
+def test_depth_of_shared_and_copied_tuples():
+    """Through the pickle's memo, and twice on its stack."""
+    step = b'q\x01h\x01\x86'
+    assert nests_tuples_deeply(b'\x80\x02K\x01' + step * 2000 + b'.')
+    assert not nests_tuples_deeply(b'\x80\x02K\x01' + step * 999 + b'.')
+    assert nests_tuples_deeply(b'\x80\x02K\x01' + b'2\x86' * 2000 + b'.')
+    assert nests_tuples_deeply(b'\x80\x02(' * 1500 + b'K\x01' + b't' * 1500 + b'.')
+
+
+@pytest.mark.parametrize('text', [b'', b'\x85' * 2000, b'no pickle' + b't' * 2000])
+def test_what_is_no_pickle_is_left_to_its_reader(text):
+    assert not nests_tuples_deeply(text)
 
 
 def test_limit_comes_back_after_an_error():
