@@ -34,8 +34,9 @@ FINE, BROKEN, DOUBTFUL = 0, 1, 3
 _NAME = 'mmfakd-check'
 # Pixels of a batch on a CPU: eight images of 224 x 224.
 _PIXELS = 8 * 224 * 224
+_AMP = ('AmpOptimWrapper', 'CpuAmpOptimWrapper')
 # Optimizer wrappers that need nothing but an optimizer.
-_PLAIN = ('OptimWrapper', 'AmpOptimWrapper')
+_PLAIN = ('OptimWrapper', *_AMP)
 
 
 def check_distillation(
@@ -200,11 +201,16 @@ def _look(
     return FINE
 
 
+def _kind_of(wrapper: dict[str, Any]) -> str:
+    """Name of an optimizer wrapper's class, without its scope."""
+    kind = wrapper.get('type', 'OptimWrapper')
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+
+
 def _note_optimized(model: FeatureDistill, cfg: Config) -> None:
     """Tell the model which weights the optimizer of the config would move."""
     wrapper = copy.deepcopy(cfg.get('optim_wrapper'))
-    kind = (wrapper or {}).get('type', 'OptimWrapper')
-    if not wrapper or getattr(kind, '__name__', str(kind)) not in _PLAIN:
+    if not wrapper or _kind_of(wrapper) not in _PLAIN:
         return
     for key in ('loss_scale', 'dtype', 'use_fsdp'):
         wrapper.pop(key, None)
@@ -215,8 +221,7 @@ def _note_optimized(model: FeatureDistill, cfg: Config) -> None:
 def _precision(model: nn.Module, cfg: Config, amp: bool) -> Any:
     """Automatic mixed precision as in training; bfloat16 on a CPU."""
     wrapper = cfg.get('optim_wrapper') or {}
-    kind = wrapper.get('type', '')
-    if not amp and getattr(kind, '__name__', str(kind)) != 'AmpOptimWrapper':
+    if not amp and _kind_of(wrapper) not in _AMP:
         return nullcontext()
     device = next(model.parameters()).device.type
     default = 'float16' if device == 'cuda' else 'bfloat16'

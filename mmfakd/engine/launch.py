@@ -14,6 +14,7 @@ from typing import Any
 import mmengine
 import torch.distributed as dist
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.device import get_device
 from mmengine.evaluator import DumpResults
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -148,8 +149,7 @@ def merge_train_options(
     if no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        _add_amp(cfg.optim_wrapper)
     if resume is None and restarted():
         resume = 'auto'
     if resume is not None:
@@ -183,6 +183,16 @@ def merge_train_options(
             )
         cfg.model[name] = weights[name]
     return cfg
+
+
+def _add_amp(wrapper: ConfigDict) -> None:
+    """Ask for mixed precision, of the kind that this machine has."""
+    if get_device() == 'cpu':
+        wrapper.type = 'mmfakd.CpuAmpOptimWrapper'
+        wrapper.pop('loss_scale', None)
+    else:
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
 
 
 def merge_test_options(
