@@ -188,9 +188,10 @@ def test_filters_are_planned(file, widths, side, strides):
         filters = [filters] * len(strides)
     filters = [{k: v for k, v in f.items() if k != 'type'} for f in filters]
     assert filters == plans
-    one = cfg.fakd_layer.connector
-    assert one.modes == max(plan['modes'] for plan in plans)
-    assert one.groups == max(plan.get('groups', 1) for plan in plans)
+    one = {k: v for k, v in cfg.fakd_layer.connector.items() if k != 'type'}
+    for stride in strides:
+        planned = plan_modes(*widths, side // stride, mixed=True)
+        assert one == dict(planned, high_pass=0)
     for method in (cfg.fakd_review, cfg.fakd_layer, cfg.reviewkd):
         assert (method.in_channels, method.out_channels) == tuple(
             [width] * len(strides) for width in widths

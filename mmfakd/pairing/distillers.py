@@ -153,11 +153,9 @@ def _fakd_review(plan: Plan) -> list[str]:
         lines.append(f'mid_channels={mid},  # even, for the cross attention')
     lines += _sizes(plan)
     filters, kind = plan_filters(plan), 'mmfakd.FrequencyAttention'
-    transforms = [f'{as_code(dict(type=kind, **planned))},' for planned in filters]
-    if any(planned != filters[0] for planned in filters):
-        lines += block('transform=[', transforms)
-    elif filters[0]:
-        lines.append(f'transform={transforms[0]}')
+    if any(filters):
+        transforms = [dict(type=kind, **planned) for planned in filters]
+        lines += _by_level('transform', transforms)
     if not all(theirs.info.non_negative for _, theirs in plan.pairs):
         lines.append("act_cfg=None,  # the teacher's features have negative values")
     return lines
@@ -166,8 +164,14 @@ def _fakd_review(plan: Plan) -> list[str]:
 def _fakd_layer(plan: Plan) -> list[str]:
     # As published, without a high pass.
     kind = 'mmfakd.FrequencyAttentionConnector'
-    connector = dict(type=kind, **plan_filters(plan)[0], high_pass=0)
-    return [*_sizes(plan), *entries(dict(connector=connector), 0)]
+    connectors = [dict(type=kind, **f, high_pass=0) for f in plan_filters(plan)]
+    return [*_sizes(plan), *_by_level('connector', connectors)]
+
+
+def _by_level(name: str, configs: list[dict]) -> list[str]:
+    """One config for all levels, or a list of one for each."""
+    same = all(config == configs[0] for config in configs)
+    return entries({name: configs[0] if same else configs}, _WIDTH - 4)
 
 
 def _reviewkd(plan: Plan) -> list[str]:

@@ -14,6 +14,8 @@ from .plan import Plan
 # Weights of one level's filter. A filter of R34-R18's has 13 M.
 MOST_DENSE_WEIGHTS = 2**24
 MOST_MODES = 16
+# Fewer say little more than the mean of a map; rather groups, then.
+FEWEST_MODES = 4
 
 
 def plan_dense(mid_channels: int, out_channels: int, size: Sequence[int]) -> dict:
@@ -44,23 +46,31 @@ def plan_dense(mid_channels: int, out_channels: int, size: Sequence[int]) -> dic
     return plan
 
 
-def plan_modes(mid_channels: int, out_channels: int, short_side: int) -> dict:
+def plan_modes(
+    mid_channels: int, out_channels: int, short_side: int, mixed: bool = False
+) -> dict:
     """Plan a filter for maps of any size.
 
     It covers the 16 lowest frequencies of each axis, or as many as the short side of a
     typical map has, in as few groups as keep it at or below
-    :data:`~mmfakd.ops.filter_groups.MOST_MODE_WEIGHTS`.
+    :data:`~mmfakd.ops.filter_groups.MOST_MODE_WEIGHTS`. Layer to layer it rather has
+    fewer frequencies, down to :data:`FEWEST_MODES`, than groups: there students gained
+    more from filters that mix all channels (docs/en/results/capacity.md).
 
     Args:
         mid_channels (int): Channels that go in.
         out_channels (int): Channels that come out.
         short_side (int): Short side of a typical map in pixels.
+        mixed (bool): Whether to have fewer frequencies rather than groups.
 
     Returns:
         dict: ``modes``, and ``groups`` where more than one.
     """
     modes = max(1, min(MOST_MODES, short_side))
     channels = mid_channels, out_channels
+    if mixed:
+        affordable = math.isqrt(MOST_MODE_WEIGHTS // math.prod(channels))
+        modes = min(modes, max(FEWEST_MODES, affordable))
     groups = fewest_groups(*channels, modes * modes, MOST_MODE_WEIGHTS)
     return dict(modes=modes, groups=groups) if groups > 1 else dict(modes=modes)
 
@@ -85,29 +95,6 @@ def plan_filters(plan: Plan) -> list[dict]:
         side = min(theirs.size)
         if read is not None:
             side = min(read.height, read.width) // theirs.stride
-        plans.append(plan_modes(mid, theirs.channels, side))
-    if plan.method != 'fakd-layer':
-        return plans
-    channels = [feature.channels for pair in plan.pairs for feature in pair]
-    return [unite_filters(plans, channels, plan.fixed)] * len(plans)
-
-
-def unite_filters(plans: Sequence[dict], channels: Sequence[int], fixed: bool) -> dict:
-    """Plan one filter for all levels.
-
-    It has as many groups as the largest needs and all channels divide into, both
-    powers of two.
-
-    Args:
-        plans (Sequence[dict]): The plan of each level.
-        channels (Sequence[int]): Channels of all levels of both models.
-        fixed (bool): Whether maps have one size.
-
-    Returns:
-        dict: ``groups`` where more than one, and, without fixed sizes, ``modes``.
-    """
-    groups = math.gcd(max(p.get('groups', 1) for p in plans), *channels)
-    united: dict[str, Any] = dict(groups=groups) if groups > 1 else {}
-    if not fixed:
-        united['modes'] = max(p['modes'] for p in plans)
-    return united
+        mixed = plan.method == 'fakd-layer'
+        plans.append(plan_modes(mid, theirs.channels, side, mixed))
+    return plans

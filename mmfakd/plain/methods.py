@@ -18,7 +18,6 @@ from mmfakd.pairing.filters import (
     MOST_MODES,
     plan_dense,
     plan_modes,
-    unite_filters,
 )
 
 from .call_warmup import CallWarmup
@@ -187,22 +186,21 @@ class Method:
 
     def _level_connector(
         self, ours: Sequence[MapInfo], theirs: Sequence[MapInfo]
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | list[dict[str, Any]]:
         kind = 'mmfakd.FrequencyAttentionConnector'
         if self.name != 'fakd-layer':
             modes = dict(modes=1) if self.any_size else {}
             return dict(type=kind, with_global=False, **modes)
         filters = [self._filter(o.channels, t) for o, t in zip(ours, theirs)]
-        channels = [info.channels for infos in (ours, theirs) for info in infos]
-        united = unite_filters(filters, channels, not self.any_size)
         # As published, without a high pass.
-        return dict(type=kind, **united, high_pass=0)
+        return [dict(type=kind, **planned, high_pass=0) for planned in filters]
 
     def _filter(self, channels: int, info: MapInfo) -> dict[str, Any]:
         """How large the filter of a level is to be."""
         if not self.any_size:
             return plan_dense(channels, info.channels, info.size)
-        planned = plan_modes(channels, info.channels, min(info.size))
+        mixed = self.name == 'fakd-layer'
+        planned = plan_modes(channels, info.channels, min(info.size), mixed)
         if min(info.size) < 2 <= max(info.size):
             # A sequence.
             planned['modes'] = tuple(min(MOST_MODES, n) for n in info.size)

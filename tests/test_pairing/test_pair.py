@@ -379,6 +379,20 @@ class TestFilters:
         weights = self.weights(256, 256, None, plan_modes(256, 256, 100))
         assert weights <= MOST_MODE_WEIGHTS * 17 / 16
 
+    def test_layer_to_layer_frequencies_make_way_for_channels(self):
+        assert plan_modes(256, 256, 100, mixed=True) == dict(modes=4)
+        assert plan_modes(128, 256, 100, mixed=True) == dict(modes=5)
+        assert plan_modes(64, 64, 100, mixed=True) == dict(modes=16)
+        assert plan_modes(64, 64, 3, mixed=True) == dict(modes=3)
+        # Of so many channels a group takes as many as four frequencies allow.
+        assert plan_modes(512, 512, 100, mixed=True) == dict(modes=4, groups=4)
+        assert plan_modes(2048, 2048, 100, mixed=True) == dict(modes=4, groups=64)
+        for widths in ((256, 256), (128, 256), (512, 512), (2048, 2048)):
+            plan = plan_modes(*widths, 100, mixed=True)
+            # A column more than a map has.
+            most = MOST_MODE_WEIGHTS * (1 + 1 / plan['modes'])
+            assert self.weights(*widths, None, plan) <= most
+
 
 class TestInputSize:
     def read(self, *pipeline, **dataset):

@@ -330,13 +330,19 @@ def test_connectors_are_those_of_shipped_configs():
             default = dict(type='mmfakd.FrequencyAttention')
             assert ours.pop('transform') == [default] * len(maps)
         assert ours == cfg
+    kind = 'mmfakd.FrequencyAttentionConnector'
     # Where the teacher has negative values, predictions do, too; odd channels are made
     # even, and filters that are too large are cut into groups.
     odd = [MapInfo(Layer(''), 9, (8, 8), True), MapInfo(Layer(''), 1024, (8, 8), False)]
     ours = Method('fakd-review')._connector(odd, odd)
     assert ours['act_cfg'] is None and ours['mid_channels'] == [10, 1024]
     assert ours['transform'][1]['groups'] == 4
-    assert Method('fakd-layer')._connector(odd[1:], odd[1:])['connector']['groups'] == 4
+    ours = Method('fakd-layer')._connector(odd, odd)['connector']
+    assert [level.get('groups') for level in ours] == [None, 4]
+    # Of any size: fewer frequencies before groups.
+    wide = [MapInfo(Layer(''), 256, (25, 42), False)]
+    ours = Method('fakd-layer', any_size=True)._connector(wide, wide)['connector']
+    assert ours == [dict(type=kind, modes=4, high_pass=0)]
 
 
 def test_arguments_of_the_connector_can_be_others():

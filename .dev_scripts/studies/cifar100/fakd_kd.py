@@ -1,4 +1,4 @@
-# FAM-KD with review, and KD on the logits beside it; the labels keep their whole weight.
+# FAM-KD with review, and KD on the logits beside it; labels keep their whole weight.
 _base_ = [
     '../../../configs/fakd/cifar100/fakd_review_r56_r20_1xb64_cifar100.py',
     '../../../configs/_base_/distillers/kd.py',

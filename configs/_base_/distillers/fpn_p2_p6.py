@@ -3,7 +3,8 @@
 channels = [256, 256, 256, 256, 256]
 # Filters for images of any size: the 16 lowest frequencies of each axis, or as many as
 # the short side of a map has (12 of P6 at 800 x 1333), in groups that keep each filter
-# at or below 2^20 weights.
+# at or below 2^20 weights. Layer to layer as many weights go to 4 frequencies of all
+# channels.
 fakd_review = dict(
     type='mmfakd.ReviewConnector',
     in_channels=channels,
@@ -21,9 +22,7 @@ fakd_layer = dict(
     type='mmfakd.LayerwiseConnector',
     in_channels=channels,
     out_channels=channels,
-    connector=dict(
-        type='mmfakd.FrequencyAttentionConnector', modes=16, groups=16, high_pass=0
-    ),
+    connector=dict(type='mmfakd.FrequencyAttentionConnector', modes=4, high_pass=0),
 )
 reviewkd = dict(
     type='mmfakd.ReviewConnector',

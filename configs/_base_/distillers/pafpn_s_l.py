@@ -14,9 +14,7 @@ fakd_layer = dict(
     type='mmfakd.LayerwiseConnector',
     in_channels=student_channels,
     out_channels=teacher_channels,
-    connector=dict(
-        type='mmfakd.FrequencyAttentionConnector', modes=16, groups=8, high_pass=0
-    ),
+    connector=dict(type='mmfakd.FrequencyAttentionConnector', modes=5, high_pass=0),
 )
 reviewkd = dict(
     type='mmfakd.ReviewConnector',

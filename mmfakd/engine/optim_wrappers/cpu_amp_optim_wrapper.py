@@ -16,9 +16,9 @@ from mmfakd.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class CpuAmpOptimWrapper(OptimWrapper):
-    """MMEngine's ``AmpOptimWrapper`` asks for an accelerator; this is its like on a CPU.
+    """Train with automatic mixed precision on a CPU.
 
-    Forward passes run under ``torch.autocast`` in bfloat16, which has the range of
+    MMEngine's ``AmpOptimWrapper`` asks for an accelerator. Forward passes run under ``torch.autocast`` in bfloat16, which has the range of
     float32, so that losses need no scaling. ``mmfakd train --amp`` takes it where there
     is no accelerator.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmfakd.registry import MODELS
 
-from .per_level import channels_per_level, count_levels, sizes_and_scales
+from .per_level import channels_per_level, count_levels, per_level, sizes_and_scales
 
 _CONNECTOR = {'type': 'mmfakd.FrequencyAttentionConnector'}
 
@@ -40,8 +40,9 @@ class LayerwiseConnector(BaseConnector):
             teacher's feature over that of the student's, given to each connector as
             ``scale``. Defaults to None, for 1. Sizes and scales act as in
             :class:`ReviewConnector`, whose level each default connector holds.
-        connector (dict): Config of the connector of a level, without its channels and
-            size. Defaults to ``dict(type='mmfakd.FrequencyAttentionConnector')``.
+        connector (dict | Sequence[dict]): Config, or one for each level, of the
+            connector of a level, without its channels and size. Defaults to
+            ``dict(type='mmfakd.FrequencyAttentionConnector')``.
         with_cp (bool): Whether the connectors save memory by computing twice; given
             to each of them if True. Defaults to False.
         init_cfg (dict, optional): Initialisation of MMEngine. Defaults to None.
@@ -71,7 +72,7 @@ class LayerwiseConnector(BaseConnector):
         out_channels: Sequence[int],
         sizes: Sequence[int | Sequence[int]] | None = None,
         scales: float | Sequence[float] | None = None,
-        connector: Mapping = _CONNECTOR,
+        connector: Mapping | Sequence[Mapping] = _CONNECTOR,
         with_cp: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
@@ -81,9 +82,10 @@ class LayerwiseConnector(BaseConnector):
         in_channels = channels_per_level(in_channels, levels, 'in_channels', owner)
         channels = channels_per_level(out_channels, levels, 'out_channels', owner)
         grids, factors = sizes_and_scales(sizes, scales, levels, owner)
+        connectors = per_level(connector, levels, 'connector', owner)
         self.levels = nn.ModuleList()
         for i, (inputs, outputs) in enumerate(zip(in_channels, channels)):
-            cfg = dict(connector, in_channels=inputs, out_channels=outputs)
+            cfg = dict(connectors[i], in_channels=inputs, out_channels=outputs)
             if sizes is not None:
                 cfg['size'] = grids[i]
             if scales is not None:

@@ -58,6 +58,16 @@ def test_scales():
     assert [m.level.scale for m in same.levels] == [2, 2]
 
 
+def test_each_level_may_have_its_own():
+    kind = 'mmfakd.FrequencyAttentionConnector'
+    configs = [dict(type=kind, modes=5, groups=2), dict(type=kind, modes=3)]
+    connector = LayerwiseConnector([4, 6], [8, 12], connector=configs)
+    transforms = [level.level.transform for level in connector.levels]
+    assert [transform.groups for transform in transforms] == [2, 1]
+    assert [transform.modes for transform in transforms] == [(5, 5), (3, 3)]
+    assert [p.shape for p in connector(features())] == [(2, 8, 7, 7), (2, 12, 3, 3)]
+
+
 def test_gradients_and_state_dict():
     connector = MODELS.build(
         dict(
@@ -83,6 +93,7 @@ def test_gradients_and_state_dict():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
+        (dict(out_channels=[8, 12], connector=[{}] * 3), 'connector for 3 levels .* expected 2'),
         (dict(out_channels=[8]), 'out_channels for 1 levels'),
         (dict(out_channels=[8, 12], sizes=[7]), 'sizes for 1 levels'),
         (dict(out_channels=[8, 12], scales=[1]), 'scales for 1 levels'),
