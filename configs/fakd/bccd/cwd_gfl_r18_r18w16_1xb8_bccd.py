@@ -1,5 +1,5 @@
-# CWD (arXiv 2011.13256), mmrazor's loss at its weight for detectors, on the four maps that
-# the other methods take.
+# CWD (arXiv 2011.13256), mmrazor's loss at its weight for detectors, on the four maps
+# that the other methods take.
 _base_ = '../../_base_/pairs/bccd/gfl_r18_r18w16.py'
 model = dict(
     distiller=dict(

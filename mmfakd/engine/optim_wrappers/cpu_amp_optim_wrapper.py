@@ -18,9 +18,9 @@ from mmfakd.registry import OPTIM_WRAPPERS
 class CpuAmpOptimWrapper(OptimWrapper):
     """Train with automatic mixed precision on a CPU.
 
-    MMEngine's ``AmpOptimWrapper`` asks for an accelerator. Forward passes run under ``torch.autocast`` in bfloat16, which has the range of
-    float32, so that losses need no scaling. ``mmfakd train --amp`` takes it where there
-    is no accelerator.
+    MMEngine's ``AmpOptimWrapper`` asks for an accelerator. Forward passes run under
+    ``torch.autocast`` in bfloat16, which has the range of float32, so that losses need
+    no scaling. ``mmfakd train --amp`` takes it where there is no accelerator.
 
     Args:
         dtype (str or torch.dtype): ``'bfloat16'``: the only half precision in which

@@ -93,7 +93,7 @@ def test_gradients_and_state_dict():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(out_channels=[8, 12], connector=[{}] * 3), 'connector for 3 levels .* expected 2'),
+        (dict(out_channels=[8, 12], connector=[{}] * 3), 'connector for 3 levels'),
         (dict(out_channels=[8]), 'out_channels for 1 levels'),
         (dict(out_channels=[8, 12], sizes=[7]), 'sizes for 1 levels'),
         (dict(out_channels=[8, 12], scales=[1]), 'scales for 1 levels'),
