@@ -66,8 +66,8 @@ def _add_results(folder: dict, entries: list[dict]) -> None:
     methods = {method['method']: method for method in log['methods']}
     methods['teacher'] = log['teacher']
     for entry in entries:
-        model = folder['models'].get(entry['Name'])
-        if model is None:
+        model = folder['models'].get(entry['Name'], {})
+        if 'method' not in model:
             continue
         method = methods[model['method']]
         metadata = entry.setdefault('Metadata', {})
