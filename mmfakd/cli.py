@@ -179,8 +179,8 @@ def _pair(parser: argparse.ArgumentParser) -> None:
     add('student', help=f'the model to be trained: {CONFIG}')
     add('teacher', help='the model that it learns from, likewise')
     _out(parser, 'the config to write')
-    methods = list(METHODS)
-    add('--method', choices=methods, default=methods[0], help=f'default: {methods[0]}')
+    default = 'default: fakd-layer for detectors, else fakd-review'
+    add('--method', choices=list(METHODS), help=default)
     add('--levels', default='auto', help="'auto', or names as described above")
     weight = 'weight of the distillation, as described above'
     add('--loss-weight', metavar='WEIGHT', help=weight)

@@ -13,13 +13,17 @@ from .check_method import check_kinds, check_method, choose_pairs
 from .input_size import choose_probe_size, detector_size, pad_size_divisor
 from .match_segmentors import match_head_inputs, match_logit_maps
 from .matching import Matching, match_levels, match_logits
-from .methods import METHODS
+from .methods import METHODS, default_method
 from .named_levels import match_named_levels
 from .plan import Plan
 
 
 def make_pair(
-    student: str, teacher: str, inherit: str | None = None, **request: Any
+    student: str,
+    teacher: str,
+    inherit: str | None = None,
+    method: str | None = None,
+    **request: Any,
 ) -> Plan:
     """Examine two models and plan how one learns from the other.
 
@@ -28,7 +32,9 @@ def make_pair(
         teacher (str): The same of the teacher.
         inherit (str, optional): Modules that start as copies of the teacher's, names
             separated by commas, or ``'auto'`` for all behind the backbone that fit.
-        **request: ``method``, ``levels``, ``input_size``, ``command``,
+        method (str, optional): A key of :data:`~mmfakd.pairing.methods.METHODS`.
+            Defaults to None, for :func:`~mmfakd.pairing.methods.default_method`.
+        **request: ``levels``, ``input_size``, ``command``,
             ``teacher_ckpt``, ``student_ckpt``, ``loss_weight`` and ``warmup`` of
             :class:`~mmfakd.pairing.plan.Plan`.
 
@@ -40,7 +46,7 @@ def make_pair(
         ValueError: If the two cannot be a pair.
     """
     ours, theirs = Candidate(student, 'student'), Candidate(teacher, 'teacher')
-    plan = Plan(ours, theirs, **request)
+    plan = Plan(ours, theirs, method or default_method(ours.kind), **request)
     size = plan.input_size or choose_probe_size(ours.cfg)
     whole = plan.input_size or choose_probe_size(ours.cfg, whole=True)
     try:

@@ -56,7 +56,7 @@ class Plan:
 
     student: Candidate
     teacher: Candidate
-    method: str = 'fakd-review'
+    method: str
     levels: str = 'auto'
     input_size: tuple[int, int] | None = None
     command: str = ''

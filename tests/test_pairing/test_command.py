@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmfakd.cli import main, make_parser
-from mmfakd.pairing.methods import METHODS
+from mmfakd.pairing.methods import METHODS, default_method
 from tests.helpers.toy import batch, classifier, step, without_gradient
 from tests.helpers.toy_detectors import retinanet
 
@@ -264,7 +264,10 @@ def test_methods_are_the_choices_of_the_command():
     ]
     [method] = [a for a in commands.choices['pair']._actions if a.dest == 'method']
     assert list(method.choices) == list(METHODS)
-    assert method.default == next(iter(METHODS))
+    assert method.default is None
+    assert f'{default_method("detector")} for detectors' in method.help
+    assert f'else {default_method("classifier")}' in method.help
+    assert default_method('segmentor') == default_method('classifier')
 
 
 def test_says_what_it_is_about_to_do(make, monkeypatch):
@@ -384,7 +387,8 @@ class TestDetectors:
 
     def test_two_stages_teach_one(self, make):
         teacher = 'faster-rcnn_r50_fpn_1x_coco'
-        cfg, text = make(self.RETINANET, teacher, '--input-size', '128x160')
+        names = self.RETINANET, teacher, '--input-size', '128x160'
+        cfg, text = make(*names, '--method', 'fakd-review')
         distiller = cfg.model.distiller
         assert distiller.student_levels == [
             dict(recorder='neck', data_idx=i) for i in range(4)
@@ -399,6 +403,14 @@ class TestDetectors:
         assert modes == [16, 16, 16, 800 // 64]
         assert 'Not taken of the student: neck[4] (without a partner' in text
         assert cfg.default_scope == 'mmdet'
+        # By default layer to layer, with filters that mix all channels.
+        cfg, text = make(*names)
+        connector = cfg.model.distiller.connector
+        kind = 'mmfakd.FrequencyAttentionConnector'
+        assert connector.connector == dict(type=kind, modes=4, high_pass=0)
+        assert connector.type == 'mmfakd.LayerwiseConnector'
+        assert not {'sizes', 'scales'} & set(connector)
+        assert 'Method: fakd-layer.' in text
 
     def test_other_strides(self, make):
         teacher = 'centernet_r18-dcnv2_8xb16-crop512-140e_coco'
@@ -434,7 +446,7 @@ class TestDetectors:
         cfg, text = make(student, teacher, '--inherit', 'bbox_head')
         assert cfg.model.inherit == ['bbox_head']
         # KD compares the logits of classifiers.
-        assert 'Others: --method fakd-layer, reviewkd, pkd, cwd, at, fitnet.' in text
+        assert 'Others: --method fakd-review, reviewkd, pkd, cwd, at, fitnet.' in text
         assert "The student starts with the teacher's bbox_head." in text
         written = (tmp_path / 'pair.py').read_text()
         assert '--inherit bbox_head\n' in written
