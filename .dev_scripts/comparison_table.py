@@ -23,8 +23,8 @@ def write_table(comparison: dict[str, Any], how: str = '') -> list[str]:
     Args:
         comparison (dict): What `mmfakd compare --json` wrote.
         how (str): ``'in pairs'``, where each second method is compared with the one
-            before it, or ``'in short'``, without the single seeds. Defaults to all
-            methods against the first.
+            before it, or ``'in short'``, without the single seeds, but with their
+            number where it differs. Defaults to all methods against the first.
 
     Returns:
         list[str]: Its lines, in Markdown.
@@ -34,14 +34,16 @@ def write_table(comparison: dict[str, Any], how: str = '') -> list[str]:
     seeds = sorted({run['seed'] for method in methods for run in method['runs']})
     shown = [] if how == 'in short' else seeds
     scores = [scores_by_seed(comparison, method) for method in methods]
+    counted = how == 'in short' and len(set(map(len, scores))) > 1
     means = [statistics.fmean(of_one.values()) for of_one in scores]
     first = 'the one above' if how == 'in pairs' else methods[0]['method']
     rows = [['method', f'{score}, last', f'minus {first}']]
-    rows[0] += [*(f'seed {seed}' for seed in shown), 'added in training']
+    rows[0] += [*(f'seed {seed}' for seed in shown), *['seeds'] * counted]
+    rows[0].append('added in training')
     if teacher := comparison['teacher']:
         name = f'teacher ({teacher["parameters"]:,} parameters)'
         last = f'{factor * teacher["last"]["mean"]:{form}}'
-        rows.append([name, last, *[''] * (len(shown) + 2)])
+        rows.append([name, last, *[''] * (len(rows[0]) - 2)])
     for place, (method, of_one) in enumerate(zip(methods, scores)):
         mean = f'{means[place]:{form}}'
         if len(of_one) > 1:
@@ -56,6 +58,7 @@ def write_table(comparison: dict[str, Any], how: str = '') -> list[str]:
                 f'**{mean}**' if means[place] == max(means) else mean,
                 '' if against is of_one else difference(of_one, against, form),
                 *(f'{of_one[s]:{form}}' if s in of_one else '' for s in shown),
+                *[str(len(of_one))] * counted,
                 '' if method['added'] is None else f'{method["added"]:,}',
             ]
         )

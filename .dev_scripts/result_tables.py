@@ -3,7 +3,7 @@
 
     python .dev_scripts/result_tables.py [--check]
 
-In the README and in pages under docs/, what stands between
+In the READMEs and in pages under docs/, what stands between
 
     <!-- table of logs/NAME.json -->
     <!-- end of the table -->
@@ -87,6 +87,7 @@ def pages() -> Iterator[Path]:
         Path: A file in Markdown.
     """
     yield REPOSITORY / 'README.md'
+    yield from sorted((REPOSITORY / 'configs').rglob('README.md'))
     for page in sorted((REPOSITORY / 'docs').rglob('*.md')):
         if 'generated' not in page.parts:
             yield page
