@@ -86,7 +86,7 @@ def test_in_short():
     assert lines[3] == '| method 1 | **35.0 (21.2)** | +15.0 ± 5.0 | 1 |'
     # Means of different seeds say of how many.
     lines = write_table(comparison((0.1, 0.3), (0.2,)), 'in short')
-    assert lines[0] == '| method | mAP, last | minus method 0 | seeds | added in training |'
+    assert lines[0].endswith('| minus method 0 | seeds | added in training |')
     assert lines[3] == '| method 1 | **20.0** | +10.0 | 1 | 1 |'
 
 
