@@ -23,6 +23,7 @@ KINDS = {
     'models.backbones': 'Backbones',
     'datasets': 'Data sets',
     'engine.hooks': 'Hooks',
+    'engine.optim_wrappers': 'Optimizer wrappers',
 }
 FROM_PYTHON = (
     'mmfakd.distill',
