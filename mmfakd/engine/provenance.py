@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -94,7 +94,7 @@ def describe_run(runner: Runner) -> dict[str, Any]:
 
     Returns:
         dict: What :func:`describe_config` says, and ``processes``, ``batch`` of each,
-        ``accumulation``, ``total_batch`` and ``versions``.
+        ``accumulation``, ``total_batch``, ``precision`` of the networks and ``versions``.
     """
     loader, wrapper = runner.train_dataloader, runner.optim_wrapper
     batch = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 1)
@@ -107,12 +107,19 @@ def describe_run(runner: Runner) -> dict[str, Any]:
         batch=batch,
         accumulation=accumulation,
         total_batch=batch * runner.world_size * accumulation,
+        precision=_precision(wrapper),
         versions={
             'mmfakd': __version__,
             **{name: versions[name] for name in _VERSIONS if name in versions},
         },
         **describe_config(runner.cfg),
     )
+
+
+def _precision(wrapper: OptimWrapper) -> str:
+    # MMEngine's wrapper leaves None to PyTorch, for which that is float16.
+    dtype = getattr(wrapper, 'cast_dtype', torch.float32) or torch.float16
+    return str(dtype).rpartition('.')[2]
 
 
 def plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 """Descriptions of runs, what differs between two, and weights that do not fit."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from mmfakd.engine.provenance import (
     Difference,
+    _precision,
     compare,
     describe_config,
     hash_weights,
@@ -153,3 +155,23 @@ def test_model_may_know_older_keys():
     model = nn.Sequential(Renamed(2, 2))
     state = {'0.kernel': torch.ones(2, 2), '0.bias': torch.ones(2)}
     assert misfits(model, state) == {}
+
+
+@pytest.mark.parametrize(
+    ('wrapper', 'precision'),
+    [
+        (dict(), 'float32'),
+        (dict(cast_dtype=torch.bfloat16), 'bfloat16'),
+        # PyTorch's own choice.
+        (dict(cast_dtype=None), 'float16'),
+    ],
+)
+def test_precision_of_the_networks(wrapper, precision):
+    assert _precision(SimpleNamespace(**wrapper)) == precision
+
+
+def test_another_precision_is_told():
+    told = compare(dict(precision='bfloat16'), dict(precision='float32'))
+    assert told == [('precision', 'bfloat16', 'float32', False)]
+    # Checkpoints of earlier versions do not say it.
+    assert compare({}, dict(precision='float32')) == []

@@ -28,7 +28,8 @@ class CpuAmpOptimWrapper(OptimWrapper):
         **kwargs: Those of ``OptimWrapper``.
 
     Raises:
-        ValueError: For another dtype.
+        ValueError: For another dtype, and for weights that are not on a CPU: there
+            nothing would be cast.
     """
 
     def __init__(self, dtype: str | torch.dtype = 'bfloat16', **kwargs: Any) -> None:
@@ -38,6 +39,15 @@ class CpuAmpOptimWrapper(OptimWrapper):
                 'precision for trainings on a CPU; leave `dtype` out.'
             )
         super().__init__(**kwargs)
+        # The name that MMEngine's has for it.
+        self.cast_dtype = torch.bfloat16
+        device = self.param_groups[0]['params'][0].device.type
+        if device != 'cpu':
+            raise ValueError(
+                f"optim_wrapper.type='{type(self).__name__}' and weights on {device!r}: "
+                "expected them on a CPU. On others give type='AmpOptimWrapper', "
+                "dtype='bfloat16', which MMEngine has."
+            )
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -49,5 +59,5 @@ class CpuAmpOptimWrapper(OptimWrapper):
         Yields:
             None: Within autocast.
         """
-        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
+        with super().optim_context(model), torch.autocast('cpu', self.cast_dtype):
             yield

@@ -113,7 +113,8 @@ def test_plain_model(tmp_path):
     train(config(tmp_path, model=student()))
     entry = load_checkpoint_file(tmp_path / 'epoch_1.pth')['meta']['mmfakd']
     sizes = {'processes', 'batch', 'accumulation', 'total_batch'}
-    assert entry.keys() == {*sizes, 'versions', 'optimizer'}
+    assert entry.keys() == {*sizes, 'precision', 'versions', 'optimizer'}
+    assert entry['precision'] == 'float32'
 
 
 def test_nothing_changed(first, run, log):

@@ -62,6 +62,13 @@ def test_other_dtypes_are_refused(dtype):
         wrapper(dtype=dtype)
 
 
+def test_weights_elsewhere_would_not_be_cast():
+    layer = torch.nn.Linear(2, 2, device='meta')
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="on 'meta': expected .*='AmpOptimWrapper'"):
+        CpuAmpOptimWrapper(optimizer=optimizer)
+
+
 @pytest.mark.parametrize('asked', [{}, dict(loss_scale=512.0), dict(dtype='bfloat16')])
 def test_option_trains_and_resumes(tmp_path, monkeypatch, asked):
     monkeypatch.setattr('mmfakd.engine.launch.get_device', lambda: 'cpu')
