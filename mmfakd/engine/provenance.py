@@ -94,7 +94,8 @@ def describe_run(runner: Runner) -> dict[str, Any]:
 
     Returns:
         dict: What :func:`describe_config` says, and ``processes``, ``batch`` of each,
-        ``accumulation``, ``total_batch``, ``precision`` of the networks and ``versions``.
+        ``accumulation``, ``total_batch``, ``precision`` of the networks and
+        ``versions``.
     """
     loader, wrapper = runner.train_dataloader, runner.optim_wrapper
     batch = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 1)

@@ -44,8 +44,8 @@ class CpuAmpOptimWrapper(OptimWrapper):
         device = self.param_groups[0]['params'][0].device.type
         if device != 'cpu':
             raise ValueError(
-                f"optim_wrapper.type='{type(self).__name__}' and weights on {device!r}: "
-                "expected them on a CPU. On others give type='AmpOptimWrapper', "
+                f"optim_wrapper.type='{type(self).__name__}' and weights on "
+                f"{device!r}: expected them on a CPU. On others give type='AmpOptimWrapper', "
                 "dtype='bfloat16', which MMEngine has."
             )
 
