@@ -152,9 +152,11 @@ def merge_train_options(
         _add_amp(cfg.optim_wrapper)
     if resume is None and restarted():
         resume = 'auto'
-    if resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if resume == 'auto' else resume
+    if resume == 'auto':
+        # `load_from` is kept, for a training that has nothing to go on from.
+        cfg.resume = resume
+    elif resume is not None:
+        cfg.resume, cfg.load_from = True, resume
     if auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os.path as osp
 import warnings
+from collections.abc import Sequence
 
 from mmengine.config import Config, ConfigDict
 
@@ -27,7 +28,9 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
 
     Args:
         cfg (Config): The config of a training, changed in place: without a checkpoint
-            to go on from it is no longer a resumed one.
+            to go on from it is no longer a resumed one. With ``resume='auto'`` its
+            ``load_from`` is what training starts from where there is none; with
+            ``resume=True`` it names the checkpoint, as in MMEngine.
         teacher_given (bool): Whether the command line says which teacher it is to be.
             Otherwise it is that of the first run, whose command line may have said so.
 
@@ -37,21 +40,22 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
     """
     if not cfg.get('resume'):
         return
-    path = cfg.get('load_from')
+    path, start = cfg.get('load_from'), None
+    if cfg.resume == 'auto':
+        cfg.resume, cfg.load_from = True, None
+        path, start = None, path
     if path is None:
         outs = [hook.get('out_dir') for hook in hook_configs(cfg)]
         folders = checkpoint_folders(cfg.work_dir, outs)
         if any('://' in folder for folder in folders):
-            return
-        path, skipped = find_checkpoint(*folders)
+            # MMEngine takes the one that this file names.
+            if osp.exists(osp.join(cfg.work_dir, 'last_checkpoint')):
+                return
+            skipped = []
+        else:
+            path, skipped = find_checkpoint(*folders)
         if path is None:
-            cfg.resume = False
-            reasons = ''.join(f'\n- skipped: {reason}' for reason in skipped)
-            warnings.warn(
-                f'--resume: {cfg.work_dir} has no checkpoint to go on from. Training '
-                f'starts from the beginning.{reasons}',
-                stacklevel=2,
-            )
+            _begin(cfg, start, skipped)
             return
         meta = load_checkpoint_file(path, mmap=True)['meta']
     else:
@@ -70,6 +74,18 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
                 'goes on began: data are drawn in its order.',
                 stacklevel=2,
             )
+
+
+def _begin(cfg: Config, start: str | None, skipped: Sequence[str]) -> None:
+    """Make a training that has nothing to go on from one that begins."""
+    cfg.resume, cfg.load_from = False, start
+    reasons = ''.join(f'\n- skipped: {reason}' for reason in skipped)
+    weights = f', from the weights of load_from={start!r}' if start else ''
+    warnings.warn(
+        f'--resume: {cfg.work_dir} has no checkpoint to go on from. Training starts '
+        f'from the beginning{weights}.{reasons}',
+        stacklevel=3,
+    )
 
 
 def _keep_teacher(cfg: Config, meta: dict) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmfakd.engine.launch import merge_train_options
 from mmfakd.engine.resume import prepare_resume
 
 
@@ -56,6 +57,32 @@ def test_nothing_to_go_on_from(tmp_path):
     with pytest.warns(UserWarning, match=match):
         prepare_resume(cfg)
     assert cfg.resume is False
+
+
+def test_what_it_starts_from_where_there_is_nothing_to_go_on_from(checkpoint, tmp_path):
+    """`--resume` from the first start on, as jobs that may be requeued are started."""
+    cfg = merge_train_options(
+        config(tmp_path / 'new', load_from='weights.pth', resume=False), resume='auto'
+    )
+    with pytest.warns(UserWarning, match="beginning, from .* load_from='weights.pth'"):
+        prepare_resume(cfg)
+    assert not cfg.resume and cfg.load_from == 'weights.pth'
+    cfg = config(checkpoint.parent, load_from='weights.pth', resume='auto')
+    prepare_resume(cfg)
+    assert cfg.resume is True and cfg.load_from is None and cfg.randomness.seed == 7
+
+
+def test_checkpoints_in_a_store(tmp_path):
+    hooks = dict(checkpoint=dict(type='CheckpointHook', out_dir='s3://bucket'))
+    settings = dict(resume='auto', load_from='weights.pth', default_hooks=hooks)
+    cfg = config(tmp_path, **settings)
+    with pytest.warns(UserWarning, match="from .* load_from='weights.pth'"):
+        prepare_resume(cfg)
+    assert not cfg.resume and cfg.load_from == 'weights.pth'
+    (tmp_path / 'last_checkpoint').write_text('s3://bucket/epoch_1.pth')
+    cfg = config(tmp_path, **settings)
+    prepare_resume(cfg)
+    assert cfg.resume is True and cfg.load_from is None
 
 
 def test_no_resume(tmp_path):
