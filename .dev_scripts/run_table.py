@@ -20,6 +20,9 @@ The file:
     runs:
       student alone: {config: ...}
       FAM-KD: {options: [model.distiller.loss_weight=2]}
+      FAM-KD, connectors first:
+        first: {options: [model.student_trainable=False]}   # a run before this one
+        options: ['load_from={first}/epoch_1.pth']          # its work dir
     log: docs/en/results/logs/NAME.json
     fit: false
 """
@@ -57,6 +60,7 @@ class Run:
         options (list[str]): Its ``--cfg-options``.
         seed (int): Its seed.
         folder (Path): Its work dir.
+        first (Run, optional): One that has to end before it starts.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Run:
     options: list[str]
     seed: int
     folder: Path
+    first: Run | None = None
 
     @property
     def done(self) -> Path:
@@ -93,6 +98,8 @@ class Run:
         """
         if self.done.exists():
             return True
+        if self.first is not None and not self.first.start():
+            return False
         self.folder.mkdir(parents=True, exist_ok=True)
         print(f'{self.name}, seed {self.seed}: {self.folder}', flush=True)
         with open(self.folder / 'output.txt', 'a') as output:
@@ -199,19 +206,21 @@ def read_table(path: Path, work_dir: Path) -> tuple[list[Run], list[Run], Log]:
         ValueError: For a key that means nothing.
     """
     table: dict[str, Any] = yaml.safe_load(path.read_text())
-    known = {'config', 'options', 'seeds', 'teacher', 'runs', 'log', 'fit'}
-    if set(table) - known:
-        raise ValueError(f'{path}: unknown {sorted(set(table) - known)}; {known}.')
+    _check_keys(path, table, 'config options seeds teacher runs log fit')
 
-    def run(name: str, entry: dict[str, Any], seed: int) -> Run:
+    def run(name: str, entry: dict[str, Any], seed: int, suffix: str = '') -> Run:
+        _check_keys(path, entry, 'config options first')
         folder = re.sub('[^a-z0-9]+', '_', name.lower()).strip('_')
-        return Run(
-            name,
-            str(entry.get('config', table.get('config'))),
-            [*table.get('options', []), *entry.get('options', [])],
-            seed,
-            work_dir / f'{folder}_seed{seed}',
-        )
+        config = str(entry.get('config', table.get('config')))
+        first = None
+        if 'first' in entry:
+            before = {'config': config, **entry['first']}
+            first = run(name, before, seed, '_first')
+        options = [*table.get('options', []), *entry.get('options', [])]
+        if first is not None:
+            options = [text.replace('{first}', str(first.folder)) for text in options]
+        place = work_dir / f'{folder}{suffix}_seed{seed}'
+        return Run(name, config, options, seed, place, first)
 
     first = [run('teacher', table['teacher'], 0)] if 'teacher' in table else []
     runs = [
@@ -222,6 +231,13 @@ def read_table(path: Path, work_dir: Path) -> tuple[list[Run], list[Run], Log]:
     teacher = [word for run in first for word in ('--teacher', str(run.folder))]
     log = Path(table['log']) if 'log' in table else None
     return first, runs, Log(log, list(table['runs']), table.get('fit', False), teacher)
+
+
+def _check_keys(path: Path, entry: dict[str, Any], known: str) -> None:
+    """Raise for a key that means nothing."""
+    unknown = sorted(set(entry) - set(known.split()))
+    if unknown:
+        raise ValueError(f'{path}: unknown {unknown}; known are {known}.')
 
 
 def finish(run: Run, log: Log) -> bool:
@@ -254,11 +270,15 @@ def main() -> None:
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/TABLE')
     parser.add_argument('--dry-run', action='store_true', help='print the commands')
     args = parser.parse_args()
+    # For the modules that configs of studies import.
+    paths = [os.environ.get('PYTHONPATH'), str(Path(__file__).resolve().parent)]
+    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
     work_dir = args.work_dir or Path('work_dirs') / args.table.stem
     first, runs, log = read_table(args.table, work_dir)
     left = [run for run in runs if not log.knows(run)]
     if args.dry_run:
-        for run in [*(first if left else []), *left]:
+        before = [run.first for run in left if run.first is not None]
+        for run in [*(first if left else []), *before, *left]:
             print(*run.command())
         return
     if left and not all(run.start() for run in first):

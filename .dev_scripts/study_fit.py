@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison_table import SCORES, scores_by_seed
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
@@ -104,7 +105,7 @@ def draw(log: dict[str, Any]) -> Figure:
     score, _, _ = SCORES[log['metric']]
     alone, *methods = log['methods']
     before = scores_by_seed(log, alone)
-    figure = Figure(figsize=(8, 4), layout='constrained')
+    figure = Figure(figsize=(8.5, 4.5), layout='constrained')
     axis = figure.subplots()
     points = []
     for method in methods:
@@ -121,7 +122,7 @@ def draw(log: dict[str, Any]) -> Figure:
     )
     for gain, error, fit, name in sorted(points, reverse=True):
         marker = 'osD^v'[forms.index(name.split(', ')[0]) % 5]
-        color = f'C{transforms.index(name.split(", ")[-1])}'
+        color = colormaps['tab20'](transforms.index(name.split(', ')[-1]) % 20)
         axis.errorbar(
             fit,
             gain,

@@ -92,3 +92,19 @@ def test_log_outlives_work_dirs(table, tmp_path):
 def test_unknown_keys(table, tmp_path):
     table.write_text('seeds: [0]\nmethods: {}')
     assert "unknown ['methods']" in run(table, tmp_path).stderr
+    table.write_text('seeds: [0]\nruns: {one: {option: [a=1]}}')
+    assert "unknown ['option']" in run(table, tmp_path).stderr
+
+
+def test_a_run_before_another(table, tmp_path):
+    cfg = yaml.safe_load(table.read_text())
+    start = dict(first={}, options=['load_from={first}/epoch_1.pth'])
+    cfg.update(seeds=[3], runs={'second': start})
+    table.write_text(yaml.safe_dump(cfg))
+    first, second = run(table, tmp_path, '--dry-run').stdout.splitlines()
+    folder = tmp_path / 'second_first_seed3'
+    assert f'--work-dir {folder} ' in first and 'load_from' not in first
+    assert f'load_from={folder}/epoch_1.pth' in second
+    assert run(table, tmp_path).returncode == 0 and (folder / 'done').exists()
+    words = (tmp_path / 'second_seed3/output.txt').read_text()
+    assert f'Load checkpoint from {folder}/epoch_1.pth' in words

@@ -45,7 +45,7 @@ class CpuAmpOptimWrapper(OptimWrapper):
         if device != 'cpu':
             raise ValueError(
                 f"optim_wrapper.type='{type(self).__name__}' and weights on "
-                f"{device!r}: expected them on a CPU. On others give "
+                f'{device!r}: expected them on a CPU. On others give '
                 "type='AmpOptimWrapper', dtype='bfloat16', which MMEngine has."
             )
 
