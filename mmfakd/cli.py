@@ -471,8 +471,8 @@ def _cfg_options(parser: Any) -> None:
         nargs='+',
         action='extend',
         metavar='KEY=VALUE',
-        help='override settings of the config: key=value, key="[a,b]", '
-        'key="[(a,b),(c,d)]"; no white space',
+        help='override settings of the config: key=value, key="[a,(b,c)]", '
+        'key=\'[dict(type="Name", x=1)]\'',
     )
 
 

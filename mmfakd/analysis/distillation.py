@@ -12,7 +12,7 @@ from inspect import signature
 from mmengine.config import Config, ConfigDict
 
 from mmfakd.checkpoints.fetch import fetch_checkpoint
-from mmfakd.engine.launch import parse_cfg_options
+from mmfakd.engine.cfg_options import merge_cfg_options
 from mmfakd.model_zoo.absent import check_installed
 from mmfakd.model_zoo.find import config_file
 from mmfakd.models.algorithms import FeatureDistill, TeacherEvaluation
@@ -47,7 +47,7 @@ def open_distillation(
     else:
         cfg = Config.fromfile(config_file(config))
     try:
-        cfg.merge_from_dict(parse_cfg_options(cfg_options))
+        merge_cfg_options(cfg, cfg_options)
         check_installed(cfg, 'it')
         model = cfg.get('model', {})
         if 'teacher' not in model:

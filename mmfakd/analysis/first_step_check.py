@@ -21,9 +21,8 @@ from torch import nn
 
 from mmfakd.checkpoints.download import is_cached, one_try
 from mmfakd.checkpoints.schemes import published_file, scheme_of
-from mmfakd.engine.check_config import check_training, check_weights, warn_unknown_keys
+from mmfakd.engine.check_config import check_training, check_weights
 from mmfakd.engine.hooks.first_step_hook import note_optimized
-from mmfakd.engine.launch import parse_cfg_options
 from mmfakd.messages import progress
 from mmfakd.models.algorithms import FeatureDistill
 from mmfakd.models.algorithms.built_models import drop_pretrained, pretrained_from
@@ -67,7 +66,6 @@ def check_distillation(
     """
     check_weights(teacher_ckpt=teacher_ckpt, student_ckpt=student_ckpt)
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg, _quiet():
-        warn_unknown_keys(cfg, parse_cfg_options(cfg_options))
         check_training(cfg)
         if student_ckpt is not None:
             cfg.model.student_ckpt = student_ckpt

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import os.path as osp
 import signal
@@ -13,7 +12,7 @@ from typing import Any
 
 import mmengine
 import torch.distributed as dist
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.evaluator import DumpResults
 from mmengine.registry import RUNNERS
@@ -24,7 +23,8 @@ from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.checkpoints.student import student_config
 from mmfakd.model_zoo.find import config_file
 
-from .check_config import check_training, check_weights, warn_unknown_keys
+from .cfg_options import merge_cfg_options
+from .check_config import check_training, check_weights
 from .cpu_processes import init_cpu_distributed
 from .learning_rate import set_rate
 from .process_group import end_process_group
@@ -290,49 +290,6 @@ def merge_launch_options(
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('./work_dirs', Path(cfg.filename).stem)
-
-
-def merge_cfg_options(cfg: Config, pairs: Sequence[str] | None) -> None:
-    """Put overrides into a config, with a warning where nothing is overridden.
-
-    Args:
-        cfg (Config): The config, changed in place.
-        pairs (Sequence[str], optional): ``'key=value'`` each.
-
-    Raises:
-        ValueError: If one is no such pair, or does not fit into the config.
-    """
-    options = parse_cfg_options(pairs)
-    warn_unknown_keys(cfg, options)
-    try:
-        cfg.merge_from_dict(options)
-    except (AssertionError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'--cfg-options {" ".join(pairs or ())}: {error.args[0]}'
-        ) from error
-
-
-def parse_cfg_options(pairs: Sequence[str] | None) -> dict:
-    """Read overrides of a config as MMEngine does.
-
-    Args:
-        pairs (Sequence[str], optional): ``'key=value'`` each.
-
-    Returns:
-        dict: Keys and values.
-
-    Raises:
-        ValueError: If one is no such pair.
-    """
-    for pair in pairs or ():
-        if pair.find('=') < 1:
-            raise ValueError(
-                f'--cfg-options {pair}: expected KEY=VALUE, for example '
-                'train_cfg.max_epochs=10.'
-            )
-    parser = argparse.ArgumentParser()
-    parser.add_argument('pairs', nargs='*', action=DictAction)
-    return parser.parse_args(list(pairs or ())).pairs or {}
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -51,7 +51,7 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
             # MMEngine takes the one that this file names.
             if osp.exists(osp.join(cfg.work_dir, 'last_checkpoint')):
                 return
-            skipped = []
+            skipped: list[str] = []
         else:
             path, skipped = find_checkpoint(*folders)
         if path is None:

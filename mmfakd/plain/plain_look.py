@@ -55,7 +55,8 @@ class PlainLook(FirstLook):
         learning = {id(p) for p in student.core.parameters() if p.requires_grad}
         given: Any = _Given(teacher.core)
         core: Any = student.core
-        super().__init__(core, given, distiller, learning, trainable=True)
+        # Whether connectors learn, `Distillation` sees at its second call.
+        super().__init__(core, given, distiller, learning, trainable=True, still={})
         self._watched = student
 
     def look_at_features(self, arguments: Arguments) -> None:

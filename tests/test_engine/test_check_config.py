@@ -5,8 +5,9 @@ import pytest
 from mmengine.config import Config
 
 from mmfakd.engine import check_config
+from mmfakd.engine.cfg_options import merge_cfg_options
 from mmfakd.engine.check_config import check_training, check_weights
-from mmfakd.engine.launch import merge_cfg_options, merge_train_options, train
+from mmfakd.engine.launch import merge_train_options, train
 from tests.helpers.toy import classifier
 
 PAIR = 'fakd_review_r18w32_r18w4_1xb50_digits'
@@ -79,20 +80,6 @@ def test_override_of_nothing(key, missing, near, told):
 def test_overrides_that_are_right(key, told):
     merge_cfg_options(config(), [f'{key}=1'])
     assert told == []
-
-
-@pytest.mark.parametrize(
-    ('pair', 'message'),
-    [
-        ('=3', 'expected KEY=VALUE'),
-        ('alone', 'expected KEY=VALUE'),
-        ('levels.7=1', 'Index 7 exceeds the length'),
-        ('model.backbone.depth.x=1', 'cannot inherit'),
-    ],
-)
-def test_overrides_that_do_not_fit(pair, message):
-    with pytest.raises(ValueError, match=f'^--cfg-options {pair}: .*{message}'):
-        merge_cfg_options(config(levels=[1, 2]), [pair])
 
 
 # ---- options

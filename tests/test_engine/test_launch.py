@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmfakd.engine.launch import merge_launch_options, parse_cfg_options
+from mmfakd.engine.launch import merge_launch_options
 from mmfakd.engine.launch import test as evaluate
 from mmfakd.model_zoo.find import config_file
 
@@ -49,14 +49,6 @@ def test_work_dir_of_a_path(tmp_path):
     assert cfg.work_dir == 'here'
     merge_launch_options(cfg, work_dir='there', launcher='slurm')
     assert (cfg.work_dir, cfg.launcher) == ('there', 'slurm')
-
-
-def test_overrides():
-    pairs = ['a.b=1', 'c=[1,2]', "d='x=y'", 'e=None']
-    assert parse_cfg_options(pairs) == {'a.b': 1, 'c': [1, 2], 'd': 'x=y', 'e': None}
-    assert parse_cfg_options(None) == parse_cfg_options([]) == {}
-    with pytest.raises(ValueError, match='--cfg-options a: expected KEY=VALUE'):
-        parse_cfg_options(['b=1', 'a'])
 
 
 def show(config, folder, *options):

@@ -14,7 +14,7 @@ import mmengine
 import torch
 from mmengine.logging import MMLogger
 
-from mmfakd.engine.launch import parse_cfg_options
+from mmfakd.engine.cfg_options import parse_cfg_options
 from mmfakd.messages import progress
 
 from .compiled import compile_cases

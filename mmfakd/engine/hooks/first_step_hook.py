@@ -13,7 +13,6 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
-from torch import nn
 
 from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.engine.unwrap import unwrapped_model
@@ -84,20 +83,20 @@ def note_optimized(model: Any, optim_wrapper: Any) -> None:
         model (nn.Module): The model, with a method ``note_optimized``.
         optim_wrapper (OptimWrapper | OptimWrapperDict): The optimizer of all of it.
     """
-    moved = list(_moved(optim_wrapper))
+    groups = list(_groups(optim_wrapper))
+    given = [p for group in groups for p in group['params']]
     own = {id(p) for p in model.parameters()}
     # Some strategies give their optimizers flat copies, which tell nothing.
-    if moved and all(id(p) in own for p in moved):
-        model.note_optimized(moved)
+    if given and all(id(p) in own for p in given):
+        # A warm-up of the learning rate may begin at 0.
+        moved = [g for g in groups if g.get('initial_lr', g.get('lr')) != 0]
+        model.note_optimized([p for group in moved for p in group['params']])
 
 
-def _moved(optim_wrapper: Any) -> Iterator[nn.Parameter]:
+def _groups(optim_wrapper: Any) -> Iterator[dict[str, Any]]:
     several = isinstance(optim_wrapper, OptimWrapperDict)
     wrappers: Iterable[Any] = optim_wrapper.values() if several else [optim_wrapper]
     for wrapper in wrappers:
         # The wrapper itself lists one group more, for schedules.
         optimizer = getattr(wrapper, 'optimizer', None)
-        for group in getattr(optimizer, 'param_groups', ()):
-            # A warm-up of the learning rate may begin at 0.
-            if group.get('initial_lr', group.get('lr')) != 0:
-                yield from group['params']
+        yield from getattr(optimizer, 'param_groups', ())

@@ -445,10 +445,16 @@ class FeatureDistill(SingleTeacherDistill):
 
     def _new_look(self) -> FirstLook:
         learning = {id(p) for p in self.architecture.parameters() if p.requires_grad}
+        still: dict[str, Tensor] = {}
         if self._optimized is not None:
             learning &= self._optimized
+            still = {
+                name: p
+                for name, p in self.distiller.named_parameters()
+                if p.requires_grad and id(p) not in self._optimized
+            }
         models = (self.architecture, self._teacher, self.distiller)
-        return FirstLook(*models, learning, self.student_trainable)
+        return FirstLook(*models, learning, self.student_trainable, still)
 
     def measure_next_step(self) -> None:
         """Let the next training step measure its losses and their gradients.

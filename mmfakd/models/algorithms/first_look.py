@@ -52,6 +52,8 @@ class FirstLook:
         learning (Collection[int]): Identities of the student's parameters that learn.
         trainable (bool): Whether the student is to learn; if it is not, its levels
             need not reach it.
+        still (Mapping[str, Tensor]): Parameters of the distiller that the optimizer
+            leaves as they are, by name.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class FirstLook:
         distiller: ConfigurableDistiller,
         learning: Collection[int],
         trainable: bool,
+        still: Mapping[str, Tensor],
     ) -> None:
         self.student, self.teacher, self.distiller = student, teacher, distiller
+        self.still = still
         self.trainable = trainable
         self.learning = learning
         self.weights = [p for p in student.parameters() if id(p) in learning]
@@ -341,6 +345,15 @@ class FirstLook:
             step.notes.append(
                 'the student has no loss of its own here, so there is nothing to '
                 'compare the gradients with: distillation alone decides.'
+            )
+        if self.still:
+            count = sum(p.numel() for p in self.still.values())
+            name = next(iter(self.still))
+            step.warnings.append(
+                f'The optimizer does not move {count:,} weights of the distiller, '
+                f'{name!r} and {len(self.still) - 1} more (`lr_mult=0`, a learning '
+                'rate of 0, or they are left out): they stay as they are, in general '
+                'at random, and so does what the student imitates.'
             )
         if not self.teacher.has_weights:
             step.warnings.insert(

@@ -123,7 +123,7 @@ def _advice(
         # An untrained detector's own gradient differs by factors of a hundred.
         text += (
             '. This is one batch, and those of detectors differ much: '
-            'model.distiller.loss_weight=balance measures a hundred'
+            'model.distiller.loss_weight=balance measures a hundred of them.'
         )
     return text
 

@@ -10,9 +10,12 @@ from functools import partial
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
 from torch import nn
+from torch.optim import SGD
 from torch.utils.checkpoint import checkpoint
 
+from mmfakd.engine.hooks.first_step_hook import note_optimized
 from mmfakd.models.distillers.loss_gradients import GradientsNotMeasured
 from tests.helpers.toy import (
     batch,
@@ -225,6 +228,33 @@ def test_frozen_by_hand_or_by_the_optimizer():
         [*model.architecture.head.parameters(), *model.distiller.parameters()]
     )
     with pytest.raises(ValueError, match=r'optimizer moves none .*`lr_mult=0`'):
+        losses_of(model, data())
+
+
+def test_connectors_that_the_optimizer_leaves_as_they_are():
+    for learn in (True, False):
+        model = build(distiller=level('backbone.layer2'))
+        parts = [model.architecture, *([model.distiller] if learn else [])]
+        model.note_optimized([p for part in parts for p in part.parameters()])
+        losses_of(model, data())
+        said = ' '.join(model.first_step.warnings)
+        count = sum(p.numel() for p in model.distiller.parameters())
+        text = f"does not move {count:,} weights of the distiller, 'connectors.student0"
+        assert (text in said) == (not learn)
+
+
+@pytest.mark.parametrize('rate', [0, 0.1])
+def test_optimizer_without_a_rate(rate):
+    """A warm-up that begins at 0 is none."""
+    model = build(distiller=level('backbone.layer2'))
+    wrapper = OptimWrapper(SGD(model.parameters(), lr=0.0))
+    for group in wrapper.optimizer.param_groups:
+        group['initial_lr'] = rate
+    note_optimized(model, wrapper)
+    if rate:
+        losses_of(model, data())
+        return
+    with pytest.raises(ValueError, match='a learning rate of 0'):
         losses_of(model, data())
 
 

@@ -1,0 +1,91 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What is given as ``--cfg-options``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from mmfakd.compat.config_literals import config_literals
+from mmfakd.compat.nesting import usual_recursion_limit
+
+from .check_config import warn_unknown_keys
+
+# What MMEngine's reading would take for a word, or for words with commas between.
+_HOLDS_DICT = re.compile(r'[\[({]*(\{|dict\().*[\])}]', re.S)
+_EXPECTED = {
+    False: 'a number, a word, or a list or tuple of them in brackets that close',
+    True: 'words within a dict in quotes, and all of it in those of the shell: '
+    '\'transform=dict(type="FrequencyAttention", modes=8)\'',
+}
+
+
+def merge_cfg_options(cfg: Config, pairs: Sequence[str] | None) -> None:
+    """Put overrides into a config, with a warning where nothing is overridden.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        pairs (Sequence[str], optional): ``'key=value'`` each.
+
+    Raises:
+        ValueError: If one is no such pair, or does not fit into the config.
+    """
+    options = parse_cfg_options(pairs)
+    warn_unknown_keys(cfg, options)
+    try:
+        cfg.merge_from_dict(options)
+    except (AssertionError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'--cfg-options {" ".join(pairs or ())}: {error.args[0]}'
+        ) from error
+
+
+def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Read overrides of a config as MMEngine does, and dicts.
+
+    Args:
+        pairs (Sequence[str], optional): ``'key=value'`` each. A value is a number, a
+            word, a list or tuple of them, or of literals with a dict among them,
+            ``dict(...)`` or ``{...}``.
+
+    Returns:
+        dict: Keys and values.
+
+    Raises:
+        ValueError: If one is no such pair.
+
+    Examples:
+        >>> from mmfakd.engine.cfg_options import parse_cfg_options
+        >>> parse_cfg_options(['model.depth=18', 'hooks=[dict(type="EMAHook")]'])
+        {'model.depth': 18, 'hooks': [{'type': 'EMAHook'}]}
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, _, text = pair.partition('=')
+        if not key or '=' not in pair:
+            raise ValueError(
+                f'--cfg-options {pair}: expected KEY=VALUE, for example '
+                'train_cfg.max_epochs=10.'
+            )
+        options.update(_parse(pair, key, text.strip()))
+    return options
+
+
+def _parse(pair: str, key: str, text: str) -> dict[str, Any]:
+    holds_dict = bool(_HOLDS_DICT.fullmatch(text))
+    parser = argparse.ArgumentParser()
+    parser.add_argument('pairs', nargs='*', action=DictAction)
+    try:
+        if holds_dict:
+            return {key: config_literals(f'value = {text}')['value']}
+        # MMEngine's reading recurses without end at brackets behind a word.
+        with usual_recursion_limit():
+            return parser.parse_args(['--', pair]).pairs
+    except (AssertionError, RecursionError, ValueError) as error:
+        raise ValueError(
+            f'--cfg-options {pair}: cannot be read; expected {_EXPECTED[holds_dict]}.'
+        ) from error
