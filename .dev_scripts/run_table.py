@@ -162,7 +162,8 @@ class Log:
         """
         if self.path is None:
             return
-        words = [f'{run.name}={run.folder}', *self.teacher, '--add-to', str(self.path)]
+        words = [f'{run.name}={run.folder}', *self.teacher, '--trust']
+        words += ['--add-to', str(self.path)]
         with self._lock:
             first = self.methods[0]
             if first == run.name or first in self._runs():

@@ -303,6 +303,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add('--teacher', help="the teacher's work dir, for reference")
     figures = 'figures of an earlier comparison, to which these runs are added'
     add('--add-to', metavar='FILE.json', help=figures)
+    _trust(parser)
     _outs(parser, 'curves (.png, .pdf, .svg), figures (.json), the table (.md)')
 
 
@@ -328,6 +329,7 @@ def _plot(parser: argparse.ArgumentParser) -> None:
     _out(parser, kinds, required=False, positional=True)
     _teacher_ckpt(parser)
     add('--batches', type=int, default=1, help='validation batches')
+    _trust(parser)
 
 
 def _detections(parser: argparse.ArgumentParser) -> None:
@@ -463,6 +465,13 @@ def _teacher_ckpt(parser: argparse.ArgumentParser, default: str = '') -> None:
     parser.add_argument(
         '--teacher-ckpt', help=f"the teacher's weights: {WEIGHTS}{default}"
     )
+
+
+def _trust(parser: argparse.ArgumentParser) -> None:
+    own = (
+        "configs in work dirs may import modules and name any class: they are one's own"
+    )
+    parser.add_argument('--trust', action='store_true', help=own)
 
 
 def _cfg_options(parser: Any) -> None:

@@ -10,6 +10,7 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -235,6 +236,8 @@ def _summarize(method: str, runs: list[Run], metric: str, notes: Notes) -> dict:
     if counted:
         progress(f'{method}: counting parameters')
         try:
+            if counted[0].risk:
+                raise ValueError(f'{counted[0].risk}. --trust builds it')
             parameters, added = count_parameters(counted[0].config)
         # Whatever a model that cannot be built here raises; the rest is still true.
         except Exception as error:
@@ -457,6 +460,11 @@ def _natural(path: str) -> list:
     return [int(p) if p.isdigit() else p for p in re.split(r'(\d+)', path)]
 
 
+def _read(folder: str, trust: bool) -> Run:
+    run = read_run(folder)
+    return replace(run, risk=None) if trust else run
+
+
 def compare_work_dirs(
     runs: Sequence[str],
     metric: str | None = None,
@@ -464,6 +472,7 @@ def compare_work_dirs(
     teacher: str | None = None,
     out: Sequence[str] = (),
     add_to: str | None = None,
+    trust: bool = False,
 ) -> str:
     """Compare work dirs, as the command line names them.
 
@@ -476,6 +485,8 @@ def compare_work_dirs(
         out (Sequence[str]): Files to write: curves, figures (.json), the table (.md).
         add_to (str, optional): A file of figures (.json) whose runs are compared, too,
             and which is written anew. It need not be there.
+        trust (bool): Whether all work dirs are one's own, so that their configs may
+            import modules and name any class when parameters are counted.
 
     Returns:
         str: The table.
@@ -498,14 +509,14 @@ def compare_work_dirs(
                 raise ValueError(f'{folder}: given twice.')
             seen.add(osp.realpath(folder))
             try:
-                run = read_run(folder)
+                run = _read(folder, trust)
             except FileNotFoundError as error:
                 notes.append(f'Left out: {error}')
             else:
                 methods.setdefault(name or run.name, []).append(run)
     if not any(methods.values()):
         raise ValueError('\n'.join(notes))
-    of_teacher = read_run(teacher) if teacher else None
+    of_teacher = _read(teacher, trust) if teacher else None
     older = _older(add_to) if add_to else None
     # It may be one of the older methods.
     among = None if older and baseline not in methods else baseline

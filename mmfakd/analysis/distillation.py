@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from inspect import signature
 
 from mmengine.config import Config, ConfigDict
+from mmengine.utils import import_modules_from_strings
 
 from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.engine.cfg_options import merge_cfg_options
@@ -26,6 +27,7 @@ def open_distillation(
     config: str,
     teacher_ckpt: str | None = None,
     cfg_options: Sequence[str] | None = None,
+    trust: bool = False,
 ) -> Iterator[Config]:
     """Read the config of a distillation, and name it in what goes wrong with it.
 
@@ -34,16 +36,27 @@ def open_distillation(
             whose config is read from its log and not run.
         teacher_ckpt (str, optional): The teacher's weights.
         cfg_options (Sequence[str], optional): Overrides of the config.
+        trust (bool): Whether a work dir is one's own, so that its config may import
+            modules and name any class. Defaults to False.
 
     Yields:
         Config: The config with these options.
 
     Raises:
         FileNotFoundError: If there is no such config; near names are listed.
-        ValueError: If it describes no distillation, or for mistakes within the block.
+        ValueError: If it describes no distillation, for mistakes within the block, or
+            if a work dir is not one's own and to build its models could run something.
     """
     if osp.isdir(config):
-        cfg = read_run(config).config
+        run = read_run(config)
+        if run.risk and not trust:
+            raise ValueError(
+                f'{config}: nothing is built from the config in its log: {run.risk}. '
+                'If you trust it, give the config itself; `mmfakd plot` takes --trust.'
+            )
+        cfg = run.config
+        if cfg.get('custom_imports'):
+            import_modules_from_strings(**cfg.custom_imports)
     else:
         cfg = Config.fromfile(config_file(config))
     try:

@@ -86,6 +86,7 @@ def plot(
     out: str | None = None,
     teacher_ckpt: str | None = None,
     batches: int = 1,
+    trust: bool = False,
 ) -> str:
     """Draw what a distillation has learned: a picture, or of a work dir a page.
 
@@ -97,6 +98,8 @@ def plot(
             the work dir.
         teacher_ckpt (str, optional): The teacher's weights.
         batches (int): Validation batches.
+        trust (bool): Whether the work dir is one's own, so that its config may import
+            modules and name any class. Defaults to False.
 
     Returns:
         str: What was drawn.
@@ -108,7 +111,7 @@ def plot(
     """
     if osp.isdir(config):
         out = out or osp.join(config, 'learning.html')
-        return plot_work_dir(config, out, checkpoint, teacher_ckpt, batches)
+        return plot_work_dir(config, out, checkpoint, teacher_ckpt, batches, trust)
     if checkpoint is None or out is None:
         raise ValueError(
             f'{config} is no work dir, so that a checkpoint and -o PICTURE are needed: '
@@ -123,6 +126,7 @@ def plot_work_dir(
     checkpoint: str | None = None,
     teacher_ckpt: str | None = None,
     batches: int = 1,
+    trust: bool = False,
 ) -> str:
     """Write what a training has taught as one HTML page.
 
@@ -133,6 +137,7 @@ def plot_work_dir(
         teacher_ckpt (str, optional): The teacher's weights. Defaults to those of its
             config.
         batches (int): Validation batches.
+        trust (bool): Whether the work dir is one's own.
 
     Returns:
         str: What was written.
@@ -144,7 +149,7 @@ def plot_work_dir(
     if osp.splitext(out)[1].lower() not in ('.html', '.htm'):
         raise ValueError(f'-o {out}: a work dir is drawn as one page; name it *.html.')
     checkpoint = checkpoint or _newest(work_dir)
-    with open_distillation(work_dir, teacher_ckpt) as cfg:
+    with open_distillation(work_dir, teacher_ckpt, trust=trust) as cfg:
         seen = look_at_levels(cfg, checkpoint, batches)
     sections = list(learning_sections(work_dir, seen))
     run = read_run(work_dir)

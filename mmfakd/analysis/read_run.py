@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from mmengine.config import Config
 
 from mmfakd.checkpoints.config_text import read_config_text
+from mmfakd.compat.config_literals import find_risk
+from mmfakd.model_zoo.resolve import model_files
 
 from .run import Run
 
@@ -27,6 +29,7 @@ class _Log:
 
     folder: str
     config: Config
+    risk: str | None
     rows: list[dict]
 
     @property
@@ -100,6 +103,7 @@ def read_run(work_dir: str) -> Run:
         losses=_losses(unit, training),
         **_times(training, begin),
         remarks=remarks,
+        risk=logs[-1].risk,
     )
 
 
@@ -150,8 +154,12 @@ def _read_log(path: str) -> _Log | None:
         return None
     folder = osp.dirname(osp.dirname(path))
     with open(osp.join(folder, 'vis_data', 'config.py')) as file:
-        config = read_config_text(file.read())
-    return _Log(folder, config, rows)
+        text = file.read()
+    config, risk = read_config_text(text), find_risk(text)
+    files = model_files(config.get('model'))
+    if risk is None and files:
+        risk = f'its model is one of a file, cfg_path={files[0]!r}'
+    return _Log(folder, config, risk, rows)
 
 
 def _without_prefix(row: dict) -> dict:

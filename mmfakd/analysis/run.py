@@ -28,6 +28,8 @@ class Run:
         data_share (float, optional): Share of that time that went into waiting for
             data, from 0 to 1.
         remarks (list[str]): What a reader has to know about the logs.
+        risk (str, optional): What building something from the config could run; None
+            if it names classes of OpenMMLab and torch alone.
     """
 
     work_dir: str
@@ -42,6 +44,7 @@ class Run:
     step_seconds: float | None
     data_share: float | None
     remarks: list[str]
+    risk: str | None = None
 
     def last(self, metric: str) -> float:
         """Give the score of the last validation.

@@ -28,7 +28,7 @@ _LIBRARIES = ('mmfakd', 'mmrazor')
 _VISUALIZERS = dict(mmdet='DetLocalVisualizer', mmseg='SegLocalVisualizer')
 
 
-def export_student(checkpoint: dict) -> dict:
+def export_student(checkpoint: dict, own: bool = False) -> dict:
     """Turn a distillation checkpoint into one of the stock student.
 
     The prefix ``architecture.`` is stripped (the prefix, not every occurrence);
@@ -39,6 +39,8 @@ def export_student(checkpoint: dict) -> dict:
     Args:
         checkpoint (dict): A checkpoint of ``FeatureDistill`` or of an mmrazor
             distillation algorithm.
+        own (bool): Whether it is of a training that runs now: only then files are run
+            that its config names by ``cfg_path``. Defaults to False.
 
     Returns:
         dict: ``state_dict`` of the student; ``meta`` with ``dataset_meta`` and, as
@@ -57,7 +59,7 @@ def export_student(checkpoint: dict) -> dict:
             f'No key begins with {_PREFIX!r}: got {some(state_dict)}. Expected a '
             'checkpoint of a distillation run; one of a plain model needs no export.'
         )
-    return _exported(student, checkpoint.get('meta', {}), 'architecture')
+    return _exported(student, checkpoint.get('meta', {}), 'architecture', own)
 
 
 def export_plain(checkpoint: dict) -> dict:
@@ -74,13 +76,16 @@ def export_plain(checkpoint: dict) -> dict:
 
 
 def _exported(
-    state_dict: Mapping[str, Tensor], old_meta: dict[str, Any], needed: str
+    state_dict: Mapping[str, Tensor],
+    old_meta: dict[str, Any],
+    needed: str,
+    own: bool = False,
 ) -> dict:
     """Weights with what others need of the meta; `needed` tells a config's model."""
     kept = ('epoch', 'iter', 'seed', 'time', 'experiment_name', 'mmengine_version')
     meta = {key: old_meta[key] for key in kept if key in old_meta}
     meta['dataset_meta'] = _plain(old_meta.get('dataset_meta', {}))
-    cfg = _stock_config_text(old_meta.get('cfg', ''), needed)
+    cfg = _stock_config_text(old_meta.get('cfg', ''), needed, own)
     if cfg is not None:
         meta['cfg'] = cfg
     return dict(meta=meta, state_dict=state_dict)
@@ -236,20 +241,20 @@ def _without_prefix(named: Mapping[str, Any]) -> OrderedDict[str, Any]:
 
 # A run writes many checkpoints with one config, whose formatting takes a while.
 @lru_cache(maxsize=1)
-def _stock_config_text(text: str, needed: str) -> str | None:
+def _stock_config_text(text: str, needed: str, own: bool) -> str | None:
     try:
         cfg = read_config_text(text)
-    except ValueError as error:
+        # A runner that was built from objects has no config of its model.
+        if needed not in cfg.get('model', {}):
+            return None
+        return stock_config(cfg, files=own).pretty_text
+    except (FileNotFoundError, ValueError) as error:
         print_log(
             f'The student file gets no config. {error}',
             logger='current',
             level=logging.WARNING,
         )
         return None
-    # A runner that was built from objects has no config of its model.
-    if needed not in cfg.get('model', {}):
-        return None
-    return stock_config(cfg).pretty_text
 
 
 def _plain(value: Any) -> Any:
@@ -261,32 +266,35 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
-def student_config(cfg: Config) -> Config:
+def student_config(cfg: Config, files: bool = True) -> Config:
     """Turn a distillation config into a config of the stock student.
 
     Args:
         cfg (Config): A config whose model has an ``architecture``.
+        files (bool): Whether files are run that it names by ``cfg_path``.
 
     Returns:
         Config: The same with the student as its model; hooks and imports of mmfakd
         and mmrazor, and what says how the distillation was run, are gone.
 
     Raises:
-        ValueError: If the model has no ``architecture``.
+        ValueError: If the model has no ``architecture``, or it is that of a file that
+            may not be run.
     """
     if 'architecture' not in cfg.get('model', {}):
         raise ValueError(
             'The config describes no distillation: `model.architecture` is missing. '
             f'Its model has the keys {sorted(cfg.get("model", {}))}.'
         )
-    return stock_config(cfg)
+    return stock_config(cfg, files)
 
 
-def stock_config(cfg: Config) -> Config:
+def stock_config(cfg: Config, files: bool = True) -> Config:
     """Turn a config into one that the stock libraries read.
 
     Args:
         cfg (Config): Of a distillation, or of a plain model.
+        files (bool): Whether files are run that it names by ``cfg_path``.
 
     Returns:
         Config: That of the student, or of the model; what is mmfakd's and mmrazor's
@@ -294,7 +302,8 @@ def stock_config(cfg: Config) -> Config:
     """
     cfg = copy.deepcopy(cfg)
     outer = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
-    model, _ = resolve_model_cfg(cfg.model.get('architecture', cfg.model), outer)
+    model = cfg.model.get('architecture', cfg.model)
+    model, _ = resolve_model_cfg(model, outer, files)
     scope = model.pop('_scope_', None)
     default_scope = cfg.get('default_scope')
     if default_scope in (*_LIBRARIES, 'mmengine', None):

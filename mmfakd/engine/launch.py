@@ -22,6 +22,7 @@ from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.checkpoints.student import student_config
 from mmfakd.model_zoo.find import config_file
+from mmfakd.model_zoo.resolve import inline_models
 
 from .cfg_options import merge_cfg_options
 from .check_config import check_training, check_weights
@@ -55,6 +56,7 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
     """
     cfg = merge_train_options(Config.fromfile(config_file(config)), **options)
     check_training(cfg)
+    inline_models(cfg)
     add_safety_hooks(cfg)
     overrides = ' '.join(options.get('cfg_options') or ())
     given = options.get('teacher_ckpt') is not None or 'teacher_ckpt' in overrides

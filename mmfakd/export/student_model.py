@@ -76,7 +76,7 @@ def load_student(checkpoint: str, config: str | None = None) -> Student:
             'student, or of its distillation: --config my_config.py.'
         )
     if 'architecture' in (cfg.get('model') or {}):
-        cfg = student_config(cfg)
+        cfg = student_config(cfg, files=config is not None)
     if 'model' not in cfg:
         raise ValueError(f'{config or checkpoint}: the config has no model.')
     if cfg.get('data_preprocessor') and not cfg.model.get('data_preprocessor'):

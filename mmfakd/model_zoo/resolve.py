@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import os.path as osp
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
@@ -15,7 +16,7 @@ from .find import near_configs, package_folder
 
 
 def resolve_model_cfg(
-    cfg: dict, data_preprocessor: dict | None = None
+    cfg: dict, data_preprocessor: dict | None = None, files: bool = True
 ) -> tuple[ConfigDict, str | None]:
     """Resolve a model config to one that builds on its own.
 
@@ -30,6 +31,8 @@ def resolve_model_cfg(
         data_preprocessor (dict, optional): The data preprocessor from the top level
             of the config around. It yields to one within ``cfg`` and goes before
             that of the ``cfg_path`` config.
+        files (bool): Whether ``cfg_path`` may name a file, which is run. Not where the
+            config is a text in somebody's checkpoint. Defaults to True.
 
     Returns:
         tuple[ConfigDict, str | None]: The config to build, and the address of the
@@ -40,7 +43,8 @@ def resolve_model_cfg(
         ModuleNotFoundError: If its package is not installed.
         TypeError: If ``cfg_path`` is no text.
         ValueError: If a ``type`` stands beside ``cfg_path``, or the config there has
-            no model, or no weights where they are asked for.
+            no model, or no weights where they are asked for, or for a file that may
+            not be run.
     """
     resolved = ConfigDict(copy.deepcopy(cfg))
     weights = None
@@ -56,6 +60,12 @@ def resolve_model_cfg(
                 f'type={resolved.type!r} stands beside cfg_path={path!r}, which brings '
                 'a model of its own: leave out one of them. Where `cfg_path` is to '
                 'replace a model that a base config gives, add `_delete_=True`.'
+            )
+        if not files and is_file(path):
+            raise ValueError(
+                f'cfg_path={path!r} is a file, which would be run, and a text in a '
+                'checkpoint or a log does not decide that. If you trust it, give the '
+                'config.'
             )
         pretrained = resolved.pop('pretrained', False)
         base = _load_config(path, pretrained)
@@ -77,6 +87,56 @@ def resolve_model_cfg(
     if data_preprocessor is not None and resolved.get('data_preprocessor') is None:
         resolved.data_preprocessor = ConfigDict(copy.deepcopy(data_preprocessor))
     return resolved, weights
+
+
+def is_file(path: str) -> bool:
+    """Tell whether a ``cfg_path`` is none of an installed package.
+
+    Args:
+        path (str): It.
+
+    Returns:
+        bool: Whether it names a file.
+    """
+    return '::' not in path
+
+
+def model_files(model: Any) -> list[str]:
+    """List the config files that a model's config names.
+
+    Args:
+        model (Any): The config, or a part of it.
+
+    Returns:
+        list[str]: Their paths.
+    """
+    parts = list(model.values()) if isinstance(model, dict) else model
+    if not isinstance(parts, (list, tuple)):
+        return []
+    path = model.get('cfg_path') if isinstance(model, dict) else None
+    found = [path] if isinstance(path, str) and is_file(path) else []
+    return found + [file for part in parts for file in model_files(part)]
+
+
+def inline_models(cfg: Config) -> None:
+    """Put student and teacher into a config that names files for them.
+
+    Its checkpoints and logs then say what the models were, whatever becomes of the
+    files, and nobody who reads them runs one.
+
+    Args:
+        cfg (Config): Of a training, changed in place.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it has no model.
+    """
+    outer = cfg.model.get('data_preprocessor', cfg.get('data_preprocessor'))
+    for role, preprocessor in (('architecture', outer), ('teacher', None)):
+        model = cfg.model.get(role)
+        path = model.get('cfg_path') if isinstance(model, dict) else None
+        if isinstance(path, str) and is_file(path) and not model.get('pretrained'):
+            cfg.model[role], _ = resolve_model_cfg(model, preprocessor)
 
 
 def _load_config(path: str, pretrained: bool) -> Config:
@@ -125,6 +185,10 @@ def package_config(path: str, pretrained: bool = False) -> Config:
     Raises:
         ModuleNotFoundError: If the package is not installed. MMEngine's hub would
             install it by itself, into whatever ``python`` comes first on the path.
+        ValueError: If the path leaves the package's folder.
     """
-    package_folder(path.partition('::')[0])
+    package, _, name = path.partition('::')
+    if '..' in name.split('/'):
+        raise ValueError(f'{path!r} leaves the folder of the package')
+    package_folder(package)
     return get_config(path, pretrained=pretrained)

@@ -5,7 +5,7 @@ import json
 import pickle
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -270,6 +270,23 @@ def test_literal_text_stays(place, logged):
     assert loaded['message_hub']['runtime_info']['cfg'] == text
     runner(place.folder / 'run').resume(place.path)
     assert not [message for message in logged if 'is left out' in message]
+
+
+@pytest.mark.parametrize('out', ['student.pth', 'student.torchscript'])
+def test_export_runs_no_file_that_a_text_names(out, place, logged, capsys):
+    place.folder.joinpath('evil.py').write_text(
+        f"open({str(place.marker)!r}, 'w').close()\nmodel = {student()!r}\n"
+    )
+    model = MODELS.build(distillation(save_teacher(place.folder)))
+    text = f"model = dict(architecture=dict(cfg_path='evil.py'))\nname = {out!r}\n"
+    weights = dict(state_dict=model.state_dict(), meta=dict(cfg=text))
+    torch.save(weights, place.file)
+    with suppress(SystemExit):
+        cli.main(['export', place.path, '-o', out])
+    said = ' '.join([*logged, *capsys.readouterr()])
+    assert "cfg_path='evil.py' is a file" in said
+    # Where a config can do without it, weights are written.
+    assert Path(out).exists() == out.endswith('pth') and not place.marker.exists()
 
 
 COMMANDS = {

@@ -7,6 +7,7 @@ import pytest
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
+from mmfakd.model_zoo.resolve import inline_models, model_files
 from mmfakd.utils import resolve_model_cfg
 
 RESNET18 = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
@@ -242,3 +243,45 @@ def test_near_files(tmp_path):
     write(tmp_path, 'model = dict(type="M")', 'teacher.py')
     with pytest.raises(FileNotFoundError, match='Near names: .*teacher.py'):
         resolve_model_cfg(dict(cfg_path=str(tmp_path / 'teachr.py')))
+
+
+MODEL = """
+default_scope = 'mmpretrain'
+data_preprocessor = dict(type='ClsDataPreprocessor', mean=[1.0], std=[2.0])
+model = dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=18))
+"""
+
+
+def test_a_file_is_not_run_for_everybody(tmp_path):
+    path = write(tmp_path, MODEL)
+    assert resolve_model_cfg(dict(cfg_path=path))[0].backbone.depth == 18
+    with pytest.raises(ValueError, match=f'{path}.* is a file, which would be run'):
+        resolve_model_cfg(dict(cfg_path=path), files=False)
+    assert resolve_model_cfg(dict(cfg_path=RESNET18), files=False)[0].backbone
+
+
+@pytest.mark.parametrize('name', ['resnet/../../../evil.py', '../evil.py'])
+def test_nothing_outside_of_a_package(name):
+    with pytest.raises(ValueError, match='leaves the folder of the package'):
+        resolve_model_cfg(dict(cfg_path=f'mmpretrain::{name}'))
+
+
+@pytest.mark.parametrize('outer', [None, dict(mean=[3.0])])
+def test_a_training_has_its_models_in_its_config(outer, tmp_path):
+    """They are what `FeatureDistill` would make of the files."""
+    path = write(tmp_path, MODEL)
+    student = dict(cfg_path=path, backbone=dict(depth=34))
+    model = dict(architecture=student, teacher=dict(cfg_path=path))
+    cfg = Config(dict(model=model, **(dict(data_preprocessor=outer) if outer else {})))
+    inline_models(cfg)
+    assert model_files(model) == [path, path] and model_files(cfg.model) == []
+    assert cfg.model.architecture == resolve_model_cfg(student, outer)[0]
+    assert cfg.model.teacher == resolve_model_cfg(model['teacher'])[0]
+    mean = cfg.model.architecture.data_preprocessor.mean
+    assert mean == ([3.0] if outer else [1.0])
+    # Once more changes nothing, and those of packages stay names.
+    again = resolve_model_cfg(cfg.model.architecture, outer)[0]
+    assert again == cfg.model.architecture
+    cfg = Config(dict(model=dict(architecture=dict(cfg_path=RESNET18))))
+    inline_models(cfg)
+    assert cfg.model.architecture == dict(cfg_path=RESNET18)

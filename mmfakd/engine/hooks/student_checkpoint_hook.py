@@ -118,7 +118,7 @@ class StudentCheckpointHook(Hook):
         for hook in hooks:
             path = improved[0] if improved else _step_path(hook, runner, checkpoint)
             if path is not None:
-                self._pending[path] = hook, export_student(checkpoint)
+                self._pending[path] = hook, export_student(checkpoint, own=True)
                 break
 
     def after_save_checkpoint(self, runner: Runner) -> None:
@@ -163,7 +163,7 @@ class StudentCheckpointHook(Hook):
         try:
             with hook.file_backend.get_local_path(path) as local:
                 checkpoint = load_checkpoint_file(local)
-            self._write(hook, path, export_student(checkpoint))
+            self._write(hook, path, export_student(checkpoint, own=True))
         except LOAD_ERRORS as error:
             _warn(f'{path} gets no student file, as it cannot be read: {error}')
 

@@ -1,0 +1,90 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What a work dir's config names is not run, unless the work dir is trusted."""
+
+import shutil
+import sys
+
+import pytest
+
+from mmfakd import cli
+from tests.helpers.tiny_runs import distillation, run_config, save_teacher, train
+
+# What stands in the log after all else; `run` is the command of the payload.
+PAYLOADS = {
+    'class': "model['architecture']['neck'] = dict(type='os.system', command={run!r})",
+    'import': "custom_imports = dict(imports=['stranger'])",
+    'file': "model['architecture'] = dict(cfg_path='stranger.py')",
+}
+REASONS = {
+    'class': "type='os.system' is none of the OpenMMLab libraries",
+    'import': "it imports 'stranger'",
+    'file': "its model is one of a file, cfg_path='stranger.py'",
+}
+COMMANDS = {
+    'compare': [],
+    'plot': ['-o', 'page.html'],
+    'check': [],
+    'check-teacher': [],
+    'detections': ['newest.pth'],
+}
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('strange')
+    model = distillation(save_teacher(folder))
+    train(run_config(folder / 'run', model, 1, validate=True))
+    return folder / 'run'
+
+
+@pytest.fixture
+def place(trained, tmp_path, monkeypatch):
+    """A folder with a work dir, and beside it a module that leaves a marker."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, 'stranger', raising=False)
+    shutil.copytree(trained, tmp_path / 'run')
+    marker = tmp_path / 'marker'
+    (tmp_path / 'stranger.py').write_text(f"open({str(marker)!r}, 'w').close()\n")
+    return tmp_path
+
+
+def arm(place, payload):
+    [log] = place.glob('run/*/vis_data/config.py')
+    text = log.read_text()
+    config = {}
+    exec(text, config)
+    exec(PAYLOADS[payload].format(run=f'touch {place / "marker"}'), config)
+    plain = {key: value for key, value in config.items() if key[:2] != '__'}
+    log.write_text('\n'.join(f'{key} = {value!r}' for key, value in plain.items()))
+
+
+def said(capsys, *words):
+    try:
+        cli.main(list(words))
+    except SystemExit as end:
+        return f'{end} {"".join(capsys.readouterr())}'
+    return ''.join(capsys.readouterr())
+
+
+@pytest.mark.parametrize('payload', PAYLOADS)
+@pytest.mark.parametrize('command', COMMANDS)
+def test_nothing_is_run(command, payload, place, capsys):
+    arm(place, payload)
+    words = said(capsys, command, 'run', *COMMANDS[command])
+    assert REASONS[payload] in ' '.join(words.split()) and '--trust' in words
+    assert not (place / 'marker').exists()
+
+
+@pytest.mark.parametrize('payload', PAYLOADS)
+@pytest.mark.parametrize('command', ['compare', 'plot'])
+def test_what_is_trusted_is_run(command, payload, place, capsys):
+    """So the payloads do what they are for."""
+    arm(place, payload)
+    said(capsys, command, 'run', *COMMANDS[command], '--trust')
+    assert (place / 'marker').exists()
+
+
+def test_own_work_dir_needs_no_trust(place, capsys):
+    words = said(capsys, 'compare', 'run')
+    assert '| added in training |' in words and 'parameters unknown' not in words
