@@ -15,7 +15,7 @@ PAGES = Path(__file__).resolve().parents[1] / 'docs' / 'en'
 # Heading -> comparison.
 GAINS = {
     'digits': 'results/logs/digits.json',
-    'CIFAR-100': 'results/logs/cifar100_r56_r20.json',
+    'CIFAR-100': 'results/logs/cifar100_short.json',
     'BCCD': 'results/logs/bccd_gfl.json',
 }
 # Heading -> costs.
