@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmengine.registry import MODELS
 
 from mmfakd.models.layers import FrequencyAttention
 from mmfakd.ops.filter_storage import draw_filter, pack_filter
-from mmfakd.registry import MODELS
 
 
 @MODELS.register_module()

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from mmengine.registry import MODELS
 from torch import Tensor
 
 from mmfakd.models.layers import FrequencyAttention
 from mmfakd.ops.filter_storage import unpack_filter
-from mmfakd.registry import MODELS
 
 
 @MODELS.register_module()

@@ -4,7 +4,7 @@ custom_imports = dict(imports=['studies.identity_filter'])
 model = dict(
     distiller=dict(
         connector=dict(
-            transform=dict(_delete_=True, type='mmfakd.IdentityFilter', modes=16)
+            transform=dict(_delete_=True, type='mmengine.IdentityFilter', modes=16)
         )
     )
 )

@@ -3,6 +3,6 @@ _base_ = 'any_transform.py'
 custom_imports = dict(imports=['studies.kernel_filter'])
 model = dict(
     distiller=dict(
-        connector=dict(transform=dict(_delete_=True, type='mmfakd.KernelFilter'))
+        connector=dict(transform=dict(_delete_=True, type='mmengine.KernelFilter'))
     )
 )
