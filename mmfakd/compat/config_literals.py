@@ -85,10 +85,28 @@ def find_risk(text: str) -> str | None:
                 f'it imports {name!r}; if you trust that module, import it before '
                 'the file is loaded'
             )
-    for kind in _types(config):
+    for path in _named(config, 'cfg_path'):
+        if leaves_package(path):
+            return f'it names a file outside of a package, cfg_path={path!r}'
+    for kind in _named(config, 'type'):
         if '.' in kind and not _TYPE.fullmatch(kind):
             return f'its type={kind!r} is none of the OpenMMLab libraries or torch.nn'
     return None
+
+
+def leaves_package(path: str) -> bool:
+    """Tell whether ``'package::config.py'`` names a file that is not in the package.
+
+    MMEngine's hub joins folder and path: an absolute path stays what it is.
+
+    Args:
+        path (str): What a config names.
+
+    Returns:
+        bool: Whether it does.
+    """
+    _, _, name = path.partition('::')
+    return name.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', name)
 
 
 def _parse(text: str) -> ast.Module:
@@ -106,14 +124,14 @@ def _imports(imported: Any) -> list[str]:
     return [str(n) for n in (names if isinstance(names, (list, tuple)) else [names])]
 
 
-def _types(value: Any) -> Iterator[str]:
+def _named(value: Any, key: str) -> Iterator[str]:
     if isinstance(value, dict):
-        if isinstance(value.get('type'), str):
-            yield value['type']
+        if isinstance(value.get(key), str):
+            yield value[key]
         value = list(value.values())
     if isinstance(value, (list, tuple)):
         for item in value:
-            yield from _types(item)
+            yield from _named(item, key)
 
 
 def _assignment(node: ast.stmt) -> tuple[str, Any]:

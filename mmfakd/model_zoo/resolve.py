@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 
+from mmfakd.compat.config_literals import leaves_package
 from mmfakd.messages import quoted
 
 from .find import near_configs, package_folder
@@ -90,7 +91,7 @@ def resolve_model_cfg(
 
 
 def is_file(path: str) -> bool:
-    """Tell whether a ``cfg_path`` is none of an installed package.
+    """Tell whether a ``cfg_path`` is no config of an installed package.
 
     Args:
         path (str): It.
@@ -98,7 +99,7 @@ def is_file(path: str) -> bool:
     Returns:
         bool: Whether it names a file.
     """
-    return '::' not in path
+    return '::' not in path or leaves_package(path)
 
 
 def model_files(model: Any) -> list[str]:
@@ -187,8 +188,7 @@ def package_config(path: str, pretrained: bool = False) -> Config:
             install it by itself, into whatever ``python`` comes first on the path.
         ValueError: If the path leaves the package's folder.
     """
-    package, _, name = path.partition('::')
-    if '..' in name.split('/'):
+    if leaves_package(path):
         raise ValueError(f'{path!r} leaves the folder of the package')
-    package_folder(package)
+    package_folder(path.partition('::')[0])
     return get_config(path, pretrained=pretrained)

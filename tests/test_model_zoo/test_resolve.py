@@ -7,6 +7,7 @@ import pytest
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
+from mmfakd.compat.config_literals import find_risk
 from mmfakd.model_zoo.resolve import inline_models, model_files
 from mmfakd.utils import resolve_model_cfg
 
@@ -260,10 +261,21 @@ def test_a_file_is_not_run_for_everybody(tmp_path):
     assert resolve_model_cfg(dict(cfg_path=RESNET18), files=False)[0].backbone
 
 
-@pytest.mark.parametrize('name', ['resnet/../../../evil.py', '../evil.py'])
-def test_nothing_outside_of_a_package(name):
+@pytest.mark.parametrize('start', ['', 'resnet/../../../..'])
+def test_nothing_outside_of_a_package(start, tmp_path):
+    """MMEngine's hub runs an absolute path."""
+    marker = tmp_path / 'marker'
+    path = write(tmp_path, f'open({str(marker)!r}, "w").close(){MODEL}')
+    name = f'mmpretrain::{start}{path}'
     with pytest.raises(ValueError, match='leaves the folder of the package'):
-        resolve_model_cfg(dict(cfg_path=f'mmpretrain::{name}'))
+        resolve_model_cfg(dict(cfg_path=name))
+    assert not marker.exists()
+    # Wherever in a text it stands, such as in what mmrazor's `sub_model` builds.
+    text = (
+        f"model = dict(a=[dict(type='mmrazor.sub_model', cfg=dict(cfg_path='{name}'))])"
+    )
+    assert 'outside of a package' in find_risk(text)
+    assert find_risk(f"model = dict(cfg_path='{RESNET18}')") is None
 
 
 @pytest.mark.parametrize('outer', [None, dict(mean=[3.0])])
