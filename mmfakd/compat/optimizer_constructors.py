@@ -77,15 +77,20 @@ def _student_as_alone(call: Callable) -> Callable:
             return call(self, model)
         student = whole._modules[_STUDENT]
         keys = dict(options.get('custom_keys') or {})
-        self.paramwise_cfg = dict(options)
-        if keys:
+        others = dict(options, custom_keys=_distillers_keys(keys, student))
+        # Constructors leave out what is frozen, and no optimizer takes nothing.
+        learns = any(p.requires_grad for p in student.parameters())
+        self.paramwise_cfg = dict(options) if learns else others
+        if keys and learns:
             self.paramwise_cfg['custom_keys'] = _students_keys(keys)
         try:
-            wrapper = _one_optimizer(call(self, student), self, whole)
+            wrapper = _one_optimizer(
+                call(self, student if learns else model), self, whole
+            )
         finally:
             self.paramwise_cfg = options
-        options = dict(options, custom_keys=_distillers_keys(keys, student))
-        _add_others(wrapper.optimizer, whole, options)
+        if learns:
+            _add_others(wrapper.optimizer, whole, others)
         return wrapper
 
     construct.adapts = True  # type: ignore[attr-defined]

@@ -170,6 +170,19 @@ def test_the_distillers_own_rates():
     assert rates(architecture=dict(lr_mult=0)) == {(0.1, 0.01)}
 
 
+@pytest.mark.parametrize('key', ['distiller', 'architecture', 'norm'])
+def test_connectors_of_a_student_that_rests(key):
+    """They have the rates that they have beside one that learns."""
+    optim = by_keys(**{key: dict(lr_mult=10, decay_mult=0.5)})
+    found = []
+    for learns in (True, False):
+        model = feature_distill(student_trainable=learns)
+        found.append(settings(build_optim_wrapper(model, copy.deepcopy(optim)), model))
+    both, alone = found
+    connectors = {k: v for k, v in both.items() if k.startswith('distiller')}
+    assert connectors and alone == connectors
+
+
 def test_keys_that_begin_with_architecture():
     model = feature_distill(distiller=layer_distiller())
     plain = by_keys(backbone=dict(lr_mult=0.1), head=dict(decay_mult=0))
