@@ -24,6 +24,10 @@ DISTILLATION_HOOKS = dict(
     first_step='mmfakd.FirstStepHook',
     epoch_seed='mmfakd.EpochSeedHook',
 )
+# Say what would show late or never; what they need stands in no config.
+CHECKS = dict(
+    check_data='mmfakd.CheckDataHook', check_learning='mmfakd.CheckLearningHook'
+)
 # What MMEngine adds to every config unless it says None.
 _STOCK_HOOKS = (
     'runtime_info',
@@ -146,8 +150,7 @@ def add_safety_hooks(cfg: Config) -> None:
             hook['type'] = TRAINING_HOOKS['checkpoint']
     hooks.setdefault('checkpoint', dict(type=TRAINING_HOOKS['checkpoint'], interval=1))
     has = {_name(hook) for hook in hook_configs(cfg)}
-    # The last one says at the start what else would show later.
-    wanted = dict(TRAINING_HOOKS, check_data='mmfakd.CheckDataHook')
+    wanted = dict(TRAINING_HOOKS, **CHECKS)
     if 'teacher' in (cfg.get('model') or {}):
         wanted['first_step'] = DISTILLATION_HOOKS['first_step']
     for key, kind in wanted.items():

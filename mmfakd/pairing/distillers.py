@@ -21,6 +21,8 @@ _NORMED, _PLAIN = ('fitnet', 'ofd'), ('pkd', 'cwd')
 _LEVELS = dict(
     student_levels=Name('student_levels'), teacher_levels=Name('teacher_levels')
 )
+# As published, without a high pass.
+_LAYER = dict(type='mmfakd.FrequencyAttentionConnector', high_pass=0)
 _ABOUT_WEIGHT = {
     'classifier': '1 is the published weight of R34-R18 on ImageNet. Others are 0.8 to '
     '20, and CIFAR-100 has warmup=dict(by_epoch=True, begin=0, end=20).',
@@ -68,6 +70,11 @@ def prelude(plan: Plan) -> list[str]:
     Returns:
         list[str]: Lines of code; none for most methods.
     """
+    if plan.method == 'fakd-layer' and not _same(plan_filters(plan)):
+        return [
+            '# Of every level, whose filters differ.',
+            f'connector = {as_code(_LAYER)}',
+        ]
     if plan.method not in _NORMED + _PLAIN or not has_connectors(plan):
         return []
     conv: dict[str, Any] = dict(type='mmrazor.ConvModuleConnector')
@@ -162,16 +169,27 @@ def _fakd_review(plan: Plan) -> list[str]:
 
 
 def _fakd_layer(plan: Plan) -> list[str]:
-    # As published, without a high pass.
-    kind = 'mmfakd.FrequencyAttentionConnector'
-    connectors = [dict(type=kind, **f, high_pass=0) for f in plan_filters(plan)]
-    return [*_sizes(plan), *_by_level('connector', connectors)]
+    filters = plan_filters(plan)
+    if _same(filters):
+        connector: Any = dict(_LAYER, **filters[0])
+        return [*_sizes(plan), *entries(dict(connector=connector), _WIDTH - 4)]
+    levels = (
+        ', '.join(['connector', *(f'{k}={v}' for k, v in f.items())]) for f in filters
+    )
+    return [
+        *_sizes(plan),
+        *block('connector=[', [f'dict({level}),' for level in levels]),
+    ]
+
+
+def _same(configs: list[dict]) -> bool:
+    return all(config == configs[0] for config in configs)
 
 
 def _by_level(name: str, configs: list[dict]) -> list[str]:
     """One config for all levels, or a list of one for each."""
-    same = all(config == configs[0] for config in configs)
-    return entries({name: configs[0] if same else configs}, _WIDTH - 4)
+    value = configs[0] if _same(configs) else configs
+    return entries({name: value}, _WIDTH - 4)
 
 
 def _reviewkd(plan: Plan) -> list[str]:

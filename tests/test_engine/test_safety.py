@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 
 from mmfakd.engine.safety import (
+    CHECKS,
     DISTILLATION_HOOKS,
     TRAINING_HOOKS,
     add_safety_hooks,
@@ -15,8 +16,8 @@ from mmfakd.engine.safety import (
     drop_absent_hooks,
 )
 
-# What a training by the command has; the last one is in no config.
-ADDED = dict(TRAINING_HOOKS, check_data='mmfakd.CheckDataHook')
+# What a training by the command has.
+ADDED = dict(TRAINING_HOOKS, **CHECKS)
 
 
 def types(cfg):

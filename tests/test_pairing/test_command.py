@@ -412,6 +412,16 @@ class TestDetectors:
         assert not {'sizes', 'scales'} & set(connector)
         assert 'Method: fakd-layer.' in text
 
+    def test_filters_that_differ_stand_in_a_line_each(self, make):
+        student = 'ssdlite_mobilenetv2-scratch_8xb24-600e_coco'
+        cfg, _ = make(student, 'ssd300_coco', '--input-size', '320x320')
+        connector = cfg.model.distiller.connector.connector
+        kind = dict(type='mmfakd.FrequencyAttentionConnector', high_pass=0)
+        groups = [dict(groups=n) for n in (2, 16, 2)]
+        planned = [dict(g, modes=4) for g in groups] + [dict(modes=2), dict(modes=1)]
+        assert connector == [dict(kind, **level) for level in planned]
+        assert len(Path(cfg.filename).read_text().splitlines()) <= 80
+
     def test_other_strides(self, make):
         teacher = 'centernet_r18-dcnv2_8xb16-crop512-140e_coco'
         cfg, text = make(self.RETINANET, teacher, '--input-size', '128x160')

@@ -3,6 +3,7 @@
 
 from .check_data_hook import CheckDataHook
 from .check_finite_hook import CheckFiniteHook
+from .check_learning_hook import CheckLearningHook
 from .epoch_seed_hook import EpochSeedHook
 from .first_step_hook import FirstStepHook
 from .learning_pictures_hook import LearningPicturesHook
@@ -16,6 +17,7 @@ from .student_checkpoint_hook import StudentCheckpointHook
 __all__ = [
     'CheckDataHook',
     'CheckFiniteHook',
+    'CheckLearningHook',
     'EpochSeedHook',
     'FirstStepHook',
     'LearningPicturesHook',

@@ -365,6 +365,7 @@ class FeatureDistill(SingleTeacherDistill):
                     'nothing is left to learn. Take StopDistillHook out of the config, '
                     'or end the training at its `stop_epoch`.'
                 )
+            self._tell_stopped()
             student_losses = self.architecture(inputs, data_samples, mode='loss')
             losses.update(add_prefix(student_losses, 'student'))
             # DDP waits for a gradient of every parameter.
@@ -473,6 +474,19 @@ class FeatureDistill(SingleTeacherDistill):
             parameters (Iterable[nn.Parameter]): Those with a learning rate above 0.
         """
         self._optimized = {id(p) for p in parameters}
+
+    def _tell_stopped(self) -> None:
+        """Say once if distillation was stopped before it began."""
+        first, self._started = not self._started, True
+        # A training may be resumed after its distillation has ended.
+        if first and not MessageHub.get_current_instance().runtime_info.get('iter', 0):
+            print_log(
+                'NOTHING IS DISTILLED: distillation is stopped before the first step, '
+                'so the student learns as without a teacher. Give StopDistillHook a '
+                '`stop_epoch` above 0, or take it out of the config.',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def _run_student(
         self, inputs: Tensor, data_samples: list | None

@@ -9,6 +9,7 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmfakd.models.algorithms import feature_distill as feature_distill_module
 from tests.helpers.toy import (
     batch,
     classifier,
@@ -377,6 +378,25 @@ def test_stopped_distillation_trains_the_student_alone():
     assert losses['distill.loss_stopped'] == 0
     # DDP waits for them: there, though zero.
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_distillation_that_is_stopped_before_it_begins_is_told_once(monkeypatch):
+    texts = []
+    monkeypatch.setattr(
+        feature_distill_module, 'print_log', lambda text, **kwargs: texts.append(text)
+    )
+    model = feature_distill()
+    model.distillation_stopped = True
+    step(model, batch())
+    step(model, batch())
+    (told,) = [text for text in texts if 'NOTHING IS DISTILLED' in text]
+    assert 'Give StopDistillHook a `stop_epoch` above 0' in told
+    begun = feature_distill()
+    step(begun, batch())
+    begun.distillation_stopped = True
+    texts.clear()
+    step(begun, batch())
+    assert texts == []
 
 
 def test_student_loss_can_be_left_out():

@@ -1,0 +1,179 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Tell of a training that moves no weight."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mmfakd.engine.unwrap import unwrapped_model
+from mmfakd.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckLearningHook(Hook):
+    """Warn if not one weight of the student has changed for a while.
+
+    A schedule whose factor is 0, or which has come down to 0 long before the training
+    ends, leaves every weight as it is, while losses and scores are logged as ever. So
+    weights are compared at the end of every epoch and at an interval: one sum a
+    parameter, all read from the device at once. Where the student is not to learn, the
+    connectors are compared. It is told once.
+
+    Args:
+        interval (int): Iterations between two looks within an epoch. Defaults to 500.
+
+    Raises:
+        ValueError: If ``interval`` is not positive; at the beginning of a training if
+            ``clip_grad`` leaves no gradient.
+    """
+
+    def __init__(self, interval: int = 500) -> None:
+        if interval < 1:
+            raise ValueError(f'interval={interval}; expected a positive number.')
+        self.interval = interval
+        self._told = self._moved = False
+        # The iteration of the last look, and what was seen.
+        self._last = 0
+        self._sums: Tensor | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Look at the weights as they are.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: If gradients are clipped to nothing, or turned around.
+        """
+        for wrapper in _wrappers(runner):
+            _check_clipping(getattr(wrapper, 'clip_grad_kwargs', None) or {})
+        counts = _accumulated(runner)
+        if counts > runner.max_iters:
+            print_log(
+                f'optim_wrapper.accumulative_counts={counts}, but the training has '
+                f'{runner.max_iters} iterations: it is a single step of the optimizer, '
+                'at its end. Give a smaller number.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        self._last, self._sums = runner.iter, _sums(_learning(runner)[1])
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Compare at the interval.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch.
+            data_batch (Any, optional): The batch, unused.
+            outputs (dict, optional): Name -> logged value, unused.
+        """
+        # The loop counts this iteration after its hooks.
+        if runner.iter + 1 - self._last >= self.interval:
+            self._compare(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Compare at the end of an epoch.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        self._compare(runner, runner.iter)
+
+    def _compare(self, runner: Runner, done: int) -> None:
+        count = done - self._last
+        if self._told or not count or count < _accumulated(runner):
+            return
+        name, weights = _learning(runner)
+        before, self._last, self._sums = self._sums, done, _sums(weights)
+        if before is None or self._sums is None or not torch.equal(before, self._sums):
+            self._moved = True
+            return
+        # Usual schedules come to 0 in the last epoch.
+        if self._moved and done >= runner.max_iters:
+            return
+        self._told = True
+        told = 'LEARNING HAS ENDED' if self._moved else 'NOTHING IS LEARNED'
+        print_log(
+            f'{told}: no weight of the {name} has changed in the last {count} '
+            f'iterations, up to iteration {done}. {_reason(runner)}',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _learning(runner: Runner) -> tuple[str, list[nn.Parameter]]:
+    """What is to learn, with its name: the student, else what the distiller adds."""
+    model = unwrapped_model(runner)
+    parts = {'student': 'architecture', 'connectors': 'distiller'}
+    if not hasattr(model, 'architecture'):
+        return 'model', [p for p in model.parameters() if p.requires_grad]
+    for name, part in parts.items():
+        module = getattr(model, part, None)
+        weights = [p for p in module.parameters() if p.requires_grad] if module else []
+        if weights:
+            return name, weights
+    return 'student', []
+
+
+@torch.no_grad()
+def _sums(weights: list[nn.Parameter]) -> Tensor | None:
+    """One number a parameter, so exact that a change of a single one shows."""
+    if not weights:
+        return None
+    # Of Apple's devices, none has float64.
+    exact = torch.float32 if weights[0].device.type == 'mps' else torch.float64
+    return torch.stack([p.sum(dtype=exact) for p in weights]).cpu()
+
+
+def _wrappers(runner: Runner) -> Iterator[Any]:
+    wrapper: Any = runner.optim_wrapper
+    yield from wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+
+
+def _accumulated(runner: Runner) -> int:
+    """Of how many iterations gradients are summed up for a step."""
+    return max(getattr(w, '_accumulative_counts', 1) for w in _wrappers(runner))
+
+
+def _check_clipping(clip: dict[str, Any]) -> None:
+    """Refuse a limit of gradients that leaves none, or turns them around."""
+    for key in ('max_norm', 'clip_value'):
+        limit = clip.get(key, 1)
+        if isinstance(limit, (int, float)) and not limit > 0:
+            raise ValueError(
+                f'optim_wrapper.clip_grad has {key}={limit}, with which no gradient '
+                'is left or its sign changes: nothing would be learned. Give a number '
+                'above 0, or take `clip_grad` out.'
+            )
+
+
+def _reason(runner: Runner) -> str:
+    """Why weights may stay as they are, and what to do."""
+    rates = [rate for w in _wrappers(runner) for rate in w.get_lr()['lr']]
+    if not any(rates):
+        return (
+            'The learning rate is 0: by a factor of 0 in `param_scheduler`, a schedule '
+            'that has come to 0 before the training ends (`T_max`, `end`), or '
+            '`optimizer.lr`. Change that and train anew, from the weights so far '
+            '(`load_from`) where they have learned.'
+        )
+    return (
+        f'The learning rate is {max(rates):g}. Look at `optim_wrapper`: whether it '
+        'has these weights, with a rate above 0 (`paramwise_cfg`), how it clips '
+        '(`clip_grad`), and whether a loss scaler skips every step.'
+    )
