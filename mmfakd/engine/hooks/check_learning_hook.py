@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,11 +57,11 @@ class CheckLearningHook(Hook):
         """
         for wrapper in _wrappers(runner):
             _check_clipping(getattr(wrapper, 'clip_grad_kwargs', None) or {})
-        counts = _accumulated(runner)
-        if counts > runner.max_iters:
+        counts, length = _accumulated(runner), _length(runner)
+        if counts > length:
             print_log(
                 f'optim_wrapper.accumulative_counts={counts}, but the training has '
-                f'{runner.max_iters} iterations: it is a single step of the optimizer, '
+                f'{length} iterations: it is a single step of the optimizer, '
                 'at its end. Give a smaller number.',
                 logger='current',
                 level=logging.WARNING,
@@ -104,7 +105,7 @@ class CheckLearningHook(Hook):
             self._moved = True
             return
         # Usual schedules come to 0 in the last epoch.
-        if self._moved and done >= runner.max_iters:
+        if self._moved and done >= _length(runner):
             return
         self._told = True
         told = 'LEARNING HAS ENDED' if self._moved else 'NOTHING IS LEARNED'
@@ -143,6 +144,11 @@ def _sums(weights: list[nn.Parameter]) -> Tensor | None:
 def _wrappers(runner: Runner) -> Iterator[Any]:
     wrapper: Any = runner.optim_wrapper
     yield from wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+
+
+def _length(runner: Runner) -> float:
+    """How many iterations a training has, if its loop knows."""
+    return getattr(runner.train_loop, 'max_iters', math.inf)
 
 
 def _accumulated(runner: Runner) -> int:
