@@ -66,6 +66,8 @@ class CheckLearningHook(Hook):
                 logger='current',
                 level=logging.WARNING,
             )
+        # What is resumed has learned before.
+        self._moved = runner.iter > 0
         self._last, self._sums = runner.iter, _sums(_learning(runner)[1])
 
     def after_train_iter(
