@@ -34,8 +34,8 @@ def check_training(cfg: Config) -> None:
 
     Raises:
         KeyError: If there is no such optimizer; near names are listed.
-        ValueError: If there is no model, the seed is none, or the loop or a loader
-            has an argument that does not exist.
+        ValueError: If there is no model, the seed is none, the loop has no length, or
+            the loop or a loader has an argument that does not exist.
         ModuleNotFoundError: If a library that it names is not installed.
     """
     check_installed(cfg, cfg.filename or 'the config')
@@ -50,6 +50,7 @@ def check_training(cfg: Config) -> None:
             'the config lack its `_base_`?'
         )
     _check_keys(cfg)
+    _check_lengths(cfg.get('train_cfg'))
     seed = (cfg.get('randomness') or {}).get('seed')
     if seed is not None and not (isinstance(seed, int) and 0 <= seed <= _LARGEST_SEED):
         raise ValueError(
@@ -79,6 +80,17 @@ def _check_keys(cfg: Config) -> None:
             raise ValueError(
                 f'{name} got {key}={given[key]!r}, which it does not take. Near names: '
                 f'{quoted(near_names(key, known))}.'
+            )
+
+
+def _check_lengths(loop: Any) -> None:
+    """Check what a loop counts by, which MMEngine divides by after the first epoch."""
+    for key in ('max_epochs', 'max_iters', 'val_interval'):
+        value = loop.get(key, 1) if isinstance(loop, dict) else 1
+        whole = isinstance(value, (int, float)) and value % 1 == 0 and value > 0
+        if value is not None and not whole:
+            raise ValueError(
+                f'train_cfg has {key}={value!r}; expected a whole number above 0.'
             )
 
 

@@ -151,3 +151,20 @@ def test_arguments_of_loop_and_loader(place, key, near):
     cfg[place][key] = 1
     with pytest.raises(ValueError, match=f'{place} got {key}=1, .* Near .*{near!r}'):
         check_training(cfg)
+
+
+@pytest.mark.parametrize('key', ['max_epochs', 'val_interval'])
+@pytest.mark.parametrize('value', [0, -1, 1.5, '3', float('nan'), float('inf')])
+def test_length_of_the_training(key, value):
+    cfg = config()
+    cfg.train_cfg[key] = value
+    message = f'train_cfg has {key}={value!r}; expected a whole number above 0.'
+    with pytest.raises(ValueError, match=message.replace('.', r'\.')):
+        check_training(cfg)
+
+
+@pytest.mark.parametrize('value', [1, 300, 3.0])
+def test_usual_lengths(value):
+    cfg = config()
+    cfg.train_cfg = dict(by_epoch=False, max_iters=value, val_interval=value)
+    check_training(cfg)
