@@ -65,6 +65,9 @@ def read_result(path: Path) -> Result:
     case = ElementTree.parse(path).find('.//testcase')
     if case is None:
         return Result(False, problem='no such test')
+    if not case.get('name'):
+        # The test was interrupted: pytest then counts neither it nor a failure.
+        return Result()
     facts = {p.get('name', ''): p.get('value', '') for p in case.iter('property')}
     failures = [e for e in case if e.tag in ('failure', 'error', 'skipped')]
     problem = failures[0].get('message', '') if failures else ''

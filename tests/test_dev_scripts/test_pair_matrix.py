@@ -37,6 +37,15 @@ def test_reports_are_read(results):
     assert read_result(third) == Result()
 
 
+def test_an_interrupted_test_has_not_passed(tmp_path):
+    path = tmp_path / 'report.xml'
+    path.write_text(
+        '<testsuites><testsuite name="pytest" errors="0" failures="0" tests="0">'
+        '<testcase time="0.004" /></testsuite></testsuites>'
+    )
+    assert read_result(path) == Result()
+
+
 def test_page(results):
     found = {pair: read_result(results / f'{pair.name}.xml') for pair in PAIRS[:3]}
     page = format_page(found)
