@@ -304,5 +304,20 @@ def build_runner(cfg: Config) -> Runner:
         Runner: MMEngine's, or that of ``runner_type``.
     """
     drop_absent_hooks(cfg)
+    _settle_loop(cfg)
     init_cpu_distributed(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _settle_loop(cfg: Config) -> None:
+    """Let a loop's class say alone how it counts, where `by_epoch` says the same.
+
+    MMEngine refuses both, and has them in some of mmdet's own configs (SOLOv2-light),
+    which inherit the one and add the other.
+    """
+    loop = cfg.get('train_cfg') or {}
+    kind = loop.get('type', '')
+    counts = dict(EpochBasedTrainLoop=True, IterBasedTrainLoop=False)
+    said = counts.get(str(getattr(kind, '__name__', kind)).rpartition('.')[2])
+    if said is not None and loop.get('by_epoch') is said:
+        del loop['by_epoch']

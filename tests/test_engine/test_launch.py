@@ -9,9 +9,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmfakd.engine.launch import merge_launch_options
+from mmfakd.engine.launch import build_runner, merge_launch_options
 from mmfakd.engine.launch import test as evaluate
 from mmfakd.model_zoo.find import config_file
+from tests.helpers.tiny_runs import run_config, student
 
 NAME = 'fakd_review_r18w32_r18w4_1xb50_digits'
 CELLS = 'fakd_review_gfl_r18_r18w16_1xb8_bccd'
@@ -49,6 +50,27 @@ def test_work_dir_of_a_path(tmp_path):
     assert cfg.work_dir == 'here'
     merge_launch_options(cfg, work_dir='there', launcher='slurm')
     assert (cfg.work_dir, cfg.launcher) == ('there', 'slurm')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'by_epoch'), [('EpochBasedTrainLoop', True), ('IterBasedTrainLoop', False)]
+)
+def test_a_loop_that_is_told_twice(kind, by_epoch, tmp_path):
+    """As in mmdet's SOLOv2-light; MMEngine refuses both, also where they agree."""
+    cfg = run_config(tmp_path, student(), iters=None if by_epoch else 2)
+    cfg.train_cfg.type = kind
+    cfg.experiment_name = f'loop_{kind}'
+    assert cfg.train_cfg.by_epoch is by_epoch
+    runner = build_runner(cfg)
+    assert type(runner.build_train_loop(cfg.train_cfg)).__name__ == kind
+
+
+def test_a_loop_that_is_told_two_things(tmp_path):
+    cfg = run_config(tmp_path, student())
+    cfg.train_cfg.type = 'IterBasedTrainLoop'
+    cfg.experiment_name = 'two_loops'
+    with pytest.raises(RuntimeError, match='Only one of `type` or `by_epoch`'):
+        build_runner(cfg).train()
 
 
 def show(config, folder, *options):
