@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.registry import HOOKS
 
+# More steps in a row than a loss scaler skips that works.
+_SKIPPED = 20
+
 
 @HOOKS.register_module()
 class CheckLearningHook(Hook):
@@ -86,7 +89,7 @@ class CheckLearningHook(Hook):
             outputs (dict, optional): Name -> logged value, unused.
         """
         # The loop counts this iteration after its hooks.
-        if runner.iter + 1 - self._last >= self.interval:
+        if runner.iter + 1 - self._last >= max(self.interval, _accumulated(runner)):
             self._compare(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -98,13 +101,18 @@ class CheckLearningHook(Hook):
         self._compare(runner, runner.iter)
 
     def _compare(self, runner: Runner, done: int) -> None:
-        count = done - self._last
-        if self._told or not count or count < _accumulated(runner):
+        if self._told or self._sums is None:
             return
         name, weights = _learning(runner)
-        before, self._last, self._sums = self._sums, done, _sums(weights)
-        if before is None or self._sums is None or not torch.equal(before, self._sums):
-            self._moved = True
+        sums = _sums(weights)
+        if sums is None or not torch.equal(self._sums, sums):
+            self._moved, self._last, self._sums = True, done, sums
+            return
+        count, least = done - self._last, _accumulated(runner)
+        if any(_rates(runner)):
+            # Loss scalers skip single steps, and several ones at the beginning.
+            least = max(least, min(self.interval, _SKIPPED))
+        if not count or count < least:
             return
         # Usual schedules come to 0 in the last epoch.
         if self._moved and done >= _length(runner):
@@ -148,6 +156,10 @@ def _wrappers(runner: Runner) -> Iterator[Any]:
     yield from wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
+def _rates(runner: Runner) -> list[float]:
+    return [rate for w in _wrappers(runner) for rate in w.get_lr()['lr']]
+
+
 def _length(runner: Runner) -> float:
     """How many iterations a training has, if its loop knows."""
     return getattr(runner.train_loop, 'max_iters', math.inf)
@@ -172,7 +184,7 @@ def _check_clipping(clip: dict[str, Any]) -> None:
 
 def _reason(runner: Runner) -> str:
     """Why weights may stay as they are, and what to do."""
-    rates = [rate for w in _wrappers(runner) for rate in w.get_lr()['lr']]
+    rates = _rates(runner)
     if not any(rates):
         return (
             'The learning rate is 0: by a factor of 0 in `param_scheduler`, a schedule '

@@ -168,7 +168,7 @@ class FeatureDistill(SingleTeacherDistill):
         self._teacher = Teacher(
             teacher, student, teacher_ckpt, teacher_mode, teacher_preprocessor
         )
-        self._started = False
+        self._started = self._stop_told = False
         self._prepare_looks(report)
         check_ckpt(student_ckpt, 'student_ckpt')
         self.student_ckpt = student_ckpt or zoo_ckpt
@@ -437,8 +437,9 @@ class FeatureDistill(SingleTeacherDistill):
         if not looks or not torch.is_grad_enabled() or is_compiling():
             return None
         self._looked = True
-        # A training that goes on has been looked at.
-        if MessageHub.get_current_instance().runtime_info.get('iter', 0) > 0:
+        # A training that goes on has been looked at, but not one that distils late.
+        done = MessageHub.get_current_instance().runtime_info.get('iter', 0)
+        if done > 0 and not self._stop_told:
             return None
         look = self._new_look()
         self.first_step = look.step
@@ -477,13 +478,15 @@ class FeatureDistill(SingleTeacherDistill):
 
     def _tell_stopped(self) -> None:
         """Say once if distillation was stopped before it began."""
-        first, self._started = not self._started, True
+        if self._started or self._stop_told:
+            return
         # A training may be resumed after its distillation has ended.
-        if first and not MessageHub.get_current_instance().runtime_info.get('iter', 0):
+        if not MessageHub.get_current_instance().runtime_info.get('iter', 0):
+            self._stop_told = True
             print_log(
                 'NOTHING IS DISTILLED: distillation is stopped before the first step, '
-                'so the student learns as without a teacher. Give StopDistillHook a '
-                '`stop_epoch` above 0, or take it out of the config.',
+                'and as long as it is the student learns as without a teacher. Give '
+                'StopDistillHook a `stop_epoch` above 0, or take it out of the config.',
                 logger='current',
                 level=logging.WARNING,
             )

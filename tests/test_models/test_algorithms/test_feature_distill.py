@@ -391,6 +391,16 @@ def test_distillation_that_is_stopped_before_it_begins_is_told_once(monkeypatch)
     step(model, batch())
     (told,) = [text for text in texts if 'NOTHING IS DISTILLED' in text]
     assert 'Give StopDistillHook a `stop_epoch` above 0' in told
+    # Let go on, it is looked at as any other: its first step of distillation is yet
+    # to come.
+    model.distillation_stopped = False
+    assert not model._started
+    assert model.first_step is None
+    hub = MessageHub.get_current_instance()
+    hub.update_info('iter', 20)
+    losses = step(model, batch())
+    hub.update_info('iter', 0)
+    assert model.first_step is not None and 'distill.loss_stopped' not in losses
     begun = feature_distill()
     step(begun, batch())
     begun.distillation_stopped = True
