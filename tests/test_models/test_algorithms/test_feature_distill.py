@@ -380,12 +380,15 @@ def test_stopped_distillation_trains_the_student_alone():
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_distillation_that_is_stopped_before_it_begins_is_told_once(monkeypatch):
+def test_distillation_that_is_stopped_before_it_begins_is_told_once(
+    monkeypatch, teacher_file
+):
     texts = []
     monkeypatch.setattr(
         feature_distill_module, 'print_log', lambda text, **kwargs: texts.append(text)
     )
-    model = feature_distill()
+    model = feature_distill(teacher_ckpt=str(teacher_file))
+    model.init_weights()
     model.distillation_stopped = True
     step(model, batch())
     step(model, batch())
