@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
-from .unwrap import unwrapped_model
+from .unwrap import optim_wrappers, unwrapped_model
 
 
 def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
@@ -114,8 +114,7 @@ def restore_gradients(runner: Runner, gradients: list[dict[str, Tensor]]) -> Non
 
 
 def _gradients(runner: Runner) -> dict[str, Tensor]:
-    wrapper = runner.optim_wrapper
-    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    wrappers = optim_wrappers(runner.optim_wrapper)
     if all(not isinstance(w, OptimWrapper) or w.should_update() for w in wrappers):
         return {}
     return {

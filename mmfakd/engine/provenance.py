@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -20,6 +20,8 @@ from mmfakd.compat.families import FAMILIES
 from mmfakd.compat.versions import installed_versions
 from mmfakd.messages import aligned
 from mmfakd.version import __version__
+
+from .unwrap import optim_wrappers
 
 # What a model's config has that is no part of the distillation, or that a checkpoint
 # replaces: the student, and where weights come from.
@@ -97,10 +99,8 @@ def describe_run(runner: Runner) -> dict[str, Any]:
         ``accumulation``, ``total_batch``, ``precision`` of the networks and
         ``versions``.
     """
-    loader, wrapper = runner.train_dataloader, runner.optim_wrapper
+    loader, wrapper = runner.train_dataloader, optim_wrappers(runner.optim_wrapper)[0]
     batch = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 1)
-    if isinstance(wrapper, OptimWrapperDict):
-        wrapper = next(iter(wrapper.values()))
     accumulation = getattr(wrapper, '_accumulative_counts', 1)
     versions = installed_versions()
     return dict(

@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 import torch
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
-from mmfakd.engine.unwrap import unwrapped_model
+from mmfakd.engine.unwrap import optim_wrappers, unwrapped_model
 from mmfakd.registry import HOOKS
 
 _Key = TypeVar('_Key')
@@ -191,8 +190,7 @@ class CheckFiniteHook(Hook):
 
 def _loss_scaler(runner: Runner) -> Any:
     """What skips steps whose gradients overflow; None where nothing does."""
-    wrapper: Any = getattr(runner, 'optim_wrapper', None)
-    parts = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    parts = optim_wrappers(getattr(runner, 'optim_wrapper', None))
     scalers: list[Any] = [getattr(part, 'loss_scaler', None) for part in parts]
     if any(scaler is None or not scaler.is_enabled() for scaler in scalers):
         return None

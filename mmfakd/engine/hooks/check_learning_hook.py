@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmfakd.engine.unwrap import unwrapped_model
+from mmfakd.engine.unwrap import optim_wrappers, unwrapped_model
 from mmfakd.registry import HOOKS
 
 # More steps in a row than a loss scaler skips that works.
@@ -58,7 +56,7 @@ class CheckLearningHook(Hook):
         Raises:
             ValueError: If gradients are clipped to nothing, or turned around.
         """
-        for wrapper in _wrappers(runner):
+        for wrapper in optim_wrappers(runner.optim_wrapper):
             _check_clipping(getattr(wrapper, 'clip_grad_kwargs', None) or {})
         counts, length = _accumulated(runner), _length(runner)
         if counts > length:
@@ -151,13 +149,9 @@ def _sums(weights: list[nn.Parameter]) -> Tensor | None:
     return torch.stack([p.sum(dtype=exact) for p in weights]).cpu()
 
 
-def _wrappers(runner: Runner) -> Iterator[Any]:
-    wrapper: Any = runner.optim_wrapper
-    yield from wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-
-
 def _rates(runner: Runner) -> list[float]:
-    return [rate for w in _wrappers(runner) for rate in w.get_lr()['lr']]
+    wrappers = optim_wrappers(runner.optim_wrapper)
+    return [rate for wrapper in wrappers for rate in wrapper.get_lr()['lr']]
 
 
 def _length(runner: Runner) -> float:
@@ -167,7 +161,8 @@ def _length(runner: Runner) -> float:
 
 def _accumulated(runner: Runner) -> int:
     """Of how many iterations gradients are summed up for a step."""
-    return max(getattr(w, '_accumulative_counts', 1) for w in _wrappers(runner))
+    wrappers = optim_wrappers(runner.optim_wrapper)
+    return max(getattr(wrapper, '_accumulative_counts', 1) for wrapper in wrappers)
 
 
 def _check_clipping(clip: dict[str, Any]) -> None:

@@ -6,16 +6,15 @@ from __future__ import annotations
 import json
 import os
 import os.path as osp
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
 from mmfakd.checkpoints.atomic import whole_file
-from mmfakd.engine.unwrap import unwrapped_model
+from mmfakd.engine.unwrap import optim_wrappers, unwrapped_model
 from mmfakd.registry import HOOKS
 
 FILE = 'distillation.json'
@@ -94,9 +93,7 @@ def note_optimized(model: Any, optim_wrapper: Any) -> None:
 
 
 def _groups(optim_wrapper: Any) -> Iterator[dict[str, Any]]:
-    several = isinstance(optim_wrapper, OptimWrapperDict)
-    wrappers: Iterable[Any] = optim_wrapper.values() if several else [optim_wrapper]
-    for wrapper in wrappers:
+    for wrapper in optim_wrappers(optim_wrapper):
         # The wrapper itself lists one group more, for schedules.
         optimizer = getattr(wrapper, 'optimizer', None)
         yield from getattr(optimizer, 'param_groups', ())
