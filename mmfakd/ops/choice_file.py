@@ -39,8 +39,7 @@ class ChoiceFile:
         if self._path is not None:
             return self._path
         folder = os.environ.get('MMFAKD_CACHE_DIR')
-        cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-        return Path(folder or Path(cache) / 'mmfakd') / 'ways.json'
+        return (Path(folder) if folder else _user_cache()) / 'ways.json'
 
     def get(self, label: str) -> str | None:
         """Look a choice up.
@@ -98,6 +97,17 @@ class ChoiceFile:
         choices = content.get('choices')
         found = choices.items() if isinstance(choices, dict) else ()
         return {label: way for label, way in found if isinstance(way, str)}
+
+
+def _user_cache() -> Path:
+    cache = os.environ.get('XDG_CACHE_HOME')
+    if cache:
+        return Path(cache) / 'mmfakd'
+    try:
+        return Path.home() / '.cache' / 'mmfakd'
+    except RuntimeError:
+        # A container may run as a number that has no home.
+        return Path(tempfile.gettempdir()) / 'mmfakd'
 
 
 def versions() -> dict[str, str | None]:

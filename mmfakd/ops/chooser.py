@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 
 from .choice_file import ChoiceFile
@@ -92,7 +93,10 @@ class Chooser:
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:
+            if _ends_a_recomputation(error):
+                raise
             self.drop(operation.name, name, error)
+            self._known[operation.key(inputs)] = reference
             return operation.ways[reference].run(*inputs)
 
     def choose(self, operation: Operation, inputs: tuple[Any, ...]) -> str:
@@ -115,12 +119,16 @@ class Chooser:
         key = operation.key(inputs)
         name = self._known.get(key)
         if name is None and self._may_measure(inputs):
-            name = self._decide(operation, inputs, reference)
+            try:
+                name = self._decide(operation, inputs, reference)
+            except torch.cuda.OutOfMemoryError:
+                # The step itself, which keeps less at a time, may have enough.
+                torch.cuda.empty_cache()
+                name = reference
             if name is not None:
+                # For good: a checkpoint computes the same again as before.
                 self._known[key] = name
-        if name is None or (operation.name, name) in self._dropped:
-            return reference
-        return name
+        return reference if name is None else name
 
     def drop(self, operation: str, way: str, error: Exception) -> None:
         """Leave a way alone from now on, and say so once.
@@ -280,6 +288,11 @@ class Chooser:
         fastest = min(names, key=lambda name: least[name])
         faster = least[fastest] < _MARGIN * least[reference]
         return fastest if faster else reference
+
+
+def _ends_a_recomputation(error: Exception) -> bool:
+    """Whether torch's checkpointing has all that it wants, and says so by raising."""
+    return type(error).__module__ == torch.utils.checkpoint.__name__
 
 
 def _numbers(key: tuple) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .tf32 import tf32
+
 # Rounding that is no error, relative to the largest number of a tensor.
 _TOLERANCES = {
     torch.float64: 1e-9,
@@ -17,8 +19,8 @@ _TOLERANCES = {
     torch.float16: 1e-2,
     torch.bfloat16: 5e-2,
 }
-# Where float32 may be rounded to the ten bits of TensorFloat-32.
-_ROUNDED = 2e-2
+# Where float32 may be rounded to TensorFloat-32, which has float16's ten bits.
+_ROUNDED = _TOLERANCES[torch.float16]
 # What a single number counts as at least, relative to the norms of the others.
 _SMALL = 0.1
 _CALLS = 3
@@ -76,8 +78,8 @@ def compare(actual: list[Tensor], expected: list[Tensor]) -> None:
         if not b.numel():
             continue
         tolerance = _TOLERANCES.get(b.dtype, 1e-4)
-        if b.is_cuda and torch.backends.cuda.matmul.allow_tf32:
-            tolerance = max(tolerance, _ROUNDED)
+        if b.is_cuda and b.dtype == torch.float32 and any(tf32()):
+            tolerance = _ROUNDED
         scale = b.abs().max().item()
         if b.numel() == 1:
             scale = max(scale, least)

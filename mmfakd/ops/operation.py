@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .tf32 import TF32, tf32
 from .way import Way
 
 
@@ -39,7 +40,7 @@ class Operation:
             layout of every tensor.
         """
         device = inputs[0].device
-        rounds = device.type == 'cuda' and torch.backends.cuda.matmul.allow_tf32
+        rounds = tf32() if device.type == 'cuda' else None
         return (self.name, device, rounds, *map(_describe, inputs))
 
     def label(self, inputs: tuple[Any, ...]) -> str:
@@ -54,9 +55,15 @@ class Operation:
         name, device, rounds, *described = self.key(inputs)
         place = f'CPU, {torch.get_num_threads()} threads'
         if device.type == 'cuda':
-            place = torch.cuda.get_device_name(device) + (', TF32' if rounds else '')
+            place = torch.cuda.get_device_name(device) + _rounding(rounds)
         sizes = [_in_words(one) for one in described if one is not None]
         return ' | '.join([name, place, *sizes])
+
+
+def _rounding(rounds: TF32) -> str:
+    """What is rounded otherwise than by PyTorch's default."""
+    matmul = ', TF32' if rounds.matmul else ''
+    return matmul + ('' if rounds.convolution else ', exact convolutions')
 
 
 def _describe(value: Any) -> Any:

@@ -3,11 +3,14 @@
 
 import json
 import math
+import tempfile
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from mmfakd.models.layers import FrequencyAttention, LocalCrossAttention
 from mmfakd.ops import chooser as choosing
@@ -436,3 +439,107 @@ def test_ways_of_layers_compute_the_same(layer, shapes, operation, monkeypatch):
             # A single number may be a small sum of many that are not.
             scale = b.abs().max() if b.numel() > 1 else most
             assert (a - b).abs().max() <= 2e-5 * scale, name
+
+
+@pytest.fixture
+def faster_and_faster(monkeypatch):
+    """A chooser to which whatever it times last is the fastest, as on a GPU."""
+    seconds = [1.0]
+
+    def timer(run, device):
+        run()
+        seconds[0] *= 0.8
+        return seconds[0]
+
+    chooser = Chooser(timer=timer)
+    monkeypatch.setattr(frequency_filter, 'CHOOSER', chooser)
+    monkeypatch.setattr(window_attention, 'CHOOSER', chooser)
+    return chooser
+
+
+CHECKPOINTED = [
+    (FrequencyAttention(4, 6, size=8), [(2, 4, 8, 8)]),
+    (FrequencyAttention(4, 6, modes=5), [(2, 4, 9, 8)]),
+    (LocalCrossAttention(4), [(2, 4, 8, 8), (2, 4, 8, 8)]),
+]
+
+
+@pytest.mark.parametrize('early', [True, False])
+@pytest.mark.parametrize(('layer', 'shapes'), CHECKPOINTED)
+def test_a_recomputation_may_end_within_a_way(layer, shapes, early, faster_and_faster):
+    """Checkpointing ends it by raising, which is no fault of the way."""
+    inputs = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    expected = layer_runs(layer, *inputs)
+    with warnings.catch_warnings(), set_checkpoint_early_stop(early):
+        warnings.simplefilter('error')
+        for _ in range(2):
+            y = checkpoint(layer, *inputs, use_reentrant=False)
+            given = [*inputs, *layer.parameters()]
+            actual = [y.detach(), *torch.autograd.grad(y.square().sum(), given)]
+            assert all(torch.equal(a, b) for a, b in zip(actual, expected))
+    assert list(faster_and_faster._known.values()) != [None]
+    assert not faster_and_faster._dropped
+
+
+def test_a_way_dropped_elsewhere_is_kept_where_it_was_right(faster_and_faster):
+    """Or a recomputation would differ from what was computed before."""
+    layer = FrequencyAttention(4, 6, size=8)
+    x = torch.randn(2, 4, 8, 8, requires_grad=True)
+    y = checkpoint(layer, x, use_reentrant=False)
+    [way] = faster_and_faster._known.values()
+    assert way != frequency_filter.FREQUENCY_FILTER.reference(x, layer.filter)
+    with pytest.warns(UserWarning, match='is dropped here'):
+        faster_and_faster.drop('frequency filter', way, ValueError('at another size'))
+    y.square().sum().backward()
+    assert x.grad.isfinite().all()
+    # A new size does without it.
+    layer(torch.randn(3, 4, 8, 8, requires_grad=True))
+    assert list(faster_and_faster._known.values())[1] != way
+
+
+@pytest.mark.parametrize('at', ['reference', 'timing'])
+def test_short_memory_while_measuring_is_no_end(monkeypatch, at):
+    square = operation(power=power)
+
+    def timer(run, device):
+        raise torch.cuda.OutOfMemoryError('too little')
+
+    def results_of(run, inputs):
+        raise torch.cuda.OutOfMemoryError('too little')
+
+    if at == 'reference':
+        monkeypatch.setattr(choosing, 'results_of', results_of)
+    chooser = Chooser(timer=timer)
+    for _ in range(2):
+        assert_right(run(chooser, square))
+    assert list(chooser._known.values()) == ['product']
+
+
+def test_short_memory_of_the_step_is_told(monkeypatch):
+    """It is the step's own: another way may take as much."""
+    short = []
+
+    def large(x):
+        if short:
+            raise torch.cuda.OutOfMemoryError('too little')
+        return x**2
+
+    square = operation(large=large)
+    chooser = Seconds(monkeypatch, product=2.0, large=1.0).chooser(square)
+    assert_right(run(chooser, square))
+    short.append(True)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        run(chooser, square)
+
+
+def test_a_user_without_a_home(monkeypatch):
+    def nobody():
+        raise RuntimeError('Could not determine home directory.')
+
+    monkeypatch.setattr(Path, 'home', nobody)
+    assert ChoiceFile().path.name == 'ways.json'
+    monkeypatch.delenv('MMFAKD_CACHE_DIR')
+    monkeypatch.setenv('XDG_CACHE_HOME', '/cache')
+    assert ChoiceFile().path == Path('/cache/mmfakd/ways.json')
+    monkeypatch.delenv('XDG_CACHE_HOME')
+    assert ChoiceFile().path == Path(tempfile.gettempdir(), 'mmfakd', 'ways.json')

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch.utils.benchmark import Timer
 
+from mmfakd.ops.tf32 import tf32
+
 from .measure import Options
 
 
@@ -32,16 +34,12 @@ def describe_machine(options: Options) -> dict:
     target = torch.empty_like(source)
     product = _seconds('matrix @ matrix', options, matrix=matrix)
     copy = _seconds('target.copy_(source)', options, source=source, target=target)
-    rounds = dict(
-        convolution=torch.backends.cudnn.allow_tf32,
-        matmul=torch.get_float32_matmul_precision() != 'highest',
-    )
     return dict(
         processor=torch.cuda.get_device_name() if on_gpu else _cpu_name(),
         python=platform.python_version(),
         torch=torch.__version__,
         cuda=torch.version.cuda if on_gpu else None,
-        tf32=[work for work, rounded in rounds.items() if rounded and on_gpu],
+        tf32=sorted(k for k, rounded in tf32()._asdict().items() if rounded and on_gpu),
         flop_per_second=2 * side**3 / product,
         bytes_per_second=2 * source.numel() * source.element_size() / copy,
     )
