@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mmfakd.messages import quoted
+from mmfakd.models.distillers.full_precision import compute_all_in_full
 
 from .distillation import Distillation, check_logits
 from .inputs import arguments_of
@@ -140,6 +141,7 @@ def distill(
         if predictions:
             check_logits(*predictions)
         distiller = plan.build(sides[0].maps, sides[1].maps)
+        compute_all_in_full(distiller)
         made = Distillation(sides[0], sides[1], distiller, any_size, report)
     except BaseException:
         for side in sides:

@@ -152,8 +152,7 @@ class Distillation(nn.Module):
             core = student.core
             models = may_run_backward(core, distiller)
             distiller.take_own_loss(own, core.parameters(), models)
-        first, self._started = not self._started, True
-        look = None
+        first, look = not self._started, None
         self._warn_if_left_out(student)
         if first:
             self._warn_if_apart()
@@ -171,6 +170,8 @@ class Distillation(nn.Module):
         warmup = getattr(distiller, 'warmup', None)
         if isinstance(warmup, CallWarmup):
             warmup.advance()
+        # What was refused is looked at again: a notebook's cell is run twice.
+        self._started = True
         self.losses = {name: value.detach() for name, value in losses.items()}
         parts = [value for name, value in losses.items() if 'loss' in name]
         return sum(parts[1:], parts[0])

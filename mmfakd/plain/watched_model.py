@@ -95,6 +95,8 @@ class WatchedModel:
         self.recorder.copy = {layer.name for layer in self.layers if layer.copy}
         self.maps: list[MapInfo] = []
         self.calls: dict[str, int] = {}
+        # Layers of which it was said which call counts.
+        self._chosen: set[str] = set()
         self.logits: Tensor | None = None
 
     def run(self, arguments: Arguments) -> Any:
@@ -136,6 +138,7 @@ class WatchedModel:
         if self.with_output:
             self.logits = _logits_of(records[''], self.role)
         self.calls = {name: len(calls) for name, calls in records.items()}
+        self._chosen = {layer.name for layer in self.layers if layer.call is not None}
         features = _by_place(probe) if images else None
         self.layers = [
             self._complete(layer, records[layer.name], features, sequences)
@@ -251,8 +254,17 @@ class WatchedModel:
 
     def _record(self, layer: Layer) -> Any:
         records = self.recorder.records[layer.name]
-        # Without a call of the model itself, several passes may be there.
-        last = records[-self.calls[layer.name] :]
+        if self.recorder.inputs is None:
+            # Without a call of the model itself, several passes may be there.
+            records = records[-self.calls[layer.name] :]
+        elif layer.name not in self._chosen and len(records) > 1:
+            raise RuntimeError(
+                f"The {self.role}'s layer {layer.title!r} ran {len(records)} times in "
+                'its last forward pass, and once on the example input. Say which call '
+                f'counts: dict(name={layer.name!r}, call=0), or record the layer '
+                'around it.'
+            )
+        last = records
         if (layer.call or 0) < len(last):
             return last[layer.call or 0]
         ran = [name for name, calls in self.recorder.records.items() if calls]

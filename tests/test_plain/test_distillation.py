@@ -45,6 +45,67 @@ def by_hand(student, teacher, connector, loss, batch):
     return sum(loss(p, t) for p, t in zip(connector(ours), theirs))
 
 
+@pytest.mark.parametrize('gap', [1.0, 0.1, 0.01])
+def test_losses_are_in_float32_under_autocast(gap):
+    """KD of a student that is near its teacher was negative in bfloat16."""
+    student, teacher = pair(4, 4)
+    teacher.load_state_dict(student.state_dict())
+    with torch.no_grad():
+        student[-1].weight += gap * torch.randn(student[-1].weight.shape)
+    made = distilled(student, teacher, (), method='kd', tau=4)
+    batch = images()
+    with torch.autocast('cpu', dtype=BF16):
+        ours = student(batch)
+        found = made.loss()
+    with torch.no_grad(), torch.autocast('cpu', dtype=BF16):
+        theirs = teacher.eval()(batch)
+    rows = [F.log_softmax(x.float() / 4, 1) for x in (ours, theirs)]
+    expected = 16 * F.kl_div(*rows, reduction='batchmean', log_target=True)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_what_was_refused_is_refused_again():
+    """A notebook's cell is run twice."""
+    student, teacher = pair()
+    with torch.no_grad():
+        teacher[0][0].weight.fill_(torch.nan)
+    made = distilled(student, teacher, report=True)
+    for _ in range(2):
+        student(images())
+        with pytest.raises(ValueError, match='not finite'):
+            made.loss()
+
+
+class Twice(nn.Module):
+    """Runs its body once more where it is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.fc = nn.Conv2d(3, 4, 3, 2, 1), nn.Linear(4, 5)
+
+    def forward(self, x):
+        out = self.body(x)
+        if self.training:
+            self.other = self.body(x.flip(-1))
+        return self.fc(out.mean((2, 3)))
+
+
+def test_a_layer_that_runs_more_often_in_training():
+    torch.manual_seed(0)
+    student = Twice()
+    made = distilled(student, network(), ['body'], teacher_layers=['0'])
+    student.train()(images())
+    with pytest.raises(RuntimeError, match=r"'body' ran 2 times .*call=0\)"):
+        made.loss()
+    made.close()
+    first = [dict(name='body', call=0)]
+    made = distilled(student, network(), first, teacher_layers=['0'])
+    student(images())
+    [ours] = made._sides[0].read()
+    torch.testing.assert_close(ours, student.body(images()))
+
+
 @pytest.mark.parametrize(
     ('method', 'kind', 'loss'),
     [

@@ -143,7 +143,7 @@ def _class_message(name: str, kind: str, student: _Side, teacher: _Side) -> str:
 def _record_width(recorder: BaseRecorder, level: Level) -> int | None:
     """Width of the tensor, or of the first one, that a level points at."""
     try:
-        data = recorder.data_buffer[level.record_idx]
+        data = recorder.data_buffer[level.call]
         for index in as_path(level.data_idx):
             data = data[index]
         while isinstance(data, (list, tuple)):

@@ -13,7 +13,7 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmfakd.models.distillers import BalancedWeights
-from mmfakd.models.distillers.full_precision import compute_in_full
+from mmfakd.models.distillers.full_precision import compute_all_in_full
 from mmfakd.models.losses.check_number import check_number
 
 _EXPECTED = (
@@ -61,11 +61,7 @@ def build_distiller(cfg: Any) -> ConfigurableDistiller:
             logger='current',
             level=logging.WARNING,
         )
-    losses = [*distiller.distill_losses.values()]
-    losses.append(getattr(distiller, 'level_loss', None))
-    for loss in losses:
-        if isinstance(loss, nn.Module):
-            compute_in_full(loss)
+    compute_all_in_full(distiller)
     return distiller
 
 

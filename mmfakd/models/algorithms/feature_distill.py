@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from mmfakd.models.distillers.attach_recorders import (
     attach_recorders,
     refuse_missing_records,
 )
+from mmfakd.models.distillers.changed_records import tell_changed_records
 from mmfakd.models.distillers.check_layer_names import check_layer_names
 from mmfakd.ops.compiling import is_compiling
 from mmfakd.ops.determinism import prepare_cublas
@@ -37,6 +39,7 @@ from .check_class_counts import check_class_counts
 from .check_correspondence import check_correspondence
 from .check_counters import check_counters
 from .check_distiller import build_distiller, check_balance, freeze_student
+from .check_stop import check_stop, refuse_stopped
 from .first_look import FirstLook
 from .first_step import FirstStep
 from .idle_parameters import keep_idle, name_whole
@@ -359,38 +362,23 @@ class FeatureDistill(SingleTeacherDistill):
     def _losses(self, inputs: Tensor, data_samples: list | None) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         if self.distillation_stopped:
-            if not self.student_trainable:
-                raise RuntimeError(
-                    'Distillation has been stopped and student_trainable=False: '
-                    'nothing is left to learn. Take StopDistillHook out of the config, '
-                    'or end the training at its `stop_epoch`.'
-                )
-            self._tell_stopped()
-            student_losses = self.architecture(inputs, data_samples, mode='loss')
-            losses.update(add_prefix(student_losses, 'student'))
-            # DDP waits for a gradient of every parameter.
-            parameters = [p for p in self.distiller.parameters() if p.requires_grad]
-            if parameters:
-                losses['distill.loss_stopped'] = 0 * sum(p.sum() for p in parameters)
-            return losses
+            return self._stopped_losses(inputs, data_samples)
 
         distiller = self.distiller
-        first, self._started = not self._started, True
+        first = not self._started
         if first:
-            check_counters(running_loop())
-            self._teacher.refuse_resume_without_weights()
-            # mmrazor's OFD takes its margins from the teacher's weights.
-            loaded = hook_of(distiller, 'teacher_loaded', 'init_ofd_connectors')
-            loaded(self.teacher)
+            self._begin()
         student_recorders = distiller.student_recorders.recorders
         attach_recorders(student_recorders, self.architecture, 'student')
         hook_of(distiller, 'begin_step')(inputs, data_samples)
         distiller.set_deliveries_override(False)
-        self._teacher.record(distiller, inputs, data_samples)
+        with self._watch_records('teacher', first):
+            self._teacher.record(distiller, inputs, data_samples)
         distiller.set_deliveries_override(True)
         learn = self.student_trainable and torch.is_grad_enabled()
         gradients = torch.enable_grad() if learn else torch.no_grad()
-        with distiller.student_recorders, distiller.deliveries, gradients:
+        watch = self._watch_records('student', first)
+        with distiller.student_recorders, distiller.deliveries, gradients, watch:
             losses.update(self._run_student(inputs, data_samples))
         if first:
             refuse_missing_records(distiller)
@@ -402,7 +390,51 @@ class FeatureDistill(SingleTeacherDistill):
         losses.update(add_prefix(self._distil(losses, look), 'distill'))
         if not self.calculate_student_loss and learn:
             self._keep_idle(losses, tell=first)
+        # What was refused is looked at again: a notebook's cell is run twice.
+        self._started = True
+        self._looked = self._looked or look is not None
         return losses
+
+    def _stopped_losses(
+        self, inputs: Tensor, data_samples: list | None
+    ) -> dict[str, Tensor]:
+        """Compute the student's own losses alone."""
+        if setting := self._taught_by_nothing():
+            refuse_stopped(setting)
+        self._tell_stopped()
+        losses = add_prefix(
+            self.architecture(inputs, data_samples, mode='loss'), 'student'
+        )
+        # DDP waits for a gradient of every parameter.
+        parameters = [p for p in self.distiller.parameters() if p.requires_grad]
+        if parameters:
+            losses['distill.loss_stopped'] = 0 * sum(p.sum() for p in parameters)
+        return losses
+
+    def _taught_by_nothing(self) -> str:
+        """Name the setting by which a student learns nothing without distillation."""
+        settings = ('student_trainable', 'calculate_student_loss')
+        return ', '.join(
+            f'{name}=False' for name in settings if not getattr(self, name)
+        )
+
+    def _begin(self) -> None:
+        """Check what only shows once a training runs."""
+        loop = running_loop()
+        check_counters(loop)
+        if setting := self._taught_by_nothing():
+            check_stop(loop, setting)
+        self._teacher.refuse_resume_without_weights()
+        # mmrazor's OFD takes its margins from the teacher's weights.
+        hook_of(self.distiller, 'teacher_loaded', 'init_ofd_connectors')(self.teacher)
+
+    def _watch_records(self, role: str, first: bool) -> AbstractContextManager:
+        """Let the first step tell of records that change after they were taken."""
+        if not first:
+            return nullcontext()
+        recorders = getattr(self.distiller, f'{role}_recorders').recorders
+        model = self.architecture if role == 'student' else self.teacher
+        return tell_changed_records(recorders, model, role)
 
     def _distil(
         self, losses: dict[str, Tensor], look: FirstLook | None
@@ -436,7 +468,6 @@ class FeatureDistill(SingleTeacherDistill):
         # A compiled step is not to be cut into more graphs.
         if not looks or not torch.is_grad_enabled() or is_compiling():
             return None
-        self._looked = True
         # A training that goes on has been looked at, but not one that distils late.
         done = MessageHub.get_current_instance().runtime_info.get('iter', 0)
         if done > 0 and not self._stop_told:

@@ -32,6 +32,7 @@ from .recorded_features import (
     describe_void,
     forgets_images,
     recorded_features,
+    several_calls,
 )
 from .teacher import Teacher
 from .why_unreached import why_unreached
@@ -89,6 +90,7 @@ class FirstLook:
         pairs = recorded_features(self.distiller)
         self.step.levels = self._rows(pairs)
         self._look_at_inputs(inputs, data_samples)
+        self.step.warnings += several_calls(self.distiller)
         active = {row.name for row in self.step.levels if row.weight != 0}
         batch = len(inputs)
         differs = self.step.inputs.get('student', {}).pop('differs', False)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -58,6 +59,29 @@ class RecordedPair:
             list[Recorded]: Its features.
         """
         return self.student if from_student else self.teacher
+
+
+def several_calls(distiller: ConfigurableDistiller) -> list[str]:
+    """Tell of layers that ran several times, where nobody has said which call counts.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller, after both models ran.
+
+    Returns:
+        list[str]: A sentence or two for each.
+    """
+    told = {}
+    for level in chain(*compared_levels(distiller).values()):
+        calls = len(level.recorder_of(distiller).data_buffer)
+        if calls > 1 and level.record_idx is None:
+            role = 'student' if level.from_student else 'teacher'
+            told[role, level.recorder] = (
+                f'The layer {level.recorder!r} of the {role} runs {calls} times in a '
+                'forward pass, and what its first call returns is distilled. Say which '
+                f'it is to be: `record_idx`, from 0 to {calls - 1}; or take the layer '
+                'around it.'
+            )
+    return list(told.values())
 
 
 def recorded_features(distiller: ConfigurableDistiller) -> dict[str, RecordedPair]:
@@ -150,7 +174,7 @@ def _of_mapping(distiller: ConfigurableDistiller, level: Level) -> Iterator[Reco
     record = None
     # What is not there, mmrazor tells when it computes the loss.
     with suppress(Exception):
-        record = recorder.get_record_data(level.record_idx, level.data_idx)
+        record = recorder.get_record_data(level.call, level.data_idx)
     tensors = list(_tensors(record))
     layer = getattr(recorder, 'source', level.recorder)
     if level.data_idx is not None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os.path as osp
 from collections.abc import Collection, Mapping, Sequence
@@ -34,8 +35,9 @@ class Teacher(nn.Module):
     """A model in evaluation mode, outside of the module tree.
 
     It is in no checkpoint, optimizer, averaged model or DDP bucket: this module has
-    no parameters, and copies of it are itself. Yet the model follows ``.to()`` and the
-    like, as it passes them on.
+    no parameters, and copies of it share the model. Yet the model follows ``.to()`` and
+    the like, as it passes them on; a copy takes a model of its own then, as what is
+    done to an averaged model is not meant for the training.
 
     Args:
         model (dict | BaseModel): A config, ``dict(cfg_path=...)`` or a built model,
@@ -75,6 +77,7 @@ class Teacher(nn.Module):
         built.requires_grad_(False)
         # As an attribute of its own it would join the module tree.
         self._outside = (built,)
+        self._shares = False
         self.ckpt = ckpt or zoo_ckpt
         self.has_weights = isinstance(model, BaseModel)
         self.mode = None if mode == 'auto' else mode
@@ -119,10 +122,16 @@ class Teacher(nn.Module):
         return path if osp.isfile(path) else None
 
     def __deepcopy__(self, memo: dict) -> Teacher:
-        return self
+        twin = copy.copy(self)
+        twin._modules = copy.deepcopy(self._modules, memo)
+        twin._shares = True
+        return twin
 
     def _apply(self, *args: Any, **kwargs: Any) -> Teacher:
         super()._apply(*args, **kwargs)
+        if self._shares:
+            self._outside = (copy.deepcopy(self.model),)
+            self._shares = False
         self.model._apply(*args, **kwargs)
         return self
 

@@ -90,7 +90,7 @@ def missing_records(
     needed = dict.fromkeys(recorders, 1)
     for level in chain(*compared_levels(distiller).values()):
         if level.from_student == from_student:
-            calls = level.record_idx + 1
+            calls = level.call + 1
             needed[level.recorder] = max(needed[level.recorder], calls)
     hungry = [n for n, r in recorders.items() if len(r.data_buffer) < needed[n]]
     if from_student:

@@ -17,7 +17,8 @@ from mmfakd.ops.compiling import is_compiling
 from .any_distiller import compared_levels, missing_records
 from .check_layer_names import check_layer_names
 
-_MODULE_RECORDERS = ('ModuleInputsRecorder', 'ModuleOutputsRecorder')
+# Recorders that are forward hooks of a module.
+MODULE_RECORDERS = ('ModuleInputsRecorder', 'ModuleOutputsRecorder')
 
 
 def attach_recorders(
@@ -45,9 +46,9 @@ def attach_recorders(
         kind = type(recorder).__name__
         if kind == 'ParameterRecorder':
             _attach_weight(recorder, model)
-        if kind not in _MODULE_RECORDERS:
+        if kind not in MODULE_RECORDERS:
             continue
-        layer = _find_layer(model, recorder.source)
+        layer = find_layer(model, recorder.source)
         if layer is None:
             check_layer_names({name: recorder}, model, role)
             continue
@@ -96,8 +97,16 @@ def refuse_missing_records(distiller: ConfigurableDistiller) -> None:
             )
 
 
-def _find_layer(model: nn.Module, source: str) -> nn.Module | None:
-    """The module of a name, without what torch.compile puts around it."""
+def find_layer(model: nn.Module, source: str) -> nn.Module | None:
+    """Find the module of a name, without what torch.compile puts around it.
+
+    Args:
+        model (nn.Module): The model.
+        source (str): The name, ``''`` for the model itself.
+
+    Returns:
+        nn.Module | None: The module, if there is one.
+    """
     layer: Any = model
     for part in source.split('.') if source else ():
         layer = getattr(layer, part, None)
@@ -115,7 +124,7 @@ def _hooks(module: nn.Module, recorder: BaseRecorder) -> Iterable[int]:
 
 def _attach_weight(recorder: BaseRecorder, model: nn.Module) -> None:
     owner, _, name = recorder.source.rpartition('.')
-    layer = _find_layer(model, owner)
+    layer = find_layer(model, owner)
     weight = getattr(layer, name, None)
     if isinstance(weight, nn.Parameter) and [id(weight)] != list(
         map(id, recorder.data_buffer)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmfakd.ops.compiling import is_compiling
@@ -22,16 +23,33 @@ def compute_in_full(loss: nn.Module) -> None:
     half precision, and on CPUs others, too.
 
     Args:
-        loss (nn.Module): The loss; hooks are added to it. Full precision that comes
-            in is not touched.
+        loss (nn.Module): The loss; hooks are added to it, once. Full precision that
+            comes in is not touched.
     """
+    if hasattr(loss, '_autocasts'):
+        return
     loss._autocasts = []  # type: ignore[assignment]
     loss.register_forward_pre_hook(_begin, with_kwargs=True)
     loss.register_forward_hook(_end, always_call=True)
 
 
+def compute_all_in_full(distiller: ConfigurableDistiller) -> None:
+    """Let all losses of a distiller compute in float32.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller.
+    """
+    losses = [*distiller.distill_losses.values()]
+    losses.append(getattr(distiller, 'level_loss', None))
+    for loss in losses:
+        if isinstance(loss, nn.Module):
+            compute_in_full(loss)
+
+
 def _begin(loss: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    args, kwargs = _widen(args), _widen(kwargs)
+    # The field's losses call `.view`, which channels-last maps do not allow.
+    own = type(loss).__module__.startswith(__name__.partition('.')[0] + '.')
+    args, kwargs = _widen(args, own), _widen(kwargs, own)
     like = _first_tensor((args, kwargs))
     # A compiler traces no context that a hook leaves open.
     if like is not None and not is_compiling():
@@ -46,15 +64,16 @@ def _end(loss: Any, args: tuple, output: Any) -> None:
         loss._autocasts.pop().__exit__(None, None, None)
 
 
-def _widen(value: Any) -> Any:
-    """A value with its tensors in half precision in float32."""
+def _widen(value: Any, any_layout: bool) -> Any:
+    """A value with its tensors in half precision in float32, and contiguous."""
     if isinstance(value, Tensor):
-        return value.float() if value.dtype in _HALVES else value
+        value = value.float() if value.dtype in _HALVES else value
+        return value if any_layout else value.contiguous()
     if isinstance(value, dict):
-        return {key: _widen(item) for key, item in value.items()}
+        return {key: _widen(item, any_layout) for key, item in value.items()}
     # Only plain ones: others may have arguments of their own.
     if type(value) in (list, tuple):
-        return type(value)(_widen(item) for item in value)
+        return type(value)(_widen(item, any_layout) for item in value)
     return value
 
 

@@ -29,7 +29,8 @@ class Level:
     Args:
         recorder (str): Name of the recorder.
         from_student (bool): Whether the student has it, not the teacher.
-        record_idx (int): Which call of the module. Defaults to 0.
+        record_idx (int, optional): Which call of the module. None: the first, and if
+            there are others the look at the first step says so.
         data_idx (int | Sequence[int], optional): Which part of the record, see
             :func:`to_feature`.
         tokens (TokenMap, optional): How tokens become a map.
@@ -40,7 +41,7 @@ class Level:
 
     recorder: str
     from_student: bool
-    record_idx: int = 0
+    record_idx: int | None = None
     data_idx: int | Sequence[int] | None = None
     connector: str | None = None
     connector_idx: int | None = None
@@ -85,8 +86,8 @@ class Level:
         else:
             name = f'{recorder.get("type")} of {recorder.get("source")}'
             recorders[name] = dict(recorder)
-        call, path = given.get('record_idx', 0), given.get('data_idx')
-        for index in (call, *as_path(path)):
+        call, path = given.get('record_idx'), given.get('data_idx')
+        for index in (0 if call is None else call, *as_path(path)):
             if not isinstance(index, int):
                 raise ValueError(
                     f'{owner}, {name!r}: record_idx={call!r}, data_idx={path!r}; '
@@ -98,6 +99,11 @@ class Level:
         except ValueError as error:
             raise ValueError(f'{owner}, {name!r}: {error}') from error
         return cls(name, role == 'student', call, path, tokens=tokens)
+
+    @property
+    def call(self) -> int:
+        """int: Which call of the module is taken."""
+        return self.record_idx or 0
 
     def recorder_of(self, distiller: ConfigurableDistiller) -> BaseRecorder:
         """Find the recorder of this level.
@@ -128,12 +134,12 @@ class Level:
         records = self.recorder_of(distiller).data_buffer
         calls = len(records)
         try:
-            if not -calls <= self.record_idx < calls:
+            if not -calls <= self.call < calls:
                 raise ValueError(
-                    f'record_idx={self.record_idx}, but this step made {calls} '
+                    f'record_idx={self.call}, but this step made {calls} '
                     'record(s); choose a module that runs as often in training.'
                 )
-            feature = to_feature(records[self.record_idx], self.data_idx, self.tokens)
+            feature = to_feature(records[self.call], self.data_idx, self.tokens)
         except ValueError as error:
             role = 'student' if self.from_student else 'teacher'
             raise ValueError(f'{role} level {self.recorder!r}: {error}') from error

@@ -9,6 +9,7 @@ import torch
 from tests.helpers.toy import (
     LEVELS,
     batch,
+    classifier,
     feature_distill,
     layer_distiller,
     losses_of,
@@ -49,6 +50,28 @@ def test_same_losses_and_gradients(distiller):
     gradients = {name: p.grad for name, p in plain.named_parameters()}
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name], msg=name)
+
+
+@pytest.mark.parametrize(
+    'loss', ['L2Loss', 'ChannelWiseDivergence', 'FTLoss', 'DistanceWiseRKD', 'PKDLoss']
+)
+def test_losses_of_mmrazor(loss):
+    """Which call `.view` of what they compare."""
+    distiller = dict(
+        type='mmfakd.LevelDistiller',
+        student_levels=['backbone.layer3'],
+        teacher_levels=['backbone.layer3'],
+        level_loss=dict(type=f'mmrazor.{loss}'),
+    )
+    torch.manual_seed(0)
+    data, found = batch(), []
+    for last in (False, True):
+        torch.manual_seed(1)
+        model = feature_distill(
+            teacher=classifier(), distiller=distiller, channels_last=last, report=False
+        )
+        found.append(step(model, data)['distill.loss_level0'])
+    torch.testing.assert_close(*found)
 
 
 def test_weights_and_features_of_both_networks():

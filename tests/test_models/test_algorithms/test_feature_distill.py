@@ -100,6 +100,41 @@ def test_copies_share_the_teacher():
 
 
 @pytest.mark.parametrize(
+    'move',
+    [
+        lambda model: ExponentialMovingAverage(model, device='meta').module,
+        lambda model: copy.deepcopy(model).half(),
+        lambda model: copy.deepcopy(model).to('meta'),
+    ],
+    ids=['averaged model', 'half', 'meta'],
+)
+def test_what_is_done_to_a_copy_is_not_done_to_the_teacher(move):
+    """As `EMAHook(device='cpu')` does it on a GPU."""
+    model = feature_distill()
+    step(model, batch())
+    before = copy.deepcopy(model.teacher.state_dict())
+    moved = move(model)
+    weight = next(moved.architecture.parameters())
+    for theirs in moved.teacher.parameters():
+        assert (theirs.device, theirs.dtype) == (weight.device, weight.dtype)
+    for key, value in model.teacher.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    step(model, batch())
+
+
+def test_a_copy_that_is_moved_trains():
+    model = feature_distill()
+    twin = copy.deepcopy(model).double()
+    data = batch()
+    expected = losses_of(model, data)
+    inputs = twin.data_preprocessor(data, True)
+    losses = twin(inputs['inputs'].double(), inputs['data_samples'], mode='loss')
+    assert losses.keys() == expected.keys()
+    for key, value in losses.items():
+        torch.testing.assert_close(value.float(), expected[key], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
     ('source', 'mode'),
     [('backbone.layer3', 'backbone'), ('neck.gap', 'neck'), ('head.fc', 'tensor')],
 )

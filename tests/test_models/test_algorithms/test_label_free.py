@@ -2,12 +2,15 @@
 """Distillation without the student's own loss, and without labels."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
+from mmengine.runner import BaseLoop
+from mmrazor.engine import StopDistillHook
 
 import mmfakd  # noqa: F401
 from mmfakd.models.algorithms.idle_parameters import name_whole
@@ -204,10 +207,42 @@ def test_missing_labels_are_named():
 def test_a_frozen_student_needs_something_that_learns():
     with pytest.raises(ValueError, match='ConfigurableDistiller.*no parameters'):
         feature_distill(distiller=LOGITS, student_trainable=False)
-    model = feature_distill(student_trainable=False)
+
+
+@pytest.mark.parametrize('setting', ['student_trainable', 'calculate_student_loss'])
+def test_nothing_is_learned_once_distillation_has_stopped(setting):
+    """Images without labels would teach that nothing is there."""
+    model = feature_distill(**{setting: False})
+    data = batch() if setting == 'student_trainable' else unlabelled(batch())
+    losses_of(model, data)
     model.distillation_stopped = True
-    with pytest.raises(RuntimeError, match='nothing is left to learn'):
-        losses_of(model, batch())
+    with pytest.raises(
+        RuntimeError, match=f'{setting}=False: nothing is left to learn'
+    ):
+        losses_of(model, data)
+
+
+class Loop(BaseLoop):
+    """One that trains a model by a single batch."""
+
+    max_epochs = 5
+
+    def run(self):
+        return losses_of(self.runner.model, unlabelled(batch()))
+
+
+@pytest.mark.parametrize('stop', [0, 3, 5, 6])
+def test_a_training_that_would_stop_to_learn_is_refused_at_once(stop):
+    model = feature_distill(calculate_student_loss=False)
+    hooks = [StopDistillHook(stop_epoch=stop)]
+    loop = Loop(SimpleNamespace(model=model, hooks=hooks), dataloader=None)
+    if stop < 5:
+        with pytest.raises(
+            ValueError, match=f'stop_epoch={stop} of 5 epochs, and calc'
+        ):
+            loop.run()
+    else:
+        assert loop.run()
 
 
 def test_two_processes_without_unused_parameters(tmp_path):

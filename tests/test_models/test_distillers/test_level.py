@@ -334,7 +334,7 @@ def test_recorders_are_made_and_shared():
         (dict(recorder='x', idx=1), r"\['idx'\] .* `record_idx`, `data_idx`, `tokens`"),
         (dict(recorder='x', data_idx='0'), "student_levels, 'x': .* data_idx='0'"),
         (dict(recorder='x', data_idx=(0, None)), r"'x': .*data_idx=\(0, None\)"),
-        (dict(recorder='x', record_idx=None), "'x': record_idx=None"),
+        (dict(recorder='x', record_idx='1'), "'x': record_idx='1'"),
         (dict(recorder='x', tokens=1), "'x': tokens: got 1"),
         (dict(recorder='x', tokens=dict(prefix='1')), "'x': tokens: got {'prefix'"),
     ],
