@@ -430,7 +430,7 @@ class FeatureDistill(SingleTeacherDistill):
 
     def _watch_records(self, role: str, first: bool) -> AbstractContextManager:
         """Let the first step tell of records that change after they were taken."""
-        # A compiled step is not to be cut into more graphs.
+        # What is compiled is not to be cut into more graphs.
         if not first or is_compiling():
             return nullcontext()
         recorders = getattr(self.distiller, f'{role}_recorders').recorders

@@ -14,8 +14,6 @@ from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mmfakd.ops.compiling import is_compiling
-
 from .attach_recorders import MODULE_RECORDERS, attach_recorders, find_layer
 
 
@@ -26,7 +24,8 @@ def tell_changed_records(
     """Warn of records that are something else by the end of a forward pass.
 
     In-place activations are switched off, but a network may say ``out += identity``:
-    the record of what stood before it is the sum, then.
+    the record of what stood before it is the sum, then. Compiled networks are not
+    watched.
 
     Args:
         recorders (Mapping[str, BaseRecorder]): Name -> mmrazor recorder, prepared.
@@ -36,12 +35,16 @@ def tell_changed_records(
     Yields:
         None: Nothing; the model runs within the context.
     """
+    if any(getattr(part, '_compiled_call_impl', None) for part in model.modules()):
+        # Hooks would cut it into more graphs, for good.
+        yield
+        return
     attach_recorders(recorders, model, role)
     taken: list[tuple[str, Tensor, int]] = []
     handles = []
     for recorder in recorders.values():
         layer = None
-        if type(recorder).__name__ in MODULE_RECORDERS and not is_compiling():
+        if type(recorder).__name__ in MODULE_RECORDERS:
             layer = find_layer(model, recorder.source)
         if layer is not None:
             # Behind the recorder's own hook, whose record is the last one.

@@ -241,6 +241,20 @@ def test_chooses_by_measurement(layer, monkeypatch):
         torch.cuda.set_sync_debug_mode('default')
 
 
+@pytest.mark.parametrize('size', [7, 16])
+def test_rounded_convolutions_drop_no_way(size, monkeypatch):
+    """By PyTorch's default convolutions are rounded to TensorFloat-32."""
+    monkeypatch.setenv('MMFAKD_WAYS', 'auto')
+    monkeypatch.setattr(CHOOSER, '_known', {})
+    monkeypatch.setattr(CHOOSER, '_dropped', set())
+    layer = FrequencyAttention(16, 64, size=size).to(DEVICE)
+    x = torch.randn(64, 16, size, size, device=DEVICE, requires_grad=True)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
+        layer(x).square().mean().backward()
+    assert len(CHOOSER._known) == 1
+    assert not CHOOSER._dropped
+
+
 @pytest.mark.parametrize('layer', ['filter', 'attention'])
 def test_can_be_captured_in_a_graph(layer):
     made = FrequencyAttention(8, 8, size=16) if layer == 'filter' else None
