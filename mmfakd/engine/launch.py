@@ -15,10 +15,13 @@ import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.evaluator import DumpResults
+from mmengine.model import BaseTTAModel
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
 from mmfakd.checkpoints.fetch import fetch_checkpoint
+from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.checkpoints.student import student_config
 from mmfakd.model_zoo.find import config_file
@@ -35,6 +38,7 @@ from .runner_kind import check_runner
 from .safety import add_safety_hooks, drop_absent_hooks
 from .signals import end_with_parent
 from .tta import add_tta
+from .unwrap import unwrapped_model
 from .work_dir import explain_full_disk, prepare_work_dir
 
 
@@ -90,7 +94,8 @@ def test(
         **options: See :func:`merge_test_options` and :func:`merge_launch_options`.
 
     Returns:
-        Callable: What evaluates it.
+        Callable: What evaluates it, or raises ValueError if a weight of the model is not
+        in the checkpoint, or of another shape there.
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
@@ -104,6 +109,7 @@ def test(
 
     def evaluate() -> None:
         runner = build_runner(cfg)
+        _load_all(runner, checkpoint)
         if out and out_item != 'metrics':
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
         metrics = runner.test()
@@ -111,6 +117,19 @@ def test(
             mmengine.dump(metrics, out)
 
     return evaluate
+
+
+def _load_all(runner: Runner, checkpoint: str) -> None:
+    """Refuse weights that leave a part of the tested model at random.
+
+    MMEngine, which loads them again, tells so in the log, and scores what is left.
+    """
+    model: Any = unwrapped_model(runner)
+    if isinstance(model, BaseTTAModel):
+        model = model.module
+    student = getattr(model, 'architecture', None)
+    tested = student if isinstance(student, nn.Module) else model
+    load_weights(tested, checkpoint, 'model')
 
 
 def merge_train_options(
