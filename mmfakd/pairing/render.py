@@ -66,6 +66,9 @@ def _training_lines(plan: Plan) -> list[str]:
             *block('optim_wrapper = dict(', entries(dict(paramwise_cfg=keys), 84), ''),
         ]
     hooks = distillation_hooks(plan.student.cfg)
+    dumped = (plan.student.cfg.get('default_hooks') or {}).get('provenance') or {}
+    if dumped.get('allow_changes') and 'provenance' in hooks:
+        hooks['provenance']['allow_changes'] = False
     lines += [
         "# They join the student's hooks.",
         *block('default_hooks = dict(', entries(hooks, 84), end=''),
@@ -76,6 +79,11 @@ def _training_lines(plan: Plan) -> list[str]:
             '# of this training.',
             'load_from = None',
         ]
+    # What a run has put into the config that it dumped.
+    told = dict(work_dir=None, resume=False)
+    own = [f'{k} = {v}' for k, v in told.items() if plan.student.cfg.get(k)]
+    if own:
+        lines += ["# The student's own training has these; this one begins anew.", *own]
     return lines
 
 

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmfakd.cli import main, make_parser
+from mmfakd.engine.launch import merge_launch_options
 from mmfakd.pairing.methods import METHODS, default_method
 from tests.helpers.toy import batch, classifier, step, without_gradient
 from tests.helpers.toy_detectors import retinanet
@@ -243,6 +244,25 @@ def test_own_configs_by_path(make, own, tmp_path, monkeypatch):
     losses = step(model, batch(size=32))
     assert all(torch.isfinite(loss).all() for loss in losses.values())
     assert without_gradient(model) == []
+
+
+def test_of_a_student_that_was_trained(make, own, tmp_path):
+    """Its dumped config says where and how it was trained, which is not inherited."""
+    student, teacher = own
+    dumped = Config.fromfile(student)
+    dumped.merge_from_dict(dict(work_dir='wd', resume=True, load_from='epoch_3.pth'))
+    dumped.default_hooks = dict(
+        provenance=dict(type='mmfakd.ProvenanceHook', allow_changes=True)
+    )
+    dumped.dump(tmp_path / 'trained.py')
+    cfg, _ = make(tmp_path / 'trained.py', teacher, '--input-size', 32)
+    assert (cfg.work_dir, cfg.resume, cfg.load_from) == (None, False, None)
+    assert not cfg.default_hooks.provenance.allow_changes
+    merge_launch_options(cfg)
+    assert cfg.work_dir == './work_dirs/pair'
+    assert cfg.model.student_ckpt == 'epoch_3.pth'
+    make(student, teacher, '--input-size', 32)
+    assert 'work_dir' not in (tmp_path / 'pair.py').read_text()
 
 
 def test_generated_config_follows_the_rules_of_shipped_ones(make, tmp_path):
