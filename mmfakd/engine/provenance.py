@@ -165,6 +165,8 @@ def hash_weights(model: nn.Module) -> str:
 def compare(then: Mapping, now: Mapping) -> list[Difference]:
     """Compare two descriptions of runs, as far as the first says something.
 
+    One that says something and has no ``model`` is that of a plain training.
+
     Args:
         then (Mapping): That in a checkpoint.
         now (Mapping): That of the present run.
@@ -188,6 +190,9 @@ def compare(then: Mapping, now: Mapping) -> list[Difference]:
         after.pop('teacher.sha256', None)
     other_teacher = None in hashes or hashes[0] != hashes[1]
     differences = []
+    kinds = ['a distillation' if 'model' in part else 'plain' for part in (then, now)]
+    if then and kinds[0] != kinds[1]:
+        differences.append(Difference('model', kinds[0], kinds[1], True))
     for key in dict.fromkeys([*before, *after]):
         if key in before and key in after and before[key] == after[key]:
             continue
