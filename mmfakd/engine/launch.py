@@ -94,8 +94,8 @@ def test(
         **options: See :func:`merge_test_options` and :func:`merge_launch_options`.
 
     Returns:
-        Callable: What evaluates it, or raises ValueError if a weight of the model is not
-        in the checkpoint, or of another shape there.
+        Callable: What evaluates it, or raises ValueError if a weight of the model is
+        not in the checkpoint, or of another shape there.
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
