@@ -25,6 +25,7 @@ from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.checkpoints.student import student_config
 from mmfakd.model_zoo.find import config_file
+from mmfakd.model_zoo.outputs import check_outputs, config_sources
 from mmfakd.model_zoo.resolve import inline_models
 
 from .cfg_options import merge_cfg_options
@@ -98,13 +99,16 @@ def test(
         not in the checkpoint, or of another shape there.
 
     Raises:
+        FileExistsError: If the file for the results is one that is read.
         FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If something is to be written and no file is given, or an option
             does not go with the config.
     """
     if out is None and out_item is not None:
         raise ValueError('--out-item needs --out, the file to write.')
-    cfg = Config.fromfile(config_file(config))
+    file = config_file(config)
+    check_outputs(True, [out], [checkpoint, *config_sources(file)])
+    cfg = Config.fromfile(file)
     cfg = merge_test_options(cfg, checkpoint, **options)
 
     def evaluate() -> None:

@@ -8,6 +8,7 @@ import os.path as osp
 import shlex
 import tempfile
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from mmengine.registry import MODELS, DefaultScope
 
 import mmfakd.models  # noqa: F401
 from mmfakd.messages import progress
+from mmfakd.model_zoo.find import config_file
+from mmfakd.model_zoo.outputs import check_outputs, config_sources
 
 from .notes import about_checkpoints, describe_pairs, write_notes
 from .pair import make_pair
@@ -47,12 +50,12 @@ def write_pair(
         str: What is in the config.
 
     Raises:
-        FileExistsError: If the config exists.
+        FileExistsError: If the config exists, or a model's is made of it.
         FileNotFoundError: If a model is not known.
         ValueError: If the two cannot be a pair.
     """
-    if osp.exists(out) and not force:
-        raise FileExistsError(f'{out} exists; give --force to overwrite it.')
+    models = [config_file(name) for name in (student, teacher)]
+    check_outputs(force, [out], chain(*map(config_sources, models)))
     MMLogger.get_instance('pair', log_level='ERROR')
     # The same file wherever it is written to.
     where = {out, '-o', '--out', f'-o{out}', f'--out={out}', '--force'}
