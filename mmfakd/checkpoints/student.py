@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmfakd.model_zoo.outputs import check_outputs
-from mmfakd.model_zoo.resolve import resolve_model_cfg
+from mmfakd.model_zoo.resolve import TEACHER_IMPORTS, imported, resolve_model_cfg
 
 from .config_text import read_config_text
 from .fetch import fetch_checkpoint
@@ -317,9 +317,12 @@ def stock_config(cfg: Config, files: bool = True) -> Config:
         elif _library(hook or {}) in _LIBRARIES:
             cfg.default_hooks.pop(name)
     imports = cfg.pop('custom_imports', None) or {}
-    names = imports.get('imports') or []
-    names = [names] if isinstance(names, str) else names
-    foreign = [name for name in names if name.split('.')[0] not in _LIBRARIES]
+    not_needed = cfg.pop(TEACHER_IMPORTS, ())
+    foreign = [
+        name
+        for name in imported(imports)
+        if name.split('.')[0] not in _LIBRARIES and name not in not_needed
+    ]
     if foreign:
         cfg.custom_imports = dict(imports, imports=foreign)
     # How the distillation was run says nothing of the student.
