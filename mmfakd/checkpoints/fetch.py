@@ -65,6 +65,24 @@ def fetch_checkpoint(source: str, **options: Any) -> dict:
     return published_weights(source, fetch_checkpoint(published, **options))
 
 
+def is_known(source: str) -> bool:
+    """Tell whether a source names something, as far as the network is not asked.
+
+    Args:
+        source (str): As for :func:`fetch_checkpoint`.
+
+    Returns:
+        bool: Whether it is a file, an address or a name in the model zoos.
+    """
+    if osp.isfile(osp.expanduser(source)) or scheme_of(source) is not None:
+        return True
+    try:
+        _weights_of_name(source)
+    except (FileNotFoundError, ModuleNotFoundError):
+        return False
+    return True
+
+
 def _warn_of_hash(path: str) -> None:
     """Warn if the file does not have the hash that its name promises."""
     promised = promised_hash(path)

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmfakd.model_zoo.outputs import check_outputs
+from mmfakd.model_zoo.outputs import check_config_name, check_outputs
 from mmfakd.model_zoo.resolve import TEACHER_IMPORTS, imported, resolve_model_cfg
 
 from .config_text import read_config_text
@@ -119,6 +119,7 @@ def export_file(
         ValueError: If the checkpoint holds no student, or no config where one is
             asked for.
     """
+    check_config_name(config_out)
     check_outputs(force, [out, config_out], [checkpoint])
     try:
         student = export_student(fetch_checkpoint(checkpoint))

@@ -19,7 +19,7 @@ from torch import Tensor
 from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.checkpoints.student import export_file
 from mmfakd.model_zoo.find import config_file
-from mmfakd.model_zoo.outputs import check_outputs, config_sources
+from mmfakd.model_zoo.outputs import check_config_name, check_outputs, config_sources
 from mmfakd.version import __version__
 
 from . import onnx_file, torchscript_file
@@ -80,6 +80,7 @@ def export_checkpoint(
         return export_file(
             checkpoint, out, config_out, file_format, force, describe_preprocessing
         )
+    check_config_name(config_out)
     check_outputs(force, [out, config_out], [checkpoint, image, *sources])
     if kind == 'onnx':
         onnx_file.check_packages()

@@ -36,6 +36,19 @@ def check_outputs(
             )
 
 
+def check_config_name(path: str | None) -> None:
+    """Refuse a name under which nothing would read a config.
+
+    Args:
+        path (str, optional): The config to write.
+
+    Raises:
+        ValueError: If it does not end in ``.py``.
+    """
+    if path and not path.endswith('.py'):
+        raise ValueError(f'{path}: a config is a Python file; name it {path}.py.')
+
+
 def config_sources(config: str) -> list[str]:
     """List the files that a config is made of.
 

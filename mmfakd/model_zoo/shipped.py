@@ -9,7 +9,7 @@ from pathlib import Path
 from mmfakd.messages import near_names
 
 from .find import config_file, package_folder
-from .outputs import check_outputs, config_sources
+from .outputs import check_config_name, check_outputs, config_sources
 
 
 def config_folder() -> Path:
@@ -82,10 +82,12 @@ def copy_config(config: str, out: str | None = None, force: bool = False) -> str
 
     Raises:
         FileExistsError: If the file exists, or the config is made of it.
+        ValueError: If its name is that of no config.
     """
     file = config_file(config)
     name = Path(file).stem
     path = Path(out or f'{name}.py')
+    check_config_name(str(path))
     check_outputs(force, [str(path)], config_sources(file))
     path.write_text(f'# {name}, with all that it inherits.\n{show_config(config)}\n')
     return f'Written: {path}. To train it: mmfakd train {path}'

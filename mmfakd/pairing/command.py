@@ -17,9 +17,11 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
 import mmfakd.models  # noqa: F401
+from mmfakd.engine.check_config import check_weights
 from mmfakd.messages import progress
 from mmfakd.model_zoo.find import config_file
-from mmfakd.model_zoo.outputs import check_outputs, config_sources
+from mmfakd.model_zoo.outputs import check_config_name, check_outputs, config_sources
+from mmfakd.model_zoo.resolve import resolve_model_cfg
 
 from .notes import about_checkpoints, describe_pairs, write_notes
 from .pair import make_pair
@@ -52,8 +54,11 @@ def write_pair(
     Raises:
         FileExistsError: If the config exists, or a model's is made of it.
         FileNotFoundError: If a model is not known.
-        ValueError: If the two cannot be a pair.
+        ValueError: If the two cannot be a pair, ``out`` is no name of a config, or that
+            of a file of weights is empty.
     """
+    check_config_name(out)
+    check_weights(**{key: options.get(key) for key in ('teacher_ckpt', 'student_ckpt')})
     models = [config_file(name) for name in (student, teacher)]
     check_outputs(force, [out], chain(*map(config_sources, models)))
     MMLogger.get_instance('pair', log_level='ERROR')
@@ -96,6 +101,9 @@ def write_checked(text: str, path: str) -> int:
         file.write(text)
         file.flush()
         cfg = Config.fromfile(file.name)
+    for role in ('architecture', 'teacher'):
+        # A file that it names is there, and has a model.
+        resolve_model_cfg(cfg.model[role])
     # Its weights are counted, not computed. Nothing may be imported meanwhile, as
     # constants of a module would be without values: hence the import on top.
     scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmfakd.cli import main, make_parser
 from mmfakd.engine.launch import merge_launch_options
+from mmfakd.model_zoo.resolve import inline_models
 from mmfakd.pairing.methods import METHODS, default_method
 from tests.helpers.toy import batch, classifier, step, without_gradient
 from tests.helpers.toy_detectors import retinanet
@@ -244,6 +245,52 @@ def test_own_configs_by_path(make, own, tmp_path, monkeypatch):
     losses = step(model, batch(size=32))
     assert all(torch.isfinite(loss).all() for loss in losses.values())
     assert without_gradient(model) == []
+
+
+@pytest.mark.parametrize('name', ["it's", 'two "words"', 'link', 'a/b'])
+def test_folders_of_all_kinds(name, make, own, tmp_path):
+    """With quotes, and reached by a link, from which the way up is another one."""
+    if name == 'link':
+        (tmp_path / 'far/away').mkdir(parents=True)
+        (tmp_path / 'link').symlink_to(tmp_path / 'far/away')
+    out = tmp_path / name / 'pair.py'
+    student, teacher = own
+    # Its own paths have the quotes, too.
+    moved = tmp_path / name / 'own' / 'teacher.py'
+    moved.parent.mkdir(parents=True)
+    Config.fromfile(teacher).dump(moved)
+    for path in (teacher, moved):
+        cfg, _ = make(student, path, '--method', 'kd', '--input-size', 32, out=out)
+        inline_models(cfg)
+        assert cfg.model.teacher.head.in_channels == 32
+        assert cfg.train_dataloader.dataset.type == 'CIFAR10'
+
+
+def test_what_nothing_would_read(own, tmp_path):
+    """Told before anything is built."""
+    for options, message in (
+        ([], 'pair: a config is a Python file; name it .*pair.py'),
+        (['--teacher-ckpt', ''], '--teacher-ckpt is empty; give a path'),
+        (['--student-ckpt', str(tmp_path)], '--student-ckpt .* is a folder'),
+    ):
+        out = tmp_path / ('pair.py' if options else 'pair')
+        with pytest.raises(SystemExit, match=message):
+            main(['pair', *map(str, own), '-o', str(out), *options])
+        assert not out.exists()
+
+
+def test_weights_that_are_not_there(make, own, tmp_path):
+    """They may be trained in the meantime."""
+    (tmp_path / 'there.pth').touch()
+    size = ['--input-size', 32]
+    _, text = make(*own, '--teacher-ckpt', 'gone.pth', '--student-ckpt', 'nam', *size)
+    for word in ('--teacher-ckpt gone.pth', '--student-ckpt nam'):
+        assert f'WARNING: {word} is neither a file' in text
+    known = [tmp_path / 'there.pth', R34]
+    weights = ['--teacher-ckpt', known[0], '--student-ckpt', known[1]]
+    assert 'neither a file' not in make(*own, *weights, *size)[1]
+    weights = ['--teacher-ckpt', 'https://a.b/c.pth']
+    assert 'neither a file' not in make(*own, *weights, *size)[1]
 
 
 def test_of_a_student_that_was_trained(make, own, tmp_path):
