@@ -19,6 +19,8 @@ from mmengine.logging import MMLogger
 
 from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.messages import markdown, progress
+from mmfakd.model_zoo.outputs import check_outputs
+from mmfakd.pictures.picture_file import check_picture_name
 
 from .count_parameters import count_parameters
 from .curves import save_curves
@@ -519,6 +521,11 @@ def _natural(path: str) -> list:
     return [int(p) if p.isdigit() else p for p in re.split(r'(\d+)', path)]
 
 
+def _logs(folders: Iterable[str]) -> list[str]:
+    patterns = (osp.join(glob.escape(folder), '**', '*.json') for folder in folders)
+    return [log for pattern in patterns for log in glob.glob(pattern, recursive=True)]
+
+
 def _read(folder: str, trust: bool) -> Run:
     run = read_run(folder)
     return replace(run, risk=None) if trust else run
@@ -551,9 +558,14 @@ def compare_work_dirs(
         str: The table.
 
     Raises:
+        FileExistsError: If a file to write is one of a work dir that is read.
         FileNotFoundError: If there is no log of the teacher.
-        ValueError: If there is nothing to compare.
+        ValueError: If there is nothing to compare, or a file to write has an ending
+            that says nothing.
     """
+    for path in out:
+        if not path.endswith(('.json', '.md')):
+            check_picture_name(path, 'figures (.json), a table (.md) or ')
     # Models are built only to be counted.
     MMLogger.get_instance('compare', log_level='WARNING')
     methods: dict[str, list[Run]] = {}
@@ -569,13 +581,14 @@ def compare_work_dirs(
             seen.add(osp.realpath(folder))
             try:
                 run = _read(folder, trust)
-            except FileNotFoundError as error:
+            except (FileNotFoundError, ValueError) as error:
                 notes.append(f'Left out: {error}')
             else:
                 methods.setdefault(name or run.name, []).append(run)
     if not any(methods.values()):
         raise ValueError('\n'.join(notes))
     of_teacher = _read(teacher, trust) if teacher else None
+    check_outputs(True, out, _logs([*seen, *([teacher] if teacher else [])]))
     older = _older(add_to) if add_to else None
     # It may be one of the older methods.
     among = None if older and baseline not in methods else baseline

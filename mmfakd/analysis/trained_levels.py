@@ -71,6 +71,8 @@ def look_at_levels(cfg: Config, checkpoint: str, batches: int = 1) -> TrainedLev
         raise ValueError('it has no val_dataloader, so there are no images to look at.')
     found = Runner.build_dataloader(loader, seed=0)
     seen = [batch for _, batch in zip(range(batches), found)]
+    if not seen:
+        raise ValueError('its validation set has no image to look at.')
     set_random_seed((cfg.get('randomness') or {}).get('seed') or 0)
     progress('building teacher and student')
     model_cfg, _ = resolve_model_cfg(cfg.model, cfg.get('data_preprocessor'))

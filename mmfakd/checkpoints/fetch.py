@@ -47,7 +47,7 @@ def fetch_checkpoint(source: str, **options: Any) -> dict:
     Raises:
         FileNotFoundError: If ``source`` is neither a file nor a known name.
         ModuleNotFoundError: If it names a package that is not installed.
-        RuntimeError: If a download fails or does not have the hash in its name.
+        DownloadError: If a download fails or does not have the hash in its name.
         ValueError: If the scheme of an address is not known.
     """
     path = osp.expanduser(source)

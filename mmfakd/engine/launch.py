@@ -42,6 +42,10 @@ from .tta import add_tta
 from .unwrap import unwrapped_model
 from .work_dir import explain_full_disk, prepare_work_dir
 
+# What --out may be, by --out-item.
+_PICKLES = ('.pkl', '.pickle')
+_ENDINGS = dict(pred=_PICKLES, metrics=('.json', '.yml', '.yaml', *_PICKLES))
+
 
 def train(config: str, **options: Any) -> Callable[[], Any]:
     """Prepare the training of a config's model.
@@ -101,11 +105,12 @@ def test(
     Raises:
         FileExistsError: If the file for the results is one that is read.
         FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If something is to be written and no file is given, or an option
-            does not go with the config.
+        ValueError: If something is to be written and no file is given, or one of
+            another kind, or an option does not go with the config.
     """
     if out is None and out_item is not None:
         raise ValueError('--out-item needs --out, the file to write.')
+    _check_results_name(out, out_item or 'pred')
     file = config_file(config)
     check_outputs(True, [out], [checkpoint, *config_sources(file)])
     cfg = Config.fromfile(file)
@@ -121,6 +126,17 @@ def test(
             mmengine.dump(metrics, out)
 
     return evaluate
+
+
+def _check_results_name(out: str | None, item: str) -> None:
+    """Refuse an ending that MMEngine would, after all is evaluated."""
+    if out is not None and not out.endswith(_ENDINGS[item]):
+        other = 'metrics' if item == 'pred' else 'pred'
+        raise ValueError(
+            f'--out {out}: --out-item {item} is written to a file whose name ends in '
+            f'{", ".join(_ENDINGS[item])}. --out-item {other} has '
+            f'{", ".join(_ENDINGS[other])}.'
+        )
 
 
 def _load_all(runner: Runner, checkpoint: str) -> None:

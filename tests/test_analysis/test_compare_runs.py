@@ -190,6 +190,19 @@ def test_half_a_line_of_a_killed_run(folder, tmp_path):
         read_run(tmp_path / 'run')
 
 
+@pytest.mark.parametrize('line', ['null', '[1, 2]', '7', '{"iter": 1}'])
+def test_rows_that_are_none(line, folder, tmp_path):
+    """They take down no comparison of the others."""
+    shutil.copytree(folder / 'alone_seed0', tmp_path / 'run')
+    [log] = logs(tmp_path / 'run')
+    log.write_text(f'{log.read_text()}{line}\n')
+    last = len(log.read_text().splitlines())
+    with pytest.raises(ValueError, match=rf'scalars\.json: line {last} is no row'):
+        read_run(tmp_path / 'run')
+    table = compare_work_dirs([f'a={tmp_path}/run', f'b={folder}/alone_seed1'])
+    assert f'- Left out: {log}: line {last} is no row' in table
+
+
 @pytest.mark.parametrize('log_by_epoch', [True, False])
 def test_iteration_loop_with_prefixed_keys(log_by_epoch, tmp_path):
     """Validated after 2, 4 and 5 iterations, though the log may say epoch 0."""
@@ -458,6 +471,18 @@ def test_files_that_are_no_comparison(name, text, message, folder, tmp_path):
     with pytest.raises(ValueError, match=f'--add-to .*{name}: expected .*{message}'):
         compare_work_dirs([f'alone={folder}/alone_seed*'], add_to=str(path))
     assert (path.read_text() if path.exists() else None) == text
+
+
+def test_files_that_cannot_be_written(folder, tmp_path):
+    """Told before any log is read."""
+    for name in ('notes.txt', 'curves', 'a.b/c'):
+        with pytest.raises(ValueError, match=rf'-o {name}: expected figures \(.json\)'):
+            compare_work_dirs(['not there'], out=['a.json', name])
+    [log] = logs(folder / 'alone_seed0')
+    before = log.read_text()
+    with pytest.raises(FileExistsError, match='that this command reads'):
+        compare_work_dirs([f'{folder}/alone_seed0'], out=[str(log)])
+    assert log.read_text() == before
 
 
 def test_command_adds_to_a_file(folder, tmp_path, capsys):

@@ -207,3 +207,18 @@ def test_weights_that_fit_are_scored(tmp_path):
         cfg.dump(path)
         evaluate(str(path), weights, out=str(out), out_item='metrics')()
         assert 'accuracy/top1' in json.loads(out.read_text())
+
+
+@pytest.mark.parametrize(
+    ('out', 'item', 'message'),
+    [
+        ('r.json', None, r'pred is written to .* \.pkl, \.pickle.* metrics has \.json'),
+        ('r.json', 'pred', 'pred is written to'),
+        ('r.txt', 'metrics', r'metrics is written to .*\.json, \.yml'),
+        ('r', 'metrics', 'metrics is written to'),
+    ],
+)
+def test_results_that_could_not_be_written(out, item, message):
+    """Told at once, not after the evaluation."""
+    with pytest.raises(ValueError, match=message):
+        evaluate('r18w4_1xb50_digits', 'r18w4_1xb50_digits', out=out, out_item=item)
