@@ -63,7 +63,6 @@ def test_sources_of_a_config(tmp_path):
         'pair stud.py resnet18_8xb32_in1k -o base.py',
         'pair resnet18_8xb32_in1k stud.py -o ./stud.py',
         'export a.pth a.pth',
-        'export a.pth b.pth --config-out a.pth',
         'export a.pth a.onnx --config stud.py --config-out base.py',
         'convert a.pth -o a.pth',
         'configs copy stud.py -o base.py',
