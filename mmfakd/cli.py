@@ -61,6 +61,11 @@ def main(args: Sequence[str] | None = None) -> None:
     command, run = settings.pop('command'), settings.pop('run')
     if 'output' in settings:
         output = settings.pop('output')
+        if output is not None and settings['out'] is not None:
+            parser.error(
+                f'{command}: two files to write, {output} and {settings["out"]}; give '
+                'one, -o FILE'
+            )
         settings['out'] = settings['out'] or output
         if settings.pop('out_is_needed') and settings['out'] is None:
             parser.error(f'{command}: give the file to write, -o FILE')
@@ -74,6 +79,11 @@ def main(args: Sequence[str] | None = None) -> None:
         result = resolve_name(f'mmfakd.{run}')(**settings)
     except MISTAKES as error:
         sys.exit(f'mmfakd {command}: {error}')
+    except KeyError as error:
+        # A name that is not known is told in a sentence; a bare key is a fault of ours.
+        if ' ' not in str(error.args[0]):
+            raise
+        sys.exit(f'mmfakd {command}: {error.args[0]}')
     if callable(result):
         # A training or test, whose errors deserve a traceback.
         result()
@@ -99,7 +109,9 @@ def make_parser() -> argparse.ArgumentParser:
         argparse.ArgumentParser: The parser.
     """
     parser = argparse.ArgumentParser(
-        prog='mmfakd', description='Frequency-domain knowledge distillation.'
+        prog='mmfakd',
+        description='Frequency-domain knowledge distillation.',
+        allow_abbrev=False,
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
@@ -110,6 +122,8 @@ def make_parser() -> argparse.ArgumentParser:
             help=text.splitlines()[0].rstrip('.'),
             description=re.sub('^    ', '', text, flags=re.MULTILINE),
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            # Some options are looked for before they are parsed.
+            allow_abbrev=False,
         )
         command.set_defaults(command=name, run=run)
         add_options(command)
@@ -151,7 +165,8 @@ def _test(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     _config(parser)
     add('checkpoint', help=f'checkpoint: {WEIGHTS}')
-    _out(parser, 'file for the results (.pkl, .json, .yml)', required=False)
+    kinds = 'file for the results: predictions (.pkl) or metrics (.json, .yml, .pkl)'
+    _out(parser, kinds, required=False)
     add('--out-item', choices=['metrics', 'pred'], help='what --out holds (pred)')
     add('--amp', action='store_true', help='evaluate with automatic mixed precision')
     add('--show-dir', help='folder for pictures of the predictions')
@@ -328,7 +343,7 @@ def _plot(parser: argparse.ArgumentParser) -> None:
     kinds = 'what to write: a page (.html), or a picture (.png, .pdf, .svg)'
     _out(parser, kinds, required=False, positional=True)
     _teacher_ckpt(parser)
-    add('--batches', type=int, default=1, help='validation batches')
+    add('--batches', type=_positive, default=1, help='validation batches')
     _trust(parser)
 
 
@@ -347,7 +362,7 @@ def _detections(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--images', nargs='+', metavar='PATH', help='files or folders')
     some = 'how many of the validation set, at equal distances (default: %(default)s)'
-    source.add_argument('--num', type=int, default=8, help=some)
+    source.add_argument('--num', type=_positive, default=8, help=some)
     score = 'score above which detections are drawn (default: %(default)s)'
     add('--score-thr', type=float, default=0.3, help=score)
     folder = 'folder for the pictures (default: %(default)s)'
@@ -400,16 +415,19 @@ def _benchmark(parser: argparse.ArgumentParser) -> None:
 def _configs(parser: argparse.ArgumentParser) -> None:
     """List, copy or show the configs that come with mmfakd."""
     actions = parser.add_subparsers(dest='action', required=True, metavar='ACTION')
-    listing = actions.add_parser('list', help='names, all or those that fit a pattern')
+    names = 'names, all or those that fit a pattern'
+    listing = actions.add_parser('list', help=names, allow_abbrev=False)
     listing.add_argument('pattern', nargs='?', default='*', help="such as '*r56*'")
     listing.set_defaults(run='model_zoo.shipped:list_configs')
     whole = 'write a config with all that it inherits into one file'
-    copying = actions.add_parser('copy', help=whole)
+    copying = actions.add_parser('copy', help=whole, allow_abbrev=False)
     _config(copying)
     _out(copying, 'file to write', required=False)
     _force(copying)
     copying.set_defaults(run='model_zoo.shipped:copy_config')
-    showing = actions.add_parser('show', help='print what a copy would hold')
+    showing = actions.add_parser(
+        'show', help='print what a copy would hold', allow_abbrev=False
+    )
     _config(showing)
     showing.set_defaults(run='model_zoo.shipped:show_config')
 
@@ -421,11 +439,12 @@ def _zoo(parser: argparse.ArgumentParser) -> None:
     wherever a checkpoint is asked for: `mmfakd train CONFIG --teacher-ckpt NAME`.
     """
     actions = parser.add_subparsers(dest='action', required=True, metavar='ACTION')
-    listing = actions.add_parser('list', help='scores, all or those of a pattern')
+    scores = 'scores, all or those of a pattern'
+    listing = actions.add_parser('list', help=scores, allow_abbrev=False)
     listing.add_argument('pattern', nargs='?', default='*', help="such as '*digits*'")
     listing.set_defaults(run='model_zoo.published:list_published')
     whole = 'write weights, and the config of their model, into a folder'
-    getting = actions.add_parser('get', help=whole)
+    getting = actions.add_parser('get', help=whole, allow_abbrev=False)
     getting.add_argument('name', help='as the list has it')
     folder = 'folder for the two files (default: this one)'
     getting.add_argument('-o', '--out', default='.', metavar='DIR', help=folder)
@@ -565,7 +584,6 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text}: expected a positive number')
-    return number
+    return int(text)

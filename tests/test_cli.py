@@ -12,6 +12,7 @@ from pkgutil import resolve_name
 import pytest
 
 from mmfakd import cli
+from mmfakd.checkpoints.download import one_try
 from mmfakd.messages import aligned, markdown, near_layers, near_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,6 +166,42 @@ def test_a_mistake_is_one_line(command, tmp_path, monkeypatch):
         and 'resnet18_8xb32_in1k' in text
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        ('train a --npro 2', '--npro'),
+        ('train a --resum', '--resum'),
+        ('configs copy a --forc', '--forc'),
+        ('plot a --batches 0', '--batches: 0: expected a positive number'),
+        ('plot a --batches few', '--batches: few: expected a positive number'),
+        ('detections a b --num 0', '--num: 0: expected a positive number'),
+        ('plot a b c.html -o d.html', 'two files to write, c.html and d.html'),
+        ('export a b.pth -o c.pth', 'two files to write, b.pth and c.pth'),
+    ],
+)
+def test_wrong_command_lines(words, message, capsys):
+    """Abbreviations are none: which options there are is asked before parsing."""
+    with pytest.raises(SystemExit) as error:
+        cli.main(words.split())
+    assert error.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_mistakes_of_other_kinds_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMENGINE_HOME', str(tmp_path))
+    with one_try(), pytest.raises(SystemExit, match='^mmfakd export: .*downloaded'):
+        cli.main(['export', 'http://127.0.0.1:9/a.pth', str(tmp_path / 'b.pth')])
+    wrong = 'optim_wrapper.optimizer.type=Adamm'
+    with pytest.raises(SystemExit, match='^mmfakd train: [^\'"].*Adamm'):
+        cli.main(['train', 'r18w4_1xb50_digits', '--cfg-options', wrong])
+    # What is no sentence is a fault of ours.
+    monkeypatch.setitem(
+        cli.COMMANDS, 'env', (cli._env, 'model_zoo.shipped:list_configs')
+    )
+    monkeypatch.setattr('mmfakd.model_zoo.shipped.list_configs', lambda: {}['key'])
+    with pytest.raises(KeyError, match='key'):
+        cli.main(['env'])
 
 
 def test_version(capsys):

@@ -41,8 +41,9 @@ if ! said=$("$python" -c 'import mmfakd' 2>&1); then
     exit 1
 fi
 # What was chosen by measurement before, on this machine, is no part of the report.
-export MMFAKD_CACHE_DIR=$out/cache
-rm -rf "$MMFAKD_CACHE_DIR"
+MMFAKD_CACHE_DIR=$(mktemp -d) || exit 1
+export MMFAKD_CACHE_DIR
+trap 'rm -rf "$MMFAKD_CACHE_DIR"' EXIT
 
 # part SECONDS TITLE COMMAND...: a section with what the command prints.
 failed=0

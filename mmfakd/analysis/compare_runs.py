@@ -19,6 +19,8 @@ from mmengine.logging import MMLogger
 
 from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.messages import markdown, progress
+from mmfakd.model_zoo.outputs import check_outputs
+from mmfakd.pictures.picture_file import check_picture_name
 
 from .count_parameters import count_parameters
 from .curves import save_curves
@@ -57,7 +59,8 @@ def compare(
 
     Returns:
         dict: What ``--json`` writes: ``metric``, ``baseline``, ``teacher`` and
-        ``methods`` (each with its means and all its runs with their curves), ``notes``.
+        ``methods`` (each with its means and all its runs with their curves),
+        ``remarks`` on single runs and methods, and ``notes``, which are all of them.
 
     Raises:
         ValueError: If there is no such method, no such score, a choice of scores, or
@@ -73,58 +76,108 @@ def compare(
     summaries = {
         name: _summarize(name, runs, metric, remarks) for name, runs in methods.items()
     }
+    of_teacher = _summarize('teacher', [teacher], metric, remarks) if teacher else None
+    of_runs = remarks.remarks()
     _note_differences(summaries, baseline, remarks)
     return dict(
         metric=metric,
         baseline=baseline,
         methods=list(summaries.values()),
-        teacher=_summarize('teacher', [teacher], metric, remarks) if teacher else None,
+        teacher=of_teacher,
+        remarks=of_runs,
         notes=[*notes, *remarks.lines()],
     )
 
 
-def extend(older: dict, newer: dict, baseline: str | None = None) -> dict:
+def extend(
+    older: dict, newer: dict, baseline: str | None = None, notes: Sequence[str] = ()
+) -> dict:
     """Add runs to a comparison whose work dirs need not be there any more.
 
     Args:
         older (dict): What :func:`compare` returned, or read from its file.
         newer (dict): The same of further runs. One that has method and seed of an older
-            run takes its place.
+            run takes its place, unless it has not got as far.
         baseline (str, optional): The method that all are compared with. Defaults to
             that of the older one.
+        notes (Sequence[str]): Notes that go before those of the comparison.
 
     Returns:
         dict: The comparison of all.
 
     Raises:
-        ValueError: If they compare different scores, or there is no such baseline.
+        ValueError: If they compare different scores, a method counted epochs and counts
+            iterations now, or there is no such baseline.
     """
     if older['metric'] != newer['metric']:
         raise ValueError(
             f'{older["metric"]} was compared before, {newer["metric"]} now: take '
             'another file, or choose with --metric.'
         )
-    remarks = Notes()
+    remarks, told = Notes(older.get('remarks')), newer['remarks']
+    for subject in _subjects(newer):
+        remarks.forget(subject)
     summaries = {method['method']: method for method in older['methods']}
     for method in newer['methods']:
-        name, runs = method['method'], method['runs']
-        again = {_identity(run) for run in runs}
-        before = summaries.get(name, dict(runs=[]))['runs']
-        runs = [run for run in before if _identity(run) not in again] + runs
-        runs = _longest(name, runs, remarks)
-        runs.sort(key=lambda run: -1 if run['seed'] is None else run['seed'])
-        summaries[name] = {**method, **_totals(runs), 'runs': runs}
+        name = method['method']
+        summaries[name] = _joined(summaries.get(name), method, remarks)
+    for remark, subjects in told.items():
+        for subject in subjects:
+            remarks.add(subject, remark)
     baseline = baseline or older['baseline']
     if baseline not in summaries:
         raise ValueError(f'baseline {baseline!r}: expected one of {list(summaries)}.')
+    of_runs = remarks.remarks()
     _note_differences(summaries, baseline, remarks)
     return dict(
         older,
         baseline=baseline,
         methods=list(summaries.values()),
         teacher=newer['teacher'] or older['teacher'],
-        notes=[*newer['notes'], *remarks.lines()],
+        remarks=of_runs,
+        notes=[*notes, *remarks.lines()],
     )
+
+
+def _subjects(comparison: dict) -> set[str]:
+    """What remarks of a comparison are about, whether there are any or not."""
+    teacher = comparison['teacher']
+    found: set[str] = set().union(*comparison['remarks'].values())
+    for method in [*comparison['methods'], *([teacher] if teacher else [])]:
+        if method['runs']:
+            found.add(method['method'])
+            found |= {_label(method['method'], run) for run in method['runs']}
+    return found
+
+
+def _joined(older: dict | None, newer: dict, notes: Notes) -> dict:
+    """A method with the runs of both comparisons; notes say what is left out."""
+    if older is None or not newer['runs']:
+        return older or newer
+    name, before = newer['method'], older['runs']
+    if before and older['unit'] != newer['unit']:
+        raise ValueError(
+            f'{name}: its runs counted by {older["unit"]} before, these count by '
+            f'{newer["unit"]}; give them a name of their own.'
+        )
+    runs: list[dict] = []
+    for run in newer['runs']:
+        same = [old for old in before if _identity(old) == _identity(run)]
+        longer = max(same, key=_end, default=run)
+        if _end(longer) <= _end(run):
+            before = [old for old in before if old not in same]
+            runs.append(run)
+            for old in same:
+                notes.forget(_label(name, old))
+        else:
+            remark = (
+                f'ends at {_end(run)}; left out, as the one of its seed that was '
+                f'compared before has {_end(longer)}'
+            )
+            notes.add(_label(name, run), remark)
+    runs = _longest(name, before + runs, notes)
+    runs.sort(key=lambda run: -1 if run['seed'] is None else run['seed'])
+    return {**newer, **_totals(runs), 'runs': runs}
 
 
 def _identity(run: dict) -> int | str:
@@ -132,14 +185,19 @@ def _identity(run: dict) -> int | str:
     return run['work_dir'] if run['seed'] is None else run['seed']
 
 
+def _end(run: dict) -> int:
+    """How far a run got."""
+    return run['curve'][-1][0]
+
+
 def _longest(method: str, runs: list[dict], notes: Notes) -> list[dict]:
     """Those runs that got as far as a method's longest; notes name the others."""
-    ends = [run['curve'][-1][0] for run in runs]
-    for run, end in zip(runs, ends):
-        if end < max(ends):
-            remark = f'ends at {end}; left out, as the longest has {max(ends)}'
-            notes.add(f'{method} seed {run["seed"]} ({run["work_dir"]})', remark)
-    return [run for run, end in zip(runs, ends) if end == max(ends)]
+    longest = max(map(_end, runs))
+    for run in runs:
+        if _end(run) < longest:
+            remark = f'ends at {_end(run)}; left out, as the longest has {longest}'
+            notes.add(_label(method, run), remark)
+    return [run for run in runs if _end(run) == longest]
 
 
 def _older(path: str) -> dict | None:
@@ -164,8 +222,10 @@ def _note_differences(
 ) -> None:
     """Compare methods with the baseline, and note what is unequal."""
     for name, summary in summaries.items():
-        if name != baseline:
-            summary['difference'] = _difference(summary, summaries[baseline], notes)
+        other = name != baseline
+        summary['difference'] = (
+            _difference(summary, summaries[baseline], notes) if other else None
+        )
     _note_inequality(
         [summary for summary in summaries.values() if summary['runs']], notes
     )
@@ -384,9 +444,10 @@ def _differing(one: dict, other: dict, prefix: str = '') -> Iterator[str]:
             yield f'{prefix}{key}'
 
 
-def _label(method: str, run: Run) -> str:
-    seed = '' if run.seed is None else f' seed {run.seed}'
-    return f'{method}{seed} ({run.work_dir})'
+def _label(method: str, run: Run | dict) -> str:
+    told = run if isinstance(run, dict) else vars(run)
+    seed = '' if told['seed'] is None else f' seed {told["seed"]}'
+    return f'{method}{seed} ({told["work_dir"]})'
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -460,6 +521,11 @@ def _natural(path: str) -> list:
     return [int(p) if p.isdigit() else p for p in re.split(r'(\d+)', path)]
 
 
+def _logs(folders: Iterable[str]) -> list[str]:
+    patterns = (osp.join(glob.escape(folder), '**', '*.json') for folder in folders)
+    return [log for pattern in patterns for log in glob.glob(pattern, recursive=True)]
+
+
 def _read(folder: str, trust: bool) -> Run:
     run = read_run(folder)
     return replace(run, risk=None) if trust else run
@@ -492,9 +558,14 @@ def compare_work_dirs(
         str: The table.
 
     Raises:
+        FileExistsError: If a file to write is one of a work dir that is read.
         FileNotFoundError: If there is no log of the teacher.
-        ValueError: If there is nothing to compare.
+        ValueError: If there is nothing to compare, or a file to write has an ending
+            that says nothing.
     """
+    for path in out:
+        if not path.endswith(('.json', '.md')):
+            check_picture_name(path, 'figures (.json), a table (.md) or ')
     # Models are built only to be counted.
     MMLogger.get_instance('compare', log_level='WARNING')
     methods: dict[str, list[Run]] = {}
@@ -510,19 +581,20 @@ def compare_work_dirs(
             seen.add(osp.realpath(folder))
             try:
                 run = _read(folder, trust)
-            except FileNotFoundError as error:
+            except (FileNotFoundError, ValueError) as error:
                 notes.append(f'Left out: {error}')
             else:
                 methods.setdefault(name or run.name, []).append(run)
     if not any(methods.values()):
         raise ValueError('\n'.join(notes))
     of_teacher = _read(teacher, trust) if teacher else None
+    check_outputs(True, out, _logs([*seen, *([teacher] if teacher else [])]))
     older = _older(add_to) if add_to else None
     # It may be one of the older methods.
     among = None if older and baseline not in methods else baseline
     comparison = compare(methods, metric, among, of_teacher, notes)
     if older:
-        comparison = extend(older, comparison, baseline)
+        comparison = extend(older, comparison, baseline, notes)
     table = format_table(comparison)
     for path in [*out, *([add_to] if add_to else [])]:
         if path.endswith('.json'):

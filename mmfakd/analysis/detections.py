@@ -23,6 +23,7 @@ from torch import nn
 
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.messages import progress
+from mmfakd.model_zoo.outputs import check_outputs
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.models.algorithms import TeacherEvaluation
 from mmfakd.models.algorithms.count_classes import count_classes
@@ -236,6 +237,7 @@ def draw_detections(
         cfg_options (Sequence[str], optional): Overrides of the config.
 
     Raises:
+        FileExistsError: If a picture would take the place of an image.
         FileNotFoundError: If there is no such config; near names are listed.
         ValueError: If there is nothing to draw, or weights or images are not there.
             The message names the config.
@@ -260,7 +262,9 @@ def draw_detections(
         validation.warn(model.teacher_ckpt)
         pipeline = Compose(validation.pipeline)
         os.makedirs(out, exist_ok=True)
-        for info, path in zip(infos, out_files(infos, out)):
+        paths = list(out_files(infos, out))
+        check_outputs(True, paths, (info['img_path'] for info in infos))
+        for info, path in zip(infos, paths):
             image, truth = validation.ground_truth(info)
             samples = detect(model, pipeline, info)
             if 'instances' in info:

@@ -13,6 +13,7 @@ from mmfakd.models.algorithms.judge_balance import STRONGEST, WEAKEST
 from mmfakd.pictures import figures
 from mmfakd.pictures.html_page import Section, html_page
 from mmfakd.pictures.level_maps import LevelMaps
+from mmfakd.pictures.picture_file import check_picture_name
 from mmfakd.pictures.spectra import BANDS
 
 from .distillation import open_distillation
@@ -117,6 +118,7 @@ def plot(
             f'{config} is no work dir, so that a checkpoint and -o PICTURE are needed: '
             '`mmfakd plot CONFIG CHECKPOINT -o picture.png`, or `mmfakd plot WORK_DIR`.'
         )
+    check_picture_name(out)
     return plot_spectra(config, checkpoint, out, teacher_ckpt, batches)
 
 

@@ -143,6 +143,11 @@ def _read_log(path: str) -> _Log | None:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
+            if not isinstance(row, dict) or not isinstance(row.get('step'), int):
+                raise ValueError(
+                    f'{path}: line {number} is no row of a log: {line.strip()[:60]!r}. '
+                    'Expected an object with a "step".'
+                )
             # What is seen of the distillation is no validation.
             if not any(key.startswith(_OF_DISTILLATION) for key in row):
                 rows.append(_without_prefix(row))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,8 @@ from mmengine.runner import Runner, set_random_seed
 from torch import Tensor
 
 from mmfakd.checkpoints.fetch import fetch_checkpoint
-from mmfakd.checkpoints.state_dict import find_state_dict
+from mmfakd.checkpoints.state_dict import find_state_dict, some
+from mmfakd.checkpoints.student import student_state_dict
 from mmfakd.messages import progress
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.pictures.level_maps import FixedImages, LevelMaps, joined
@@ -61,7 +63,8 @@ def look_at_levels(cfg: Config, checkpoint: str, batches: int = 1) -> TrainedLev
         TrainedLevels: What is seen.
 
     Raises:
-        ValueError: If there are no images, or several batches have different sizes.
+        ValueError: If there are no images, several batches have different sizes, or the
+            checkpoint is that of a student or of another distillation.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     # Without lines of initialisation, one for each parameter.
@@ -70,16 +73,35 @@ def look_at_levels(cfg: Config, checkpoint: str, batches: int = 1) -> TrainedLev
     if not loader:
         raise ValueError('it has no val_dataloader, so there are no images to look at.')
     found = Runner.build_dataloader(loader, seed=0)
-    seen = [batch for _, batch in zip(range(batches), found)]
+    # A sampler of MMEngine's divides by the number of images.
+    full = len(found.dataset) if hasattr(found.dataset, '__len__') else True
+    seen = [batch for _, batch in zip(range(batches), found)] if full else []
+    if not seen:
+        raise ValueError('its validation set has no image to look at.')
     set_random_seed((cfg.get('randomness') or {}).get('seed') or 0)
     progress('building teacher and student')
     model_cfg, _ = resolve_model_cfg(cfg.model, cfg.get('data_preprocessor'))
     model = MODELS.build(model_cfg)
     model.init_weights()
+    trained = find_state_dict(fetch_checkpoint(checkpoint), checkpoint)
+    alone = not student_state_dict(trained)
+    if alone and model.distiller.state_dict():
+        of_all = re.sub(r'_student(?=\.\w+$)', '', checkpoint)
+        named = f', {of_all}' if of_all != checkpoint else ''
+        raise ValueError(
+            f'{checkpoint} holds the student alone; give the checkpoint of the '
+            f'distillation{named}.'
+        )
     progress(f'running {len(seen)} batches, before training and after')
     _, before = _look(model, seen)
-    trained = find_state_dict(fetch_checkpoint(checkpoint), checkpoint)
-    model.load_state_dict(trained, strict=True)
+    try:
+        model.load_state_dict(trained, strict=True)
+    except RuntimeError as error:
+        reasons = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ValueError(
+            f'{checkpoint} is of another distillation than the config: '
+            f'{some([reason[:200] for reason in reasons], 4, " ", " ...")}'
+        ) from error
     inputs, after = _look(model, seen)
     return TrainedLevels(model, inputs, before, after)
 

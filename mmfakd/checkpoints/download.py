@@ -27,6 +27,8 @@ from torch.hub import get_dir, tqdm
 
 from mmfakd.compat import load_checkpoint_file
 
+from .download_error import DownloadError
+
 # As in `resnet18_8xb32_in1k_20210831-fbbb1da6.pth`; a date is none.
 _HASH_IN_NAME = re.compile(
     r'-(?!20\d{6}\.)([0-9a-f]{8,64})\.(?:pth|pt|bin|safetensors)$'
@@ -118,7 +120,7 @@ def download(url: str) -> str:
         str: Path of the file.
 
     Raises:
-        RuntimeError: If the download fails, is no checkpoint, or does not have the
+        DownloadError: If the download fails, is no checkpoint, or does not have the
             hash in its name.
     """
     path = cache_path(url)
@@ -139,7 +141,7 @@ def download(url: str) -> str:
                 _check(file.name)
                 os.replace(file.name, path)
     except (OSError, HTTPException, RuntimeError, ValueError) as error:
-        raise RuntimeError(
+        raise DownloadError(
             f'{url} could not be downloaded: {error}. Download it elsewhere and '
             f'give the path of the file, or put it at {path}.'
         ) from error

@@ -47,7 +47,7 @@ def fetch_checkpoint(source: str, **options: Any) -> dict:
     Raises:
         FileNotFoundError: If ``source`` is neither a file nor a known name.
         ModuleNotFoundError: If it names a package that is not installed.
-        RuntimeError: If a download fails or does not have the hash in its name.
+        DownloadError: If a download fails or does not have the hash in its name.
         ValueError: If the scheme of an address is not known.
     """
     path = osp.expanduser(source)
@@ -63,6 +63,24 @@ def fetch_checkpoint(source: str, **options: Any) -> dict:
     if published is None:
         return load_from_store(source, **options)
     return published_weights(source, fetch_checkpoint(published, **options))
+
+
+def is_known(source: str) -> bool:
+    """Tell whether a source names something, as far as the network is not asked.
+
+    Args:
+        source (str): As for :func:`fetch_checkpoint`.
+
+    Returns:
+        bool: Whether it is a file, an address or a name in the model zoos.
+    """
+    if osp.isfile(osp.expanduser(source)) or scheme_of(source) is not None:
+        return True
+    try:
+        _weights_of_name(source)
+    except (FileNotFoundError, ModuleNotFoundError):
+        return False
+    return True
 
 
 def _warn_of_hash(path: str) -> None:

@@ -22,7 +22,7 @@ def load_weights(
     role: str,
     required: Sequence[str] | None = ('',),
 ) -> list[str]:
-    """Load the weights of a teacher or a student.
+    """Load the weights of a teacher, a student or a model that is tested.
 
     Unlike MMEngine's ``load_checkpoint``, which warns and goes on, weights that do
     not fit are an error, as a teacher with random layers teaches noise.
@@ -31,7 +31,7 @@ def load_weights(
         model (nn.Module): The model to fill.
         source (str): A path, URL or model-zoo name; see
             :func:`~mmfakd.checkpoints.fetch.fetch_checkpoint`.
-        role (str): ``'teacher'`` or ``'student'``, for messages.
+        role (str): ``'teacher'``, ``'student'`` or ``'model'``, for messages.
         required (Sequence[str], optional): Prefixes of the parameters that the
             checkpoint must hold; ``''`` stands for all, None for no more than one
             matching key. Other missing keys are logged.

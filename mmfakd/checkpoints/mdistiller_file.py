@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import os.path as osp
 from pickle import UnpicklingError
 
 import torch
 from mmengine.config import Config
 from mmpretrain.datasets.categories import CIFAR100_CATEGORIES, IMAGENET_CATEGORIES
+
+from mmfakd.model_zoo.outputs import check_outputs
 
 from .fetch import fetch_checkpoint
 from .mdistiller import convert_mdistiller_state_dict, find_mdistiller_archs
@@ -53,11 +54,10 @@ def convert_file(
         str: What was written.
 
     Raises:
-        FileExistsError: If the file exists.
+        FileExistsError: If the file exists, or is the checkpoint.
         ValueError: If the weights are not those of the network, or cannot be read.
     """
-    if osp.exists(out) and not force:
-        raise FileExistsError(f'{out} exists; choose another name, or give --force.')
+    check_outputs(force, [out], [source])
     try:
         weights = find_state_dict(fetch_checkpoint(source))
         found = arch or _find_arch(weights)

@@ -41,7 +41,7 @@ def get_published(name: str, out: str = '.', force: bool = False) -> str:
 
     Raises:
         FileExistsError: If there is another file of that name.
-        RuntimeError: If a download fails.
+        DownloadError: If a download fails.
         ValueError: If there is no such model, it has no weights, or their file does not
             have the hash in its name.
     """

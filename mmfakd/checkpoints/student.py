@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os.path as osp
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import lru_cache
@@ -16,7 +15,8 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmfakd.model_zoo.resolve import resolve_model_cfg
+from mmfakd.model_zoo.outputs import check_config_name, check_outputs
+from mmfakd.model_zoo.resolve import TEACHER_IMPORTS, imported, resolve_model_cfg
 
 from .config_text import read_config_text
 from .fetch import fetch_checkpoint
@@ -115,11 +115,12 @@ def export_file(
         str: What was written.
 
     Raises:
-        FileExistsError: If a file exists.
+        FileExistsError: If a file exists, or is the checkpoint.
         ValueError: If the checkpoint holds no student, or no config where one is
             asked for.
     """
-    refuse_existing(force, out, config_out)
+    check_config_name(config_out)
+    check_outputs(force, [out, config_out], [checkpoint])
     try:
         student = export_student(fetch_checkpoint(checkpoint))
     except ValueError as error:
@@ -143,23 +144,6 @@ def export_file(
         read_config_text(student['meta']['cfg']).dump(config_out)
         written += f'\n{config_out}: its config.'
     return written + note
-
-
-def refuse_existing(force: bool, *paths: str | None) -> None:
-    """Refuse to overwrite files.
-
-    Args:
-        force (bool): Whether that is allowed.
-        *paths (str, optional): The files.
-
-    Raises:
-        FileExistsError: If one exists, and it is not.
-    """
-    for path in filter(None, paths):
-        if osp.exists(path) and not force:
-            raise FileExistsError(
-                f'{path} exists; choose another name, or give --force.'
-            )
 
 
 def student_state_dict(state_dict: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
@@ -334,9 +318,12 @@ def stock_config(cfg: Config, files: bool = True) -> Config:
         elif _library(hook or {}) in _LIBRARIES:
             cfg.default_hooks.pop(name)
     imports = cfg.pop('custom_imports', None) or {}
-    names = imports.get('imports') or []
-    names = [names] if isinstance(names, str) else names
-    foreign = [name for name in names if name.split('.')[0] not in _LIBRARIES]
+    not_needed = cfg.pop(TEACHER_IMPORTS, ())
+    foreign = [
+        name
+        for name in imported(imports)
+        if name.split('.')[0] not in _LIBRARIES and name not in not_needed
+    ]
     if foreign:
         cfg.custom_imports = dict(imports, imports=foreign)
     # How the distillation was run says nothing of the student.

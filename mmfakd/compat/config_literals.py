@@ -11,6 +11,9 @@ from typing import Any
 
 # What values are written as that are no literals; dict has a rule of its own.
 _KINDS = {kind.__name__: kind for kind in (frozenset, range, set, slice)}
+_ITEMS = (list, tuple, set, frozenset)
+# A dict in braces stands in another where keys are no identifiers.
+_MADE_OF: dict[str | None, Any] = dict(dict=dict, set=_ITEMS, frozenset=_ITEMS)
 # What a `type` may name by its dots: registered names with a scope, classes and
 # collate functions of the OpenMMLab libraries, modules and optimizers of torch.
 _TYPE = re.compile(
@@ -163,11 +166,16 @@ def _value(node: ast.expr) -> Any:
 def _call(node: ast.Call) -> Any:
     name = node.func.id if isinstance(node.func, ast.Name) else None
     named = {key.arg: _value(key.value) for key in node.keywords if key.arg}
+    given = [_value(argument) for argument in node.args]
+    # What they are made of stands there, item by item: a range is a few letters that
+    # could fill all memory.
+    made_of = _MADE_OF.get(name, object)
+    if not all(isinstance(value, made_of) for value in given):
+        raise _unexpected(node)
     if name == 'dict' and len(named) == len(node.keywords):
-        # A dict in braces stands in it where keys are no identifiers.
-        return dict(*map(_value, node.args), **named)
+        return dict(*given, **named)
     if name in _KINDS and not node.keywords:
-        return _KINDS[name](*map(_value, node.args))
+        return _KINDS[name](*given)
     raise _unexpected(node)
 
 

@@ -15,13 +15,17 @@ import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.evaluator import DumpResults
+from mmengine.model import BaseTTAModel
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
 from mmfakd.checkpoints.fetch import fetch_checkpoint
+from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.checkpoints.student import student_config
 from mmfakd.model_zoo.find import config_file
+from mmfakd.model_zoo.outputs import check_outputs, config_sources
 from mmfakd.model_zoo.resolve import inline_models
 
 from .cfg_options import merge_cfg_options
@@ -35,7 +39,12 @@ from .runner_kind import check_runner
 from .safety import add_safety_hooks, drop_absent_hooks
 from .signals import end_with_parent
 from .tta import add_tta
+from .unwrap import unwrapped_model
 from .work_dir import explain_full_disk, prepare_work_dir
+
+# What --out may be, by --out-item.
+_PICKLES = ('.pkl', '.pickle')
+_ENDINGS = dict(pred=_PICKLES, metrics=('.json', '.yml', '.yaml', *_PICKLES))
 
 
 def train(config: str, **options: Any) -> Callable[[], Any]:
@@ -90,20 +99,26 @@ def test(
         **options: See :func:`merge_test_options` and :func:`merge_launch_options`.
 
     Returns:
-        Callable: What evaluates it.
+        Callable: What evaluates it, or raises ValueError if a weight of the model is
+        not in the checkpoint, or of another shape there.
 
     Raises:
+        FileExistsError: If the file for the results is one that is read.
         FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If something is to be written and no file is given, or an option
-            does not go with the config.
+        ValueError: If something is to be written and no file is given, or one of
+            another kind, or an option does not go with the config.
     """
     if out is None and out_item is not None:
         raise ValueError('--out-item needs --out, the file to write.')
-    cfg = Config.fromfile(config_file(config))
+    _check_results_name(out, out_item or 'pred')
+    file = config_file(config)
+    check_outputs(True, [out], [checkpoint, *config_sources(file)])
+    cfg = Config.fromfile(file)
     cfg = merge_test_options(cfg, checkpoint, **options)
 
     def evaluate() -> None:
         runner = build_runner(cfg)
+        _load_all(runner, checkpoint)
         if out and out_item != 'metrics':
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
         metrics = runner.test()
@@ -111,6 +126,30 @@ def test(
             mmengine.dump(metrics, out)
 
     return evaluate
+
+
+def _check_results_name(out: str | None, item: str) -> None:
+    """Refuse an ending that MMEngine would, after all is evaluated."""
+    if out is not None and not out.endswith(_ENDINGS[item]):
+        other = 'metrics' if item == 'pred' else 'pred'
+        raise ValueError(
+            f'--out {out}: --out-item {item} is written to a file whose name ends in '
+            f'{", ".join(_ENDINGS[item])}. --out-item {other} has '
+            f'{", ".join(_ENDINGS[other])}.'
+        )
+
+
+def _load_all(runner: Runner, checkpoint: str) -> None:
+    """Refuse weights that leave a part of the tested model at random.
+
+    MMEngine, which loads them again, tells so in the log, and scores what is left.
+    """
+    model: Any = unwrapped_model(runner)
+    if isinstance(model, BaseTTAModel):
+        model = model.module
+    student = getattr(model, 'architecture', None)
+    tested = student if isinstance(student, nn.Module) else model
+    load_weights(tested, checkpoint, 'model')
 
 
 def merge_train_options(

@@ -165,6 +165,8 @@ def hash_weights(model: nn.Module) -> str:
 def compare(then: Mapping, now: Mapping) -> list[Difference]:
     """Compare two descriptions of runs, as far as the first says something.
 
+    One that says something and has no ``model`` is that of a plain training.
+
     Args:
         then (Mapping): That in a checkpoint.
         now (Mapping): That of the present run.
@@ -188,6 +190,9 @@ def compare(then: Mapping, now: Mapping) -> list[Difference]:
         after.pop('teacher.sha256', None)
     other_teacher = None in hashes or hashes[0] != hashes[1]
     differences = []
+    kinds = ['a distillation' if 'model' in part else 'plain' for part in (then, now)]
+    if then and kinds[0] != kinds[1]:
+        differences.append(Difference('model', kinds[0], kinds[1], True))
     for key in dict.fromkeys([*before, *after]):
         if key in before and key in after and before[key] == after[key]:
             continue
@@ -245,7 +250,12 @@ def misfits(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, lis
         except RuntimeError:
             pass
         else:
-            missing = [k for k in left.missing_keys if not k.endswith(COUNTER)]
+            # Some take tables that they compute from no checkpoint.
+            missing = [
+                key
+                for key in left.missing_keys
+                if not key.endswith(COUNTER) and key not in given
+            ]
             unexpected, shapes = left.unexpected_keys, []
     kinds = {
         'not in the checkpoint': missing,

@@ -17,7 +17,9 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from mmfakd.checkpoints.atomic import whole_file
-from mmfakd.checkpoints.student import export_file, refuse_existing
+from mmfakd.checkpoints.student import export_file
+from mmfakd.model_zoo.find import config_file
+from mmfakd.model_zoo.outputs import check_config_name, check_outputs, config_sources
 from mmfakd.version import __version__
 
 from . import onnx_file, torchscript_file
@@ -67,17 +69,19 @@ def export_checkpoint(
         str: What was written.
 
     Raises:
-        FileExistsError: If a file exists.
+        FileExistsError: If a file exists, or is one that is read.
         FileNotFoundError: If the picture is not there.
         ModuleNotFoundError: If a package is not installed.
         ValueError: If the model cannot be traced, or its file computes something else.
     """
+    sources = config_sources(config_file(config)) if config else []
     kind = file_format or _ENDINGS.get(Path(out).suffix.lower())
     if kind in (None, *_PLAIN):
         return export_file(
             checkpoint, out, config_out, file_format, force, describe_preprocessing
         )
-    refuse_existing(force, out, config_out)
+    check_config_name(config_out)
+    check_outputs(force, [out, config_out], [checkpoint, image, *sources])
     if kind == 'onnx':
         onnx_file.check_packages()
     # Not a line for every tensor.

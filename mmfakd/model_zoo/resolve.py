@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import os.path as osp
+import sys
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -14,6 +15,9 @@ from mmfakd.compat.config_literals import leaves_package
 from mmfakd.messages import quoted
 
 from .find import near_configs, package_folder
+
+# Modules that a config imports for its teacher alone.
+TEACHER_IMPORTS = 'teacher_imports'
 
 
 def resolve_model_cfg(
@@ -123,7 +127,8 @@ def inline_models(cfg: Config) -> None:
     """Put student and teacher into a config that names files for them.
 
     Its checkpoints and logs then say what the models were, whatever becomes of the
-    files, and nobody who reads them runs one.
+    files, and nobody who reads them runs one. What the files import for their models
+    is imported by the config; ``teacher_imports`` names what the teacher alone needs.
 
     Args:
         cfg (Config): Of a training, changed in place.
@@ -138,6 +143,38 @@ def inline_models(cfg: Config) -> None:
         path = model.get('cfg_path') if isinstance(model, dict) else None
         if isinstance(path, str) and is_file(path) and not model.get('pretrained'):
             cfg.model[role], _ = resolve_model_cfg(model, preprocessor)
+            added = _import_too(cfg, _load_config(path, False))
+            if role == 'teacher' and added:
+                cfg[TEACHER_IMPORTS] = added
+
+
+def imported(custom_imports: Any) -> list[str]:
+    """List the modules that a config imports.
+
+    Args:
+        custom_imports (dict, optional): Its ``custom_imports``.
+
+    Returns:
+        list[str]: Their names.
+    """
+    names = (custom_imports or {}).get('imports') or []
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _import_too(cfg: Config, other: Config) -> list[str]:
+    """Let a config import what another does; returns what is new to it."""
+    own = cfg.get('custom_imports') or {}
+    names = imported(own)
+    # What was allowed to fail, and failed, the model does without.
+    added = [
+        name
+        for name in imported(other.get('custom_imports'))
+        if name in sys.modules and name not in names
+    ]
+    if added:
+        own.setdefault('allow_failed_imports', False)
+        cfg.custom_imports = dict(own, imports=names + added)
+    return added
 
 
 def _load_config(path: str, pretrained: bool) -> Config:

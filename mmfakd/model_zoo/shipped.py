@@ -9,6 +9,7 @@ from pathlib import Path
 from mmfakd.messages import near_names
 
 from .find import config_file, package_folder
+from .outputs import check_config_name, check_outputs, config_sources
 
 
 def config_folder() -> Path:
@@ -80,11 +81,13 @@ def copy_config(config: str, out: str | None = None, force: bool = False) -> str
         str: What was done.
 
     Raises:
-        FileExistsError: If the file exists.
+        FileExistsError: If the file exists, or the config is made of it.
+        ValueError: If its name is that of no config.
     """
-    name = Path(config_file(config)).stem
+    file = config_file(config)
+    name = Path(file).stem
     path = Path(out or f'{name}.py')
-    if path.exists() and not force:
-        raise FileExistsError(f'{path} exists; choose another name, or give --force.')
+    check_config_name(str(path))
+    check_outputs(force, [str(path)], config_sources(file))
     path.write_text(f'# {name}, with all that it inherits.\n{show_config(config)}\n')
     return f'Written: {path}. To train it: mmfakd train {path}'

@@ -8,6 +8,7 @@ import os.path as osp
 import shlex
 import tempfile
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -16,7 +17,11 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
 import mmfakd.models  # noqa: F401
+from mmfakd.engine.check_config import check_weights
 from mmfakd.messages import progress
+from mmfakd.model_zoo.find import config_file
+from mmfakd.model_zoo.outputs import check_config_name, check_outputs, config_sources
+from mmfakd.model_zoo.resolve import resolve_model_cfg
 
 from .notes import about_checkpoints, describe_pairs, write_notes
 from .pair import make_pair
@@ -47,12 +52,15 @@ def write_pair(
         str: What is in the config.
 
     Raises:
-        FileExistsError: If the config exists.
+        FileExistsError: If the config exists, or a model's is made of it.
         FileNotFoundError: If a model is not known.
-        ValueError: If the two cannot be a pair.
+        ValueError: If the two cannot be a pair, ``out`` is no name of a config, or that
+            of a file of weights is empty.
     """
-    if osp.exists(out) and not force:
-        raise FileExistsError(f'{out} exists; give --force to overwrite it.')
+    check_config_name(out)
+    check_weights(**{key: options.get(key) for key in ('teacher_ckpt', 'student_ckpt')})
+    models = [config_file(name) for name in (student, teacher)]
+    check_outputs(force, [out], chain(*map(config_sources, models)))
     MMLogger.get_instance('pair', log_level='ERROR')
     # The same file wherever it is written to.
     where = {out, '-o', '--out', f'-o{out}', f'--out={out}', '--force'}
@@ -93,6 +101,9 @@ def write_checked(text: str, path: str) -> int:
         file.write(text)
         file.flush()
         cfg = Config.fromfile(file.name)
+    for role in ('architecture', 'teacher'):
+        # A file that it names is there, and has a model.
+        resolve_model_cfg(cfg.model[role])
     # Its weights are counted, not computed. Nothing may be imported meanwhile, as
     # constants of a module would be without values: hence the import on top.
     scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))

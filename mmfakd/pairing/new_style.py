@@ -45,7 +45,7 @@ def as_new_style(text: str, student: str, folder: str) -> str:
             'in pure Python; choose another method'
         )
     known = Config.fromfile(student)
-    header, _, rest = re.split(r"(^_base_ = '.*'$)", text, flags=re.MULTILINE)
+    header, _, rest = re.split(r'(^_base_ = .*$)', text, flags=re.MULTILINE)
     base = [
         'from mmengine.config import read_base',
         '',
@@ -69,6 +69,11 @@ def _module(path: str, folder: str) -> str:
     parts = name.replace('\\', '/').split('/')
     ups = parts.count('..')
     names = parts[ups:]
+    if ups and osp.realpath(folder) != folder:
+        raise ValueError(
+            f'{path} is a config in pure Python and cannot be imported from {folder}, '
+            f'which is a link; write into {osp.realpath(folder)}'
+        )
     if not all(part.isidentifier() for part in names):
         raise ValueError(
             f'{path} is a config in pure Python and cannot be imported as '

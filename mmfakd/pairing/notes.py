@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from itertools import chain
 
+from mmfakd.checkpoints.fetch import is_known
 from mmfakd.engine.safety import checkpoint_hook
 from mmfakd.messages import aligned
 
@@ -168,6 +169,12 @@ def _about_weights(plan: Plan) -> list[str]:
             else 'WARNING: no weights of the teacher are known; give --teacher-ckpt '
             'here or to mmfakd train.'
         )
+    for role, given in (('teacher', plan.teacher_ckpt), ('student', plan.student_ckpt)):
+        if given is not None and not is_known(given):
+            notes.append(
+                f'WARNING: --{role}-ckpt {given} is neither a file, nor an address, '
+                'nor a name in the model zoos. It has to be there when training starts.'
+            )
     if plan.student_ckpt is None and student:
         notes.append(
             f'Weights of the student: the `load_from` of its config, {student}. '

@@ -66,6 +66,9 @@ def _training_lines(plan: Plan) -> list[str]:
             *block('optim_wrapper = dict(', entries(dict(paramwise_cfg=keys), 84), ''),
         ]
     hooks = distillation_hooks(plan.student.cfg)
+    dumped = (plan.student.cfg.get('default_hooks') or {}).get('provenance') or {}
+    if dumped.get('allow_changes') and 'provenance' in hooks:
+        hooks['provenance']['allow_changes'] = False
     lines += [
         "# They join the student's hooks.",
         *block('default_hooks = dict(', entries(hooks, 84), end=''),
@@ -76,22 +79,36 @@ def _training_lines(plan: Plan) -> list[str]:
             '# of this training.',
             'load_from = None',
         ]
+    # What a run has put into the config that it dumped.
+    told = dict(work_dir=None, resume=False)
+    own = [f'{k} = {v}' for k, v in told.items() if plan.student.cfg.get(k)]
+    if own:
+        lines += ["# The student's own training has these; this one begins anew.", *own]
     return lines
 
 
 def _relative(config: str, folder: str) -> str:
+    """The path of a config from a folder, as far as that is the same for everybody."""
     if '::' in config:
         return config
-    return osp.relpath(osp.abspath(config), folder).replace('\\', '/')
+    path = osp.relpath(osp.abspath(config), folder).replace('\\', '/')
+    # The way up from a link is another one for the system than for MMEngine.
+    is_link = osp.realpath(folder) != folder
+    return osp.abspath(config) if is_link and path.startswith('..') else path
 
 
 def _base_line(config: str, folder: str) -> str:
-    return f"_base_ = '{_relative(config, folder)}'"
+    return f'_base_ = {_relative(config, folder)!r}'
 
 
-def _cfg_path(config: str, folder: str) -> str:
-    root = '' if '::' in config else '{{ fileDirname }}/'
-    return f"cfg_path='{root}{_relative(config, folder)}'"
+def _cfg_path(config: str, folder: str, new_style: bool) -> str:
+    path = _relative(config, folder)
+    if '::' not in config and not osp.isabs(path):
+        # MMEngine puts the folder into the text as it is; configs in pure Python do not
+        # know where they are.
+        as_text = new_style or not folder.isprintable() or set(folder) & set('\'"\\')
+        path = osp.abspath(config) if as_text else f'{{{{ fileDirname }}}}/{path}'
+    return f'cfg_path={path!r}'
 
 
 def _level_lines(plan: Plan) -> list[str]:
@@ -140,17 +157,14 @@ def _model_lines(plan: Plan, folder: str) -> list[str]:
         lines.append('architecture={{_base_.model}},')
     else:
         student = [
-            f'{_cfg_path(plan.student.config, folder)},',
+            f'{_cfg_path(plan.student.config, folder, plan.new_style)},',
             f'data_preprocessor=dict(pad_size_divisor={plan.padding}),',
         ]
         lines += [
             "# The student, whose maps and the teacher's have equal sizes so.",
             *block('architecture=dict(', student),
         ]
-    path = _cfg_path(plan.teacher.config, folder)
-    if plan.new_style and '::' not in plan.teacher.config:
-        # New-style configs do not know where they are.
-        path = f"cfg_path='{osp.abspath(plan.teacher.config)}'"
+    path = _cfg_path(plan.teacher.config, folder, plan.new_style)
     teacher = [f'teacher=dict({path}),']
     if len(teacher[0]) + 4 > WIDTH:
         teacher = block('teacher=dict(', [path])

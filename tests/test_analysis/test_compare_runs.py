@@ -190,6 +190,19 @@ def test_half_a_line_of_a_killed_run(folder, tmp_path):
         read_run(tmp_path / 'run')
 
 
+@pytest.mark.parametrize('line', ['null', '[1, 2]', '7', '{"iter": 1}'])
+def test_rows_that_are_none(line, folder, tmp_path):
+    """They take down no comparison of the others."""
+    shutil.copytree(folder / 'alone_seed0', tmp_path / 'run')
+    [log] = logs(tmp_path / 'run')
+    log.write_text(f'{log.read_text()}{line}\n')
+    last = len(log.read_text().splitlines())
+    with pytest.raises(ValueError, match=rf'scalars\.json: line {last} is no row'):
+        read_run(tmp_path / 'run')
+    table = compare_work_dirs([f'a={tmp_path}/run', f'b={folder}/alone_seed1'])
+    assert f'- Left out: {log}: line {last} is no row' in table
+
+
 @pytest.mark.parametrize('log_by_epoch', [True, False])
 def test_iteration_loop_with_prefixed_keys(log_by_epoch, tmp_path):
     """Validated after 2, 4 and 5 iterations, though the log may say epoch 0."""
@@ -392,6 +405,51 @@ def test_runs_of_another_day_are_added(run):
         extend(dict(found, metric='mIoU'), again)
 
 
+def test_unfinished_run_replaces_no_finished_one(run):
+    """Seed 0 is trained again, and has one epoch of two so far."""
+    finished = [
+        variant(run, [60, 80 + i], seed=i, work_dir=f'wd{i}', remarks=['it is old'])
+        for i in (0, 1)
+    ]
+    whole = json.loads(json.dumps(compare({'alone': finished})))
+    begun = replace(variant(run, [50], seed=0, work_dir='again'), length=2)
+    found = extend(whole, compare({'alone': [begun]}))
+    [alone] = found['methods']
+    assert [one['work_dir'] for one in alone['runs']] == ['wd0', 'wd1']
+    assert alone['last']['mean'] == 80.5
+    notes = found['notes']
+    assert 'alone seed 0 (wd0), alone seed 1 (wd1): it is old.' in notes
+    [note] = [note for note in notes if 'compared before has 2' in note]
+    assert note.startswith('alone seed 0 (again): ends at 1; left out')
+    # Once it has got as far it takes its place, and what was said is said no more.
+    done = variant(run, [50, 90], seed=0, work_dir='again')
+    found = extend(json.loads(json.dumps(found)), compare({'alone': [done]}))
+    assert [one['work_dir'] for one in found['methods'][0]['runs']] == ['again', 'wd1']
+    assert found['notes'] == ['alone seed 1 (wd1): it is old.']
+    # Differences are those of now.
+    other = compare({'other': [variant(run, [1, 2], seed=1, work_dir='o')]})
+    found = extend(found, other, baseline='other')
+    assert found['methods'][0]['difference']['mean'] == 79
+    assert extend(found, other, baseline='alone')['methods'][0]['difference'] is None
+
+
+def test_epochs_and_iterations_of_one_method(run):
+    whole = compare({'alone': seeds(run, 80)})
+    later = [replace(one, unit='iteration') for one in seeds(run, 70, first=1)]
+    with pytest.raises(ValueError, match='alone: its runs counted by epoch before, '):
+        extend(whole, compare({'alone': later}))
+
+
+def test_method_without_a_score_of_its_own(run):
+    """What was known of it stays."""
+    whole = compare({'alone': seeds(run, 80), 'ours': seeds(run, 82)})
+    begun = replace(variant(run, [], seed=5), scores={})
+    later = compare({'ours': [begun], 'third': seeds(run, 70)}, TOP1, 'third')
+    found = {one['method']: one for one in extend(whole, later)['methods']}
+    assert [one['seed'] for one in found['ours']['runs']] == [0]
+    assert (found['ours']['unit'], found['ours']['last']['mean']) == ('epoch', 82)
+
+
 def test_shorter_run_of_another_day_is_left_out(run):
     whole = compare({'alone': seeds(run, 80, 70)})
     longer = variant(run, [60, 90], seed=2, work_dir='later')
@@ -413,6 +471,18 @@ def test_files_that_are_no_comparison(name, text, message, folder, tmp_path):
     with pytest.raises(ValueError, match=f'--add-to .*{name}: expected .*{message}'):
         compare_work_dirs([f'alone={folder}/alone_seed*'], add_to=str(path))
     assert (path.read_text() if path.exists() else None) == text
+
+
+def test_files_that_cannot_be_written(folder, tmp_path):
+    """Told before any log is read."""
+    for name in ('notes.txt', 'curves', 'a.b/c'):
+        with pytest.raises(ValueError, match=rf'-o {name}: expected figures \(.json\)'):
+            compare_work_dirs(['not there'], out=['a.json', name])
+    [log] = logs(folder / 'alone_seed0')
+    before = log.read_text()
+    with pytest.raises(FileExistsError, match='that this command reads'):
+        compare_work_dirs([f'{folder}/alone_seed0'], out=[str(log)])
+    assert log.read_text() == before
 
 
 def test_command_adds_to_a_file(folder, tmp_path, capsys):

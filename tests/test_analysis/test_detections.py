@@ -106,6 +106,20 @@ def image_of(folder, name):
     return cv2.imread(str(folder / 'images' / name))
 
 
+def test_images_are_not_overwritten(call, folder, tmp_path):
+    (tmp_path / 'own').mkdir()
+    image = shutil.copy(folder / 'images/0.png', tmp_path / 'own')
+    before = Path(image).read_bytes()
+    with pytest.raises(SystemExit, match='is a file that this command reads'):
+        call(
+            folder / 'pair.py',
+            folder / 'student.pth',
+            *('--images', tmp_path / 'own'),
+            out='own',
+        )
+    assert Path(image).read_bytes() == before
+
+
 def test_three_panels_of_images_of_the_validation_set(call, folder):
     pictures, out = call(
         folder / 'pair.py', folder / 'epoch_1.pth', '--num', 2, '--score-thr', 0

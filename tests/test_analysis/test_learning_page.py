@@ -6,10 +6,13 @@ import re
 import shutil
 
 import pytest
+import torch
+from mmengine.config import Config
 
 from mmfakd.analysis.learning_courses import read_courses
 from mmfakd.analysis.learning_page import CAPTIONS, NO_HOOK, plot
 from mmfakd.analysis.read_run import read_run
+from mmfakd.checkpoints.student import export_student
 from tests.helpers.tiny_runs import distillation, run_config, save_teacher, train
 
 HEADINGS = [
@@ -106,3 +109,29 @@ def test_what_is_missing_is_told(work_dir, tmp_path):
     (tmp_path / 'empty/epoch_1.pth').write_bytes(b'no checkpoint')
     with pytest.raises(FileNotFoundError, match=r'Passed over: .*epoch_1'):
         plot(str(tmp_path / 'empty'))
+
+
+def test_checkpoint_of_the_student_alone(work_dir, tmp_path):
+    """As it lies beside each checkpoint of the distillation."""
+    checkpoint = torch.load(work_dir / 'epoch_1.pth', weights_only=False)
+    file = tmp_path / 'epoch_1_student.pth'
+    torch.save(export_student(checkpoint), file)
+    message = rf'holds the student alone; give .* distillation, {tmp_path}/epoch_1.pth'
+    with pytest.raises(ValueError, match=message):
+        plot(str(work_dir), str(file))
+    key = next(key for key in checkpoint['state_dict'] if 'distiller' in key)
+    del checkpoint['state_dict'][key]
+    torch.save(checkpoint, tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=f'another distillation .*{key}'):
+        plot(str(work_dir), str(tmp_path / 'other.pth'))
+
+
+def test_before_anything_is_built(work_dir, tmp_path):
+    config, checkpoint = next(work_dir.glob('*.py')), str(work_dir / 'epoch_1.pth')
+    with pytest.raises(ValueError, match=r'-o a.txt: expected a picture \(.png'):
+        plot(str(config), checkpoint, 'a.txt')
+    cfg = Config.fromfile(config)
+    cfg.val_dataloader.dataset.indices = 0
+    cfg.dump(tmp_path / 'empty.py')
+    with pytest.raises(ValueError, match='its validation set has no image'):
+        plot(str(tmp_path / 'empty.py'), checkpoint, str(tmp_path / 'a.png'))

@@ -3,6 +3,7 @@
 
 import ast
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,11 @@ def test_all_that_pretty_text_writes():
         ('a = {**b}', 1, '{**b}'),
         ('a = [*b]', 1, '*b'),
         ('a = list()', 1, 'list()'),
+        ('a = set(range(9))', 1, 'set(range(9))'),
+        ('a = frozenset(range(9))', 1, 'frozenset(range(9))'),
+        ('a = dict([range(9)])', 1, 'dict([range(9)])'),
+        ('a = tuple(range(9))', 1, 'tuple(range(9))'),
+        ('a = [*range(9)]', 1, '*range(9)'),
         ('a = dict.fromkeys([1])', 1, 'dict.fromkeys([1])'),
         ('a = (dict)(b=1).c', 1, 'dict(b=1).c'),
         ('a = range(stop=1)', 1, 'range(stop=1)'),
@@ -121,6 +127,18 @@ def test_error_names_line_and_what_is_there(text, line, found):
 def test_whatever_stands_there_is_an_ordinary_error(text):
     with pytest.raises(ValueError, match='This is no text of a config'):
         read_config_text(text)
+
+
+def test_a_short_text_takes_little_memory():
+    tracemalloc.start()
+    try:
+        for text in ('set(range(N))', 'frozenset(range(N))', 'dict([range(N)])'):
+            with pytest.raises(ValueError, match='This is no text of a config'):
+                read_config_text(f'a = {text.replace("N", "5000000")}')
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5e6
 
 
 @pytest.mark.parametrize('sign', ['-', '1+', 'not '])

@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """What the options of a run do to its config."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,13 @@ from mmengine.registry import MODELS, DefaultScope
 from mmfakd.engine.launch import build_runner, merge_launch_options
 from mmfakd.engine.launch import test as evaluate
 from mmfakd.model_zoo.find import config_file
-from tests.helpers.tiny_runs import run_config, student
+from tests.helpers.tiny_runs import (
+    distillation,
+    run_config,
+    save_teacher,
+    student,
+    teacher,
+)
 
 NAME = 'fakd_review_r18w32_r18w4_1xb50_digits'
 CELLS = 'fakd_review_gfl_r18_r18w16_1xb8_bccd'
@@ -76,9 +83,9 @@ def test_a_loop_that_is_told_two_things(tmp_path):
 def show(config, folder, *options):
     """Pictures of what a student at random predicts of two images."""
     cfg = Config.fromfile(config_file(config))
-    student = dict(cfg.model.architecture, data_preprocessor=cfg.data_preprocessor)
+    shown = dict(cfg.model.architecture, data_preprocessor=cfg.data_preprocessor)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        state_dict = MODELS.build(student).state_dict()
+        state_dict = MODELS.build(shown).state_dict()
     torch.save(dict(state_dict=state_dict), folder / 'student.pth')
     evaluate(
         config,
@@ -119,3 +126,99 @@ def test_pictures_of_detections(tmp_path):
     assert len(pictures) == 2
     # Ground truth and detections side by side.
     assert cv2.imread(str(pictures[0])).shape == (480, 2 * 640, 3)
+
+
+def save(cfg, folder, name, change=lambda weights: weights):
+    """Weights of a config's model, as `change` returns them.
+
+    Returns:
+        The path, as a string.
+    """
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        weights = MODELS.build(cfg.model).state_dict()
+    path = str(folder / f'{name}.pth')
+    torch.save(dict(state_dict=change(weights), meta={}), path)
+    return path
+
+
+def test_weights_that_do_not_fit_are_not_scored(tmp_path):
+    """A part of the network would be random, and the score meaningless."""
+    plain = run_config(tmp_path / 'work', student(), validate=True)
+    distilled = run_config(
+        tmp_path / 'work', distillation(save_teacher(tmp_path)), validate=True
+    )
+    wide = run_config(tmp_path, teacher())
+
+    def cut(weights):
+        return {k: v for k, v in weights.items() if 'layer2' not in k}
+
+    def renamed(weights):
+        return {f'zz.{k}': v for k, v in weights.items()}
+
+    cases = [
+        (plain, save(wide, tmp_path, 'wide'), 'do not fit the ImageClassifier'),
+        (plain, save(plain, tmp_path, 'cut', cut), 'not in it: backbone.layer2'),
+        (plain, save(plain, tmp_path, 'renamed', renamed), 'none of its .* keys'),
+        (distilled, str(tmp_path / 'wide.pth'), 'do not fit the ImageClassifier'),
+        (distilled, str(tmp_path / 'cut.pth'), 'not in it: backbone.layer2'),
+        (
+            distilled,
+            save(distilled, tmp_path, 'all_cut', cut),
+            'not in it: backbone.layer2',
+        ),
+    ]
+    for number, (cfg, weights, message) in enumerate(cases):
+        path = tmp_path / f'unfit{number}.py'
+        cfg.dump(path)
+        with pytest.raises(ValueError, match=message):
+            evaluate(str(path), weights)()
+
+
+def test_weights_that_fit_are_scored(tmp_path):
+    """Without counters, with names that wrappers left, a distillation's, averages."""
+    plain = run_config(tmp_path / 'work', student(), validate=True)
+    distilled = run_config(
+        tmp_path / 'work',
+        distillation(save_teacher(tmp_path)),
+        validate=True,
+        hooks=[dict(type='EMAHook')],
+    )
+
+    def uncounted(weights):
+        return {k: v for k, v in weights.items() if 'num_batches' not in k}
+
+    def wrapped(weights):
+        return {f'module.{k}': v for k, v in weights.items()}
+
+    def undistilled(weights):
+        return {k: v for k, v in weights.items() if k.startswith('architecture.')}
+
+    whole = save(distilled, tmp_path, 'whole')
+    cases = [
+        (plain, save(plain, tmp_path, 'uncounted', uncounted)),
+        (plain, save(plain, tmp_path, 'wrapped', wrapped)),
+        (plain, whole),
+        (distilled, whole),
+        (distilled, save(distilled, tmp_path, 'undistilled', undistilled)),
+        (distilled, str(tmp_path / 'uncounted.pth')),
+    ]
+    for number, (cfg, weights) in enumerate(cases):
+        path, out = tmp_path / f'fit{number}.py', tmp_path / f'{number}.json'
+        cfg.dump(path)
+        evaluate(str(path), weights, out=str(out), out_item='metrics')()
+        assert 'accuracy/top1' in json.loads(out.read_text())
+
+
+@pytest.mark.parametrize(
+    ('out', 'item', 'message'),
+    [
+        ('r.json', None, r'pred is written to .* \.pkl, \.pickle.* metrics has \.json'),
+        ('r.json', 'pred', 'pred is written to'),
+        ('r.txt', 'metrics', r'metrics is written to .*\.json, \.yml'),
+        ('r', 'metrics', 'metrics is written to'),
+    ],
+)
+def test_results_that_could_not_be_written(out, item, message):
+    """Told at once, not after the evaluation."""
+    with pytest.raises(ValueError, match=message):
+        evaluate('r18w4_1xb50_digits', 'r18w4_1xb50_digits', out=out, out_item=item)

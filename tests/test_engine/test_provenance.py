@@ -120,6 +120,17 @@ def test_teacher_of_unknown_weights_is_compared_by_its_config():
     assert 'another training' in table([found])
 
 
+def test_distillation_and_plain_training():
+    distilled = description()
+    plain_one = {k: v for k, v in distilled.items() if k not in ('model', 'teacher')}
+    (found,) = compare(plain_one, distilled)
+    assert found == Difference('model', 'plain', 'a distillation', True)
+    (found,) = compare(distilled, plain_one)
+    assert found == Difference('model', 'a distillation', 'plain', True)
+    # A checkpoint that says nothing may be of either.
+    assert compare({}, distilled) == compare({}, plain_one) == []
+
+
 def test_config_of_several_optimizers():
     part = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
     cfg = Config(dict(optim_wrapper=dict(constructor='C', one=part, two=part)))

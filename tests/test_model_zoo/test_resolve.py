@@ -7,6 +7,7 @@ import pytest
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
+from mmfakd.checkpoints.student import student_config
 from mmfakd.compat.config_literals import find_risk
 from mmfakd.model_zoo.resolve import inline_models, model_files
 from mmfakd.utils import resolve_model_cfg
@@ -297,3 +298,38 @@ def test_a_training_has_its_models_in_its_config(outer, tmp_path):
     cfg = Config(dict(model=dict(architecture=dict(cfg_path=RESNET18))))
     inline_models(cfg)
     assert cfg.model.architecture == dict(cfg_path=RESNET18)
+
+
+def test_imports_of_the_files_are_those_of_the_training(tmp_path, monkeypatch):
+    """The config that is dumped builds its models in another process, too."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ('own_nets', 'shared_nets', 'teacher_nets'):
+        (tmp_path / f'{name}.py').write_text('')
+    imports = ['shared_nets', 'teacher_nets', 'not_there']
+    text = f'custom_imports = dict(imports={imports}, allow_failed_imports=True)\n'
+    with pytest.warns(UserWarning, match='not_there'):
+        path = write(tmp_path, text + MODEL)
+        Config.fromfile(path)
+    model = dict(architecture=dict(type='Any'), teacher=dict(cfg_path=path))
+    own = dict(imports='own_nets', allow_failed_imports=False)
+    for given, names in (
+        (None, ['shared_nets', 'teacher_nets']),
+        (own, ['own_nets', 'shared_nets', 'teacher_nets']),
+        (dict(imports=['shared_nets']), ['shared_nets', 'teacher_nets']),
+    ):
+        cfg = Config(dict(model=model, **(dict(custom_imports=given) if given else {})))
+        with pytest.warns(UserWarning, match='not_there'):
+            inline_models(cfg)
+        expected = dict(imports=names, allow_failed_imports=False)
+        assert cfg.custom_imports == expected
+        # A student that is exported needs none of them.
+        student = student_config(cfg)
+        kept = [name for name in names if name in str(given)]
+        assert student.get('custom_imports', {}).get('imports', []) == kept
+        assert 'teacher_imports' not in student
+        cfg.dump(tmp_path / 'dumped.py')
+        Config.fromfile(tmp_path / 'dumped.py')
+    cfg = Config(dict(model=model, custom_imports=dict(imports=imports[:2])))
+    with pytest.warns(UserWarning, match='not_there'):
+        inline_models(cfg)
+    assert 'teacher_imports' not in cfg

@@ -63,6 +63,8 @@ def test_copy_is_the_config(tmp_path, monkeypatch):
     assert copy == Config.fromfile(FILE).to_dict()
     with pytest.raises(FileExistsError, match='--force'):
         copy_config(NAME)
+    with pytest.raises(ValueError, match='mine: a config is a Python file'):
+        copy_config(NAME, out='mine')
     copy_config(NAME, force=True)
     copy_config(NAME, out='mine.py')
     assert Path('mine.py').is_file()

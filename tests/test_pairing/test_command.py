@@ -13,6 +13,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmfakd.cli import main, make_parser
+from mmfakd.engine.launch import merge_launch_options
+from mmfakd.model_zoo.resolve import inline_models
 from mmfakd.pairing.methods import METHODS, default_method
 from tests.helpers.toy import batch, classifier, step, without_gradient
 from tests.helpers.toy_detectors import retinanet
@@ -243,6 +245,71 @@ def test_own_configs_by_path(make, own, tmp_path, monkeypatch):
     losses = step(model, batch(size=32))
     assert all(torch.isfinite(loss).all() for loss in losses.values())
     assert without_gradient(model) == []
+
+
+@pytest.mark.parametrize('name', ["it's", 'two "words"', 'link', 'a/b'])
+def test_folders_of_all_kinds(name, make, own, tmp_path):
+    """With quotes, and reached by a link, from which the way up is another one."""
+    if name == 'link':
+        (tmp_path / 'far/away').mkdir(parents=True)
+        (tmp_path / 'link').symlink_to(tmp_path / 'far/away')
+    out = tmp_path / name / 'pair.py'
+    student, teacher = own
+    # Its own paths have the quotes, too.
+    moved = tmp_path / name / 'own' / 'teacher.py'
+    moved.parent.mkdir(parents=True)
+    Config.fromfile(teacher).dump(moved)
+    for path in (teacher, moved):
+        cfg, _ = make(student, path, '--method', 'kd', '--input-size', 32, out=out)
+        inline_models(cfg)
+        assert cfg.model.teacher.head.in_channels == 32
+        assert cfg.train_dataloader.dataset.type == 'CIFAR10'
+
+
+def test_what_nothing_would_read(own, tmp_path):
+    """Told before anything is built."""
+    for options, message in (
+        ([], 'pair: a config is a Python file; name it .*pair.py'),
+        (['--teacher-ckpt', ''], '--teacher-ckpt is empty; give a path'),
+        (['--student-ckpt', str(tmp_path)], '--student-ckpt .* is a folder'),
+    ):
+        out = tmp_path / ('pair.py' if options else 'pair')
+        with pytest.raises(SystemExit, match=message):
+            main(['pair', *map(str, own), '-o', str(out), *options])
+        assert not out.exists()
+
+
+def test_weights_that_are_not_there(make, own, tmp_path):
+    """They may be trained in the meantime."""
+    (tmp_path / 'there.pth').touch()
+    size = ['--input-size', 32]
+    _, text = make(*own, '--teacher-ckpt', 'gone.pth', '--student-ckpt', 'nam', *size)
+    for word in ('--teacher-ckpt gone.pth', '--student-ckpt nam'):
+        assert f'WARNING: {word} is neither a file' in text
+    known = [tmp_path / 'there.pth', R34]
+    weights = ['--teacher-ckpt', known[0], '--student-ckpt', known[1]]
+    assert 'neither a file' not in make(*own, *weights, *size)[1]
+    weights = ['--teacher-ckpt', 'https://a.b/c.pth']
+    assert 'neither a file' not in make(*own, *weights, *size)[1]
+
+
+def test_of_a_student_that_was_trained(make, own, tmp_path):
+    """Its dumped config says where and how it was trained, which is not inherited."""
+    student, teacher = own
+    dumped = Config.fromfile(student)
+    dumped.merge_from_dict(dict(work_dir='wd', resume=True, load_from='epoch_3.pth'))
+    dumped.default_hooks = dict(
+        provenance=dict(type='mmfakd.ProvenanceHook', allow_changes=True)
+    )
+    dumped.dump(tmp_path / 'trained.py')
+    cfg, _ = make(tmp_path / 'trained.py', teacher, '--input-size', 32)
+    assert (cfg.work_dir, cfg.resume, cfg.load_from) == (None, False, None)
+    assert not cfg.default_hooks.provenance.allow_changes
+    merge_launch_options(cfg)
+    assert cfg.work_dir == './work_dirs/pair'
+    assert cfg.model.student_ckpt == 'epoch_3.pth'
+    make(student, teacher, '--input-size', 32)
+    assert 'work_dir' not in (tmp_path / 'pair.py').read_text()
 
 
 def test_generated_config_follows_the_rules_of_shipped_ones(make, tmp_path):

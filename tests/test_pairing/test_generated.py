@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from mmfakd.cli import main
 from mmfakd.engine.safety import DISTILLATION_HOOKS, distillation_hooks
 from mmfakd.model_zoo.find import config_file, find_config
+from mmfakd.model_zoo.resolve import inline_models
 from mmfakd.pairing.code import block, entries
 from mmfakd.pairing.connector_rate import connector_lr_mult
 from mmfakd.pairing.input_size import measure_images, read_input_size
@@ -513,3 +514,26 @@ class TestNewStyle:
         path.write_text((tmp_path / 'ours.py').read_text())
         with pytest.raises(SystemExit, match='cannot be imported as my-student'):
             make(str(path), paths[1])
+
+    def test_student_whose_batches_are_padded(self, make, tmp_path):
+        """YOLOX halves evenly; the config does not know where it is."""
+        pytest.importorskip('mmcv.ops')
+        pipeline = [dict(type='Resize', scale=(333, 200), keep_ratio=True)]
+        loader = dict(dataset=dict(type='CocoDataset', pipeline=pipeline))
+        (tmp_path / 'common.py').write_text(
+            f"default_scope = 'mmdet'\ntrain_dataloader = {loader}\n"
+        )
+        model = retinanet()
+        model['data_preprocessor'] = dict(type='DetDataPreprocessor')
+        path = tmp_path / 'ours.py'
+        path.write_text(
+            'from mmengine.config import read_base\n\n'
+            f'with read_base():\n    from .common import *\n\nmodel = {model}\n'
+        )
+        teacher = 'yolox_tiny_8xb8-300e_coco'
+        cfg, text = make(str(path), teacher)
+        assert 'pads batches to multiples of 32' in text
+        inline_models(cfg)
+        student = cfg.model.architecture
+        assert student.type == 'RetinaNet'
+        assert student.data_preprocessor.pad_size_divisor == 32

@@ -16,6 +16,7 @@ from mmengine.logging import MMLogger
 
 from mmfakd.engine.cfg_options import parse_cfg_options
 from mmfakd.messages import progress
+from mmfakd.pictures.picture_file import check_picture_name
 
 from .compiled import compile_cases
 from .growth import save_growth
@@ -74,6 +75,8 @@ def run_benchmark(
     wanted = makers if 'all' in suite else suite
     chosen = choose({name: makers[name](options, batch_size) for name in wanted}, only)
     pictures = [path for path in out if not path.endswith('.json')]
+    for path in pictures:
+        check_picture_name(path, 'figures (.json) or ')
     if pictures and 'growth' not in chosen:
         raise ValueError(
             f'{", ".join(pictures)}: what is drawn is the suite growth, of which '

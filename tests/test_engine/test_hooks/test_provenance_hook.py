@@ -295,6 +295,53 @@ def test_another_optimizer(run):
         resume(run, optim_wrapper=wrapper)
 
 
+def kd(folder):
+    """A distillation that has no weights of its own, so that a student's fit."""
+    logits = dict(type='mmrazor.ModuleOutputs', source='head.fc')
+    forward = {
+        f'preds_{letter}': dict(from_student=letter == 'S', recorder='logits')
+        for letter in 'ST'
+    }
+    distiller = dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=dict(logits=logits),
+        teacher_recorders=dict(logits=logits),
+        distill_losses=dict(loss_kd=dict(type='mmrazor.KLDivergence', tau=4)),
+        loss_forward_mappings=dict(loss_kd=forward),
+    )
+    return distillation(str(folder / 'teacher.pth'), distiller=distiller)
+
+
+@pytest.mark.parametrize('known', [True, False])
+@pytest.mark.parametrize('plain_first', [True, False])
+def test_plain_training_and_distillation(tmp_path, plain_first, known):
+    save_teacher(tmp_path)
+    models = [student(), kd(tmp_path)]
+    first, then = models if plain_first else models[::-1]
+    train(config(tmp_path, model=first))
+    if not known:
+        forget(tmp_path)
+    with pytest.raises(ValueError, match='another training. model: .*, now '):
+        resume(tmp_path, model=then)
+    assert resume(tmp_path, dict(allow_changes=True), then).epoch == 2
+
+
+def test_plain_checkpoint_that_says_nothing(tmp_path, log):
+    save_teacher(tmp_path)
+    train(config(tmp_path, model=student()))
+    edit(
+        tmp_path,
+        lambda checkpoint: checkpoint.update(
+            meta={
+                key: value
+                for key, value in checkpoint['meta'].items()
+                if key not in ('mmfakd', 'cfg')
+            }
+        ),
+    )
+    assert resume(tmp_path, model=kd(tmp_path)).epoch == 2
+
+
 def test_first_start_says_nothing(tmp_path, log):
     save_teacher(tmp_path)
     train(config(tmp_path))
