@@ -7,7 +7,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from mmengine.registry import Registry
 
+from mmfakd import registry, utils
 from mmfakd.cli import COMMANDS, make_parser
 from mmfakd.engine.processes import split_options
 
@@ -125,6 +127,37 @@ def test_commands_parse(document, call, capsys):
         make_parser().parse_args(words)
     except SystemExit:
         pytest.fail(f'{document}: mmfakd {call}\n{capsys.readouterr().err}')
+
+
+def test_every_component_is_told():
+    """With a row in docs/en/components.md, and no row of what is not there."""
+    text = (REPOSITORY / 'docs/en/components.md').read_text()
+    rows = re.findall(r'^\| (`.*?) \|', text, re.M)
+    told = {name for row in rows for name in re.findall(r'`(\w+)`', row)}
+    registered = set()
+    for children in vars(registry).values():
+        if isinstance(children, Registry):
+            children.import_from_location()
+            registered |= {*children.module_dict}
+    assert registered <= told
+    assert {name for name in told - registered if not hasattr(utils, name)} == set()
+
+
+def test_first_screen_of_the_readme():
+    """What it gains, how to start, and both commands of all set-up."""
+    screen = (REPOSITORY / 'README.md').read_text()[:3500]
+    assert '<!-- gains -->' in screen
+    for command in ('quickstart.sh', 'run_tests.sh'):
+        assert f'\nbash tools/{command} ' in screen
+
+
+# The page on installation says what stands for the dot.
+@pytest.mark.parametrize(
+    'document', sorted({*DOCUMENTS} - {'docs/en/installation.md', 'CHANGELOG.md'})
+)
+def test_nothing_is_installed_by_a_name_that_no_index_has(document):
+    found = re.findall(r"(?:pip|mim) install[^`\n]*'?mmfakd\b.*", text_of(document))
+    assert found == []
 
 
 def test_every_command_is_told():
