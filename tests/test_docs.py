@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """The documents name what there is: files, links, commands and their options."""
 
+import ast
 import re
 import shlex
 from importlib import import_module
@@ -23,6 +24,10 @@ DOCUMENTS = sorted(
     for root in ROOTS
     for file in [REPOSITORY / root, *(REPOSITORY / root).rglob('*.md')]
     if file.suffix == '.md' and 'generated' not in file.parts
+)
+SCRIPTS = sorted(
+    str(file.relative_to(REPOSITORY))
+    for file in (REPOSITORY / '.dev_scripts').glob('*.py')
 )
 MAP = 'docs/en/architecture.md'
 # Paths into these folders are ours.
@@ -80,6 +85,23 @@ def test_rows_of_the_map():
 def test_named_files_are_there(document):
     text = text_of(document)
     assert [path for path in re.findall(OURS, text) if not is_there(path)] == []
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_scripts_name_files_that_are_there(script):
+    """In what they say of themselves."""
+    text = ast.get_docstring(ast.parse((REPOSITORY / script).read_text()))
+    named = re.findall(r'(?<![\w./-])\.dev_scripts/[\w./-]*\w', text)
+    assert [path for path in named if not is_there(path)] == []
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
+def test_named_extras_are_there(document):
+    found = re.findall(r"(?:mmfakd|\.whl|'\.)\[([\w,-]+)\]", text_of(document))
+    extras = {extra for group in found for extra in group.split(',')}
+    setup = (REPOSITORY / 'setup.cfg').read_text()
+    known = re.findall(r'^([\w-]+) = file: requirements/', setup, re.M)
+    assert extras <= {*known}
 
 
 @pytest.mark.parametrize('document', DOCUMENTS)

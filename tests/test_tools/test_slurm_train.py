@@ -1,5 +1,5 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""What `tools/slurm_train.sh` asks Slurm for, of programs that write down their words."""
+"""What `tools/slurm_train.sh` asks for, of an srun and sbatch that print."""
 
 import os
 import subprocess
