@@ -1,9 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""The documents name what there is: files, links, commands and their options."""
+"""The documents name what there is: files, links, modules, extras, components."""
 
 import ast
 import re
-import shlex
 from importlib import import_module
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 from mmengine.registry import Registry
 
 from mmfakd import registry, utils
-from mmfakd.cli import COMMANDS, make_parser
-from mmfakd.engine.processes import split_options
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOTS = (
@@ -45,16 +42,6 @@ def text_of(document):
             before = True
         lines.append(line.split('|', 2)[2] if before else line)
     return '\n'.join(lines)
-
-
-def commands():
-    """Every call of mmfakd in a block of shell commands."""
-    for document in DOCUMENTS:
-        text = (REPOSITORY / document).read_text()
-        for block in re.findall(r'^```bash\n(.*?)^```', text, re.M | re.S):
-            for line in re.split(r'\n|&&', re.sub(r'\\\n\s*', '', block)):
-                if call := re.match(r'\s*(?:\w+=\S+ )*mmfakd (.+)', line):
-                    yield document, call[1]
 
 
 def is_there(path):
@@ -138,19 +125,6 @@ def anchor(heading):
     return re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
 
 
-@pytest.mark.parametrize(('document', 'call'), [*commands()])
-def test_commands_parse(document, call, capsys):
-    """A command that exists, with options that it has."""
-    # Whatever a variable of the shell holds.
-    words = shlex.split(re.sub(r'\$\{?\w+\}?', '0', call), comments=True)
-    if any(word.startswith('--nproc') for word in words):
-        words, _ = split_options(words)
-    try:
-        make_parser().parse_args(words)
-    except SystemExit:
-        pytest.fail(f'{document}: mmfakd {call}\n{capsys.readouterr().err}')
-
-
 def test_every_component_is_told():
     """With a row in docs/en/components.md, and no row of what is not there."""
     text = (REPOSITORY / 'docs/en/components.md').read_text()
@@ -180,16 +154,3 @@ def test_first_screen_of_the_readme():
 def test_nothing_is_installed_by_a_name_that_no_index_has(document):
     found = re.findall(r"(?:pip|mim) install[^`\n]*'?mmfakd\b.*", text_of(document))
     assert found == []
-
-
-def test_every_command_is_told():
-    text = (REPOSITORY / 'docs/en/commands.md').read_text()
-    rows = re.findall(r'^\| `([\w-]+)` \|.*`mmfakd ([\w-]+)', text, re.M)
-    assert [name for name, _ in rows] == [*COMMANDS]
-    assert all(name == called for name, called in rows)
-
-
-def test_examples_of_the_table_parse():
-    text = (REPOSITORY / 'docs/en/commands.md').read_text()
-    for call in re.findall(r'`mmfakd ([^`]*)` \|$', text, re.M):
-        make_parser().parse_args(shlex.split(call))
