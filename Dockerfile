@@ -39,12 +39,14 @@ RUN if [ "$OPERATORS" = 1 ]; then \
         pip install -c requirements/constraints-torch2.11.txt '.[stock]'; \
     fi
 
-# torch's packages bring their own CUDA libraries; only compilers stay behind.
+# torch's packages bring their own CUDA libraries; nvcc stays behind.
 FROM nvidia/cuda:${CUDA}-base-ubuntu24.04
 
+# Triton and torch.compile call a C compiler at run time, with the headers of Python.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends libgl1 libglib2.0-0t64 python3 \
+    && apt-get install -y --no-install-recommends \
+        g++ libgl1 libglib2.0-0t64 python3 python3-dev \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/mmfakd /opt/mmfakd
 ENV PATH=/opt/mmfakd/bin:$PATH

@@ -12,6 +12,7 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmfakd.analysis.benchmark.report import format_machine
 from mmfakd.analysis.benchmark.step import FLOOR
 from mmfakd.messages import markdown
 
@@ -106,11 +107,13 @@ def write_costs(log: Path) -> list[str]:
         log (Path): cpu_PAIR.json.
 
     Returns:
-        list[str]: Its lines, in Markdown.
+        list[str]: Its lines, in Markdown, and what it was measured on.
     """
     costs = read_costs(log)
     gpu = log.with_name(log.name.replace('cpu_', 'gpu_', 1))
     on_gpu = read_costs(gpu) if gpu.is_file() else {}
+    logs = [log, gpu] if on_gpu else [log]
+    machines = [format_machine(json.loads(path.read_text())) for path in logs]
     header = ['method', 'time, relative', 'time', 'memory, relative', 'memory']
     header.append('added in training')
     if on_gpu:
@@ -121,7 +124,7 @@ def write_costs(log: Path) -> list[str]:
         if on_gpu:
             row += _shown(on_gpu[name]) if name in on_gpu else [''] * 4
         rows.append(row)
-    return markdown(rows)
+    return [*markdown(rows), '', *machines]
 
 
 def _shown(cost: Cost) -> list[str]:

@@ -16,7 +16,8 @@ short` single seeds are left out.
 
 `<!-- costs of costs/NAME.json -->`, with the same end, is what `mmfakd benchmark
 --suite step -o` measured (``cost_tables.py``); `<!-- decisions -->` puts gains and
-costs of all methods side by side (``decision_table.py``). `<!-- launches of
+costs of all methods side by side (``decision_table.py``), `<!-- gains -->` one method
+and the student alone on all sets (``gains_table.py``). `<!-- launches of
 costs/NAME.json, added -->` is what the suite of that name counted
 (``launch_table.py``), `<!-- suite of costs/NAME.json, SUITE -->` the table that any
 suite of the benchmark prints. `<!-- study of logs/NAME.json -->` is what `study_fit.py`
@@ -38,6 +39,7 @@ from pathlib import Path
 from comparison_table import write_table
 from cost_tables import write_costs
 from decision_table import write_decisions
+from gains_table import write_gains
 from launch_table import write_launches
 from log_figures import write_figure
 from study_table import write_study
@@ -46,7 +48,7 @@ from mmfakd.analysis.benchmark.report import format_machine, format_suite
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TABLE = re.compile(
-    r'(<!-- (?P<what>table|costs|decisions|launches|study|suite)'
+    r'(<!-- (?P<what>table|costs|decisions|gains|launches|study|suite)'
     r'(?: of (?P<log>\S+\.json))?(?:, (?P<how>[a-z ]+))? -->\n)'
     r'(.*?)(<!-- end of the table -->)',
     re.S,
@@ -58,6 +60,7 @@ TABLES: dict[str, Callable[[Path, str], list[str]]] = {
     'table': lambda log, how: write_table(json.loads(log.read_text()), how),
     'costs': lambda log, how: write_costs(log),
     'decisions': lambda log, how: write_decisions(),
+    'gains': lambda log, how: write_gains(),
     'launches': write_launches,
     'study': lambda log, how: write_study(json.loads(log.read_text())),
     'suite': lambda log, name: write_suite(log, name),

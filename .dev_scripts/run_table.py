@@ -1,7 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Run a table of trainings: methods by seeds, over hours, whatever interrupts them.
 
-    python .dev_scripts/run_table.py .dev_scripts/studies/step_one_bccd.yml --jobs 2
+    python .dev_scripts/run_table.py .dev_scripts/studies/bccd_gfl.yml --jobs 2
 
 A run that is done is skipped, one that was interrupted goes on where it stood, so the
 same command is given again after any break. Runs start in the order of the file, all

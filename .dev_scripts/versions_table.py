@@ -1,5 +1,5 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Write the table of versions into README.md and docs/en/versions.md.
+"""Write the table of versions into docs/en/versions.md.
 
     python .dev_scripts/versions_table.py
 
@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOGS = REPOSITORY / 'docs' / 'en' / 'versions'
-PAGES = (REPOSITORY / 'README.md', REPOSITORY / 'docs' / 'en' / 'versions.md')
+PAGE = REPOSITORY / 'docs' / 'en' / 'versions.md'
 LIBRARIES = {
     'python': 'Python',
     'torch': 'torch',
@@ -29,20 +28,14 @@ LIBRARIES = {
     'setuptools': 'setuptools',
 }
 RESULTS = ('digits', 'passed', 'skipped', 'failed', 'date')
-# What stands between `<!-- NAME -->` and `<!-- end of NAME -->`.
-TABLES = {
-    'versions': tuple(LIBRARIES),
-    'versions in short': ('python', 'torch', 'numpy', 'mmengine', 'mmcv'),
-}
 
 
-def row(name: str, log: dict[str, Any], libraries: Sequence[str]) -> list[str]:
+def row(name: str, log: dict[str, Any]) -> list[str]:
     """Put a log into a row.
 
     Args:
         name (str): The session.
         log (dict[str, Any]): What came of it.
-        libraries (Sequence[str]): Whose versions to show.
 
     Returns:
         list[str]: The cells.
@@ -54,42 +47,35 @@ def row(name: str, log: dict[str, Any], libraries: Sequence[str]) -> list[str]:
     accuracy = digits.get('accuracy')
     distilled = f'{accuracy:.1f} %' if digits.get('ok') else digits.get('reason', '-')
     counts = (str(tests.get(key, '-')) for key in ('passed', 'skipped', 'failed'))
-    cells = (versions.get(key, '-') for key in libraries)
+    cells = (versions.get(key, '-') for key in LIBRARIES)
     return [f'`{name}`', *cells, distilled, *counts, log['date']]
 
 
-def table(libraries: Sequence[str]) -> str:
+def table() -> str:
     """Draw a table of all logs.
-
-    Args:
-        libraries (Sequence[str]): Whose versions to show.
 
     Returns:
         str: It, in Markdown.
     """
     logs = {file.stem: json.loads(file.read_text()) for file in LOGS.glob('*.json')}
-    header = ['session', *(LIBRARIES[key] for key in libraries), *RESULTS]
-    rows = [row(name, logs[name], libraries) for name in sorted(logs)]
+    header = ['session', *LIBRARIES.values(), *RESULTS]
+    rows = [row(name, logs[name]) for name in sorted(logs)]
     lines = [header, ['---'] * len(header), *rows]
     return ''.join(f'| {" | ".join(cells)} |\n' for cells in lines)
 
 
 def filled(text: str) -> str:
-    """Put the tables into a page.
+    """Put the table into a page.
 
     Args:
         text (str): The page.
 
     Returns:
-        str: It, with what stands between markers written anew.
+        str: It, with what stands between `<!-- versions -->` and its end anew.
     """
-    for name, libraries in TABLES.items():
-        marked = rf'(<!-- {name} -->\n).*?(<!-- end of {name} -->)'
-        drawn = table(libraries)
-        text = re.sub(marked, lambda m: m[1] + drawn + m[2], text, flags=re.DOTALL)  # noqa: B023
-    return text
+    marked = r'(<!-- versions -->\n).*?(<!-- end of versions -->)'
+    return re.sub(marked, lambda m: m[1] + table() + m[2], text, flags=re.DOTALL)
 
 
 if __name__ == '__main__':
-    for page in PAGES:
-        page.write_text(filled(page.read_text()))
+    PAGE.write_text(filled(PAGE.read_text()))

@@ -1,15 +1,15 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""The documents name what there is: files, links, commands and their options."""
+"""The documents name what there is: files, links, modules, extras, components."""
 
+import ast
 import re
-import shlex
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from mmengine.registry import Registry
 
-from mmfakd.cli import COMMANDS, make_parser
-from mmfakd.engine.processes import split_options
+from mmfakd import registry, utils
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOTS = (
@@ -21,6 +21,10 @@ DOCUMENTS = sorted(
     for root in ROOTS
     for file in [REPOSITORY / root, *(REPOSITORY / root).rglob('*.md')]
     if file.suffix == '.md' and 'generated' not in file.parts
+)
+SCRIPTS = sorted(
+    str(file.relative_to(REPOSITORY))
+    for file in (REPOSITORY / '.dev_scripts').glob('*.py')
 )
 MAP = 'docs/en/architecture.md'
 # Paths into these folders are ours.
@@ -38,16 +42,6 @@ def text_of(document):
             before = True
         lines.append(line.split('|', 2)[2] if before else line)
     return '\n'.join(lines)
-
-
-def commands():
-    """Every call of mmfakd in a block of shell commands."""
-    for document in DOCUMENTS:
-        text = (REPOSITORY / document).read_text()
-        for block in re.findall(r'^```bash\n(.*?)^```', text, re.M | re.S):
-            for line in re.split(r'\n|&&', re.sub(r'\\\n\s*', '', block)):
-                if call := re.match(r'\s*(?:\w+=\S+ )*mmfakd (.+)', line):
-                    yield document, call[1]
 
 
 def is_there(path):
@@ -78,6 +72,23 @@ def test_rows_of_the_map():
 def test_named_files_are_there(document):
     text = text_of(document)
     assert [path for path in re.findall(OURS, text) if not is_there(path)] == []
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_scripts_name_files_that_are_there(script):
+    """In what they say of themselves."""
+    text = ast.get_docstring(ast.parse((REPOSITORY / script).read_text()))
+    named = re.findall(r'(?<![\w./-])\.dev_scripts/[\w./-]*\w', text)
+    assert [path for path in named if not is_there(path)] == []
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
+def test_named_extras_are_there(document):
+    found = re.findall(r"(?:mmfakd|\.whl|'\.)\[([\w,-]+)\]", text_of(document))
+    extras = {extra for group in found for extra in group.split(',')}
+    setup = (REPOSITORY / 'setup.cfg').read_text()
+    known = re.findall(r'^([\w-]+) = file: requirements/', setup, re.M)
+    assert extras <= {*known}
 
 
 @pytest.mark.parametrize('document', DOCUMENTS)
@@ -114,27 +125,32 @@ def anchor(heading):
     return re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
 
 
-@pytest.mark.parametrize(('document', 'call'), [*commands()])
-def test_commands_parse(document, call, capsys):
-    """A command that exists, with options that it has."""
-    # Whatever a variable of the shell holds.
-    words = shlex.split(re.sub(r'\$\{?\w+\}?', '0', call), comments=True)
-    if any(word.startswith('--nproc') for word in words):
-        words, _ = split_options(words)
-    try:
-        make_parser().parse_args(words)
-    except SystemExit:
-        pytest.fail(f'{document}: mmfakd {call}\n{capsys.readouterr().err}')
+def test_every_component_is_told():
+    """With a row in docs/en/components.md, and no row of what is not there."""
+    text = (REPOSITORY / 'docs/en/components.md').read_text()
+    rows = re.findall(r'^\| (`.*?) \|', text, re.M)
+    told = {name for row in rows for name in re.findall(r'`(\w+)`', row)}
+    registered = set()
+    for children in vars(registry).values():
+        if isinstance(children, Registry):
+            children.import_from_location()
+            registered |= {*children.module_dict}
+    assert registered <= told
+    assert {name for name in told - registered if not hasattr(utils, name)} == set()
 
 
-def test_every_command_is_told():
-    text = (REPOSITORY / 'docs/en/commands.md').read_text()
-    rows = re.findall(r'^\| `([\w-]+)` \|.*`mmfakd ([\w-]+)', text, re.M)
-    assert [name for name, _ in rows] == [*COMMANDS]
-    assert all(name == called for name, called in rows)
+def test_first_screen_of_the_readme():
+    """What it gains, how to start, and both commands of all set-up."""
+    screen = (REPOSITORY / 'README.md').read_text()[:3500]
+    assert '<!-- gains -->' in screen
+    for command in ('quickstart.sh', 'run_tests.sh'):
+        assert f'\nbash tools/{command} ' in screen
 
 
-def test_examples_of_the_table_parse():
-    text = (REPOSITORY / 'docs/en/commands.md').read_text()
-    for call in re.findall(r'`mmfakd ([^`]*)` \|$', text, re.M):
-        make_parser().parse_args(shlex.split(call))
+# The page on installation says what stands for the dot.
+@pytest.mark.parametrize(
+    'document', sorted({*DOCUMENTS} - {'docs/en/installation.md', 'CHANGELOG.md'})
+)
+def test_nothing_is_installed_by_a_name_that_no_index_has(document):
+    found = re.findall(r"(?:pip|mim) install[^`\n]*'?mmfakd\b.*", text_of(document))
+    assert found == []

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import MODELS, init_default_scope
 
 from mmfakd.cli import main
 from tests.helpers.toy import classifier
@@ -16,6 +17,10 @@ from tests.helpers.toy_detectors import retinanet
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = (REPOSITORY / 'docs/en/label_free.md').read_text()
 SNIPPETS = re.findall(r'^```python\n# (\w+\.py)\n(.*?)^```', PAGE, re.M | re.S)
+# Of a classifier, and of a detector.
+PAIRS = re.findall(r'^mmfakd (pair .*)', PAGE, re.M)
+# The student's part of a checkpoint.
+PREFIX = 'architecture.'
 CLASSIFIER = """
 default_scope = 'mmpretrain'
 model = {model}
@@ -70,15 +75,23 @@ def write(path, text, model):
     return str(path)
 
 
-def weights(work_dir):
+def save_teacher(model):
+    """Give the page's teacher weights; these."""
+    init_default_scope(model['_scope_'])
+    weights = MODELS.build(model).state_dict()
+    torch.save(weights, 'teacher.pth')
+    return weights
+
+
+def trained(work_dir):
     return torch.load(work_dir / 'epoch_1.pth', weights_only=False)['state_dict']
 
 
 def test_classifier(folder):
-    student = write(folder / 'my_student.py', CLASSIFIER, classifier())
-    teacher = write(folder / 'my_teacher.py', CLASSIFIER, classifier(width=8))
-    pair = ('pair', student, teacher, '--method', 'kd', '-o', 'my_kd.py')
-    assert not main([*pair, '--input-size', '16x16'])
+    write(folder / 'my_student.py', CLASSIFIER, classifier())
+    write(folder / 'my_teacher.py', CLASSIFIER, classifier(width=8))
+    save_teacher(classifier(width=8))
+    assert not main([*PAIRS[0].split(), '--input-size', '16x16'])
     assert not main(['train', 'my_label_free.py', '--no-validate', '--seed', '0'])
     log = next((folder / 'work_dirs/my_label_free').glob('*/*.log')).read_text()
     assert 'NEVER TRAINED' not in log and "The student runs in mode 'tensor'" in log
@@ -86,10 +99,18 @@ def test_classifier(folder):
 
 
 def test_detector(folder):
-    student = write(folder / 'my_detector.py', DETECTOR, retinanet())
-    teacher = write(folder / 'my_teacher_detector.py', DETECTOR, retinanet(width=16))
-    assert not main(['pair', student, teacher, '-o', 'my_detector_fakd.py'])
+    write(folder / 'my_detector.py', DETECTOR, retinanet())
+    write(folder / 'my_teacher_detector.py', DETECTOR, retinanet(width=16))
+    teacher = save_teacher(retinanet(width=16))
+    assert not main(PAIRS[1].split())
     cfg = ('train', 'my_detector_label_free.py', '--no-validate', '--seed', '0')
     assert not main([*cfg])
-    log = next((folder / 'work_dirs/my_detector_label_free').glob('*/*.log'))
-    assert 'NEVER TRAINED: bbox_head of the student' in log.read_text()
+    work_dir = folder / 'work_dirs/my_detector_label_free'
+    log = next(work_dir.glob('*/*.log')).read_text()
+    assert 'NEVER TRAINED: bbox_head of the student' in log
+    # The head stays the teacher's from first to last.
+    student = trained(work_dir)
+    heads = [name for name in teacher if name.startswith('bbox_head.')]
+    assert heads and all(
+        student[f'{PREFIX}{name}'].equal(teacher[name]) for name in heads
+    )

@@ -54,6 +54,15 @@ def test_forms_ask_for_the_environment(form):
     assert any('`mmfakd env`' in str(field) for field in body)
 
 
+def test_container_has_a_compiler():
+    """Triton and torch.compile call one at run time: in the stage that remains."""
+    last = (ROOT / 'Dockerfile').read_text().split('\nFROM ')[-1]
+    [install] = re.findall(r'apt-get install (.*?)&&', last, re.S)
+    assert {'g++', 'python3-dev'} <= {*install.split()}
+    tried = (ROOT / '.github/workflows/ci.yml').read_text()
+    assert re.search(r'docker run .*mmfakd -c .command -v gcc', tried)
+
+
 def test_recipe_of_the_container():
     """It copies what the build reads, and uses files and extras that are there."""
     recipe = (ROOT / 'Dockerfile').read_text()

@@ -6,6 +6,7 @@ runs on what a training of digits has left.
 """
 
 import re
+import shlex
 from inspect import signature
 from pathlib import Path
 from textwrap import dedent
@@ -96,9 +97,9 @@ SHORT = [
 ]
 
 
-def first_page(command):
+def first_page(command, name='docs/en/get_started.md'):
     """Commands of a kind on the first page."""
-    page = (REPOSITORY / 'docs/en/get_started.md').read_text()
+    page = (REPOSITORY / name).read_text()
     for call in re.findall(r'^mmfakd ((?:.*\\\n)*.*)', page, re.MULTILINE):
         if call.startswith(f'{command} '):
             yield re.sub(r' *#.*|\\\n', '', call)
@@ -120,6 +121,19 @@ def test_first_page(digits, monkeypatch, capsys):
     main(export.replace('epoch_30', 'epoch_1').split())
     assert (digits / 'student.pth').is_file()
     assert len([*first_page('train')]) == 3
+
+
+@pytest.mark.parametrize('page', ['README.md', 'docs/en/index.md'])
+def test_first_commands(page, tmp_path, monkeypatch):
+    """They need no data and no weights but those of the package."""
+    monkeypatch.chdir(tmp_path)
+    pair, check, train = (next(first_page(c, page)) for c in ('pair', 'check', 'train'))
+    assert not main(shlex.split(pair))
+    with pytest.raises(SystemExit) as status:
+        main(check.split())
+    assert status.value.code == 0
+    assert not main([*train.split(), *SHORT])
+    assert (tmp_path / 'work_dirs/pair/epoch_1_student.pth').is_file()
 
 
 @pytest.mark.parametrize(('document', 'code'), [*snippets()])

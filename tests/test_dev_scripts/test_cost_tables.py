@@ -9,6 +9,17 @@ import pytest
 
 PAIR = 'r56_r20_1xb64_cifar100'
 
+MACHINE = dict(
+    machine=dict(
+        processor='A CPU',
+        torch='2.11.0',
+        cuda=None,
+        flop_per_second=26.4e9,
+        bytes_per_second=9.5e9,
+    ),
+    settings=dict(threads=1, amp='none', rounds=3),
+)
+
 
 def side(name, *seconds, megabytes=80, parameters=5_000_000):
     peak = int(1e6 * megabytes - 4 * parameters)
@@ -23,7 +34,7 @@ def measured(*methods):
         side('student alone', 0.1, 0.1, 0.1),
     ]
     sides += [{**method, 'name': name} for method, name in zip(methods, names)]
-    return dict(suites=dict(step=[dict(configs=names, sides=sides)]))
+    return dict(MACHINE, suites=dict(step=[dict(configs=names, sides=sides)]))
 
 
 @pytest.fixture
@@ -40,12 +51,18 @@ def log(tmp_path):
 
 
 def test_costs(log):
-    assert cost_tables.write_costs(log)[2:] == [
+    *rows, empty, machine = cost_tables.write_costs(log)
+    assert rows[2:] == [
         '| student alone | 1 | 100 ms | 1 | 80 MB | 0 |',
         "| the teacher's forward pass beside it | 2.00 | 200 ms | 1 | 80 MB | 0 |",
         '| KD | 3.00 (2.50-3.50) | 300 ms | 1 | 80 MB | 0 |',
         '| ReviewKD | 5.00 (4.50-5.50) | 500 ms | 2.00 | 160 MB | 1,000,000 |',
     ]
+    # How fast the machine was then, and so how busy.
+    assert empty == '' and machine == (
+        'A CPU, 1 CPU thread, torch 2.11.0, mixed precision: none; a large matrix '
+        'product runs at 26 GFLOP/s, a large copy at 9.5 GB/s. 3 rounds.'
+    )
 
 
 def test_a_gpu_adds_columns(log):
@@ -55,6 +72,7 @@ def test_a_gpu_adds_columns(log):
     assert 'GPU: time, relative' in header
     assert rows[2].endswith('| 0 | 12.00 | 1.2 s | 1 | 80 MB |')
     assert rows[3].endswith('| 1,000,000 |  |  |  |  |')
+    assert len(rows) == 7 and all(row.startswith('A CPU, ') for row in rows[5:])
 
 
 def test_decisions():

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import result_tables
 from comparison_table import write_table
+from decision_table import GAINS, PAGES
+from gains_table import write_gains
 from log_figures import write_figure
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -114,6 +116,21 @@ def test_single_figures():
         write_figure(log, 'last; x')
     with pytest.raises(ValueError, match='no such figure; there are last, epoch'):
         write_figure(log, 'most; method 1')
+
+
+def test_gains_of_all_sets():
+    """Each row has the figures of its log."""
+    logs = {'digits': '', 'CIFAR-100': ',', 'BCCD': ','}
+    rows = [line.strip('| ').split(' | ') for line in write_gains()]
+    assert rows[0][-2:] == ['gain', 'seeds'] and len(rows) == 2 + len(logs)
+    for name, score, alone, taught, gain, seeds in rows[2:]:
+        log = json.loads((PAGES / GAINS[name]).read_text())
+        method = f'FAM-KD{logs[name]} layer to layer'
+        assert gain == write_figure(log, f'gain; {method}')
+        for cell, of in ((alone, 'student alone'), (taught, method)):
+            mean, spread = (write_figure(log, f'{w}; {of}') for w in ('last', 'spread'))
+            assert cell == f'{mean} ({spread})'
+        assert score in ('top-1, %', 'mAP') and seeds == '5'
 
 
 def test_figures_within_a_sentence(tmp_path):

@@ -119,6 +119,25 @@ def test_first_seed_is_published():
         assert known['curve'][-1] == [known['epochs'], known['score']], name
 
 
+def test_files_of_other_runs_than_the_log_are_named():
+    """Of the same seed, but with another score than that run in the log."""
+    others = set()
+    for name, folder in FOLDER.items():
+        table, metric = TABLE[folder], KNOWN[name]['metric']
+        log = json.loads((zoo.table.LOGS / table['log']).read_text())
+        methods = {method['method']: method for method in log['methods']}
+        methods['teacher'] = log['teacher']
+        runs = methods[table['models'][name]['method']]['runs']
+        [last] = [run['last'] for run in runs if run['seed'] == KNOWN[name]['seed']]
+        if zoo.table.percent(last, metric) != KNOWN[name]['score']:
+            others.add(name)
+    page = (REPOSITORY / zoo.page.PAGE).read_text()
+    [told] = re.findall(
+        r'of another run with that seed than the tables: (.*?)\.', page, re.S
+    )
+    assert {*re.findall(r'`(.+?)`', told)} == others
+
+
 def test_metafiles_and_page_are_as_tables_and_logs_have_them(capsys):
     make_metafiles.main(['--check'])
     assert capsys.readouterr().out == 'All files are as tables and logs have them.\n'

@@ -41,9 +41,9 @@ class LocalCrossAttention(nn.Module):
     autocast off, because unscaled products overflow in half precision. There is no
     second derivative.
 
-    On GPUs ``MMFAKD_TRITON=1`` in the environment asks for one Triton kernel each way
-    instead, which move a fraction of the bytes; Triton comes with torch for CUDA on
-    Linux. Their speed has not been measured yet, hence the switch.
+    On GPUs Triton kernels, one each way, are among the ways that are tried: they move a
+    fraction of the bytes. Triton comes with torch for CUDA on Linux;
+    ``MMFAKD_TRITON=0`` in the environment leaves them out.
 
     Args:
         channels (int): Channels C of both inputs and of the output; even.
