@@ -9,7 +9,7 @@ import pytest
 
 def test_first_page():
     commands = [command for command, _ in follow_tutorial.steps('get_started.md')]
-    assert commands[0] == "pip install 'mmfakd[stock]'"
+    assert commands[0] == "pip install '.[stock]'"
     assert [command.split()[1] for command in commands if command[:6] == 'mmfakd'] == [
         *['env', 'train', 'train', 'train', 'compare', 'export']
     ]
