@@ -177,7 +177,7 @@ def _test(parser: argparse.ArgumentParser) -> None:
 
 
 def _pair(parser: argparse.ArgumentParser) -> None:
-    """Write a distillation config for any two models of mmpretrain, mmdet or mmseg.
+    """Write a distillation config for two models of mmpretrain, mmdet or mmseg.
 
     --levels takes layers from shallow to deep, separated by commas:
     'student_layer=teacher_layer', or one name for both; 'neck[1]' is the second map of

@@ -31,7 +31,7 @@ def check_packages() -> None:
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 f'an .onnx file is written by onnx and checked in onnxruntime, and '
-                f"{error.name} is not installed: pip install 'mmfakd[export]'.",
+                f'{error.name} is not installed: pip install onnx onnxruntime.',
                 name=error.name,
             ) from error
 

@@ -1,2 +1,2 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Distillation configs for any two models."""
+"""Distillation configs for two models."""

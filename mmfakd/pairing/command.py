@@ -1,5 +1,5 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Write a distillation config for any two models of mmpretrain, mmdet or mmseg."""
+"""Write a distillation config for two models of mmpretrain, mmdet or mmseg."""
 
 from __future__ import annotations
 
