@@ -19,6 +19,7 @@ from mmfakd.checkpoints.atomic import PART
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.atomic_backend import AtomicBackend
 from mmfakd.engine.position import collect_position
+from mmfakd.engine.trained_weights import TrainedWeights
 from mmfakd.registry import HOOKS
 
 # What is written where training is interrupted within an epoch.
@@ -54,8 +55,18 @@ class SafeCheckpointHook(CheckpointHook):
         self._position: dict[str, Any] = {}
         # Paths that are to go once what replaces them is there.
         self._queue: list[str] = []
+        self._weights = TrainedWeights()
         #: Whether what is being saved is where training was interrupted.
         self.interrupted = False
+
+    def before_run(self, runner: Runner) -> None:
+        """Note from now on when averaged weights stand in the model.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        super().before_run(runner)
+        self._weights.watch(runner.hooks)
 
     def before_train(self, runner: Runner) -> None:
         """Choose how files are written; tidy up behind a run that was killed.
@@ -134,7 +145,8 @@ class SafeCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('outdated_ckpts', [])
         meta = dict(epoch=runner.epoch, iter=self._iter)
         self.interrupted = True
-        self._save(runner, INTERRUPTED, meta, by_epoch=False)
+        with self._weights.in_place():
+            self._save(runner, INTERRUPTED, meta, by_epoch=False)
         self.interrupted = False
         return self._path(INTERRUPTED)
 
