@@ -25,6 +25,12 @@ _UNTOLD = (
     *('lr_scale', 'param_name'),
 )
 
+# What all schedulers have.
+_SHARED = (
+    *('by_epoch', 'begin', 'end', 'verbose', 'param_name'),
+    *('base_values', 'last_step', '_global_step', '_last_value'),
+)
+
 
 def set_rate(cfg: Config, rate: float) -> None:
     """Put a learning rate into a config, and the whole schedule in proportion.
@@ -137,6 +143,38 @@ def optimizer_settings(state: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in settings.items()
         if key.rpartition('.')[2] not in _UNTOLD and not callable(value)
     }
+
+
+def scheduler_kinds(schedulers: Any) -> dict[str, list[str]]:
+    """List the classes of schedulers.
+
+    Args:
+        schedulers (list | dict | None): Those of a runner.
+
+    Returns:
+        dict[str, list[str]]: Name of an optimizer, ``''`` for the only one -> names.
+    """
+    parts = schedulers if isinstance(schedulers, dict) else {'': schedulers or []}
+    return {name: [type(s).__name__ for s in some] for name, some in parts.items()}
+
+
+def scheduler_fields(states: Any) -> dict[str, list[str]]:
+    """List what tells states of schedulers apart, which do not name their class.
+
+    Args:
+        states (list | dict): ``param_schedulers`` of a checkpoint.
+
+    Returns:
+        dict[str, list[str]]: Name of an optimizer, ``''`` for the only one -> the names
+        of the settings of each scheduler.
+    """
+    parts = states if isinstance(states, dict) else {'': states}
+
+    def fields(state: Mapping[str, Any]) -> str:
+        own = (k for k, v in state.items() if k not in _SHARED and not callable(v))
+        return ' and '.join(sorted(own))
+
+    return {name: [f'one with {fields(s)}' for s in p] for name, p in parts.items()}
 
 
 def current_state(runner: Runner) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from mmfakd.engine.learning_rate import (
     rate_factors,
     restart_optimizer,
     scale_rates,
+    scheduler_fields,
+    scheduler_kinds,
     set_rate,
 )
 
@@ -120,6 +122,20 @@ def test_schedule_goes_on_as_if_it_had_begun_with_the_rate(name, done):
     torch.testing.assert_close(rates(runner, 20 - done), fresh[done:])
     # The second group keeps its multiple.
     torch.testing.assert_close(fresh[:, 1] <= fresh[:, 0], torch.full((20,), True))
+
+
+def test_schedulers_are_known_by_their_state():
+    """Whatever they have done; and none is taken for another."""
+    kinds = {}
+    for schedule in SCHEDULES.values():
+        runner = built(config(schedule))
+        names = scheduler_kinds(runner.param_schedulers)
+        assert names == {'': [s['type'].rpartition('.')[2] for s in schedule]}
+        fresh = scheduler_fields(current_state(runner)['param_schedulers'])
+        rates(runner, 13)
+        assert scheduler_fields(current_state(runner)['param_schedulers']) == fresh
+        for name, fields in zip(names[''], fresh['']):
+            assert kinds.setdefault(fields, name) == name
 
 
 def test_without_it_the_old_rate_wins():
