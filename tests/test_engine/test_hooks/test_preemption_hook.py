@@ -4,8 +4,10 @@
 import gc
 import os
 import signal
+import subprocess
 import threading
 import time
+from multiprocessing import active_children
 
 import pytest
 import torch
@@ -42,6 +44,19 @@ class Sender(Hook):
             self.skip -= 1
             if self.skip < 0:
                 self.send()
+
+
+class ToWorkers(Hook):
+    """Somebody sends the data workers a signal."""
+
+    def __init__(self):
+        self.others = set(active_children())
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 1:
+            workers = [str(p.pid) for p in set(active_children()) - self.others]
+            assert len(workers) >= 2
+            subprocess.run(['kill', '-TERM', *workers], check=True)
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +138,19 @@ def test_within_a_validation(tmp_path, caplog):
     assert not (run / 'epoch_1.pth').exists()
     second = resumed(run, checkpoint=rare, validate=True)
     assert second.losses == expected.losses[2:]
+
+
+@pytest.mark.parametrize('iters', [None, 20])
+@pytest.mark.parametrize('persistent', [False, True])
+def test_data_workers_are_shielded(persistent, iters, tmp_path):
+    """In both kinds of loops."""
+    cfg = config(tmp_path, iters=iters)
+    cfg.train_dataloader.update(num_workers=2, persistent_workers=persistent)
+    if iters:
+        del cfg.default_hooks['epoch_seed']
+    recorder = Recorder()
+    train(cfg, ToWorkers(), recorder)
+    assert len(recorder.losses) == (iters or 6)
 
 
 @pytest.mark.parametrize(

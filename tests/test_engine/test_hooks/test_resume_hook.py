@@ -168,12 +168,14 @@ def test_a_finished_validation_is_not_repeated(tmp_path, teacher_ckpt):
     assert [epoch for epoch, *_ in parts.seen] == [1, 2, 3]
 
 
-def test_iteration_based_loop(tmp_path, teacher_ckpt):
+@pytest.mark.parametrize('workers', [0, 2])
+def test_iteration_based_loop(workers, tmp_path, teacher_ckpt):
     def make(work_dir, **kwargs):
         checkpoint = dict(interval=3)
         return config(
             work_dir,
             teacher_ckpt,
+            workers,
             iters=10,
             seeded=False,
             validate=True,
