@@ -122,6 +122,24 @@ def _refuse_deep_tuples(path: Path) -> None:
         raise _refused(path, 'it nests tuples thousands of levels deep')
 
 
+def is_torch_file(path: str | os.PathLike[str]) -> bool:
+    """Tell by its beginning whether ``torch.save`` may have written a file.
+
+    Args:
+        path (str | os.PathLike): The file.
+
+    Returns:
+        bool: Whether it is a zip archive or of the format before torch 1.6. False for
+        what cannot be opened.
+    """
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(len(_LEGACY_START))
+    except OSError:
+        return False
+    return start == _LEGACY_START or start.startswith(_ZIP_START)
+
+
 def load_checkpoint_file(
     path: str | os.PathLike[str],
     map_location: Any = 'cpu',

@@ -16,6 +16,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import BaseLoop, Runner
 
 from mmfakd.checkpoints.atomic import PART
+from mmfakd.checkpoints.latest import ENDINGS
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.atomic_backend import AtomicBackend
 from mmfakd.engine.position import collect_position
@@ -24,6 +25,8 @@ from mmfakd.registry import HOOKS
 
 # What is written where training is interrupted within an epoch.
 INTERRUPTED = 'interrupted.pth'
+# What a killed run leaves; others have files that are called so, too.
+_PARTS = tuple(f'{ending}{PART}' for ending in (*ENDINGS, 'last_checkpoint'))
 
 
 @HOOKS.register_module()
@@ -269,7 +272,7 @@ class SafeCheckpointHook(CheckpointHook):
         for folder in {str(self.out_dir), runner.work_dir}:
             if osp.isdir(folder):
                 for name in backend.list_dir_or_file(folder, list_dir=False):
-                    if name.endswith(PART):
+                    if name.endswith(_PARTS):
                         _remove(backend, osp.join(folder, name))
                         runner.logger.warning(
                             f'{osp.join(folder, name)} was removed: the process that '

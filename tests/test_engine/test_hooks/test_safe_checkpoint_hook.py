@@ -157,6 +157,14 @@ def test_what_a_killed_run_leaves_is_tidied_up(
     }
 
 
+def test_parts_of_others_stay(tmp_path, teacher_ckpt):
+    left = ['epoch_9.pth.part', 'epoch_9_student.pth.part', 'last_checkpoint.part']
+    for name in (*left, 'film.part'):
+        (tmp_path / name).touch()
+    train(config(tmp_path, teacher_ckpt, epochs=1))
+    assert {name for name in names(tmp_path) if '.part' in name} == {'film.part'}
+
+
 def test_a_moved_folder_is_resumed_where_it_is(tmp_path, teacher_ckpt):
     """Nothing of the old place is touched, not even by the best checkpoint's path."""
     old, new = tmp_path / 'old', tmp_path / 'new'
