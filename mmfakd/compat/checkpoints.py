@@ -224,7 +224,7 @@ def _load_torch_file(path: Path, map_location: Any, mmap: bool) -> Any:
     try:
         return _restricted_load(path, map_location, mmap)
     except (EOFError, IndexError, UnicodeError, struct.error) as error:
-        raise _broken(path, repr(error)) from error
+        raise _broken(path, _find_damage(path) or repr(error)) from error
     except Exception as error:
         # torch wraps the reason into advice on how to load the file regardless.
         reason = str(error.__context__ or error).split('. Please')[0]
@@ -239,7 +239,8 @@ def _load_torch_file(path: Path, map_location: Any, mmap: bool) -> Any:
         # A GPU or memory that is not there is none of the file's faults.
         if isinstance(error, RuntimeError) and re.search('(?i)cuda|memory', reason):
             raise
-        raise _broken(path, f'{type(error).__name__}: {reason}') from error
+        damage = _find_damage(path) or f'{type(error).__name__}: {reason}'
+        raise _broken(path, damage) from error
 
 
 def _refuse_bomb(path: Path) -> None:
