@@ -66,6 +66,19 @@ def find_checkpoint(*folders: str | Path) -> Found:
     return Found(None, skipped)
 
 
+def is_newer(path: str | Path, checkpoint: Mapping) -> bool:
+    """Tell whether a file is newer than a checkpoint, by what stands in both.
+
+    Args:
+        path (str | Path): The file, from which training can go on.
+        checkpoint (Mapping): What has been read of the other one.
+
+    Returns:
+        bool: Whether it was saved later.
+    """
+    return _rank(load_checkpoint_file(path, mmap=True)) > _rank(checkpoint)
+
+
 def checkpoint_folders(
     work_dir: str, out_dirs: Iterable[str | Path | None]
 ) -> list[str]:
