@@ -58,28 +58,15 @@ class ResumeHook(Hook):
 
         Args:
             runner (Runner): The runner.
+
+        Raises:
+            RuntimeError: If the processes have chosen different ones.
         """
-        if not runner._resume:
-            return
-        if runner._load_from is not None:
-            if osp.exists(runner._load_from):
-                check_resumable(runner._load_from)
-            return
-        outs = [hook.out_dir for hook in runner.hooks if hasattr(hook, 'out_dir')]
-        folders = checkpoint_folders(runner.work_dir, outs)
-        if any('://' in folder for folder in folders):
-            # MMEngine takes the one that `last_checkpoint` names.
-            return
-        found = find_checkpoint(*folders)
-        for reason in found.skipped:
-            runner.logger.warning(f'Skipped: {reason}')
-        if found.path is None:
-            runner._resume = False
-            runner.logger.warning(
-                f'{runner.work_dir} has no checkpoint to go on from: training starts '
-                'from the beginning.'
-            )
-        runner._load_from = found.path
+        if runner._resume:
+            self._choose(runner)
+        # What follows waits for all processes, also for those that resume nothing.
+        name = osp.basename(str(runner._load_from or '')) or None
+        _check_agreement('(resume, checkpoint)', (bool(runner._resume), name))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the position that a resumed run is to take.
@@ -105,13 +92,7 @@ class ResumeHook(Hook):
             NotImplementedError: If a loop of another kind is resumed within an epoch.
             ValueError: If the checkpoint counts iterations, and the loop epochs.
         """
-        places = all_gather_object((runner.epoch, runner.iter))
-        if len(set(places)) > 1:
-            raise RuntimeError(
-                f'The processes stand at different (epoch, iteration): {places}. They '
-                'have read different checkpoints; give all machines the same work dir '
-                'on a shared file system, or copy the checkpoint to each.'
-            )
+        _check_agreement('(epoch, iteration)', (runner.epoch, runner.iter))
         if runner._resume:
             _recall_scores(runner)
         position = self._position
@@ -159,6 +140,27 @@ class ResumeHook(Hook):
         if self._position:
             self._go_on(runner)
 
+    def _choose(self, runner: Runner) -> None:
+        if runner._load_from is not None:
+            if osp.exists(runner._load_from):
+                check_resumable(runner._load_from)
+            return
+        outs = [hook.out_dir for hook in runner.hooks if hasattr(hook, 'out_dir')]
+        folders = checkpoint_folders(runner.work_dir, outs)
+        if any('://' in folder for folder in folders):
+            # MMEngine takes the one that `last_checkpoint` names.
+            return
+        found = find_checkpoint(*folders)
+        for reason in found.skipped:
+            runner.logger.warning(f'Skipped: {reason}')
+        if found.path is None:
+            runner._resume = False
+            runner.logger.warning(
+                f'{runner.work_dir} has no checkpoint to go on from: training starts '
+                'from the beginning.'
+            )
+        runner._load_from = found.path
+
     def _finish_epoch(self, runner: Runner) -> None:
         """``run_epoch`` of the loop, once, from the middle on."""
         loop, done = runner.train_loop, self._position['batch']
@@ -192,6 +194,17 @@ class ResumeHook(Hook):
                 hub.update_info('epoch', max(0, hub.get_info('epoch') - 1))
                 hub.update_info('iter', max(0, runner.iter - 1))
                 runner.val_loop.run()
+
+
+def _check_agreement(what: str, own: tuple) -> None:
+    """Compare something of this process with that of all others."""
+    found = all_gather_object(own)
+    if len(set(found)) > 1:
+        raise RuntimeError(
+            f'The processes have different {what}: {found}. They have read different '
+            'checkpoints; give all machines the same work dir on a shared file system, '
+            'or copy the checkpoint to each.'
+        )
 
 
 def _old_position(runner: Runner, checkpoint: dict) -> dict[str, Any]:

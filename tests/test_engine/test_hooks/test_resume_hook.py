@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Resumed anywhere, a training goes on as the uninterrupted one would have."""
 
+import os
 import random
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mmengine.hooks import Hook
 
 from mmfakd.compat import load_checkpoint_file
 from tests.helpers.tiny_runs import Recorder, distillation, run_config, train
+from tests.helpers.two_processes import run_twice
 
 
 class Stop(Exception):
@@ -318,3 +320,27 @@ def test_iterations_do_not_go_on_as_epochs(tmp_path, teacher_ckpt):
     match = 'of an iteration based loop, stopped after iteration 3, and train_cfg has'
     with pytest.raises(ValueError, match=match):
         train(cfg)
+
+
+def two_machines(rank, folder, teacher_ckpt, named):
+    """Each has a work dir of its own, and the first alone has a checkpoint."""
+    os.environ['LOCAL_RANK'] = rank = str(rank)
+    hooks = [dict(type='mmfakd.ProvenanceHook')]
+    cfg = config(Path(folder, rank), teacher_ckpt, hooks=hooks, resume=True)
+    cfg.launcher = 'pytorch'
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
+    )
+    if named and rank == '1':
+        cfg.update(resume=False)
+    elif named:
+        cfg.load_from = str(Path(folder, '0', 'epoch_1.pth'))
+    text = r"resume, checkpoint\): \[\(True, 'epoch_1.pth'\), \(False, None\)\].*shared"
+    with pytest.raises(RuntimeError, match=text):
+        train(cfg)
+
+
+@pytest.mark.parametrize('named', ['', 'named'])
+def test_machines_without_a_shared_folder(named, tmp_path, teacher_ckpt):
+    train(config(tmp_path / '0', teacher_ckpt, epochs=1))
+    run_twice(two_machines, str(tmp_path), teacher_ckpt, named)
