@@ -245,20 +245,24 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _move_paths(self, runner: Runner) -> None:
         """Let paths of a resumed run point into its folder, which may have moved."""
-        info = runner.message_hub.runtime_info
-
-        def moved(path: Any) -> str:
-            return self._path(osp.basename(str(path)))
-
+        info, backend = runner.message_hub.runtime_info, self.file_backend
         for key, path in info.items():
-            if path and re.match('(best|last)_ckpt', key):
-                info[key] = moved(path)
+            if not path or not re.match('(best|last)_ckpt', key):
+                continue
+            info[key] = self._path(osp.basename(str(path)))
+            if self.save_best and key[0] == 'b' and not backend.isfile(info[key]):
+                # Resumed in a folder of its own, or from before it was replaced.
+                info[key] = None
+                left = 'stays where it is' if osp.isfile(str(path)) else 'is gone'
+                runner.logger.warning(
+                    f'The best checkpoint so far, {path}, {left}. {self.out_dir} has '
+                    'none until a score is better.'
+                )
         self.last_ckpt = info.get('last_ckpt')
         if getattr(self, 'best_ckpt_path', None):
-            self.best_ckpt_path = moved(self.best_ckpt_path)
-        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            if path:
-                self.best_ckpt_path_dict[key] = moved(path)
+            self.best_ckpt_path = info.get('best_ckpt')
+        for key in getattr(self, 'best_ckpt_path_dict', {}):
+            self.best_ckpt_path_dict[key] = info.get(f'best_ckpt_{key}')
 
     def _tidy_up(self, runner: Runner, outdated: list[str]) -> None:
         backend = self.file_backend
@@ -280,8 +284,11 @@ class SafeCheckpointHook(CheckpointHook):
                         )
 
     @master_only
-    def _publish_model(self, runner: Runner, ckpt_path: str) -> None:
+    def _publish_model(self, runner: Runner, ckpt_path: str | None) -> None:
         """As MMEngine's, but written by the backend."""
+        if ckpt_path is None:
+            # Of several scores one may have brought no best checkpoint.
+            return
         with self.file_backend.get_local_path(ckpt_path) as path:
             checkpoint = load_checkpoint_file(path)
         published = {k: v for k, v in checkpoint.items() if k in self.published_keys}
