@@ -203,6 +203,24 @@ def test_set_rate_scales_what_is_absolute():
     assert cfg.default_hooks.learning_rate == hook
 
 
+def test_set_rate_reaches_the_hook_that_there_is():
+    cfg = config([])
+    cfg.custom_hooks = [dict(type='mmfakd.LearningRateHook')]
+    set_rate(cfg, 0.05)
+    assert cfg.custom_hooks[0].from_config is True and 'default_hooks' not in cfg
+
+
+def test_groups_that_do_not_learn_tell_nothing():
+    """As `lr_mult=0` makes them, in either of two states."""
+
+    def state(*rates):
+        return dict(param_groups=[dict(lr=rate) for rate in rates])
+
+    assert rate_factors(state(0.0, 0.0, 0.2), state(0.0, 0.1, 0.1)) == {'': 0.5}
+    assert rate_factors(state(0.1, 0.2), state(0.0, 0.1)) == {'': 0.5}
+    assert rate_factors(state(0.0, 0.0), state(0.1, 0.1)) is None
+
+
 @pytest.mark.parametrize('rate', [0, -0.1, float('inf'), float('nan')])
 def test_rate_has_to_be_positive(rate):
     with pytest.raises(ValueError, match=f'--lr {rate}: expected a positive number'):

@@ -222,7 +222,7 @@ def test_early_stopping_counts_on(after, tmp_path, teacher_ckpt):
 
 
 class Counts(Hook):
-    """Notes how iterations are counted, by what losses are multiplied, old gradients."""
+    """Notes how iterations are counted, factors of losses, and old gradients."""
 
     priority = 'LOWEST'
 
