@@ -16,6 +16,7 @@ from .compat.build_errors import explain_build_errors
 from .compat.dataset_copies import forget_copied_objects
 from .compat.image_errors import name_unreadable_images
 from .compat.import_hook import when_imported
+from .compat.late_batches import start_batches_late
 from .compat.optimizer_constructors import name_students_as_alone
 from .model_zoo.inheritance import let_configs_inherit, let_hub_build
 from .version import __version__
@@ -31,6 +32,7 @@ when_imported('mmengine.hub.hub', let_hub_build)
 when_imported('mmengine.registry', explain_build_errors)
 when_imported('mmengine.optim.optimizer.default_constructor', name_students_as_alone)
 when_imported('mmengine.dataset.base_dataset', forget_copied_objects)
+when_imported('mmengine.runner.loops', start_batches_late)
 when_imported('mmcv.transforms', name_unreadable_images)
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from pickle import UnpicklingError
 from typing import NamedTuple
 
 from mmfakd.compat import load_checkpoint_file
+from mmfakd.compat.checkpoints import is_torch_file
 
-_ENDINGS = ('.pth', '.pt', '.ckpt', '')
-# Files of a work dir without an ending.
-_TEXTS = ('last_checkpoint', 'training.lock')
+# How files of checkpoints end; some have no ending.
+ENDINGS = ('.pth', '.pt', '.ckpt')
 # What a file that is no checkpoint, or no longer one, may raise.
 LOAD_ERRORS = (OSError, RuntimeError, TypeError, UnpicklingError, ValueError)
 
@@ -66,6 +66,19 @@ def find_checkpoint(*folders: str | Path) -> Found:
     return Found(None, skipped)
 
 
+def is_newer(path: str | Path, checkpoint: Mapping) -> bool:
+    """Tell whether a file is newer than a checkpoint, by what stands in both.
+
+    Args:
+        path (str | Path): The file, from which training can go on.
+        checkpoint (Mapping): What has been read of the other one.
+
+    Returns:
+        bool: Whether it was saved later.
+    """
+    return _rank(load_checkpoint_file(path, mmap=True)) > _rank(checkpoint)
+
+
 def checkpoint_folders(
     work_dir: str, out_dirs: Iterable[str | Path | None]
 ) -> list[str]:
@@ -79,27 +92,30 @@ def checkpoint_folders(
     Returns:
         list[str]: The folders, each once.
     """
-    name = osp.basename(work_dir.rstrip(osp.sep))
+    # As MMEngine makes it, also of `.`.
+    name = osp.basename(osp.abspath(work_dir))
     others = (osp.join(str(out), name) for out in out_dirs if out not in (None, ''))
     return list(dict.fromkeys([work_dir, *others]))
 
 
 def checkpoint_files(folders: Iterable[str | Path]) -> list[Path]:
-    """List what may be a checkpoint by its name.
+    """List what may be a checkpoint, without reading it.
 
     Args:
         folders (Iterable[str | Path]): Folders, which need not exist.
 
     Returns:
-        list[Path]: Files that end as checkpoints do, or have no ending and are none of
-        the text files of a work dir.
+        list[Path]: Files that end as checkpoints do, or have no ending and begin as
+        files of ``torch.save``. Hidden ones are none.
     """
-    return [
-        file
-        for folder in folders
-        for file in sorted(Path(folder).glob('*'))
-        if file.is_file() and file.suffix in _ENDINGS and file.name not in _TEXTS
-    ]
+
+    def may_be(file: Path) -> bool:
+        if file.name.startswith('.') or not file.is_file():
+            return False
+        return is_torch_file(file) if not file.suffix else file.suffix in ENDINGS
+
+    files = (file for folder in folders for file in sorted(Path(folder).glob('*')))
+    return list(filter(may_be, files))
 
 
 def check_resumable(path: str | Path) -> None:

@@ -122,6 +122,24 @@ def _refuse_deep_tuples(path: Path) -> None:
         raise _refused(path, 'it nests tuples thousands of levels deep')
 
 
+def is_torch_file(path: str | os.PathLike[str]) -> bool:
+    """Tell by its beginning whether ``torch.save`` may have written a file.
+
+    Args:
+        path (str | os.PathLike): The file.
+
+    Returns:
+        bool: Whether it is a zip archive or of the format before torch 1.6. False for
+        what cannot be opened.
+    """
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(len(_LEGACY_START))
+    except OSError:
+        return False
+    return start == _LEGACY_START or start.startswith(_ZIP_START)
+
+
 def load_checkpoint_file(
     path: str | os.PathLike[str],
     map_location: Any = 'cpu',
@@ -206,7 +224,7 @@ def _load_torch_file(path: Path, map_location: Any, mmap: bool) -> Any:
     try:
         return _restricted_load(path, map_location, mmap)
     except (EOFError, IndexError, UnicodeError, struct.error) as error:
-        raise _broken(path, repr(error)) from error
+        raise _broken(path, _find_damage(path) or repr(error)) from error
     except Exception as error:
         # torch wraps the reason into advice on how to load the file regardless.
         reason = str(error.__context__ or error).split('. Please')[0]
@@ -221,7 +239,8 @@ def _load_torch_file(path: Path, map_location: Any, mmap: bool) -> Any:
         # A GPU or memory that is not there is none of the file's faults.
         if isinstance(error, RuntimeError) and re.search('(?i)cuda|memory', reason):
             raise
-        raise _broken(path, f'{type(error).__name__}: {reason}') from error
+        damage = _find_damage(path) or f'{type(error).__name__}: {reason}'
+        raise _broken(path, damage) from error
 
 
 def _refuse_bomb(path: Path) -> None:

@@ -36,7 +36,7 @@ from .process_group import end_process_group
 from .processes import restarted
 from .resume import prepare_resume
 from .runner_kind import check_runner
-from .safety import add_safety_hooks, drop_absent_hooks
+from .safety import add_safety_hooks, drop_absent_hooks, set_on_hooks
 from .signals import end_with_parent
 from .tta import add_tta
 from .unwrap import unwrapped_model
@@ -209,10 +209,7 @@ def merge_train_options(
     if lr is not None:
         set_rate(cfg, lr)
     if allow_changes:
-        hooks = cfg.setdefault('default_hooks', ConfigDict())
-        hooks['provenance'] = ConfigDict(
-            type='mmfakd.ProvenanceHook', allow_changes=True
-        )
+        set_on_hooks(cfg, 'provenance', allow_changes=True)
     if seed is not None:
         cfg.randomness = ConfigDict(cfg.get('randomness') or {}, seed=seed)
     weights = dict(teacher_ckpt=teacher_ckpt, student_ckpt=student_ckpt)

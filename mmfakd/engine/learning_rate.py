@@ -7,10 +7,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from mmengine.runner import Runner
+
+from .safety import set_on_hooks
 
 # Rates of a parameter group, OneCycleLR's among them.
 _RATES = ('lr', 'initial_lr', 'max_lr', 'min_lr')
@@ -23,6 +25,12 @@ _UNTOLD = (
     *('best', 'num_bad_epochs', 'cooldown_counter'),
     *('verbose', 'params', 'lr', 'foreach', 'fused', 'capturable', 'differentiable'),
     *('lr_scale', 'param_name'),
+)
+
+# What all schedulers have.
+_SHARED = (
+    *('by_epoch', 'begin', 'end', 'verbose', 'param_name'),
+    *('base_values', 'last_step', '_global_step', '_last_value'),
 )
 
 
@@ -59,10 +67,7 @@ def set_rate(cfg: Config, rate: float) -> None:
             for key in GIVEN:
                 if scheduler.get(key):
                     scheduler[key] = _times(scheduler[key], factor)
-    hooks = cfg.setdefault('default_hooks', ConfigDict())
-    hooks['learning_rate'] = ConfigDict(
-        type='mmfakd.LearningRateHook', from_config=True
-    )
+    set_on_hooks(cfg, 'learning_rate', from_config=True)
 
 
 def base_rates(state: Mapping[str, Any], scale: float = 1.0) -> dict[str, float]:
@@ -96,13 +101,16 @@ def rate_factors(
         dict[str, float] | None: Name of an optimizer -> factor. None if a rate is zero.
     """
     before, after = _parts(then), _parts(now)
-    rates = {
-        name: (_initial(_first(before[name])), _initial(_first(after[name])))
-        for name in before.keys() & after.keys()
-    }
-    if not all(old for old, _ in rates.values()):
-        return None
-    return {name: new / old for name, (old, new) in rates.items()}
+    factors = {}
+    for name in before.keys() & after.keys():
+        groups = (part[name]['param_groups'] for part in (before, after))
+        rates = [tuple(map(_initial, pair)) for pair in zip(*groups)]
+        # Of layers that do not learn (`lr_mult=0`) it tells nothing.
+        old, new = next(filter(all, rates), rates[0])
+        if not old:
+            return None
+        factors[name] = new / old
+    return factors
 
 
 def optimizer_settings(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,6 +147,38 @@ def optimizer_settings(state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def scheduler_kinds(schedulers: Any) -> dict[str, list[str]]:
+    """List the classes of schedulers.
+
+    Args:
+        schedulers (list | dict | None): Those of a runner.
+
+    Returns:
+        dict[str, list[str]]: Name of an optimizer, ``''`` for the only one -> names.
+    """
+    parts = schedulers if isinstance(schedulers, dict) else {'': schedulers or []}
+    return {name: [type(s).__name__ for s in some] for name, some in parts.items()}
+
+
+def scheduler_fields(states: Any) -> dict[str, list[str]]:
+    """List what tells states of schedulers apart, which do not name their class.
+
+    Args:
+        states (list | dict): ``param_schedulers`` of a checkpoint.
+
+    Returns:
+        dict[str, list[str]]: Name of an optimizer, ``''`` for the only one -> the names
+        of the settings of each scheduler.
+    """
+    parts = states if isinstance(states, dict) else {'': states}
+
+    def fields(state: Mapping[str, Any]) -> str:
+        own = (k for k, v in state.items() if k not in _SHARED and not callable(v))
+        return ' and '.join(sorted(own))
+
+    return {name: [f'one with {fields(s)}' for s in p] for name, p in parts.items()}
+
+
 def current_state(runner: Runner) -> dict[str, Any]:
     """Read optimizer and schedulers of a runner as a checkpoint would have them.
 
@@ -170,6 +210,22 @@ def current_state(runner: Runner) -> dict[str, Any]:
     else:
         optimizer = groups(wrapper)
     return dict(optimizer=optimizer, param_schedulers=schedulers)
+
+
+def group_sizes(state: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Count the parameters of each group.
+
+    Args:
+        state (Mapping): State of an ``OptimWrapper`` or ``OptimWrapperDict``.
+
+    Returns:
+        dict[str, list[int]]: Name of an optimizer, ``''`` for the only one -> number of
+        parameters in each of its groups.
+    """
+    return {
+        name: [len(group['params']) for group in part['param_groups']]
+        for name, part in _parts(state).items()
+    }
 
 
 def scale_rates(runner: Runner, factors: Mapping[str, float]) -> None:
@@ -205,8 +261,9 @@ def restart_optimizer(runner: Runner, state: Mapping[str, Any]) -> None:
     """
     parts = _parts(state)
     for name, wrapper, schedulers in _optimizers(runner):
-        old = _first(parts[name]) if name in parts else {'lr': 1.0}
-        share = float(old['lr']) / (_initial(old) or 1.0)
+        old = parts[name]['param_groups'] if name in parts else []
+        learning = next(filter(_initial, old), {'lr': 1.0})
+        share = float(learning['lr']) / _initial(learning)
         for group in wrapper.param_groups:
             group['lr'] = group.get('initial_lr', group['lr']) * share
         for scheduler in schedulers:

@@ -113,9 +113,21 @@ def restore_gradients(runner: Runner, gradients: list[dict[str, Tensor]]) -> Non
             parameter.grad = (torch.stack(found).sum(0) / len(gradients)).to(parameter)
 
 
-def _gradients(runner: Runner) -> dict[str, Tensor]:
+def at_update(runner: Runner) -> bool:
+    """Tell whether no optimizer is within a cycle of gradient accumulation.
+
+    Args:
+        runner (Runner): The runner.
+
+    Returns:
+        bool: Whether gradients that parameters have are done with.
+    """
     wrappers = optim_wrappers(runner.optim_wrapper)
-    if all(not isinstance(w, OptimWrapper) or w.should_update() for w in wrappers):
+    return all(not isinstance(w, OptimWrapper) or w.should_update() for w in wrappers)
+
+
+def _gradients(runner: Runner) -> dict[str, Tensor]:
+    if at_update(runner):
         return {}
     return {
         name: parameter.grad.to('cpu', copy=True)

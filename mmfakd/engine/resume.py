@@ -14,9 +14,11 @@ from mmfakd.checkpoints.latest import (
     check_resumable,
     checkpoint_folders,
     find_checkpoint,
+    is_newer,
 )
 from mmfakd.compat import load_checkpoint_file
 
+from .processes import restarted
 from .safety import hook_configs
 
 
@@ -24,7 +26,9 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
     """Check the checkpoint that training goes on from; take its seed and its teacher.
 
     MMEngine takes the seed only after the data loaders are built. ``ResumeHook`` finds
-    the checkpoint again where none is named, and says what was skipped.
+    the checkpoint again where none is named, and says what was skipped. A process that
+    was started once more goes on from the newest checkpoint of its work dir where that
+    is newer than the named one.
 
     Args:
         cfg (Config): The config of a training, changed in place: without a checkpoint
@@ -44,9 +48,10 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
     if cfg.resume == 'auto':
         cfg.resume, cfg.load_from = True, None
         path, start = None, path
+    folders = _folders(cfg)
+    if path is not None and restarted():
+        path = cfg.load_from = _newest(path, folders)
     if path is None:
-        outs = [hook.get('out_dir') for hook in hook_configs(cfg)]
-        folders = checkpoint_folders(cfg.work_dir, outs)
         if any('://' in folder for folder in folders):
             # MMEngine takes the one that this file names.
             if osp.exists(osp.join(cfg.work_dir, 'last_checkpoint')):
@@ -74,6 +79,36 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
                 'goes on began: data are drawn in its order.',
                 stacklevel=2,
             )
+
+
+def _folders(cfg: Config) -> list[str]:
+    outs = [hook.get('out_dir') for hook in hook_configs(cfg)]
+    return checkpoint_folders(cfg.work_dir, outs)
+
+
+def _newest(path: str, folders: Sequence[str]) -> str:
+    """Take what was saved since a job was first started from a path, if there is."""
+    if any('://' in folder for folder in folders):
+        return path
+    found = find_checkpoint(*folders).path
+    if found is None:
+        return path
+    if osp.exists(path):
+        check_resumable(path)
+    why = 'is newer'
+    try:
+        if not is_newer(found, fetch_checkpoint(path)):
+            return path
+    except FileNotFoundError:
+        # `max_keep_ckpts` may have removed it.
+        why = f'is there, and {path} is not'
+    warnings.warn(
+        f'--resume {path}: this process was started once more, and goes on from '
+        f'{found}, which {why}. To go back to an earlier checkpoint, give another '
+        '--work-dir.',
+        stacklevel=4,
+    )
+    return found
 
 
 def _begin(cfg: Config, start: str | None, skipped: Sequence[str]) -> None:

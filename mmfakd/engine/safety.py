@@ -158,6 +158,24 @@ def add_safety_hooks(cfg: Config) -> None:
             hooks.setdefault(key, dict(type=kind))
 
 
+def set_on_hooks(cfg: Config, key: str, **arguments: Any) -> None:
+    """Set arguments of one of our hooks, wherever a config has it.
+
+    Args:
+        cfg (Config): The config of a training, changed in place: without such a hook it
+            gets one.
+        key (str): Its name in ``TRAINING_HOOKS``.
+        **arguments: What is set.
+    """
+    kind = TRAINING_HOOKS[key]
+    if not any(_name(hook) == kind.rpartition('.')[2] for hook in hook_configs(cfg)):
+        cfg.default_hooks = cfg.get('default_hooks') or {}
+        cfg.default_hooks[key] = dict(type=kind)
+    for hook in hook_configs(cfg):
+        if _name(hook) == kind.rpartition('.')[2]:
+            hook.update(arguments)
+
+
 def drop_absent_hooks(cfg: Config) -> None:
     """Take hooks out that a config sets to None. MMEngine does that for its own only.
 

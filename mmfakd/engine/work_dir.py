@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,35 +38,34 @@ _WRITTEN = re.compile(r'(epoch|iter|best)_|interrupted\.')
 
 
 def prepare_work_dir(cfg: Config) -> AbstractContextManager:
-    """Lock the work dir of a training, and move what an earlier one left there.
+    """Lock the folders of a training, and move what an earlier one left there.
 
-    Only the first process does something.
+    They are the work dir and where checkpoint hooks write. Only the first process does
+    something.
 
     Args:
         cfg (Config): The whole config.
 
     Returns:
-        AbstractContextManager: What holds the lock until it is left.
+        AbstractContextManager: What holds the locks until it is left.
 
     Raises:
-        OSError: If the work dir cannot be written, or another training holds it.
+        OSError: If a folder cannot be written, or another training holds it.
         ValueError: If the training starts from a file that it would overwrite.
     """
     name = _RANKS.get(cfg.get('launcher') or 'none')
     if name is not None and os.environ.get(name, '0') != '0':
         return nullcontext()
-    lock = lock_work_dir(cfg.work_dir)
-    try:
-        if not cfg.get('resume'):
-            outs = [hook.get('out_dir') for hook in hook_configs(cfg)]
-            for folder in checkpoint_folders(cfg.work_dir, outs):
-                if '://' not in folder:
-                    move_earlier(folder, named_files(cfg))
-    except BaseException:
-        # The caller never gets it.
-        lock.__exit__(None, None, None)
-        raise
-    return lock
+    outs = [hook.get('out_dir') for hook in hook_configs(cfg)]
+    folders = checkpoint_folders(cfg.work_dir, outs)
+    folders = [folder for folder in folders if '://' not in folder]
+    # What goes wrong gives the locks back.
+    with ExitStack() as locks:
+        for folder in folders:
+            locks.enter_context(lock_work_dir(folder))
+        for folder in folders if not cfg.get('resume') else ():
+            move_earlier(folder, named_files(cfg))
+        return locks.pop_all()
 
 
 def lock_work_dir(folder: str | Path) -> AbstractContextManager:

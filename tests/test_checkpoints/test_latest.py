@@ -82,6 +82,13 @@ def test_a_name_without_ending_and_another_folder(folder, tmp_path):
     ]
 
 
+def test_the_folder_of_a_work_dir_by_its_real_name(tmp_path, monkeypatch):
+    (tmp_path / 'run').mkdir()
+    monkeypatch.chdir(tmp_path / 'run')
+    for work_dir in ('.', './', '../run', '../run/'):
+        assert checkpoint_folders(work_dir, ['out'])[1:] == ['out/run']
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 

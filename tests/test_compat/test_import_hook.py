@@ -31,6 +31,7 @@ WATCHED = [
     'mmengine.hub.hub',
     'mmengine.registry',
     'mmengine.runner.checkpoint',
+    'mmengine.runner.loops',
     'mmdet.datasets',
     'mmdet.datasets.transforms',
     'mmpretrain.datasets',

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmfakd.engine.launch import build_runner, merge_launch_options
+from mmfakd.engine.launch import build_runner, merge_launch_options, merge_train_options
 from mmfakd.engine.launch import test as evaluate
 from mmfakd.model_zoo.find import config_file
 from tests.helpers.tiny_runs import (
@@ -98,6 +98,13 @@ def show(config, folder, *options):
         ],
     )()
     return sorted((folder / 'shown').iterdir())
+
+
+def test_changes_are_allowed_where_the_hook_is(tmp_path):
+    cfg = run_config(tmp_path, student(), hooks=[dict(type='mmfakd.ProvenanceHook')])
+    merge_train_options(cfg, allow_changes=True)
+    assert cfg.custom_hooks[0].allow_changes is True
+    assert 'provenance' not in cfg.default_hooks
 
 
 def test_pictures_of_classes(tmp_path):

@@ -18,6 +18,8 @@ from mmfakd.engine.learning_rate import (
     rate_factors,
     restart_optimizer,
     scale_rates,
+    scheduler_fields,
+    scheduler_kinds,
     set_rate,
 )
 
@@ -122,6 +124,20 @@ def test_schedule_goes_on_as_if_it_had_begun_with_the_rate(name, done):
     torch.testing.assert_close(fresh[:, 1] <= fresh[:, 0], torch.full((20,), True))
 
 
+def test_schedulers_are_known_by_their_state():
+    """Whatever they have done; and none is taken for another."""
+    kinds = {}
+    for schedule in SCHEDULES.values():
+        runner = built(config(schedule))
+        names = scheduler_kinds(runner.param_schedulers)
+        assert names == {'': [s['type'].rpartition('.')[2] for s in schedule]}
+        fresh = scheduler_fields(current_state(runner)['param_schedulers'])
+        rates(runner, 13)
+        assert scheduler_fields(current_state(runner)['param_schedulers']) == fresh
+        for name, fields in zip(names[''], fresh['']):
+            assert kinds.setdefault(fields, name) == name
+
+
 def test_without_it_the_old_rate_wins():
     old, new = (config(SCHEDULES['cosine'], rate) for rate in (0.1, 0.025))
     before = built(old)
@@ -185,6 +201,24 @@ def test_set_rate_scales_what_is_absolute():
     assert scheduled[3]['eta_min'] == 0.8
     hook = dict(type='mmfakd.LearningRateHook', from_config=True)
     assert cfg.default_hooks.learning_rate == hook
+
+
+def test_set_rate_reaches_the_hook_that_there_is():
+    cfg = config([])
+    cfg.custom_hooks = [dict(type='mmfakd.LearningRateHook')]
+    set_rate(cfg, 0.05)
+    assert cfg.custom_hooks[0].from_config is True and 'default_hooks' not in cfg
+
+
+def test_groups_that_do_not_learn_tell_nothing():
+    """As `lr_mult=0` makes them, in either of two states."""
+
+    def state(*rates):
+        return dict(param_groups=[dict(lr=rate) for rate in rates])
+
+    assert rate_factors(state(0.0, 0.0, 0.2), state(0.0, 0.1, 0.1)) == {'': 0.5}
+    assert rate_factors(state(0.1, 0.2), state(0.0, 0.1)) == {'': 0.5}
+    assert rate_factors(state(0.0, 0.0), state(0.1, 0.1)) is None
 
 
 @pytest.mark.parametrize('rate', [0, -0.1, float('inf'), float('nan')])

@@ -50,6 +50,46 @@ def test_a_named_checkpoint(checkpoint, tmp_path):
         prepare_resume(cfg)
 
 
+RESTARTS = ('SLURM_RESTART_COUNT', 'TORCHELASTIC_RESTART_COUNT')
+
+
+@pytest.mark.parametrize('variable', RESTARTS)
+def test_a_named_checkpoint_in_a_job_that_is_started_again(
+    variable, checkpoint, tmp_path, monkeypatch
+):
+    for name in RESTARTS:
+        monkeypatch.delenv(name, raising=False)
+    parts = torch.load(checkpoint)
+    work_dir = tmp_path / 'new'
+    work_dir.mkdir()
+
+    def taken():
+        cfg = merge_train_options(config(work_dir), resume=str(checkpoint))
+        prepare_resume(cfg)
+        assert cfg.resume is True and cfg.randomness.seed == 7
+        return cfg.load_from
+
+    def save(name, **meta):
+        torch.save(dict(parts, meta=dict(parts['meta'], **meta)), work_dir / name)
+        return str(work_dir / name)
+
+    later = save('epoch_2.pth', iter=10, time='20260101_000100')
+    # Started by a user, who may want to go back.
+    assert taken() == str(checkpoint)
+    monkeypatch.setenv(variable, '1')
+    with pytest.warns(UserWarning, match='started once more.*epoch_2.pth, which is ne'):
+        assert taken() == later
+    # Of an earlier training.
+    save('epoch_2.pth', iter=10, time='20251231_000000')
+    assert taken() == str(checkpoint)
+    torch.save(parts['state_dict'], checkpoint)
+    with pytest.raises(ValueError, match='it is a file of plain weights'):
+        taken()
+    checkpoint.unlink()
+    with pytest.warns(UserWarning, match='which is there, and .*epoch_1.pth is not'):
+        assert taken() == later
+
+
 def test_nothing_to_go_on_from(tmp_path):
     (tmp_path / 'epoch_1.pth').write_bytes(b'')
     cfg = config(tmp_path)

@@ -14,6 +14,8 @@ from mmfakd.engine.safety import (
     add_safety_hooks,
     distillation_hooks,
     drop_absent_hooks,
+    hook_configs,
+    set_on_hooks,
 )
 
 # What a training by the command has.
@@ -89,3 +91,14 @@ def test_shipped_configs_have_them():
     assert {name: hook['type'] for name, hook in hooks.items()} == DISTILLATION_HOOKS
     runtime = types(Config.fromfile(base / 'default_runtime.py'))
     assert {name: runtime[name] for name in DISTILLATION_HOOKS} == DISTILLATION_HOOKS
+
+
+@pytest.mark.parametrize('where', ['default_hooks', 'custom_hooks', None])
+def test_an_option_reaches_the_hook_wherever_it_is(where):
+    hook = dict(type='mmfakd.ProvenanceHook')
+    places = dict(default_hooks=dict(mine=hook), custom_hooks=[hook])
+    cfg = Config({where: places[where]} if where else dict(default_hooks=None))
+    set_on_hooks(cfg, 'provenance', allow_changes=True)
+    add_safety_hooks(cfg)
+    found = [h for h in hook_configs(cfg) if h['type'] == hook['type']]
+    assert found == [dict(hook, allow_changes=True)]

@@ -9,6 +9,7 @@ import socket
 import time
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from mmfakd.engine.work_dir import (
@@ -208,6 +209,40 @@ def test_folder_of_the_hook(folder, tmp_path, warnings):
     hooks = dict(checkpoint=dict(type='CheckpointHook', out_dir='s3://bucket'))
     with prepare_work_dir(config(folder, default_hooks=hooks)):
         pass
+
+
+def test_a_folder_of_two_trainings(tmp_path):
+    """Their work dirs differ, and where they write checkpoints is the same."""
+    hooks = dict(checkpoint=dict(type='CheckpointHook', out_dir=str(tmp_path / 'out')))
+    one, other = (
+        config(tmp_path / name / 'run', default_hooks=hooks, resume=name == 'b')
+        for name in 'ab'
+    )
+
+    def second():
+        with prepare_work_dir(other):
+            os._exit(0)
+
+    def is_refused():
+        return os.waitpid(fork(second), 0)[1] != 0
+
+    with prepare_work_dir(one):
+        assert not is_free(tmp_path / 'out' / 'run') and not is_free(one.work_dir)
+        assert is_refused() and is_free(other.work_dir)
+    assert not is_refused()
+
+
+def test_a_project_as_work_dir(tmp_path, monkeypatch, warnings):
+    """What is no checkpoint stays, whatever its name."""
+    monkeypatch.chdir(tmp_path)
+    others = ['.gitignore', '.pth', 'Dockerfile', 'LICENSE', 'Makefile', 'README']
+    write(tmp_path, *others, 'epoch_1.pth')
+    torch.save({}, tmp_path / 'latest')
+    torch.save({}, tmp_path / 'old', _use_new_zipfile_serialization=False)
+    (tmp_path / 'hidden').symlink_to(tmp_path / 'nowhere')
+    target = move_earlier('.', {})
+    assert names(target) == ['epoch_1.pth', 'latest', 'old']
+    assert set(others) <= set(names(tmp_path))
 
 
 @pytest.mark.parametrize('moved', range(4))

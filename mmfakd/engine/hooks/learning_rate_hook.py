@@ -17,6 +17,8 @@ from mmfakd.engine.learning_rate import (
     optimizer_settings,
     rate_factors,
     scale_rates,
+    scheduler_fields,
+    scheduler_kinds,
 )
 from mmfakd.messages import aligned
 from mmfakd.registry import HOOKS
@@ -30,7 +32,8 @@ class LearningRateHook(Hook):
     Here it is told where that differs, and ``mmfakd train --resume --lr 0.01`` (which
     sets ``from_config``) gives the resumed training the rate of the config: the whole
     schedule is multiplied by new over old rate. So it is where ``auto_scale_lr`` is
-    on, by the ratio of the total batches.
+    on, by the ratio of the total batches. Schedulers of another number or kind are an
+    error: MMEngine would put the state of one into another.
 
     Args:
         from_config (bool): Whether the config's learning rate counts. Defaults to
@@ -55,11 +58,15 @@ class LearningRateHook(Hook):
             checkpoint (dict): What has been read, not loaded yet.
 
         Raises:
-            ValueError: If the checkpoint's rate is zero and a new one is to be applied.
+            ValueError: If the checkpoint's rate is zero and a new one is to be applied,
+                or its schedulers are others.
         """
-        if not runner._resume or 'optimizer' not in checkpoint:
+        if not runner._resume:
             return
         current = current_state(runner)
+        _check_schedulers(runner, checkpoint, current)
+        if 'optimizer' not in checkpoint:
+            return
         scale = _scale(runner)
         told = checkpoint['meta'].get('mmfakd', {})
         then = told.get('lr') or base_rates(checkpoint['optimizer'])
@@ -118,7 +125,9 @@ class LearningRateHook(Hook):
             checkpoint (dict): What is about to be written.
         """
         checkpoint['meta'].setdefault('mmfakd', {}).update(
-            lr=self._rates.get('', self._rates), lr_scale=self._scale
+            lr=self._rates.get('', self._rates),
+            lr_scale=self._scale,
+            schedulers=scheduler_kinds(runner.param_schedulers),
         )
         schedulers = checkpoint.get('param_schedulers') or []
         lists = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
@@ -149,6 +158,32 @@ class LearningRateHook(Hook):
                 'new training only, which may start from the weights of this one '
                 '(--cfg-options load_from=...).'
             )
+
+
+def _check_schedulers(runner: Runner, checkpoint: dict, current: dict) -> None:
+    """Refuse schedulers that those of the checkpoint cannot go on in."""
+    then = checkpoint['meta'].get('mmfakd', {}).get('schedulers')
+    now = scheduler_kinds(runner.param_schedulers)
+    if then is None:
+        # Of an earlier version, or of MMEngine's own: it names no classes.
+        states = checkpoint.get('param_schedulers', current['param_schedulers'])
+        fields = [scheduler_fields(s) for s in (states, current['param_schedulers'])]
+        then = fields[0] if fields[0] != fields[1] else now
+    if then != now:
+        raise ValueError(
+            f'The schedule is another one: the checkpoint has {_listed(then)}; '
+            f'param_scheduler of the config has {_listed(now)}. Restore it, or begin a '
+            'new training from the weights of the checkpoint '
+            '(--cfg-options load_from=...).'
+        )
+
+
+def _listed(kinds: dict[str, list[str]]) -> str:
+    texts = []
+    for name, some in kinds.items():
+        listed = f' ({", ".join(some)})' if some else ''
+        texts.append(f'{name and f"{name}: "}{len(some)} schedulers{listed}')
+    return ', '.join(texts)
 
 
 def _scale(runner: Runner) -> float | None:

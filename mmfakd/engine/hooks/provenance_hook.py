@@ -15,7 +15,11 @@ from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.checkpoints.state_dict import some
 from mmfakd.compat import load_checkpoint_file
-from mmfakd.engine.learning_rate import restart_optimizer
+from mmfakd.engine.learning_rate import (
+    current_state,
+    group_sizes,
+    restart_optimizer,
+)
 from mmfakd.engine.provenance import (
     compare,
     describe_config,
@@ -52,9 +56,12 @@ class ProvenanceHook(Hook):
 
     Args:
         allow_changes (bool): Whether to go on with another teacher, distiller or
-            optimizer. Weights that do not fit, and the optimizer's state with them,
-            then start anew. Defaults to False.
+            optimizer. What does not fit then starts anew: weights, the optimizer's
+            state, averaged weights. Defaults to False.
     """
+
+    # Before EMAHook, which would load what does not fit.
+    priority = 'ABOVE_NORMAL'
 
     def __init__(self, allow_changes: bool = False) -> None:
         self.allow_changes = allow_changes
@@ -121,6 +128,8 @@ class ProvenanceHook(Hook):
         if any(_MEASURED_AGAINST.match(d.key) for d in decisive):
             _forget_measured(runner, checkpoint)
         self._check_weights(runner, checkpoint)
+        changed = any(d.key.startswith('optimizer.') for d in decisive)
+        self._check_optimizer(runner, checkpoint, changed)
 
     def before_train(self, runner: Runner) -> None:
         """Describe a training that begins.
@@ -162,9 +171,56 @@ class ProvenanceHook(Hook):
             'its momentum. The schedule of the learning rate goes on.'
         )
         self._unfit = checkpoint.pop('optimizer', {})
+        _forget_averages(runner, checkpoint)
         # In a dict that other hooks may hold already.
         gradients = (checkpoint.get('position') or {}).get('gradients') or []
         gradients.clear()
+
+    def _check_optimizer(self, runner: Runner, checkpoint: dict, changed: bool) -> None:
+        if 'optimizer' not in checkpoint:
+            return
+        then = group_sizes(checkpoint['optimizer'])
+        now = group_sizes(current_state(runner)['optimizer'])
+        if then == now and not changed:
+            return
+        if then != now and not self.allow_changes:
+            raise ValueError(
+                f'The optimizer of the checkpoint has {_groups(then)}, that of the '
+                f'config {_groups(now)}: `paramwise_cfg` of `optim_wrapper` is another '
+                'one, or other parts of the model are trained. Restore it, or give '
+                '--allow-changes to let the state of the optimizer start anew.'
+            )
+        runner.logger.warning(
+            'The optimizer is another one: its state, such as its momentum, starts '
+            'anew. The schedule of the learning rate goes on.'
+        )
+        self._unfit = checkpoint.pop('optimizer')
+
+
+def _groups(sizes: dict[str, list[int]]) -> str:
+    """Parameter groups in words."""
+    texts = []
+    for name, own in sizes.items():
+        listed = some([str(size) for size in own], 6)
+        texts.append(
+            f'{name and f"{name}: "}{len(own)} parameter groups ({listed} parameters)'
+        )
+    return ', '.join(texts)
+
+
+def _forget_averages(runner: Runner, checkpoint: dict) -> None:
+    """Take averaged weights out of a checkpoint, for those that were trained."""
+    averaged = checkpoint.pop('ema_state_dict', None)
+    if averaged is None:
+        return
+    # EMAHook swaps them where it saves.
+    for key, value in averaged.items():
+        if key.startswith('module.'):
+            checkpoint['state_dict'][key[len('module.') :]] = value
+    runner.logger.warning(
+        'The averaged weights (EMA) of the checkpoint are left behind: the average '
+        'begins anew, from the weights that were trained.'
+    )
 
 
 def _teacher(runner: Runner) -> Teacher | None:

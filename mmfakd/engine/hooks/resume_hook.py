@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.dist import all_gather_object
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch import Tensor
 
 from mmfakd.checkpoints.latest import (
     check_resumable,
@@ -18,6 +19,7 @@ from mmfakd.checkpoints.latest import (
     find_checkpoint,
 )
 from mmfakd.engine.position import (
+    at_update,
     restore_buffers,
     restore_gradients,
     restore_random,
@@ -41,7 +43,8 @@ class ResumeHook(Hook):
     - ``EarlyStoppingHook`` learns the scores so far.
 
     It takes checkpoints of ``SafeCheckpointHook`` for that. Others resume as in
-    MMEngine, and what is not exact is told.
+    MMEngine, and what is not exact is told. With another batch or number of processes
+    training goes on after the same share of the epoch.
     """
 
     # First: a validation that was missed comes before all else.
@@ -55,28 +58,15 @@ class ResumeHook(Hook):
 
         Args:
             runner (Runner): The runner.
+
+        Raises:
+            RuntimeError: If the processes have chosen different ones.
         """
-        if not runner._resume:
-            return
-        if runner._load_from is not None:
-            if osp.exists(runner._load_from):
-                check_resumable(runner._load_from)
-            return
-        outs = [hook.out_dir for hook in runner.hooks if hasattr(hook, 'out_dir')]
-        folders = checkpoint_folders(runner.work_dir, outs)
-        if any('://' in folder for folder in folders):
-            # MMEngine takes the one that `last_checkpoint` names.
-            return
-        found = find_checkpoint(*folders)
-        for reason in found.skipped:
-            runner.logger.warning(f'Skipped: {reason}')
-        if found.path is None:
-            runner._resume = False
-            runner.logger.warning(
-                f'{runner.work_dir} has no checkpoint to go on from: training starts '
-                'from the beginning.'
-            )
-        runner._load_from = found.path
+        if runner._resume:
+            self._choose(runner)
+        # What follows waits for all processes, also for those that resume nothing.
+        name = osp.basename(str(runner._load_from or '')) or None
+        _check_agreement('(resume, checkpoint)', (bool(runner._resume), name))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the position that a resumed run is to take.
@@ -100,28 +90,20 @@ class ResumeHook(Hook):
             RuntimeError: If the processes do not stand at the same iteration, as they
                 have read different checkpoints.
             NotImplementedError: If a loop of another kind is resumed within an epoch.
+            ValueError: If the checkpoint counts iterations, and the loop epochs.
         """
-        places = all_gather_object((runner.epoch, runner.iter))
-        if len(set(places)) > 1:
-            raise RuntimeError(
-                f'The processes stand at different (epoch, iteration): {places}. They '
-                'have read different checkpoints; give all machines the same work dir '
-                'on a shared file system, or copy the checkpoint to each.'
-            )
+        _check_agreement('(epoch, iteration)', (runner.epoch, runner.iter))
         if runner._resume:
             _recall_scores(runner)
         position = self._position
         if not position:
             return
+        loop = runner.train_loop
+        if isinstance(loop, EpochBasedTrainLoop):
+            _count_in_present_batches(runner, position)
         _warn_of_workers(runner)
         restore_buffers(runner, position.get('buffers', []))
-        if any(position.get('gradients', [])):
-            restore_gradients(runner, position['gradients'])
-            runner.logger.info(
-                'The gradients of the incomplete cycle of accumulation are restored; '
-                "MMEngine's warning of their loss does not apply."
-            )
-        loop = runner.train_loop
+        _restore_gradients(runner, position.get('gradients', []))
         if isinstance(loop, IterBasedTrainLoop):
             if getattr(loop, 'fast_forward_on_resume', False):
                 # The user's wish: nothing is dropped, so this is the place.
@@ -158,9 +140,30 @@ class ResumeHook(Hook):
         if self._position:
             self._go_on(runner)
 
+    def _choose(self, runner: Runner) -> None:
+        if runner._load_from is not None:
+            if osp.exists(runner._load_from):
+                check_resumable(runner._load_from)
+            return
+        outs = [hook.out_dir for hook in runner.hooks if hasattr(hook, 'out_dir')]
+        folders = checkpoint_folders(runner.work_dir, outs)
+        if any('://' in folder for folder in folders):
+            # MMEngine takes the one that `last_checkpoint` names.
+            return
+        found = find_checkpoint(*folders)
+        for reason in found.skipped:
+            runner.logger.warning(f'Skipped: {reason}')
+        if found.path is None:
+            runner._resume = False
+            runner.logger.warning(
+                f'{runner.work_dir} has no checkpoint to go on from: training starts '
+                'from the beginning.'
+            )
+        runner._load_from = found.path
+
     def _finish_epoch(self, runner: Runner) -> None:
         """``run_epoch`` of the loop, once, from the middle on."""
-        loop, done = runner.train_loop, _batches_done(runner, self._position)
+        loop, done = runner.train_loop, self._position['batch']
         del loop.run_epoch
         runner.call_hook('before_train_epoch')
         runner.model.train()
@@ -193,46 +196,90 @@ class ResumeHook(Hook):
                 runner.val_loop.run()
 
 
+def _check_agreement(what: str, own: tuple) -> None:
+    """Compare something of this process with that of all others."""
+    found = all_gather_object(own)
+    if len(set(found)) > 1:
+        raise RuntimeError(
+            f'The processes have different {what}: {found}. They have read different '
+            'checkpoints; give all machines the same work dir on a shared file system, '
+            'or copy the checkpoint to each.'
+        )
+
+
 def _old_position(runner: Runner, checkpoint: dict) -> dict[str, Any]:
     """Position of a checkpoint of MMEngine's own hook, which only counts iterations."""
     if not isinstance(runner.train_loop, EpochBasedTrainLoop):
         return {}
     length = len(runner.train_dataloader)
+    info = checkpoint['message_hub']['runtime_info']
+    if {'max_iters', 'max_epochs'} <= info.keys():
+        length = info['max_iters'] // info['max_epochs']
     epoch, iteration = (checkpoint['meta'][key] for key in ('epoch', 'iter'))
     batch = iteration - epoch * length
-    if not 0 < batch <= length:
+    if not 0 <= batch <= length:
         return {}
-    runner.logger.warning(
-        f'The checkpoint was written within an epoch, without random states: training '
-        f'goes on after batch {batch} of {length}, but not exactly as it would have. '
-        'SafeCheckpointHook writes checkpoints that do.'
-    )
+    if batch:
+        runner.logger.warning(
+            'The checkpoint was written within an epoch, without random states: '
+            f'training goes on after batch {batch} of {length}, but not exactly as it '
+            'would have. SafeCheckpointHook writes checkpoints that do.'
+        )
     return dict(batch=batch, epoch_length=length, random=[])
 
 
-def _batches_done(runner: Runner, position: dict[str, Any]) -> int:
-    """Batches of the epoch to drop, in the present number of samples each."""
-    length, now = position['epoch_length'], len(runner.train_dataloader)
-    done = position['batch'] * now // length
-    if now != length:
-        runner.logger.warning(
-            f'An epoch had {length} batches and has {now} now: in place of batch '
-            f'{position["batch"]} training goes on after batch {done}.'
+def _count_in_present_batches(runner: Runner, position: dict[str, Any]) -> None:
+    """Let loop, optimizer and position count epochs of the present length."""
+    loop, wrapper = runner.train_loop, runner.optim_wrapper
+    then, now = position['epoch_length'], len(loop.dataloader)
+    if not then:
+        raise ValueError(
+            f'The checkpoint is of an iteration based loop, stopped after iteration '
+            f'{loop.iter}, and train_cfg has a {type(loop).__name__} now. Resume with '
+            'the train_cfg that it was written with, or begin a new training from its '
+            'weights (--cfg-options load_from=...).'
         )
-    return done
+    if now == then:
+        return
+    batch, iteration = position['batch'], loop.iter
+    position['batch'] = batch * now // then
+    loop._iter = loop.epoch * now + position['batch']
+    wrapper.initialize_count_status(runner.model, loop.iter, loop.max_iters)
+    runner.logger.warning(
+        f'An epoch had {then} batches and has {now} now: in place of iteration '
+        f'{iteration}, batch {batch} of epoch {loop.epoch + 1}, training goes on after '
+        f'iteration {loop.iter}, batch {position["batch"]}.'
+    )
+
+
+def _restore_gradients(runner: Runner, gradients: list[dict[str, Tensor]]) -> None:
+    """Go on with an incomplete cycle of accumulation, where this run is in one."""
+    if not any(gradients):
+        return
+    if at_update(runner):
+        runner.logger.warning(
+            'The gradients of the incomplete cycle of accumulation are left out: with '
+            'the present batch and accumulative_counts a cycle begins here.'
+        )
+        return
+    restore_gradients(runner, gradients)
+    runner.logger.info(
+        'The gradients of the incomplete cycle of accumulation are restored; '
+        "MMEngine's warning of their loss does not apply."
+    )
 
 
 def _validation_missing(runner: Runner, position: dict[str, Any]) -> bool:
     """Whether a validation was due at this place and did not come to its end."""
     loop = runner.train_loop
+    done = runner.message_hub.runtime_info.get('last_validation') or [None, None]
     if isinstance(loop, IterBasedTrainLoop):
-        step, last = runner.iter, runner.max_iters
+        step, last, done = runner.iter, runner.max_iters, done[1]
     elif position['batch']:
         return False
     else:
-        step, last = runner.epoch, runner.max_epochs
-    done = runner.message_hub.runtime_info.get('last_validation')
-    if runner.val_loop is None or done == [runner.epoch, runner.iter]:
+        step, last, done = runner.epoch, runner.max_epochs, done[0]
+    if runner.val_loop is None or step == done:
         return False
     loop._decide_current_val_interval()
     return step >= loop.val_begin and (step % loop.val_interval == 0 or step == last)

@@ -16,13 +16,17 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import BaseLoop, Runner
 
 from mmfakd.checkpoints.atomic import PART
+from mmfakd.checkpoints.latest import ENDINGS
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.atomic_backend import AtomicBackend
 from mmfakd.engine.position import collect_position
+from mmfakd.engine.trained_weights import TrainedWeights
 from mmfakd.registry import HOOKS
 
 # What is written where training is interrupted within an epoch.
 INTERRUPTED = 'interrupted.pth'
+# What a killed run leaves; others have files that are called so, too.
+_PARTS = tuple(f'{ending}{PART}' for ending in (*ENDINGS, 'last_checkpoint'))
 
 
 @HOOKS.register_module()
@@ -54,8 +58,18 @@ class SafeCheckpointHook(CheckpointHook):
         self._position: dict[str, Any] = {}
         # Paths that are to go once what replaces them is there.
         self._queue: list[str] = []
+        self._weights = TrainedWeights()
         #: Whether what is being saved is where training was interrupted.
         self.interrupted = False
+
+    def before_run(self, runner: Runner) -> None:
+        """Note from now on when averaged weights stand in the model.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        super().before_run(runner)
+        self._weights.watch(runner.hooks)
 
     def before_train(self, runner: Runner) -> None:
         """Choose how files are written; tidy up behind a run that was killed.
@@ -134,7 +148,8 @@ class SafeCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('outdated_ckpts', [])
         meta = dict(epoch=runner.epoch, iter=self._iter)
         self.interrupted = True
-        self._save(runner, INTERRUPTED, meta, by_epoch=False)
+        with self._weights.in_place():
+            self._save(runner, INTERRUPTED, meta, by_epoch=False)
         self.interrupted = False
         return self._path(INTERRUPTED)
 
@@ -230,20 +245,24 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _move_paths(self, runner: Runner) -> None:
         """Let paths of a resumed run point into its folder, which may have moved."""
-        info = runner.message_hub.runtime_info
-
-        def moved(path: Any) -> str:
-            return self._path(osp.basename(str(path)))
-
+        info, backend = runner.message_hub.runtime_info, self.file_backend
         for key, path in info.items():
-            if path and re.match('(best|last)_ckpt', key):
-                info[key] = moved(path)
+            if not path or not re.match('(best|last)_ckpt', key):
+                continue
+            info[key] = self._path(osp.basename(str(path)))
+            if self.save_best and key[0] == 'b' and not backend.isfile(info[key]):
+                # Resumed in a folder of its own, or from before it was replaced.
+                info[key] = None
+                left = 'stays where it is' if osp.isfile(str(path)) else 'is gone'
+                runner.logger.warning(
+                    f'The best checkpoint so far, {path}, {left}. {self.out_dir} has '
+                    'none until a score is better.'
+                )
         self.last_ckpt = info.get('last_ckpt')
         if getattr(self, 'best_ckpt_path', None):
-            self.best_ckpt_path = moved(self.best_ckpt_path)
-        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            if path:
-                self.best_ckpt_path_dict[key] = moved(path)
+            self.best_ckpt_path = info.get('best_ckpt')
+        for key in getattr(self, 'best_ckpt_path_dict', {}):
+            self.best_ckpt_path_dict[key] = info.get(f'best_ckpt_{key}')
 
     def _tidy_up(self, runner: Runner, outdated: list[str]) -> None:
         backend = self.file_backend
@@ -257,7 +276,7 @@ class SafeCheckpointHook(CheckpointHook):
         for folder in {str(self.out_dir), runner.work_dir}:
             if osp.isdir(folder):
                 for name in backend.list_dir_or_file(folder, list_dir=False):
-                    if name.endswith(PART):
+                    if name.endswith(_PARTS):
                         _remove(backend, osp.join(folder, name))
                         runner.logger.warning(
                             f'{osp.join(folder, name)} was removed: the process that '
@@ -265,8 +284,11 @@ class SafeCheckpointHook(CheckpointHook):
                         )
 
     @master_only
-    def _publish_model(self, runner: Runner, ckpt_path: str) -> None:
+    def _publish_model(self, runner: Runner, ckpt_path: str | None) -> None:
         """As MMEngine's, but written by the backend."""
+        if ckpt_path is None:
+            # Of several scores one may have brought no best checkpoint.
+            return
         with self.file_backend.get_local_path(ckpt_path) as path:
             checkpoint = load_checkpoint_file(path)
         published = {k: v for k, v in checkpoint.items() if k in self.published_keys}

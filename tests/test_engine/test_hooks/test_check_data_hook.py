@@ -88,9 +88,11 @@ def test_label_in_the_training_of_a_plain_model(work_dir):
         run(cfg)
 
 
+@pytest.mark.parametrize('iters', [None, 2])
 @pytest.mark.parametrize('workers', [0, 1])
-def test_images_of_different_sizes(workers, work_dir):
-    cfg = plain(work_dir, num_workers=workers)
+def test_images_of_different_sizes(workers, iters, work_dir):
+    cfg = config(work_dir, classifier(in_channels=1), iters=iters)
+    cfg.train_dataloader.num_workers = workers
     steps = [dict(type='RandomSize'), dict(type='PackInputs')]
     cfg.train_dataloader.dataset.pipeline = steps
     with pytest.raises(ValueError, match='different shapes .*The image .*resize'):

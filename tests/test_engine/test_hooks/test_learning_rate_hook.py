@@ -77,7 +77,8 @@ def test_new_rate_gives_the_schedule_that_began_with_it(tmp_path, log):
     assert text in log
     assert not any('stay in force' in line for line in log)
     entry = load_checkpoint_file(tmp_path / 'new' / 'epoch_4.pth')['meta']['mmfakd']
-    assert entry == dict(lr=pytest.approx(0.01), lr_scale=1.0)
+    kinds = {'': ['LinearLR', 'CosineAnnealingLR']}
+    assert entry == dict(lr=pytest.approx(0.01), lr_scale=1.0, schedulers=kinds)
     # A job that is started again with the same options changes nothing more.
     again = str(tmp_path / 'new' / 'epoch_3.pth')
     log.clear()
@@ -113,6 +114,53 @@ def test_other_settings_are_told(tmp_path, log):
     assert 'Give the learning rate as --lr' in text
 
 
+@pytest.fixture(scope='module')
+def stopped(tmp_path_factory):
+    """Path of a checkpoint with two schedulers."""
+    folder = tmp_path_factory.mktemp('stopped')
+    run(folder, stop_after=2)
+    return folder / 'epoch_2.pth'
+
+
+MULTI_STEP = dict(type='MultiStepLR', milestones=[3], by_epoch=True)
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'now'),
+    [
+        (SCHEDULE[1:], r'1 schedulers \(CosineAnnealingLR\)'),
+        ([*SCHEDULE, MULTI_STEP], r'3 schedulers \(Lin.*, Cos.*, MultiStepLR\)'),
+        ([SCHEDULE[0], MULTI_STEP], r'2 schedulers \(LinearLR, MultiStepLR\)'),
+        (None, '0 schedulers'),
+    ],
+)
+@pytest.mark.parametrize('named', [True, False])
+def test_another_schedule(named, schedule, now, stopped, tmp_path):
+    """Of a checkpoint that names its schedulers, and of one that does not."""
+    path = stopped
+    then = r'\(LinearLR, CosineAnnealingLR\)'
+    if not named:
+        checkpoint = load_checkpoint_file(stopped)
+        del checkpoint['meta']['mmfakd']['schedulers']
+        path = tmp_path / 'unnamed.pth'
+        torch.save(checkpoint, path)
+        then = r'\(one with end_factor and start_factor and .*, one with T_max and eta'
+    match = rf'has 2 schedulers {then}.*of the config has {now}.*load_from='
+    with pytest.raises(ValueError, match=match):
+        run(tmp_path, options=dict(resume=str(path)), param_scheduler=schedule)
+
+
+def test_one_cycle_is_known_without_its_name(tmp_path):
+    schedule = dict(param_scheduler=ONE_CYCLE)
+    whole, _ = run(tmp_path / 'whole', **schedule)
+    checkpoint = load_checkpoint_file(tmp_path / 'whole' / 'epoch_2.pth')
+    del checkpoint['meta']['mmfakd']
+    torch.save(checkpoint, tmp_path / 'unnamed.pth')
+    options = dict(resume=str(tmp_path / 'unnamed.pth'))
+    resumed, _ = run(tmp_path / 'new', options=options, **schedule)
+    assert resumed == whole[4:]
+
+
 def test_nothing_is_told_where_nothing_differs(tmp_path, log):
     run(tmp_path / 'old', stop_after=2)
     checkpoint = str(tmp_path / 'old' / 'epoch_2.pth')
@@ -128,7 +176,8 @@ def test_scaling_by_the_batch(before, tmp_path, log):
     run(tmp_path / 'old', stop_after=2, **scaling)
     checkpoint = str(tmp_path / 'old' / 'epoch_2.pth')
     entry = load_checkpoint_file(checkpoint)['meta']['mmfakd']
-    assert entry == dict(lr=0.025 if before else 0.05, lr_scale=0.5 if before else 1.0)
+    assert entry['lr'] == (0.025 if before else 0.05)
+    assert entry['lr_scale'] == (0.5 if before else 1.0)
     options = dict(resume=checkpoint, auto_scale_lr=True)
     if before:
         options['cfg_options'] = ['auto_scale_lr.base_batch_size=5']

@@ -4,12 +4,16 @@
 import gc
 import os
 import signal
+import subprocess
 import threading
 import time
+from multiprocessing import active_children
 
 import pytest
+import torch
 from mmengine.hooks import Hook
 
+from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.hooks import PreemptionHook
 from mmfakd.engine.hooks import preemption_hook as module
 from tests.helpers.tiny_runs import Recorder, run_config, student, train
@@ -22,8 +26,10 @@ class Sender(Hook):
 
     priority = 'NORMAL'
 
-    def __init__(self, signum=signal.SIGTERM, at=None, in_val=None, times=1):
+    def __init__(self, signum=signal.SIGTERM, at=None, in_val=None, times=1, skip=0):
         self.signum, self.at, self.in_val, self.times = signum, at, in_val, times
+        # Batches of the validation before the one at which it is sent.
+        self.skip = skip
 
     def send(self):
         for _ in range(self.times):
@@ -35,7 +41,22 @@ class Sender(Hook):
 
     def before_val_iter(self, runner, batch_idx, data_batch=None):
         if runner.epoch == self.in_val:
-            self.send()
+            self.skip -= 1
+            if self.skip < 0:
+                self.send()
+
+
+class ToWorkers(Hook):
+    """Somebody sends the data workers a signal."""
+
+    def __init__(self):
+        self.others = set(active_children())
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 1:
+            workers = [str(p.pid) for p in set(active_children()) - self.others]
+            assert len(workers) >= 2
+            subprocess.run(['kill', '-TERM', *workers], check=True)
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +138,50 @@ def test_within_a_validation(tmp_path, caplog):
     assert not (run / 'epoch_1.pth').exists()
     second = resumed(run, checkpoint=rare, validate=True)
     assert second.losses == expected.losses[2:]
+
+
+@pytest.mark.parametrize('iters', [None, 20])
+@pytest.mark.parametrize('persistent', [False, True])
+def test_data_workers_are_shielded(persistent, iters, tmp_path):
+    """In both kinds of loops."""
+    cfg = config(tmp_path, iters=iters)
+    cfg.train_dataloader.update(num_workers=2, persistent_workers=persistent)
+    if iters:
+        del cfg.default_hooks['epoch_seed']
+    recorder = Recorder()
+    train(cfg, ToWorkers(), recorder)
+    assert len(recorder.losses) == (iters or 6)
+
+
+@pytest.mark.parametrize(
+    ('ema', 'skip'),
+    [
+        (dict(type='mmengine.EMAHook'), 0),
+        (dict(type='mmpretrain.EMAHook'), 0),
+        # It validates twice, at first with averaged weights.
+        (dict(type='mmpretrain.EMAHook', evaluate_on_origin=True), 0),
+        (dict(type='mmpretrain.EMAHook', evaluate_on_origin=True), 1),
+        (dict(type='mmpretrain.EMAHook', evaluate_on_ema=False), 0),
+    ],
+)
+def test_averaged_weights_stay_apart_from_trained_ones(ema, skip, tmp_path):
+    def make(work_dir, **kwargs):
+        hooks = [dict(ema, momentum=0.5)]
+        return config(work_dir, validate=True, hooks=hooks, **kwargs)
+
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    train(make(tmp_path / 'whole'), whole)
+    assert preempted(make(tmp_path / 'run'), first, Sender(in_val=1, skip=skip)) == 75
+    train(make(tmp_path / 'run', resume=True), second)
+    assert first.losses + second.losses == whole.losses
+    one, other = (
+        load_checkpoint_file(tmp_path / name / 'epoch_3.pth')
+        for name in ('whole', 'run')
+    )
+    for part in ('state_dict', 'ema_state_dict'):
+        assert one[part].keys() == other[part].keys()
+        for key, value in one[part].items():
+            assert torch.equal(value, other[part][key]), (part, key)
 
 
 def test_time_limit(tmp_path, monkeypatch, caplog):

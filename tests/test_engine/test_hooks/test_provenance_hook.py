@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 
@@ -293,6 +294,70 @@ def test_another_optimizer(run):
     wrapper = dict(optimizer=dict(type='AdamW', lr=0.05))
     with pytest.raises(ValueError, match='optimizer.type: SGD, now AdamW'):
         resume(run, optim_wrapper=wrapper)
+    runner = resume(run, hook=dict(allow_changes=True), optim_wrapper=wrapper)
+    assert runner.epoch == 2
+    assert runner.optim_wrapper.get_lr()['lr'][0] == pytest.approx(0.005)
+
+
+def test_other_parameter_groups(run, log):
+    settings = dict(custom_keys={'backbone': dict(lr_mult=0.0)})
+    wrapper = dict(
+        optimizer=dict(type='SGD', lr=0.05, momentum=0.9), paramwise_cfg=settings
+    )
+    match = r'has 1 parameter groups \(\d+ parameters\), .* \(1, 1, 1, 1, 1, 1 and \d+'
+    with pytest.raises(ValueError, match=f'{match}.*paramwise_cfg.*--allow-changes'):
+        resume(run, optim_wrapper=wrapper)
+    runner = resume(run, hook=dict(allow_changes=True), optim_wrapper=wrapper)
+    assert runner.epoch == 2
+    # The schedule went on, also behind a group that does not learn.
+    rates = {round(g['lr'], 9) for g in runner.optim_wrapper.param_groups}
+    assert rates == {0.0, 0.005}
+    os.replace(run / 'epoch_2.pth', run / 'epoch_1.pth')
+    wrapper.pop('paramwise_cfg')
+    runner = train(
+        config(
+            run,
+            dict(allow_changes=True),
+            epochs=3,
+            resume=True,
+            load_from=str(run / 'epoch_1.pth'),
+            optim_wrapper=wrapper,
+        )
+    )
+    assert runner.optim_wrapper.get_lr()['lr'][0] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize('kind', ['mmengine.EMAHook', 'mmpretrain.EMAHook'])
+def test_averaged_weights_that_do_not_fit(kind, tmp_path, log):
+    save_teacher(tmp_path)
+
+    def run(**settings):
+        cfg = config(tmp_path, **settings)
+        cfg.custom_hooks.insert(0, dict(type=kind, momentum=0.5))
+        seen = Weights()
+        return train(cfg, seen), seen.first
+
+    first, _ = run()
+    settings = dict(epochs=2, resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+    distiller = dict(distiller=fewer_levels())
+    model = distillation(str(tmp_path / 'teacher.pth'), **distiller)
+    second, begun = run(hook=dict(allow_changes=True), model=model, **settings)
+    assert second.epoch == 2
+    assert any('the average begins anew' in line for line in log)
+    # It goes on from what was trained, not from the average.
+    trained = first.model.architecture.state_dict()
+    assert all(torch.equal(trained[key], value) for key, value in begun.items())
+
+
+class Weights(Hook):
+    """Keeps the student's weights of the first step."""
+
+    first = None
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        if self.first is None:
+            state = runner.model.architecture.state_dict()
+            self.first = {key: value.clone() for key, value in state.items()}
 
 
 def kd(folder):

@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Resumed anywhere, a training goes on as the uninterrupted one would have."""
 
+import os
 import random
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mmengine.hooks import Hook
 
 from mmfakd.compat import load_checkpoint_file
 from tests.helpers.tiny_runs import Recorder, distillation, run_config, train
+from tests.helpers.two_processes import run_twice
 
 
 class Stop(Exception):
@@ -168,12 +170,14 @@ def test_a_finished_validation_is_not_repeated(tmp_path, teacher_ckpt):
     assert [epoch for epoch, *_ in parts.seen] == [1, 2, 3]
 
 
-def test_iteration_based_loop(tmp_path, teacher_ckpt):
+@pytest.mark.parametrize('workers', [0, 2])
+def test_iteration_based_loop(workers, tmp_path, teacher_ckpt):
     def make(work_dir, **kwargs):
         checkpoint = dict(interval=3)
         return config(
             work_dir,
             teacher_ckpt,
+            workers,
             iters=10,
             seeded=False,
             validate=True,
@@ -215,3 +219,128 @@ def test_early_stopping_counts_on(after, tmp_path, teacher_ckpt):
     train(make(tmp_path / 'parts', resume=True), second)
     done = after // 4 * 4
     assert first.losses[:done] + second.losses == whole.losses
+
+
+class Counts(Hook):
+    """Notes how iterations are counted, factors of losses, and old gradients."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.seen, self.factors, self.with_gradient = [], set(), []
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.seen.append((runner.epoch, runner.iter))
+        self.factors.add(runner.optim_wrapper.scale_loss(torch.ones(())).item())
+        if any(p.grad is not None and p.grad.any() for p in runner.model.parameters()):
+            self.with_gradient.append(runner.iter)
+
+
+def in_other_units(work_dir, make, breaker, batch, accumulate=1):
+    """Break off with four batches an epoch, and resume with a batch of this size.
+
+    Returns:
+        The counts of the second part.
+    """
+    counts = Counts()
+    with pytest.raises(Stop):
+        train(make(work_dir), breaker)
+    cfg = make(work_dir, resume=True)
+    cfg.train_dataloader.batch_size = batch
+    cfg.optim_wrapper.accumulative_counts = accumulate
+    train(cfg, counts)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ('before', 'batch', 'accumulate', 'expected'),
+    [
+        (4, 10, 2, [(1, 3), (2, 4), (2, 5)]),
+        (4, 10, 1, [(1, 3), (2, 4), (2, 5)]),
+        (1, 20, 1, [(1, 1), (2, 2)]),
+        (2, 2, 2, [(1, n) for n in range(15, 20)] + [(2, n) for n in range(20, 30)]),
+    ],
+)
+def test_other_batches(before, batch, accumulate, expected, tmp_path, teacher_ckpt):
+    """An epoch goes on after the same share, and gradients keep their weight."""
+
+    def make(work_dir, **kwargs):
+        checkpoint = dict(by_epoch=False, interval=1)
+        return config(
+            work_dir, teacher_ckpt, 0, before, checkpoint=checkpoint, **kwargs
+        )
+
+    counts = in_other_units(tmp_path, make, Breaker(after=6), batch, accumulate)
+    assert counts.seen == expected
+    assert counts.factors == {1 / accumulate}
+    # Those of the cycle that was broken off, where this one is within one.
+    begin = expected[0][1]
+    assert (begin in counts.with_gradient) == (before == 4 and begin % accumulate > 0)
+
+
+def test_other_batches_after_a_whole_epoch(tmp_path, teacher_ckpt):
+    """Of MMEngine's own hook, which notes no position."""
+
+    def make(work_dir, **kwargs):
+        cfg = config(work_dir, teacher_ckpt, **kwargs)
+        cfg.default_hooks.checkpoint.type = 'CheckpointHook'
+        return cfg
+
+    counts = in_other_units(tmp_path, make, Breaker(after=5), batch=10)
+    assert counts.seen == [(1, 2), (1, 3), (2, 4), (2, 5)]
+
+
+@pytest.mark.parametrize(
+    ('breaker', 'epochs'),
+    [(Breaker(1, 'val'), [1, 2, 3]), (Breaker(after=5), [2, 3])],
+)
+def test_validations_with_other_batches(breaker, epochs, tmp_path, teacher_ckpt):
+    """A finished one is known, though iterations are counted otherwise."""
+    after = Validations()
+
+    def make(work_dir, **kwargs):
+        checkpoint = dict(by_epoch=False, interval=1)
+        return config(
+            work_dir, teacher_ckpt, validate=True, checkpoint=checkpoint, **kwargs
+        )
+
+    with pytest.raises(Stop):
+        train(make(tmp_path), breaker)
+    cfg = make(tmp_path, resume=True)
+    cfg.train_dataloader.batch_size = 20
+    train(cfg, after)
+    assert [epoch for epoch, *_ in after.seen] == epochs
+
+
+def test_iterations_do_not_go_on_as_epochs(tmp_path, teacher_ckpt):
+    cfg = config(tmp_path, teacher_ckpt, iters=10, checkpoint=dict(interval=3))
+    with pytest.raises(Stop):
+        train(cfg, Breaker(after=3))
+    cfg = config(tmp_path, teacher_ckpt, resume=True)
+    match = 'of an iteration based loop, stopped after iteration 3, and train_cfg has'
+    with pytest.raises(ValueError, match=match):
+        train(cfg)
+
+
+def two_machines(rank, folder, teacher_ckpt, named):
+    """Each has a work dir of its own, and the first alone has a checkpoint."""
+    os.environ['LOCAL_RANK'] = rank = str(rank)
+    hooks = [dict(type='mmfakd.ProvenanceHook')]
+    cfg = config(Path(folder, rank), teacher_ckpt, hooks=hooks, resume=True)
+    cfg.launcher = 'pytorch'
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
+    )
+    if named and rank == '1':
+        cfg.update(resume=False)
+    elif named:
+        cfg.load_from = str(Path(folder, '0', 'epoch_1.pth'))
+    text = r"resume, checkpoint\): \[\(True, 'epoch_1.pth'\), \(False, None\)\].*shared"
+    with pytest.raises(RuntimeError, match=text):
+        train(cfg)
+
+
+@pytest.mark.parametrize('named', ['', 'named'])
+def test_machines_without_a_shared_folder(named, tmp_path, teacher_ckpt):
+    train(config(tmp_path / '0', teacher_ckpt, epochs=1))
+    run_twice(two_machines, str(tmp_path), teacher_ckpt, named)

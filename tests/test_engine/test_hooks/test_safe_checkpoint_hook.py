@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 
 from mmfakd.checkpoints.latest import find_checkpoint
 from mmfakd.compat import load_checkpoint_file
@@ -157,6 +158,14 @@ def test_what_a_killed_run_leaves_is_tidied_up(
     }
 
 
+def test_parts_of_others_stay(tmp_path, teacher_ckpt):
+    left = ['epoch_9.pth.part', 'epoch_9_student.pth.part', 'last_checkpoint.part']
+    for name in (*left, 'film.part'):
+        (tmp_path / name).touch()
+    train(config(tmp_path, teacher_ckpt, epochs=1))
+    assert {name for name in names(tmp_path) if '.part' in name} == {'film.part'}
+
+
 def test_a_moved_folder_is_resumed_where_it_is(tmp_path, teacher_ckpt):
     """Nothing of the old place is touched, not even by the best checkpoint's path."""
     old, new = tmp_path / 'old', tmp_path / 'new'
@@ -175,6 +184,31 @@ def test_a_moved_folder_is_resumed_where_it_is(tmp_path, teacher_ckpt):
     }
     info = runner.message_hub.runtime_info
     assert info['best_ckpt'] == str(new / 'best_score_epoch_2.pth')
+
+
+def test_the_best_of_another_folder(tmp_path, teacher_ckpt, monkeypatch):
+    """Resumed from there, it is named, and nothing points to a file that is not."""
+    lines = []
+    monkeypatch.setattr(
+        MMLogger, 'callHandlers', lambda _, record: lines.append(record.getMessage())
+    )
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    published = dict(checkpoint=dict(published_keys=['state_dict']))
+    train(config(old, teacher_ckpt, scores=[2.0], epochs=1))
+    before = names(old)
+    settings = dict(resume=True, load_from=str(old / 'epoch_1.pth'), **published)
+    cfg = config(new, teacher_ckpt, scores=[2.0, 1.0], epochs=2, **settings)
+    runner = train(cfg)
+    best = old / 'best_score_epoch_1.pth'
+    text = f'The best checkpoint so far, {best}, stays where it is. {new} has none'
+    assert any(line.startswith(text) for line in lines)
+    assert runner.message_hub.runtime_info['best_ckpt'] is None
+    assert names(old) == before
+    cfg = config(new, teacher_ckpt, scores=[2.0, 1.0, 3.0], epochs=3, resume=True)
+    runner = train(cfg)
+    expected = str(new / 'best_score_epoch_3.pth')
+    assert runner.message_hub.runtime_info['best_ckpt'] == expected
+    assert os.path.isfile(expected) and names(old) == before
 
 
 def test_a_damaged_student_file_is_written_anew(work_dir, teacher_ckpt):
