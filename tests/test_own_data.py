@@ -39,8 +39,14 @@ def name_of(block):
 
 
 BLOCKS = {name: find_blocks(page) for name, page in PAGES.items()}
+SMALL = (
+    "pipeline=[dict(type='LoadImageFromFile'), "
+    "dict(type='RandomResizedCrop', scale=64), dict(type='PackInputs')]"
+)
 # One short epoch on small images; nothing else is changed.
 SHORT = {
+    'pipeline={{_base_.train_pipeline}}': SMALL,
+    'pipeline={{_base_.test_pipeline}}': SMALL,
     'max_epochs=30': 'max_epochs=1',
     'T_max=30': 'T_max=1',
     'epochs = 32, 5, 30': 'epochs = 32, 5, 1',

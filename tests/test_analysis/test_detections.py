@@ -287,12 +287,17 @@ def test_order_of_classes(call, folder):
     assert "the teacher has classes of its own: its checkpoint names class 0 'a'" in out
 
 
+def test_no_pictures_at_all(call, folder, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        call(folder / 'pair.py', folder / 'student.pth', '--num', 0)
+    assert 'argument --num' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
         (['--images', 'nowhere.jpg'], "'nowhere.jpg' is neither a file nor a folder"),
         (['--images', '.'], 'has no images'),
-        (['--num', '0'], 'no images: --num 0 of a validation set of'),
         (['--teacher-ckpt', 'nowhere.pth'], 'nowhere.pth'),
         (
             ['--cfg-options', 'model.architecture.bbox_head.num_classes=4'],
