@@ -356,7 +356,7 @@ def test_says_what_it_is_about_to_do(make, monkeypatch):
 def test_a_file_is_not_overwritten(tmp_path):
     out = tmp_path / 'pair.py'
     out.write_text('mine')
-    with pytest.raises(SystemExit, match='exists; choose another name, or give --force'):
+    with pytest.raises(SystemExit, match='exists; choose another name, or'):
         main(['pair', R18, R34, '-o', str(out)])
     assert out.read_text() == 'mine'
 
