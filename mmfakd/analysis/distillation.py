@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import os.path as osp
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from inspect import signature
 
 from mmengine.config import Config, ConfigDict
@@ -16,6 +16,7 @@ from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.engine.cfg_options import merge_cfg_options
 from mmfakd.model_zoo.absent import check_installed
 from mmfakd.model_zoo.find import config_file
+from mmfakd.model_zoo.registered_types import registered_types_only
 from mmfakd.models.algorithms import FeatureDistill, TeacherEvaluation
 from mmfakd.registry import MODELS
 
@@ -59,6 +60,7 @@ def open_distillation(
             import_modules_from_strings(**cfg.custom_imports)
     else:
         cfg = Config.fromfile(config_file(config))
+    own = trust or not osp.isdir(config)
     try:
         merge_cfg_options(cfg, cfg_options)
         check_installed(cfg, 'it')
@@ -70,7 +72,8 @@ def open_distillation(
             )
         if teacher_ckpt is not None:
             model.teacher_ckpt = teacher_ckpt
-        yield cfg
+        with nullcontext() if own else registered_types_only():
+            yield cfg
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         raise ValueError(f'{config}: {error}') from error
 

@@ -7,6 +7,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 # What values are written as that are no literals; dict has a rule of its own.
@@ -14,11 +15,17 @@ _KINDS = {kind.__name__: kind for kind in (frozenset, range, set, slice)}
 _ITEMS = (list, tuple, set, frozenset)
 # A dict in braces stands in another where keys are no identifiers.
 _MADE_OF: dict[str | None, Any] = dict(dict=dict, set=_ITEMS, frozenset=_ITEMS)
+_OPENMMLAB = (
+    'mm(engine|cv|pretrain|cls|det|det3d|seg|razor|fakd|pose|action|ocr|rotate|yolo'
+    '|selfsup|agic|edit|track|deploy)'
+)
 # What a `type` may name by its dots: registered names with a scope, classes and
-# collate functions of the OpenMMLab libraries, modules and optimizers of torch.
+# collate functions of the OpenMMLab libraries but those that run files, modules and
+# optimizers of torch.
+_CLASS = r'[a-z]?[A-Z]\w*(?<!Inferencer)(?<!Logger)(?<!Runner)'
 _TYPE = re.compile(
-    r'mm\w+\.(\w+\.)*([A-Z]\w*|\w*collate)'
-    r'|(?!mmengine|mmcv)mm\w+\.\w+'
+    rf'{_OPENMMLAB}\.(?!apis\.)(\w+\.)*({_CLASS}|\w*collate\w*)'
+    r'|mmrazor\.sub_model'
     r'|torch\.(nn|optim)\.(\w+\.)*[A-Z]\w*'
 )
 # Levels of syntax; a dict in a dict is two. Python's own limit is no guard: libraries
@@ -91,10 +98,21 @@ def find_risk(text: str) -> str | None:
     for path in _named(config, 'cfg_path'):
         if leaves_package(path):
             return f'it names a file outside of a package, cfg_path={path!r}'
-    for kind in _named(config, 'type'):
+    for kind in dict.fromkeys(_named(config, 'type')):
         if '.' in kind and not _TYPE.fullmatch(kind):
             return f'its type={kind!r} is none of the OpenMMLab libraries or torch.nn'
+        if '.' not in kind and _is_module(kind):
+            return f'its type={kind!r} is the name of a module, which would be imported'
     return None
+
+
+def _is_module(name: str) -> bool:
+    """Whether Python finds a module of a name; nothing is imported."""
+    try:
+        return name.isidentifier() and find_spec(name) is not None
+    except ValueError:
+        # Such as `__main__`.
+        return True
 
 
 def leaves_package(path: str) -> bool:

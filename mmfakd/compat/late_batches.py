@@ -9,7 +9,8 @@ from typing import Any
 class LateBatches:
     """Batches of a loader that is left alone until the first of them is asked for.
 
-    Random numbers are those of a loader that begins at once.
+    Random numbers are those of a loader that begins at once, if its sampler draws none
+    of PyTorch's global ones until then; MMEngine's ``InfiniteSampler`` has its own.
 
     Args:
         loader (DataLoader): The loader.

@@ -33,7 +33,7 @@ from .check_config import check_training, check_weights
 from .cpu_processes import init_cpu_distributed
 from .learning_rate import set_rate
 from .process_group import end_process_group
-from .processes import restarted
+from .processes import may_be_restarted
 from .resume import prepare_resume
 from .runner_kind import check_runner
 from .safety import add_safety_hooks, drop_absent_hooks, set_on_hooks
@@ -191,7 +191,7 @@ def merge_train_options(
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if amp:
         _add_amp(cfg.optim_wrapper)
-    if resume is None and restarted():
+    if resume is None and may_be_restarted():
         resume = 'auto'
     if resume == 'auto':
         # `load_from` is kept, for a training that has nothing to go on from.

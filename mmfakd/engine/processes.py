@@ -40,24 +40,27 @@ def start_processes(words: Sequence[str]) -> NoReturn:
 def restarted() -> bool:
     """Tell whether something else than a user started this process once more.
 
+    Returns:
+        bool: Whether Slurm or torchrun did.
+    """
+    return any(map(_count, ('SLURM_RESTART_COUNT', 'TORCHELASTIC_RESTART_COUNT')))
+
+
+def may_be_restarted() -> bool:
+    """Tell whether this process may be one that is started once more.
+
     On several machines of a training that may be restarted it is always true: one that
     joins late does not know what the others did before.
 
     Returns:
-        bool: Whether training is to go on from its last checkpoint.
+        bool: Whether training is to go on from its last checkpoint, if there is one.
     """
-    count = {
-        name: int(os.environ.get(name) or 0)
-        for name in (
-            'SLURM_RESTART_COUNT',
-            'TORCHELASTIC_RESTART_COUNT',
-            'TORCHELASTIC_MAX_RESTARTS',
-            'GROUP_WORLD_SIZE',
-        )
-    }
-    several = count['GROUP_WORLD_SIZE'] > 1 and count['TORCHELASTIC_MAX_RESTARTS'] > 0
-    again = count['SLURM_RESTART_COUNT'] or count['TORCHELASTIC_RESTART_COUNT']
-    return bool(several or again)
+    several = _count('GROUP_WORLD_SIZE') > 1
+    return restarted() or (several and _count('TORCHELASTIC_MAX_RESTARTS') > 0)
+
+
+def _count(name: str) -> int:
+    return int(os.environ.get(name) or 0)
 
 
 def _more_signals(launcher: Sequence[str]) -> list[str]:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import os.path as osp
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
@@ -20,6 +23,10 @@ from mmfakd.compat import load_checkpoint_file
 
 from .processes import restarted
 from .safety import hook_configs
+from .work_dir import is_first_process
+
+# What a training was started from by name; its time is that of the start.
+_START = 'resumed_from.txt'
 
 
 def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
@@ -28,7 +35,7 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
     MMEngine takes the seed only after the data loaders are built. ``ResumeHook`` finds
     the checkpoint again where none is named, and says what was skipped. A process that
     was started once more goes on from the newest checkpoint of its work dir where that
-    is newer than the named one.
+    was saved since a user started it from the named one.
 
     Args:
         cfg (Config): The config of a training, changed in place: without a checkpoint
@@ -50,7 +57,9 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
         path, start = None, path
     folders = _folders(cfg)
     if path is not None and restarted():
-        path = cfg.load_from = _newest(path, folders)
+        path = cfg.load_from = _newest(path, folders, cfg.work_dir)
+    elif path is not None and is_first_process(cfg):
+        _note_start(path, cfg.work_dir)
     if path is None:
         if any('://' in folder for folder in folders):
             # MMEngine takes the one that this file names.
@@ -86,12 +95,33 @@ def _folders(cfg: Config) -> list[str]:
     return checkpoint_folders(cfg.work_dir, outs)
 
 
-def _newest(path: str, folders: Sequence[str]) -> str:
+def _note_start(path: str, work_dir: str) -> None:
+    """Note when a user started from a checkpoint, perhaps to go back to it."""
+    # What cannot be written is told where the work dir is prepared.
+    with suppress(OSError):
+        os.makedirs(work_dir, exist_ok=True)
+        Path(work_dir, _START).write_text(_whole_name(path))
+
+
+def _saved_since_start(found: str, path: str, work_dir: str) -> bool:
+    note = Path(work_dir, _START)
+    try:
+        same = note.read_text() == _whole_name(path)
+        return same and osp.getmtime(found) >= note.stat().st_mtime
+    except OSError:
+        return False
+
+
+def _whole_name(path: str) -> str:
+    return path if '://' in path else osp.abspath(path)
+
+
+def _newest(path: str, folders: Sequence[str], work_dir: str) -> str:
     """Take what was saved since a job was first started from a path, if there is."""
     if any('://' in folder for folder in folders):
         return path
     found = find_checkpoint(*folders).path
-    if found is None:
+    if found is None or not _saved_since_start(found, path, work_dir):
         return path
     if osp.exists(path):
         check_resumable(path)

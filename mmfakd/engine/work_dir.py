@@ -53,8 +53,7 @@ def prepare_work_dir(cfg: Config) -> AbstractContextManager:
         OSError: If a folder cannot be written, or another training holds it.
         ValueError: If the training starts from a file that it would overwrite.
     """
-    name = _RANKS.get(cfg.get('launcher') or 'none')
-    if name is not None and os.environ.get(name, '0') != '0':
+    if not is_first_process(cfg):
         return nullcontext()
     outs = [hook.get('out_dir') for hook in hook_configs(cfg)]
     folders = checkpoint_folders(cfg.work_dir, outs)
@@ -66,6 +65,19 @@ def prepare_work_dir(cfg: Config) -> AbstractContextManager:
         for folder in folders if not cfg.get('resume') else ():
             move_earlier(folder, named_files(cfg))
         return locks.pop_all()
+
+
+def is_first_process(cfg: Config) -> bool:
+    """Tell whether this is the process that writes, before processes have met.
+
+    Args:
+        cfg (Config): The config of a training; its ``launcher`` counts.
+
+    Returns:
+        bool: Whether it is.
+    """
+    name = _RANKS.get(cfg.get('launcher') or 'none')
+    return name is None or os.environ.get(name, '0') == '0'
 
 
 def lock_work_dir(folder: str | Path) -> AbstractContextManager:
@@ -104,7 +116,8 @@ def lock_work_dir(folder: str | Path) -> AbstractContextManager:
             file.close()
             raise BlockingIOError(
                 f'{folder} is in use by another training: {holder}. Wait for it, end '
-                'it, or give this one a folder of its own (--work-dir).'
+                'it, or give this one a folder of its own: --work-dir, whose last part '
+                'is also the name of its folder in the `out_dir` of hooks.'
             ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
             file.close()
@@ -235,5 +248,5 @@ def _refuse(folder: str | Path, error: OSError) -> NoReturn:
     # Not as errno and text, which would be printed as `[Errno 28] ...`.
     raise OSError(
         f'The work dir {folder} cannot be written: {reason}. Give a folder that can '
-        '(--work-dir), or make room or change its rights.'
+        '(--work-dir, or the `out_dir` of hooks), or make room or change its rights.'
     ) from error

@@ -81,7 +81,8 @@ def load_student(checkpoint: str, config: str | None = None) -> Student:
         raise ValueError(f'{config or checkpoint}: the config has no model.')
     if cfg.get('data_preprocessor') and not cfg.model.get('data_preprocessor'):
         cfg.model.data_preprocessor = cfg.data_preprocessor
-    model = build_without_weights(cfg.model, cfg.get('default_scope'))
+    scope = cfg.get('default_scope')
+    model = build_without_weights(cfg.model, scope, trusted=config is not None)
     load_weights(model, checkpoint, 'student')
     model.requires_grad_(False)
     return Student(model.eval(), cfg, meta, _task(model))

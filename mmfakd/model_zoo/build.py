@@ -5,21 +5,26 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
 from .absent import check_installed
+from .registered_types import registered_types_only
 
 
-def build_without_weights(cfg: Mapping[str, Any], scope: str | None) -> BaseModel:
+def build_without_weights(
+    cfg: Mapping[str, Any], scope: str | None, trusted: bool = False
+) -> BaseModel:
     """Build a model from a config with random weights, without network.
 
     Args:
         cfg (Mapping): Config of the model. It is not changed.
         scope (str, optional): Registry scope, the config's ``default_scope``.
+        trusted (bool): Whether the config is the user's own, so that a ``type`` may
+            name whatever can be imported. Defaults to False.
 
     Returns:
         BaseModel: The model in evaluation mode.
@@ -33,15 +38,16 @@ def build_without_weights(cfg: Mapping[str, Any], scope: str | None) -> BaseMode
     what = f'a model of type {cfg.get("type")!r}'
     check_installed([cfg, dict(default_scope=scope)], what)
     try:
-        with DefaultScope.overwrite_default_scope(scope), _no_network():
+        types = nullcontext() if trusted else registered_types_only(models_only=True)
+        with DefaultScope.overwrite_default_scope(scope), _no_network(), types:
             model = MODELS.build(cfg)
+            # Some override `train` without a result.
+            model.eval()
     except Exception as error:
         raise ValueError(
             f'a model of type {cfg.get("type")!r} cannot be built without weights and '
             f'network: {type(error).__name__}: {error}'
         ) from error
-    # Some override `train` without a result.
-    model.eval()
     return model
 
 

@@ -88,7 +88,9 @@ class Candidate:
         # Parts of a package's configs, such as its `_base_/models`, name no scope.
         package = self.config.rpartition('::')[0] or None
         try:
-            model = build_without_weights(cfg, self.cfg.get('default_scope', package))
+            model = build_without_weights(
+                cfg, self.cfg.get('default_scope', package), True
+            )
         except ValueError as error:
             raise ValueError(f'{self.name!r}: {error}') from error
         if not any(is_one(model) for is_one in _KINDS.values()):

@@ -63,13 +63,27 @@ def as_new_style(text: str, student: str, folder: str) -> str:
     return header + '\n'.join(base) + _JOINED.sub(join, rest)
 
 
+def leads_to(path: str, relative: str, folder: str) -> bool:
+    """Tell whether a relative path is the same for the system, which follows links.
+
+    Args:
+        path (str): The file.
+        relative (str): Its path from the folder, by their names.
+        folder (str): The folder.
+
+    Returns:
+        bool: Whether the system finds the file there.
+    """
+    return osp.realpath(osp.join(folder, relative)) == osp.realpath(path)
+
+
 def _module(path: str, folder: str) -> str:
     """The relative import of a config."""
     name = osp.splitext(osp.relpath(osp.abspath(path), folder))[0]
     parts = name.replace('\\', '/').split('/')
     ups = parts.count('..')
     names = parts[ups:]
-    if ups and osp.realpath(folder) != folder:
+    if not leads_to(path, osp.relpath(osp.abspath(path), folder), folder):
         raise ValueError(
             f'{path} is a config in pure Python and cannot be imported from {folder}, '
             f'which is a link; write into {osp.realpath(folder)}'

@@ -12,7 +12,7 @@ from .connector_rate import connector_lr_mult
 from .distillers import distiller_lines, has_connectors, prelude
 from .features import Feature
 from .methods import METHODS
-from .new_style import as_new_style
+from .new_style import as_new_style, leads_to
 from .overhaul import before_activation
 from .plan import Plan
 
@@ -93,8 +93,7 @@ def _relative(config: str, folder: str) -> str:
         return config
     path = osp.relpath(osp.abspath(config), folder).replace('\\', '/')
     # The way up from a link is another one for the system than for MMEngine.
-    is_link = osp.realpath(folder) != folder
-    return osp.abspath(config) if is_link and path.startswith('..') else path
+    return path if leads_to(config, path, folder) else osp.abspath(config)
 
 
 def _base_line(config: str, folder: str) -> str:

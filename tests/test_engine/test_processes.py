@@ -11,7 +11,7 @@ import pytest
 from mmfakd.cli import make_parser
 from mmfakd.engine.processes import (
     get_args_parser,
-    restarted,
+    may_be_restarted,
     split_options,
     start_processes,
 )
@@ -149,4 +149,4 @@ def test_restarted(environment, answer, monkeypatch):
     monkeypatch.delenv('GROUP_WORLD_SIZE', raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, str(value))
-    assert restarted() == answer
+    assert may_be_restarted() == answer

@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """What is settled before anything is built: the checkpoint, and its seed."""
 
+import os
 import warnings
 
 import pytest
@@ -74,9 +75,12 @@ def test_a_named_checkpoint_in_a_job_that_is_started_again(
         return str(work_dir / name)
 
     later = save('epoch_2.pth', iter=10, time='20260101_000100')
-    # Started by a user, who may want to go back.
+    os.utime(later, (1, 1))
+    # Started by a user, who wants to go back, and again before anything was saved.
     assert taken() == str(checkpoint)
     monkeypatch.setenv(variable, '1')
+    assert taken() == str(checkpoint)
+    save('epoch_2.pth', iter=10, time='20260101_000100')
     with pytest.warns(UserWarning, match='started once more.*epoch_2.pth, which is ne'):
         assert taken() == later
     # Of an earlier training.

@@ -13,6 +13,7 @@ from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import Tensor
 
+from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.checkpoints.latest import (
     check_resumable,
     checkpoint_folders,
@@ -216,6 +217,8 @@ def _old_position(runner: Runner, checkpoint: dict) -> dict[str, Any]:
     if {'max_iters', 'max_epochs'} <= info.keys():
         length = info['max_iters'] // info['max_epochs']
     epoch, iteration = (checkpoint['meta'][key] for key in ('epoch', 'iter'))
+    if _counted_iterations(checkpoint['meta']):
+        return dict(batch=iteration, epoch_length=0, random=[])
     batch = iteration - epoch * length
     if not 0 <= batch <= length:
         return {}
@@ -226,6 +229,17 @@ def _old_position(runner: Runner, checkpoint: dict) -> dict[str, Any]:
             'would have. SafeCheckpointHook writes checkpoints that do.'
         )
     return dict(batch=batch, epoch_length=length, random=[])
+
+
+def _counted_iterations(meta: dict) -> bool:
+    """Whether a checkpoint is of a loop to which all iterations are one epoch."""
+    text = meta.get('cfg')
+    try:
+        cfg = read_config_text(text).get('train_cfg') if text else None
+    except ValueError:
+        return False
+    kind = str((cfg or {}).get('type', ''))
+    return bool(cfg) and ('IterBased' in kind or cfg.get('by_epoch') is False)
 
 
 def _count_in_present_batches(runner: Runner, position: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 from mmengine.logging import print_log
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 from .attach_recorders import MODULE_RECORDERS, attach_recorders, find_layer
 
@@ -40,7 +40,7 @@ def tell_changed_records(
         yield
         return
     attach_recorders(recorders, model, role)
-    taken: list[tuple[str, Tensor, int]] = []
+    taken: list[tuple[str, Tensor, int, Tensor | None]] = []
     handles = []
     for recorder in recorders.values():
         layer = None
@@ -54,7 +54,7 @@ def tell_changed_records(
     finally:
         for handle in handles:
             handle.remove()
-    changed = dict.fromkeys(name for name, x, before in taken if x._version != before)
+    changed = dict.fromkeys(name for name, *record in taken if _is_changed(*record))
     for name in changed:
         print_log(
             f'{role} recorder {name!r}: the {role} changes this record in place after '
@@ -67,12 +67,20 @@ def tell_changed_records(
         )
 
 
+def _is_changed(x: Tensor, version: int, before: Tensor | None) -> bool:
+    if x._version == version:
+        return False
+    return before is None or not torch.equal(x.detach(), before)
+
+
 def _noting(recorder: BaseRecorder, taken: list) -> Any:
     def note(*_: Any) -> None:
         if not recorder.recording:
             return
-        for x in tree_leaves(recorder.data_buffer[-1]):
+        for x in tree_flatten(recorder.data_buffer[-1])[0]:
             if isinstance(x, Tensor) and not torch.is_inference(x):
-                taken.append((recorder.source, x, x._version))
+                # Views count what is done to the rest of their memory, too.
+                before = x.detach().clone() if x._is_view() else None
+                taken.append((recorder.source, x, x._version, before))
 
     return note

@@ -4,8 +4,12 @@
 import logging
 
 import pytest
+import torch
 from mmengine.logging import MMLogger
+from mmrazor.models.task_modules import RecorderManager
+from torch import nn
 
+from mmfakd.models.distillers.changed_records import tell_changed_records
 from tests.helpers.toy import batch, classifier, feature_distill, losses_of, step
 
 RELU = 'backbone.layer3.1.relu'
@@ -68,6 +72,30 @@ def test_a_sum_in_place_is_told_once(told):
 def test_what_stays_as_it_is_is_not_told(told, layer):
     step(build(layer), batch())
     assert not any('in place' in text for text in told)
+
+
+class Halves(nn.Module):
+    """Returns a part of its output, and something changes the rest of it."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        self.whole = self.layer(x).chunk(2, 1)
+        return self.whole[0]
+
+
+def test_what_is_done_to_the_rest_of_a_view_is_not_told(told):
+    model = nn.Sequential(Halves(nn.Conv2d(3, 4, 1)))
+    recorder = RecorderManager(dict(a=dict(type='mmrazor.ModuleOutputs', source='0')))
+    recorder.initialize(model)
+    for part, count in ((1, 0), (0, 1)):
+        with tell_changed_records(recorder.recorders, model, 'student'), recorder:
+            model(torch.rand(2, 3, 4, 4))
+            with torch.no_grad():
+                model[0].whole[part].add_(1)
+        assert sum('in place' in text for text in told) == count
 
 
 def test_several_calls_are_told_unless_one_is_chosen():

@@ -1,0 +1,63 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What a `type` of a stranger's config may call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import mmengine.registry
+from mmengine.registry import Registry, registry
+from torch import nn
+from torch.optim import Optimizer
+
+# Of root registries; those have a child in every library. They run files.
+_NEVER = ('INFERENCERS', 'RUNNERS')
+# What a model is made of.
+_MODELS = ('MODELS', 'TASK_UTILS', 'WEIGHT_INITIALIZERS', 'TRANSFORMS')
+
+
+@contextmanager
+def registered_types_only(models_only: bool = False) -> Iterator[None]:
+    """Let registries call nothing but what is meant to be built by a config.
+
+    MMEngine's registries take a name that they do not know for that of anything that
+    can be imported, and import and call it: inferencers, which run files, loggers,
+    which empty them, or a module that lies in the working directory. Within this
+    context they take what is registered somewhere, modules and optimizers alone.
+
+    Args:
+        models_only (bool): Whether only what models are made of is built. Defaults to
+            False, for anything of a training.
+
+    Yields:
+        None: Within the context it is so, in all threads.
+    """
+    names = _MODELS if models_only else _all_roots()
+    original = registry.get_object_from_string
+
+    def named(name: str) -> Any:
+        # Without dots it is a module.
+        found = original(name) if '.' in name else None
+        if isinstance(found, type) and issubclass(found, (nn.Module, Optimizer)):
+            return found
+        roots = [getattr(mmengine.registry, root) for root in names]
+        return found if any(_holds(root, found) for root in roots) else None
+
+    registry.get_object_from_string = named
+    try:
+        yield
+    finally:
+        registry.get_object_from_string = original
+
+
+def _all_roots() -> list[str]:
+    known = vars(mmengine.registry).items()
+    return [k for k, v in known if isinstance(v, Registry) and k not in _NEVER]
+
+
+def _holds(node: Registry, found: Any) -> bool:
+    """Whether a registry or one of a library below it has an object."""
+    own = any(value is found for value in node._module_dict.values())
+    return own or any(_holds(child, found) for child in node._children.values())

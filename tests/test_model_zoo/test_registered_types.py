@@ -1,0 +1,89 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What a stranger's config may have called: nothing but what is registered."""
+
+import sys
+
+import pytest
+import torch
+from mmengine.registry import DATASETS, HOOKS, MODELS, TASK_UTILS
+
+import mmfakd  # noqa: F401
+from mmfakd.model_zoo.build import build_without_weights
+from mmfakd.model_zoo.registered_types import registered_types_only
+from tests.helpers.toy import classifier
+
+RUNS = 'from pathlib import Path\nPath("ran").touch()\nmodel = dict(type="ResNet")\n'
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with modules and files of a stranger, from which Python imports."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / 'evil_of_a_stranger.py').write_text(RUNS)
+    (tmp_path / 'victim.txt').write_text('mine')
+    yield tmp_path
+    sys.modules.pop('evil_of_a_stranger', None)
+
+
+@pytest.mark.parametrize(
+    'model',
+    [
+        dict(type='evil_of_a_stranger'),
+        dict(type='mmpretrain.get_model', model='evil_of_a_stranger.py'),
+        dict(type='mmpretrain.apis.get_model', model='evil_of_a_stranger.py'),
+        dict(type='mmdet.apis.DetInferencer', model='evil_of_a_stranger.py'),
+        dict(
+            type='mmengine.logging.MMLogger',
+            name='a',
+            logger_name='a',
+            log_file='victim.txt',
+            file_mode='w',
+        ),
+        dict(type='os.system', command='touch ran'),
+    ],
+    ids=lambda model: model['type'],
+)
+@pytest.mark.parametrize('nested', [False, True])
+def test_nothing_is_run(folder, model, nested):
+    cfg = dict(classifier(), backbone=model) if nested else model
+    with pytest.raises(ValueError, match='cannot be built without weights'):
+        build_without_weights(cfg, 'mmpretrain')
+    assert not (folder / 'ran').exists()
+    assert (folder / 'victim.txt').read_text() == 'mine'
+
+
+@pytest.mark.parametrize(
+    ('registry', 'kind'),
+    [
+        (MODELS, 'torch.nn.Identity'),
+        (MODELS, 'mmpretrain.models.backbones.resnet.ResNet'),
+        (MODELS, 'mmpretrain.ResNet'),
+        (TASK_UTILS, 'mmdet.models.task_modules.assigners.MaxIoUAssigner'),
+        (DATASETS, 'mmpretrain.datasets.CustomDataset'),
+        (HOOKS, 'mmengine.hooks.EMAHook'),
+    ],
+)
+def test_what_is_meant_to_be_built_is_found(registry, kind):
+    with registered_types_only():
+        assert registry.get(kind).__name__ == kind.rpartition('.')[2]
+
+
+def test_models_are_made_of_no_hooks():
+    with registered_types_only(models_only=True):
+        assert MODELS.get('torch.nn.Identity') is torch.nn.Identity
+        assert MODELS.get('mmengine.hooks.EMAHook') is None
+    assert MODELS.get('mmengine.hooks.EMAHook') is not None
+
+
+def test_a_config_of_one_s_own_names_what_it_likes(folder):
+    (folder / 'evil_of_a_stranger.py').write_text(
+        'from mmengine.model import BaseModel\n'
+        'class Own(BaseModel):\n    def forward(self, inputs):\n        return inputs\n'
+        'def net():\n    return Own()\n'
+    )
+    cfg = dict(type='evil_of_a_stranger.net')
+    with pytest.raises(ValueError, match='cannot be built without weights'):
+        build_without_weights(cfg, 'mmpretrain')
+    model = build_without_weights(cfg, 'mmpretrain', trusted=True)
+    assert type(model).__name__ == 'Own'
