@@ -30,9 +30,11 @@ def tf32() -> TF32:
     """
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
-    if not hasattr(matmul, 'fp32_precision'):
-        return TF32(matmul.allow_tf32, cudnn.allow_tf32)
     exact = ('none', 'ieee')
-    return TF32(
-        matmul.fp32_precision not in exact, cudnn.conv.fp32_precision not in exact
-    )
+    try:
+        return TF32(
+            matmul.fp32_precision not in exact, cudnn.conv.fp32_precision not in exact
+        )
+    except (AssertionError, AttributeError):
+        # What these modules do not know is the former.
+        return TF32(matmul.allow_tf32, cudnn.allow_tf32)

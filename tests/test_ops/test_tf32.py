@@ -7,13 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.utils import digit_version
 
 from mmfakd.ops import compare_ways, operation
 from mmfakd.ops.compare_ways import WrongResult, compare
 from mmfakd.ops.frequency_filter import FREQUENCY_FILTER
 from mmfakd.ops.tf32 import TF32, tf32
 
-NEW = hasattr(torch.backends.cuda.matmul, 'fp32_precision')
+NEW = digit_version(torch.__version__) >= digit_version('2.9')
 MATMUL = 'torch.backends.cuda.matmul.'
 CONVOLUTION = 'torch.backends.cudnn.'
 

@@ -235,11 +235,10 @@ def _counted_iterations(meta: dict) -> bool:
     """Whether a checkpoint is of a loop to which all iterations are one epoch."""
     text = meta.get('cfg')
     try:
-        cfg = read_config_text(text).get('train_cfg') if text else None
+        cfg = (read_config_text(text).get('train_cfg') if text else None) or {}
     except ValueError:
         return False
-    kind = str((cfg or {}).get('type', ''))
-    return bool(cfg) and ('IterBased' in kind or cfg.get('by_epoch') is False)
+    return 'IterBased' in str(cfg.get('type')) or cfg.get('by_epoch') is False
 
 
 def _count_in_present_batches(runner: Runner, position: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ def tell_changed_records(
     finally:
         for handle in handles:
             handle.remove()
-    changed = dict.fromkeys(name for name, *record in taken if _is_changed(*record))
+    changed = dict.fromkeys(record[0] for record in taken if _is_changed(*record[1:]))
     for name in changed:
         print_log(
             f'{role} recorder {name!r}: the {role} changes this record in place after '
