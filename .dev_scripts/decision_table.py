@@ -27,6 +27,7 @@ COSTS = {
 METHODS = {
     'KD': (),
     'PKD': (),
+    'CWD': (),
     'ReviewKD': (),
     'FAM-KD, layer to layer': ('FAM-KD layer to layer',),
     'FAM-KD, review': ('FAM-KD', 'FAM-KD with review'),
