@@ -294,6 +294,15 @@ def test_pairs_modules_and_one_layer():
         (dict(loss_weight=-1.0), 'none below 0'),
         (dict(kd_weight=-1.0), 'kd_weight=-1.0'),
         (dict(tau=0.0), 'tau=0.0'),
+        (dict(tau=4), 'tau=4 has no effect .*kd_weight=0.* Give a `kd_weight`'),
+        (
+            dict(method='kd', kd_weight=0.5),
+            "kd_weight=0.5 has no effect with method='kd'.*`loss_weight`",
+        ),
+        (
+            dict(method='kd', connector={}, level_loss=nn.MSELoss()),
+            r'connector=\{\}, level_loss=MSELoss\(\) has no effect',
+        ),
         (dict(warmup=dict(by_epoch=True)), 'expected a number of calls'),
         (dict(warmup=0), 'end > begin'),
         (dict(level_loss='mse'), r'such as torch.nn.MSELoss\(\)'),
