@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from types import FrameType
+from typing import Any
 
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 
@@ -41,3 +42,26 @@ def counts_iterations(loop: BaseLoop | None) -> bool:
         return isinstance(loop, IterBasedTrainLoop)
     # A loop of the user's own says it as MMEngine's does.
     return getattr(loop, 'max_epochs', None) == 1 and hasattr(loop, 'max_iters')
+
+
+def distillation_stop(loop: BaseLoop | None) -> tuple[str, int] | None:
+    """Find the hook that ends the distillation of a training, such as mmrazor's.
+
+    Args:
+        loop (BaseLoop, optional): The loop that trains.
+
+    Returns:
+        tuple[str, int], optional: Name of the hook, and its ``stop_epoch``; of the
+        first to stop.
+    """
+    runner: Any = getattr(loop, 'runner', None)
+    stops = [
+        (getattr(hook, 'stop_epoch', None), type(hook).__name__)
+        for hook in getattr(runner, 'hooks', ())
+    ]
+    found = [
+        (name, stop)
+        for stop, name in stops
+        if 'distill' in name.lower() and isinstance(stop, int)
+    ]
+    return min(found, key=lambda pair: pair[1], default=None)

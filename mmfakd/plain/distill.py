@@ -81,7 +81,7 @@ def distill(
         level_loss (nn.Module, optional): Called with the prediction and the teacher's
             feature, each (N, C, H, W). Defaults to None: the method's.
         kd_weight (float): Weight of the divergence of the predictions, beside the
-            levels. Defaults to 0, for none.
+            levels. Defaults to 0, for none. Of ``'kd'`` it is ``loss_weight``.
         tau (float): Its temperature.
         warmup (int | Mapping, optional): Number of calls over which the weight of the
             levels grows from zero; or ``dict(begin=..., end=...)``. Defaults to None.

@@ -52,7 +52,7 @@ class Method:
         connector (Mapping, optional): Arguments of the connector to be other ones.
 
     Raises:
-        ValueError: For an unknown name or bad numbers.
+        ValueError: For an unknown name, bad numbers, and arguments without effect.
     """
 
     name: str
@@ -81,6 +81,33 @@ class Method:
         check_number('distill', 'tau', self.tau, above_zero=True)
         if self.name == 'kd':
             check_number("distill, method='kd',", 'loss_weight', self.loss_weight)
+        self._refuse_unused()
+
+    def _refuse_unused(self) -> None:
+        """Raise for arguments that would have no effect."""
+        if not self.by_level:
+            given = {
+                'kd_weight': self.kd_weight or None,
+                'connector': self.connector,
+                'level_loss': self.level_loss,
+            }
+            unused = [name for name, value in given.items() if value is not None]
+            cure = (
+                'as it compares the predictions alone. Give their weight as '
+                '`loss_weight`, leave out what is for levels, or take a method that '
+                "compares levels, such as method='fakd-review'"
+            )
+        else:
+            unused = ['tau'] if self.tau != 1 and not self.kd_weight else []
+            cure = (
+                'as kd_weight=0: it is the temperature of the predictions. Give a '
+                '`kd_weight` above 0, or leave it out'
+            )
+        if unused:
+            told = ', '.join(f'{name}={getattr(self, name)!r}' for name in unused)
+            raise ValueError(
+                f'distill: {told} has no effect with method={self.name!r}, {cure}.'
+            )
 
     @property
     def by_level(self) -> bool:

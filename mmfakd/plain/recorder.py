@@ -39,6 +39,9 @@ class Recorder:
         autocast (dtype, optional): Autocast's type in the last call that was recorded.
         copy (set[str]): Layers whose outputs are changed in place later on, so that
             copies are recorded.
+        calls (dict[str, int]): Layer -> its calls in a pass, where that is known. No
+            more are kept of passes whose begin is not seen, as the model itself is
+            not called.
     """
 
     def __init__(
@@ -50,9 +53,11 @@ class Recorder:
         self.without_graph = False
         self.autocast: torch.dtype | None = None
         self.copy: set[str] = set()
+        self.calls: dict[str, int] = {}
         self.with_graph = with_graph
         self._given: list[tuple[Tensor, int]] = []
-        self._taken: list[tuple[str, Tensor, int]] = []
+        # Layer -> of each record its tensors and their versions.
+        self._taken: dict[str, list[list[tuple[Tensor, int]]]] = {}
         self._model = model
         self._begins = model.register_forward_pre_hook(
             PassHook(self, ''), with_kwargs=True
@@ -99,13 +104,20 @@ class Recorder:
             return
         if name in self.copy:
             output = copied(output)
-        self.records[name].append(output)
+        self._keep(self.records[name], output, name)
         if is_compiling():
             return
         found = _versions(output)
-        self._taken += [(name, tensor, version) for tensor, version in found]
+        self._keep(self._taken.setdefault(name, []), found, name)
         for tensor, _ in found[:1]:
             self.autocast = autocast_dtype(tensor.device.type)
+
+    def _keep(self, kept: list, value: Any, name: str) -> None:
+        kept.append(value)
+        most = self.calls.get(name, 0) if self.inputs is None else 0
+        # An older pass, whose graph would stay until somebody asks for the loss.
+        while 0 < most < len(kept):
+            kept.pop(0)
 
     def _records_now(self) -> bool:
         if not self.recording:
@@ -126,13 +138,17 @@ class Recorder:
     @property
     def changed(self) -> set[str]:
         """set[str]: Layers whose outputs were changed in place since."""
-        return {name for name, x, version in self._taken if x._version != version}
+        return {
+            name
+            for name, records in self._taken.items()
+            if any(x._version != version for found in records for x, version in found)
+        }
 
     def clear(self) -> None:
         """Forget all, so that no graph outlives its step."""
         for records in self.records.values():
             records.clear()
-        self.inputs, self._given, self._taken = None, [], []
+        self.inputs, self._given, self._taken = None, [], {}
         self.without_graph = False
 
     def close(self) -> None:

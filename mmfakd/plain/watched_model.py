@@ -138,6 +138,7 @@ class WatchedModel:
         if self.with_output:
             self.logits = _logits_of(records[''], self.role)
         self.calls = {name: len(calls) for name, calls in records.items()}
+        self.recorder.calls = self.calls
         self._chosen = {layer.name for layer in self.layers if layer.call is not None}
         features = _by_place(probe) if images else None
         self.layers = [

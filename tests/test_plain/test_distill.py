@@ -3,6 +3,7 @@
 
 from collections import namedtuple
 from pathlib import Path
+from weakref import ref
 
 import pytest
 import torch
@@ -257,6 +258,29 @@ def test_methods_of_models_can_be_called():
     assert last.requires_grad and student.stem.weight.grad is not None
 
 
+def test_passes_without_a_loss_are_let_go():
+    """Of a model that is not called itself, layers run twice in a pass."""
+
+    def run_twice(model, x):
+        return model[1](model[1](model[0](x)))
+
+    student, teacher = (
+        nn.Sequential(nn.Conv2d(3, width, 3, 2), nn.Conv2d(width, width, 1))
+        for width in (4, 6)
+    )
+    layers = ['0', dict(name='1', call=1)]
+    made = distilled(student, teacher, layers, forward=run_twice)
+    features = []
+    student[1].register_forward_hook(
+        lambda module, args, output: features.append(ref(output))
+    )
+    for _ in range(5):
+        run_twice(student, images(2))
+    assert [feature() is not None for feature in features] == [False] * 8 + [True] * 2
+    made.loss(images(2)).backward()
+    assert student[0].weight.grad is not None
+
+
 def test_pairs_modules_and_one_layer():
     student, teacher = pair()
     by_name = distilled(student, teacher, ['0', '1'])
@@ -294,6 +318,15 @@ def test_pairs_modules_and_one_layer():
         (dict(loss_weight=-1.0), 'none below 0'),
         (dict(kd_weight=-1.0), 'kd_weight=-1.0'),
         (dict(tau=0.0), 'tau=0.0'),
+        (dict(tau=4), 'tau=4 has no effect .*kd_weight=0.* Give a `kd_weight`'),
+        (
+            dict(method='kd', kd_weight=0.5),
+            "kd_weight=0.5 has no effect with method='kd'.*`loss_weight`",
+        ),
+        (
+            dict(method='kd', connector={}, level_loss=nn.MSELoss()),
+            r'connector=\{\}, level_loss=MSELoss\(\) has no effect',
+        ),
         (dict(warmup=dict(by_epoch=True)), 'expected a number of calls'),
         (dict(warmup=0), 'end > begin'),
         (dict(level_loss='mse'), r'such as torch.nn.MSELoss\(\)'),

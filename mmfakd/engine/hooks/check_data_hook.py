@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmfakd.datasets.wrappers import dataset_meta, read_datasets, walk_loaders
+from mmfakd.engine.check_last_batch import check_last_batch
 from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.models.algorithms.check_batches import (
     check_batches,
@@ -28,7 +29,8 @@ from mmfakd.registry import HOOKS
 class CheckDataHook(Hook):
     """Check the training data when training begins.
 
-    There must be batches, the data set may not have more classes than the model
+    There must be batches, the last of an epoch must have two images where the
+    distiller needs them, the data set may not have more classes than the model
     predicts, and a detection data set must know the categories of its file. From then
     on the model itself looks at the labels of every batch, and images that do not
     fit into one batch are named.
@@ -47,13 +49,17 @@ class CheckDataHook(Hook):
             runner (Runner): The runner.
 
         Raises:
-            ValueError: If there is no batch, or classes do not fit.
+            ValueError: If there is no batch, one of too few images, or classes do not
+                fit.
         """
-        model = unwrapped_model(runner)
-        model = getattr(model, 'architecture', model)
-        labelled = getattr(unwrapped_model(runner), 'calculate_student_loss', True)
+        whole = unwrapped_model(runner)
+        model = getattr(whole, 'architecture', whole)
+        labelled = getattr(whole, 'calculate_student_loss', True)
+        distiller = getattr(whole, 'distiller', None)
         for loader in walk_loaders(runner.train_dataloader):
             _check_length(loader)
+            if distiller is not None:
+                check_last_batch(loader, distiller, runner.max_iters)
             # Of a data set without labels nothing of them is asked.
             for dataset in read_datasets(loader.dataset) if labelled else ():
                 _check_categories(dataset)

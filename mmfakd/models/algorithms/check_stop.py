@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from mmengine.runner import BaseLoop
+
+from mmfakd.compat.running_loop import distillation_stop
 
 
 def check_stop(loop: BaseLoop | None, setting: str) -> None:
@@ -19,16 +20,12 @@ def check_stop(loop: BaseLoop | None, setting: str) -> None:
     Raises:
         ValueError: If a hook is to stop the distillation before the last epoch.
     """
-    runner: Any = getattr(loop, 'runner', None)
     length = getattr(loop, 'max_epochs', math.inf)
-    for hook in getattr(runner, 'hooks', ()):
-        stop = getattr(hook, 'stop_epoch', None)
-        distils = 'distill' in type(hook).__name__.lower()
-        if distils and isinstance(stop, int) and stop < length:
-            raise ValueError(
-                f'{type(hook).__name__} got stop_epoch={stop} of {length} epochs, and '
-                f'{setting}: {_CURE}'
-            )
+    name, stop = distillation_stop(loop) or ('', math.inf)
+    if stop < length:
+        raise ValueError(
+            f'{name} got stop_epoch={stop} of {length} epochs, and {setting}: {_CURE}'
+        )
 
 
 def refuse_stopped(setting: str) -> None:

@@ -409,6 +409,12 @@ class FeatureDistill(SingleTeacherDistill):
         parameters = [p for p in self.distiller.parameters() if p.requires_grad]
         if parameters:
             losses['distill.loss_stopped'] = 0 * sum(p.sum() for p in parameters)
+        # What was logged last would stay in the log, as if it went on.
+        for tag in MessageHub.get_current_instance().log_scalars:
+            name = tag.partition('train/')[2]
+            shown = 'loss' in name or name == 'distill.warmup'
+            if name.startswith('distill.') and shown and name not in losses:
+                losses[name] = inputs.new_zeros((), dtype=torch.float)
         return losses
 
     def _taught_by_nothing(self) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmfakd.models.layers import FrequencyAttention
 from mmfakd.registry import MODELS
 
+from .per_level import sizes_and_scales
 from .review_level import ACT, NORM, ReviewLevel, checked_map, locate
 
 
@@ -36,9 +37,11 @@ class FrequencyAttentionConnector(BaseConnector):
         mid_channels (int, optional): Channels that the filter works on. None means
             ``in_channels``. Defaults to None.
         size (int | Sequence[int], optional): Height and width, in pixels, of the
-            teacher's feature, for a dense filter: the feature is resized to them.
-        modes (int | Sequence[int], optional): Number of frequencies of a filter for
-            features of any size. Exactly one of ``size`` and ``modes`` is given.
+            teacher's feature: the feature is resized to them. The filter is dense,
+            unless ``modes`` are given.
+        modes (int | Sequence[int], optional): Number of frequencies of the filter,
+            which features of any size then fit. At least one of ``size`` and
+            ``modes`` is given.
         norm_cfg (dict, optional): Norm after the 1x1 convolution and the filter.
             Defaults to ``dict(type='BN')``.
         act_cfg (dict, optional): Activation of the prediction. Defaults to None.
@@ -46,7 +49,7 @@ class FrequencyAttentionConnector(BaseConnector):
             Defaults to ``dict(type='ReLU')``.
         always_match (bool): Whether to build the 1x1 convolution even if the channels
             are equal. Defaults to False.
-        scale (float): With ``modes``, size of the teacher's feature over that of the
+        scale (float): Without ``size``, size of the teacher's feature over that of the
             student's. Defaults to 1.0.
         with_cp (bool): Whether to save memory: only inputs and outputs are kept for
             the backward pass, which computes the rest again. Defaults to False.
@@ -88,16 +91,18 @@ class FrequencyAttentionConnector(BaseConnector):
     ) -> None:
         super().__init__(init_cfg)
         mid_channels = mid_channels or in_channels
+        dense = None if modes is not None else size
         transform = FrequencyAttention(
-            mid_channels, out_channels, size=size, modes=modes, **kwargs
+            mid_channels, out_channels, size=dense, modes=modes, **kwargs
         )
+        grids, _ = sizes_and_scales([size], None, 1, type(self).__name__)
         self.in_channels = in_channels
         self.level = ReviewLevel(
             in_channels,
             mid_channels,
             transform,
             out_channels,
-            size=transform.size,
+            size=grids[0],
             scale=scale,
             always_match=always_match,
             norm_cfg=norm_cfg,

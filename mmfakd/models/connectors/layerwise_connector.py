@@ -35,7 +35,8 @@ class LayerwiseConnector(BaseConnector):
         out_channels (Sequence[int]): Channels Co of the teacher's features.
         sizes (Sequence[int | Sequence[int]], optional): Height and width, in pixels,
             of the teacher's features, given to each connector as ``size``. None
-            leaves the size to ``connector``, which then has ``modes``.
+            leaves the size to ``connector``, which then has ``modes``. It may have
+            both: a filter of so many frequencies, on maps of that size.
         scales (float | Sequence[float], optional): Without ``sizes``, size of the
             teacher's feature over that of the student's, given to each connector as
             ``scale``. Defaults to None, for 1. Sizes and scales act as in

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 from typing import Any, Union
 
@@ -19,7 +20,13 @@ from mmfakd.registry import MODELS
 from .balanced_weights import BalancedWeights
 from .check_layer_names import check_layer_names
 from .level import LevelCfg, parse_levels
-from .valid_area import Share, check_shapes, mask_padding, valid_shares
+from .valid_area import (
+    Share,
+    check_shapes,
+    refuse_unmaskable,
+    valid_shares,
+    without_padding,
+)
 from .warmup import Warmup
 
 # For messages about arguments with one value for each level.
@@ -79,8 +86,10 @@ class LevelDistiller(ConfigurableDistiller):
             ``by_epoch=False`` it counts iterations, which an iteration based loop
             needs, as its epoch stays 0. Defaults to None, no warm-up.
         ignore_padding (bool): Whether the level losses count only what the images of
-            a batch cover, not what they were padded with: features are set to zero
-            there, and the loss is divided by the share of the rest. This needs
+            a batch cover, not what they were padded with. A mean over pixels becomes
+            one over theirs; a loss of whole images, as CWD is, is computed on the
+            crop of each. One of your own says by its attribute ``mean_over`` which it
+            is, see :func:`mmfakd.models.losses.mean_over.mean_over`. This needs
             :class:`FeatureDistill` and data samples with ``img_shape``, as mmdet's.
             Defaults to False, as published.
         **kwargs: Other arguments of ``ConfigurableDistiller``.
@@ -92,8 +101,9 @@ class LevelDistiller(ConfigurableDistiller):
     Raises:
         ValueError: For unknown layer names (near matches are listed), sequences of
             different lengths, a level that is none, names that are taken, bad weights
-            or a bad warm-up; at the first step for tokens that make no map and
-            features whose shapes disagree.
+            or a bad warm-up, and with ``ignore_padding`` for a level loss of which it
+            is not known how to leave padding out; at the first step for tokens that
+            make no map and features whose shapes disagree.
     """
 
     def __init__(
@@ -147,11 +157,11 @@ class LevelDistiller(ConfigurableDistiller):
             self.loss_weight = BalancedWeights(loss_weight, self._count_levels())
         else:
             _check_weights(loss_weight)
-        # The student's own loss of this step, its parameters, and all models, where
-        # weights are measured.
+        # Where weights are measured: the student's loss, its parameters, all models.
         self._own: tuple[Tensor, list[nn.Parameter], list[nn.Module]] | None = None
         self.warmup = None if warmup is None else Warmup(warmup)
         self.ignore_padding = ignore_padding
+        self._check_losses(*(self.distill_losses[name] for name in own_losses))
         self._shares: list[Share] = []
         self._shapes_known: bool | None = None
         # The losses of this step: of mappings, and of levels with their weights.
@@ -303,7 +313,7 @@ class LevelDistiller(ConfigurableDistiller):
         pairs: list[Any] = []
         for i, levels in enumerate(zip(self.student_levels, self.teacher_levels)):
             ours, theirs = (level.read(self) for level in levels)
-            resizes = getattr(self.distill_losses[f'loss_level{i}'], 'resizes', False)
+            resizes = getattr(self._loss_of(i), 'resizes', False)
             _check(i, ours, theirs, any_size=resizes)
             pairs.append((ours, theirs))
         return pairs
@@ -338,11 +348,23 @@ class LevelDistiller(ConfigurableDistiller):
         # A vector has no padding.
         if not self._shares or prediction.dim() != 4:
             return self._compare(prediction, target, level)
-        (prediction, target), scale = mask_padding([prediction, target], self._shares)
-        return scale * self._compare(prediction, target, level)
+        return without_padding(
+            self._loss_of(level),
+            partial(self._compare, level=level),
+            [prediction, target],
+            self._shares,
+        )
+
+    def _check_losses(self, *losses: nn.Module) -> None:
+        """Raise if padding is to be left out of a loss and cannot be."""
+        for loss in losses if self.ignore_padding else ():
+            refuse_unmaskable(loss)
+
+    def _loss_of(self, level: int) -> nn.Module:
+        return self.distill_losses[f'loss_level{level}']
 
     def _compare(self, prediction: Tensor, target: Tensor, level: int = 0) -> Tensor:
-        loss = self.distill_losses[f'loss_level{level}']
+        loss = self._loss_of(level)
         try:
             if {'s_feature', 't_feature'} <= set(signature(loss.forward).parameters):
                 return loss(s_feature=prediction, t_feature=target)

@@ -96,6 +96,7 @@ class ReviewDistiller(LevelDistiller):
         if not isinstance(level_loss, nn.Module):
             level_loss = MODELS.build(level_loss) if level_loss else nn.MSELoss()
         self.level_loss = level_loss
+        self._check_losses(level_loss)
         parameters = signature(self.level_loss.forward).parameters
         self._loss_by_name = {'s_feature', 't_feature'} <= set(parameters)
 
@@ -176,6 +177,9 @@ class ReviewDistiller(LevelDistiller):
             f"connector's `in_channels` are {given}: set `in_channels={found}` in "
             '`distiller.connector`, or record other `student_levels`.'
         )
+
+    def _loss_of(self, level: int) -> nn.Module:
+        return self.level_loss
 
     def _compare(self, prediction: Tensor, target: Tensor, level: int = 0) -> Tensor:
         if self._loss_by_name:

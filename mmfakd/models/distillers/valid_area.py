@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
+
+from mmfakd.models.losses.mean_over import BATCH, IMAGES, PIXELS, mean_over
 
 # Height and width of an image over those of its batch.
 Share = tuple[float, float]
@@ -127,37 +130,107 @@ def _metainfo(sample: Any) -> Mapping:
     return getattr(sample, 'metainfo', {})
 
 
+def refuse_unmaskable(loss: nn.Module) -> None:
+    """Raise for a loss whose padding cannot be left out.
+
+    Args:
+        loss (nn.Module): The loss of a level.
+
+    Raises:
+        ValueError: If it is not known what it is a mean over.
+    """
+    if mean_over(loss) not in (PIXELS, IMAGES, BATCH):
+        name = type(loss).__name__
+        inner = getattr(loss, 'loss', None)
+        given = f'{name} of {type(inner).__name__}' if inner is not None else name
+        raise ValueError(
+            f'ignore_padding=True: {given}, as it is configured, is not known to be a '
+            'mean over pixels, and its value would depend on the padding. Expected '
+            "such a mean, as dict(type='mmrazor.L2Loss', normalize=False, "
+            'div_element=True) is, or a mean over images, as '
+            "dict(type='mmrazor.ChannelWiseDivergence'). Take one of these, leave "
+            'ignore_padding out, or, in a class of your own, say what it is: '
+            f"`mean_over = '{PIXELS}'` if terms that are 0 where both features are "
+            f"are averaged over all pixels, '{IMAGES}' if each image yields its own "
+            'loss and these are averaged.'
+        )
+
+
+def without_padding(
+    loss: nn.Module,
+    compare: Callable[[Tensor, Tensor], Tensor],
+    features: Sequence[Tensor],
+    shares: Sequence[Share],
+) -> Tensor:
+    """Compute a loss of what the images of a batch cover.
+
+    Python numbers alone decide, so nothing waits for a device.
+
+    Args:
+        loss (nn.Module): The loss, of a kind that :func:`refuse_unmaskable` lets pass.
+        compare (Callable): Calls it with two features.
+        features (Sequence[Tensor]): Two features (N, C, H, W) of one device.
+        shares (Sequence[tuple[float, float]]): See :func:`valid_shares`.
+
+    Returns:
+        Tensor: Scalar. Of a mean over pixels that over all valid ones; of a mean over
+        images that of the losses of their crops.
+    """
+    rule = mean_over(loss)
+    ours, theirs = features
+    # The loss resizes others.
+    one_size = ours.shape[-2:] == theirs.shape[-2:]
+    if rule == PIXELS and one_size:
+        masked, scale = mask_padding(features, shares)
+        return scale * compare(*masked)
+    pairs = list(zip(*(_crops(feature, shares) for feature in features)))
+    if rule == BATCH and one_size:
+        student, teacher = (
+            torch.cat([crop.flatten(2) for crop in crops], 2).unsqueeze(2)
+            for crops in zip(*pairs)
+        )
+        return compare(student, teacher)
+    losses = torch.stack([compare(*pair) for pair in pairs])
+    if rule == IMAGES:
+        return losses.mean()
+    pixels = [crop.shape[2:].numel() for _, crop in pairs]
+    return sum(n / sum(pixels) * one for n, one in zip(pixels, losses))
+
+
 def mask_padding(
     features: Sequence[Tensor], shares: Sequence[Share]
 ) -> tuple[list[Tensor], float]:
     """Set features to zero outside of the images.
 
-    Python numbers alone decide, so nothing waits for a device.
-
     Args:
-        features (Sequence[Tensor]): Features (N, C, H, W) of one device.
+        features (Sequence[Tensor]): Features (N, C, H, W) of one size and device.
         shares (Sequence[tuple[float, float]]): See :func:`valid_shares`.
 
     Returns:
         tuple[list[Tensor], float]: The features with zeros, and the number of pixels
-        of the first one over that of valid ones, by which a mean over all becomes one
-        over these.
+        over that of valid ones, by which a mean over all becomes one over these.
     """
-    mask, scale = _valid_mask(features[0], shares)
-    masks = {mask.shape[-2:]: mask}
-    for feature in features[1:]:
-        if feature.shape[-2:] not in masks:
-            masks[feature.shape[-2:]], _ = _valid_mask(feature, shares)
-    return [feature * masks[feature.shape[-2:]] for feature in features], scale
-
-
-def _valid_mask(feature: Tensor, shares: Sequence[Share]) -> tuple[Tensor, float]:
-    height, width = feature.shape[-2:]
-    mask = feature.new_zeros(len(shares), 1, height, width)
+    height, width = features[0].shape[-2:]
+    mask = features[0].new_zeros(len(shares), 1, height, width)
     valid = 0
-    for own, (rows, columns) in zip(mask, shares):
-        # A pixel that an image covers in part is valid; the tolerance is for rounding.
-        top, left = (math.ceil(a - 1e-6) for a in (rows * height, columns * width))
+    for own, share in zip(mask, shares):
+        top, left = _valid_size(height, width, share)
         own[:, :top, :left] = 1
         valid += top * left
-    return mask, mask.numel() / valid
+    return [feature * mask for feature in features], mask.numel() / valid
+
+
+def _crops(feature: Tensor, shares: Sequence[Share]) -> list[Tensor]:
+    """The valid part of each image, (1, C, h, w), contiguous, as losses view it."""
+    height, width = feature.shape[-2:]
+    sizes = [_valid_size(height, width, share) for share in shares]
+    return [
+        image[None, :, :top, :left].contiguous()
+        for image, (top, left) in zip(feature, sizes)
+    ]
+
+
+def _valid_size(height: int, width: int, share: Share) -> tuple[int, int]:
+    # A pixel that an image covers in part is valid; the tolerance is for rounding.
+    top, left = (math.ceil(s * n - 1e-6) for s, n in zip(share, (height, width)))
+    return top, left

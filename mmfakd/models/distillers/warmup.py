@@ -9,9 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.logging import MessageHub
+from mmengine.runner import BaseLoop
 from torch import Tensor
 
-from mmfakd.compat.running_loop import counts_iterations, running_loop
+from mmfakd.compat.running_loop import (
+    counts_iterations,
+    distillation_stop,
+    running_loop,
+)
 from mmfakd.ops.compiling import is_compiling
 
 _DEFAULTS = dict(by_epoch=True, begin=0, end=20)
@@ -60,6 +65,8 @@ class Warmup:
             )
         self.by_epoch, self.begin, self.end = (parsed[key] for key in _DEFAULTS)
         self._warned = self._checked = False
+        # The hook that ends the distillation, and when, as the warm-up counts.
+        self._stop = '', math.inf
         # The factor that was last told, and what it was for.
         self._told: tuple[tuple, Tensor] | None = None
 
@@ -77,19 +84,29 @@ class Warmup:
         counter = 'epoch' if self.by_epoch else 'iter'
         self._check(counter in info)
         now, last = info.get(counter, 0), info.get(f'max_{counter}s')
-        if last is not None and last < self.end and not self._warned:
-            unit = 'epochs' if self.by_epoch else 'iterations'
-            never = 'nothing is ever distilled, as it begins at'
-            weight = 'the full weight is never reached'
-            what = f'{never} {self.begin}' if last <= self.begin else weight
-            warnings.warn(
-                f'The distillation warm-up ends at {self.end} {unit}, but training has '
-                f'only {last}: {what}. Shorten the warm-up; in an iteration based '
-                'loop count iterations with `warmup=dict(by_epoch=False, ...)`.',
-                stacklevel=2,
-            )
-            self._warned = True
+        if last is not None:
+            self._warn(last)
         return self.factor_at(now)
+
+    def _warn(self, last: float) -> None:
+        """Say once if distillation is over before the warm-up."""
+        name, stop = self._stop
+        if self._warned or min(last, stop) >= self.end:
+            return
+        self._warned = True
+        over = f'training has only {last}'
+        if stop < last:
+            last, over = stop, f'{name} stops the distillation at {stop:g}'
+        unit = 'epochs' if self.by_epoch else 'iterations'
+        never = 'nothing is ever distilled, as it begins at'
+        weight = 'the full weight is never reached'
+        what = f'{never} {self.begin}' if last <= self.begin else weight
+        warnings.warn(
+            f'The distillation warm-up ends at {self.end} {unit}, but {over}: {what}. '
+            'Shorten the warm-up; in an iteration based loop count iterations with '
+            '`warmup=dict(by_epoch=False, ...)`.',
+            stacklevel=3,
+        )
 
     def _check(self, told: bool) -> None:
         """Refuse a training whose progress cannot be seen; looked at once."""
@@ -97,6 +114,7 @@ class Warmup:
             return
         self._checked = True
         loop = running_loop()
+        self._stop = _stop_of(loop, self.by_epoch)
         if self.by_epoch and counts_iterations(loop):
             length = getattr(loop, 'max_iters', None)
             raise ValueError(
@@ -138,6 +156,15 @@ class Warmup:
             if is_compiling() or self._told is None or self._told[0] != key:
                 self._told = key, value.new_full((), factor)
             losses['warmup'] = self._told[1]
+
+
+def _stop_of(loop: BaseLoop | None, by_epoch: bool) -> tuple[str, float]:
+    """The hook that ends the distillation, and at which epoch or iteration."""
+    name, stop = distillation_stop(loop) or ('', math.inf)
+    dataloader = getattr(loop, 'dataloader', None)
+    if by_epoch or not name or not hasattr(dataloader, '__len__'):
+        return name, stop
+    return name, stop * len(dataloader)  # type: ignore[arg-type]
 
 
 def _is_count(value: Any) -> bool:

@@ -13,6 +13,7 @@ from mmfakd.registry import MODELS
 
 from .check_number import check_number
 from .feature_pairs import Features, feature_pairs
+from .mean_over import IMAGES, PIXELS
 
 _DOMAINS = ('complex', 'amplitude', 'phase', 'log_amplitude')
 
@@ -125,6 +126,13 @@ class FFTFeatureLoss(nn.Module):
         self.domain = domain
         self.band = band
         self.focal_alpha = focal_alpha
+
+    @property
+    def mean_over(self) -> str:
+        """What it is a mean over, see :func:`.mean_over.mean_over` (str)."""
+        # Of all frequencies alike (Parseval); others depend on the size of the map.
+        alike = self.domain == 'complex' and self.band is None and not self.focal_alpha
+        return PIXELS if alike else IMAGES
 
     def forward(self, s_feature: Features, t_feature: Features) -> Tensor:
         """Compute the weighted loss.

@@ -11,6 +11,7 @@ from mmfakd.registry import MODELS
 
 from .check_number import check_number
 from .feature_pairs import Features, feature_pairs
+from .mean_over import IMAGES
 
 
 def hierarchical_context_loss(s_feature: Features, t_feature: Features) -> Tensor:
@@ -73,6 +74,9 @@ class HierarchicalContextLoss(nn.Module):
         ValueError: At construction for a negative weight; in ``forward`` if the
             numbers of levels or the shapes differ.
     """
+
+    # See :func:`.mean_over.mean_over`: what is pooled depends on the size of the map.
+    mean_over = IMAGES
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()

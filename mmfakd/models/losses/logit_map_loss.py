@@ -13,6 +13,7 @@ from mmfakd.ops.determinism import resize_bilinear
 from mmfakd.registry import MODELS
 
 from .check_number import check_number
+from .mean_over import BATCH, IMAGES, PIXELS, mean_over
 
 _SIZES = ('teacher', 'student', 'smaller')
 
@@ -70,6 +71,13 @@ class LogitMapLoss(nn.Module):
         own = getattr(self.loss, 'loss_weight', 1.0)
         check_number(type(self.loss).__name__, 'loss_weight', own)
         self.per_pixel, self.size, self.loss_weight = per_pixel, size, loss_weight
+
+    @property
+    def mean_over(self) -> str | None:
+        """What it is a mean over, see :func:`.mean_over.mean_over` (str, optional)."""
+        rule = mean_over(self.loss)
+        # Pixels are samples, whose order does not matter.
+        return BATCH if self.per_pixel and rule in (PIXELS, IMAGES) else rule
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
         """Compute the weighted loss.

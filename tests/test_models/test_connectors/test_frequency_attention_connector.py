@@ -19,6 +19,7 @@ from mmfakd.models.connectors import FrequencyAttentionConnector
         ({'modes': 6, 'scale': 2}, (2, 4, 9, 7), (2, 6, 18, 14)),
         ({'modes': 6, 'mid_channels': 8, 'groups': 2}, (2, 4, 9, 7), (2, 6, 9, 7)),
         ({'size': 1}, (2, 4), (2, 6, 1, 1)),
+        ({'size': (8, 9), 'modes': 3}, (2, 4, 9, 7), (2, 6, 8, 9)),
     ],
 )
 def test_shapes_and_gradients(arguments, shape, expected):
@@ -29,6 +30,19 @@ def test_shapes_and_gradients(arguments, shape, expected):
     assert all(p.grad is not None for p in connector.parameters())
     has_match = any('match' in name for name, _ in connector.named_parameters())
     assert has_match == ('mid_channels' in arguments)
+
+
+def test_size_and_modes():
+    """The filter has the modes, the map the size; the weights are those of modes."""
+    both = FrequencyAttentionConnector(4, 6, size=8, modes=3)
+    modes = FrequencyAttentionConnector(4, 6, modes=3, scale=2)
+    modes.load_state_dict(both.state_dict())
+    x = torch.randn(2, 4, 4, 4)
+    assert torch.equal(both(x), modes(x))
+    with pytest.raises(ValueError, match='is no size'):
+        FrequencyAttentionConnector(4, 6, size=0, modes=3)
+    with pytest.raises(ValueError, match='exactly one of them'):
+        FrequencyAttentionConnector(4, 6)
 
 
 def test_is_filter_norm_and_activation():
@@ -110,12 +124,6 @@ def test_layer_to_layer_in_the_stock_distiller():
     sum(losses.values()).backward()
     for module in (distiller, student):
         assert all(p.grad is not None for p in module.parameters())
-
-
-@pytest.mark.parametrize('grid', [{}, {'size': 8, 'modes': 8}])
-def test_exactly_one_of_size_and_modes(grid):
-    with pytest.raises(ValueError, match='exactly one of them'):
-        FrequencyAttentionConnector(4, 6, **grid)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,21 @@ def test_levels_are_independent_connectors():
     assert not torch.equal(changed[1], predictions[1])
 
 
+def test_levels_whose_filters_have_modes():
+    """As planned where a dense filter would be too large."""
+    kind = 'mmfakd.FrequencyAttentionConnector'
+    connector = LayerwiseConnector(
+        [4, 6],
+        [8, 12],
+        sizes=[(14, 13), 6],
+        connector=[dict(type=kind, modes=5, groups=2), dict(type=kind)],
+    )
+    assert connector.levels[0].level.transform.modes == (5, 5)
+    assert connector.levels[1].level.transform.size == (6, 6)
+    shapes = [p.shape for p in connector(features())]
+    assert shapes == [(2, 8, 14, 13), (2, 12, 6, 6)]
+
+
 @pytest.mark.parametrize('teachers', [[14, 6], [(4, 5), 2], [7, 3]])
 def test_resizes_as_the_review_does(teachers):
     """The deepest level of a review has no deeper one to learn from."""

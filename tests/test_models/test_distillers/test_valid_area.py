@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.registry import MODELS
+from torch import nn
 
 from mmfakd.models.distillers.valid_area import (
     check_shapes,
@@ -152,3 +154,90 @@ def test_what_is_in_the_padding_does_not_matter():
         losses.append(step(model, data))
     for key, value in losses[0].items():
         assert torch.equal(torch.as_tensor(value), torch.as_tensor(losses[1][key])), key
+
+
+CWD = dict(type='mmrazor.ChannelWiseDivergence', tau=1)
+KL = dict(type='mmrazor.KLDivergence', tau=1)
+LOSSES = [
+    dict(type='mmrazor.L2Loss', normalize=False, div_element=True),
+    dict(type='mmrazor.L2Loss', normalize=False),
+    dict(type='mmrazor.L2Loss'),
+    dict(type='mmrazor.ATLoss'),
+    dict(type='mmrazor.OFDLoss'),
+    dict(type='mmrazor.PKDLoss'),
+    CWD,
+    dict(type='mmfakd.LogitMapLoss', loss=CWD),
+    dict(type='mmfakd.LogitMapLoss', loss=KL, per_pixel=True),
+    dict(type='mmfakd.FFTFeatureLoss'),
+    dict(type='mmfakd.FFTFeatureLoss', focal_alpha=1.0),
+    dict(type='mmfakd.HierarchicalContextLoss'),
+]
+
+
+def level_distiller(loss):
+    cfg = dict(type='mmfakd.LevelDistiller', level_loss=loss, ignore_padding=True)
+    return MODELS.build(dict(cfg, student_levels='a', teacher_levels='a'))
+
+
+def padded_loss(loss, images, size, stride=1):
+    """The loss of pairs of images, in a batch of a size; its garbage is no feature."""
+    pairs = torch.full((2, len(images), 4, size, size), 7.0).double()
+    pairs[1] = -3
+    for i, pair in enumerate(images):
+        pairs[:, i, :, : pair.shape[2], : pair.shape[3]] = pair
+    shapes = [tuple(pair.shape[2:]) for pair in images]
+    distiller = level_distiller(loss)
+    distiller.begin_step(torch.empty(len(images), 3, size, size), samples(*shapes))
+    ours, theirs = pairs
+    ours = ours[..., ::stride, ::stride].clone().requires_grad_()
+    found = distiller._level_loss(0, ours, theirs)
+    found.backward()
+    return found.detach()
+
+
+@pytest.mark.parametrize('loss', LOSSES)
+def test_no_loss_depends_on_the_padding(loss):
+    """It is that without padding, where images are of one size."""
+    torch.manual_seed(0)
+    images = torch.randn(3, 2, 4, 8, 8, dtype=torch.float64)
+    plain = padded_loss(loss, images, 8)
+    for size in (12, 16, 32):
+        torch.testing.assert_close(padded_loss(loss, images, size), plain)
+    several = [images[0], images[1, ..., :4], images[2, ..., :6, :2]]
+    narrow, wide = (padded_loss(loss, several, size) for size in (10, 20))
+    torch.testing.assert_close(narrow, wide)
+
+
+@pytest.mark.parametrize('loss', LOSSES[7:9])
+def test_maps_of_two_sizes(loss):
+    torch.manual_seed(0)
+    images = torch.randn(2, 2, 4, 8, 8, dtype=torch.float64)
+    plain = padded_loss(loss, images, 8, stride=2)
+    torch.testing.assert_close(padded_loss(loss, images, 16, stride=2), plain)
+
+
+def test_losses_that_padding_cannot_be_left_out_of():
+    for loss, name in (
+        (dict(type='mmrazor.DistanceWiseRKD'), 'DistanceWiseRKD'),
+        (
+            dict(type='mmfakd.LogitMapLoss', loss=dict(KL, reduction='sum')),
+            'LogitMapLoss of KLDivergence',
+        ),
+    ):
+        with pytest.raises(ValueError, match=f'ignore_padding=True: {name}.*leave'):
+            level_distiller(loss)
+    review = dict(
+        type='mmfakd.ReviewDistiller',
+        student_levels='a',
+        teacher_levels='a',
+        connector=dict(
+            type='mmfakd.LayerwiseConnector',
+            in_channels=[4],
+            out_channels=[4],
+            sizes=[8],
+        ),
+        level_loss=nn.MSELoss(reduction='sum'),
+    )
+    MODELS.build(review)
+    with pytest.raises(ValueError, match='MSELoss, as it is configured'):
+        MODELS.build(dict(review, ignore_padding=True))

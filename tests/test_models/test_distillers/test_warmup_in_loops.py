@@ -1,6 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """What counts epochs or iterations, in real loops."""
 
+import warnings
+
 import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import LOOPS
@@ -120,3 +122,42 @@ def test_a_distillation_that_would_never_stop(tmp_path, model):
     train(run_config(tmp_path, model(), epochs=2, hooks=[hook]), recorder)
     stopped = ['distill.loss_stopped' in losses for losses in recorder.losses]
     assert stopped == [False, False, True, True]
+
+
+def test_a_log_after_the_distillation(tmp_path, model):
+    """It shows no losses of levels that are over, nor does a resumed training."""
+    hook = dict(type='mmrazor.StopDistillHook', stop_epoch=1)
+    recorder = Recorder()
+    for epochs in (2, 3):
+        cfg = run_config(tmp_path, model(end=1), epochs=epochs, hooks=[hook])
+        cfg.resume = epochs == 3
+        train(cfg, recorder)
+    before, after = recorder.losses[0], recorder.losses[2:]
+    names = [name for name in before if name.startswith('distill.')]
+    assert len(names) == 5 and all(before[name] > 0 for name in names)
+    assert len(after) == 4
+    for losses in after:
+        assert all(losses[name] == 0 for name in names)
+        own = sum(v for k, v in losses.items() if k.startswith('student.loss'))
+        assert losses['loss'] == pytest.approx(own)
+
+
+@pytest.mark.parametrize(
+    ('warmup', 'told'),
+    [
+        (dict(end=1), None),
+        (dict(end=2), 'StopDistillHook stops the distillation at 1: the full weight'),
+        (dict(by_epoch=False, end=2), None),
+        (dict(by_epoch=False, end=3), 'the distillation at 2: the full weight'),
+        (dict(by_epoch=False, begin=2, end=3), 'nothing is ever distilled'),
+    ],
+)
+def test_distillation_that_stops_before_the_warmup_ends(tmp_path, model, warmup, told):
+    hook = dict(type='mmrazor.StopDistillHook', stop_epoch=1)
+    cfg = run_config(tmp_path, model(**warmup), epochs=3, hooks=[hook])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        train(cfg)
+    texts = [str(w.message) for w in caught if 'warm-up ends' in str(w.message)]
+    assert len(texts) == (told is not None)
+    assert all(told in text for text in texts)
