@@ -80,6 +80,11 @@ class Run:
         """list[str]: the config and its options, which tell it from other runs."""
         return [self.config, *self.options]
 
+    @property
+    def _made_file(self) -> Path:
+        """The file that says by what the folder was made."""
+        return self.folder / 'made.json'
+
     def command(self) -> list[str]:
         """Write the command that starts the run or goes on with it.
 
@@ -90,17 +95,42 @@ class Run:
         words += ['--work-dir', str(self.folder), '--resume']
         return words + (['--cfg-options', *self.options] if self.options else [])
 
+    def check(self) -> None:
+        """Check that what its folder holds was made by its config and options.
+
+        Raises:
+            ValueError: If the folder holds a run of others.
+        """
+        if self.first is not None:
+            self.first.check()
+        # Runs of older versions did not write it.
+        if not self._made_file.exists():
+            return
+        found = json.loads(self._made_file.read_text())
+        if found != self.made:
+            raise ValueError(
+                f'{self.folder} holds a run of {" ".join(found)}; {self.name}, seed '
+                f'{self.seed}, is {" ".join(self.made)} now. Give the method another '
+                'name in the table, or move the folder away.'
+            )
+
     def start(self) -> bool:
         """Run it to its end, if that has not been done.
 
         Returns:
             bool: Whether it is done.
+
+        Raises:
+            ValueError: If its folder holds a run of another config or other options.
         """
+        self.check()
         if self.done.exists():
             return True
         if self.first is not None and not self.first.start():
             return False
         self.folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(self._made_file) as part:
+            Path(part).write_text(json.dumps(self.made) + '\n')
         print(f'{self.name}, seed {self.seed}: {self.folder}', flush=True)
         with open(self.folder / 'output.txt', 'a') as output:
             status = subprocess.run(
@@ -173,8 +203,10 @@ class Log:
             log['methods'].sort(key=lambda method: self._place(method['method']))
             for method in log['methods']:
                 for found in method['runs']:
-                    if (method['method'], found['seed']) == (run.name, run.seed):
-                        found['made'] = run.made
+                    added = (method['method'], found['seed'], found['work_dir'])
+                    if added == (run.name, run.seed, str(run.folder)):
+                        # An older one of this folder, which got farther, was kept.
+                        found.setdefault('made', run.made)
             with whole_file(self.path) as part:
                 Path(part).write_text(json.dumps(log, indent=1) + '\n')
             if self.fit:
@@ -204,7 +236,7 @@ def read_table(path: Path, work_dir: Path) -> tuple[list[Run], list[Run], Log]:
         tuple: The teacher's run, or none; all others; their log.
 
     Raises:
-        ValueError: For a key that means nothing.
+        ValueError: For a key that means nothing, and for two runs of one folder.
     """
     table: dict[str, Any] = yaml.safe_load(path.read_text())
     _check_keys(path, table, 'config options seeds teacher runs log fit')
@@ -229,6 +261,7 @@ def read_table(path: Path, work_dir: Path) -> tuple[list[Run], list[Run], Log]:
         for seed in table['seeds']
         for name, entry in table['runs'].items()
     ]
+    _check_folders(path, [*first, *runs])
     teacher = [word for run in first for word in ('--teacher', str(run.folder))]
     log = Path(table['log']) if 'log' in table else None
     return first, runs, Log(log, list(table['runs']), table.get('fit', False), teacher)
@@ -239,6 +272,19 @@ def _check_keys(path: Path, entry: dict[str, Any], known: str) -> None:
     unknown = sorted(set(entry) - set(known.split()))
     if unknown:
         raise ValueError(f'{path}: unknown {unknown}; known are {known}.')
+
+
+def _check_folders(path: Path, runs: Sequence[Run]) -> None:
+    """Raise for two runs that would write to one folder."""
+    owners: dict[Path, Run] = {}
+    for run in [*runs, *(run.first for run in runs if run.first is not None)]:
+        other = owners.setdefault(run.folder, run)
+        if other is not run:
+            raise ValueError(
+                f'{path}: {other.name!r} and {run.name!r}, seed {run.seed}, would have '
+                f'one folder, {run.folder}: of names it takes letters and digits '
+                'alone. Give one of them another name.'
+            )
 
 
 def finish(run: Run, log: Log) -> bool:
@@ -282,6 +328,9 @@ def main() -> None:
         for run in [*(first if left else []), *before, *left]:
             print(*run.command())
         return
+    # Before hours of the others.
+    for run in [*first, *left] if left else []:
+        run.check()
     if left and not all(run.start() for run in first):
         sys.exit(1)
     with ThreadPoolExecutor(args.jobs) as pool:

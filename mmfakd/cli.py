@@ -247,8 +247,9 @@ def _check_teacher(parser: argparse.ArgumentParser) -> None:
 
     Exit status: 0 if the score fits, if there is none to compare with, or if the
     teacher tells other classes apart than the validation set has; 3 if the score is
-    lower than it should be by more than --tolerance, or the teacher predicts nothing;
-    1 for an error, such as a teacher without weights; 2 for a wrong command line.
+    lower than it should be by more than --tolerance, the teacher predicts nothing, or
+    the evaluator gives none of the scores that a metafile lists; 1 for an error, such
+    as a teacher without weights; 2 for a wrong command line.
     """
     add = parser.add_argument
     _config(parser)

@@ -42,7 +42,8 @@ def check_teacher(
         cfg_options (Sequence[str], optional): Overrides of the config.
 
     Returns:
-        int: 0 if the score fits or there is none to compare with, else 3.
+        int: 0 if the score fits or there is none to compare with, else 3, also where
+        scores are listed and the evaluator gives none of them.
 
     Raises:
         FileNotFoundError: If there is no such config; near names are listed.
@@ -95,13 +96,7 @@ def score_teacher(
     count = len(classes) if classes else count_classes(model.architecture)
     teacher_count = count_classes(model.teacher)
     if None not in (teacher_count, count) and teacher_count != count:
-        print(
-            f'\nThe teacher predicts {teacher_count} classes, the validation set has '
-            f'{count}: its score cannot be computed here. Feature distillation goes on '
-            'all the same, as features have no classes; losses that compare '
-            'predictions (KD, DKD) cannot be used with this pair. See '
-            f'{documentation("own_data.md")}.'
-        )
+        print(_other_classes(teacher_count, count))
         return 0
     _leave_out_masks(runner)
     runner.register_hook(ProgressHook())
@@ -113,7 +108,7 @@ def score_teacher(
         return DOES_NOT_FIT
     if expected is not None:
         published = _expected_score(metrics, expected)
-    lines, fits = _compare(metrics, published, tolerance)
+    lines, differences = _compare(metrics, published)
     print(
         f'\nTeacher {type(model.teacher).__name__} with {teacher_count or "unknown"} '
         f'classes, weights {model.teacher_ckpt or "of its config"}, on '
@@ -123,15 +118,28 @@ def score_teacher(
     if published is None:
         print('No metafile lists its score; --expected takes one.')
         return 0
+    if not differences:
+        print(_nothing_compared(metrics, published))
+        return DOES_NOT_FIT
     about = f' on {published.dataset}' if published.dataset else ''
     print(
         f'Expected according to {published.source}{about}; up to {tolerance:g} points '
         'less are fine.'
     )
-    if fits:
+    if all(difference >= -tolerance for difference in differences):
         return 0
     print(_possible_causes(model, classes))
     return DOES_NOT_FIT
+
+
+def _other_classes(of_teacher: int | None, count: int | None) -> str:
+    """What to say of a teacher of other classes than those of the images."""
+    return (
+        f'\nThe teacher predicts {of_teacher} classes, the validation set has {count}: '
+        'its score cannot be computed here. Feature distillation goes on all the same, '
+        'as features have no classes; losses that compare predictions (KD, DKD) cannot '
+        f'be used with this pair. See {documentation("own_data.md")}.'
+    )
 
 
 def _leave_out_masks(runner: Runner) -> None:
@@ -157,15 +165,26 @@ def _expected_score(metrics: Mapping[str, float], score: float) -> Published:
     )
 
 
+def _nothing_compared(metrics: Mapping[str, float], published: Published) -> str:
+    """What to say where the scores that are listed are not those that are measured."""
+    listed = ', '.join(published.scores)
+    keys = ' or '.join(METRICS[name][0] for name in published.scores)
+    return (
+        f'The evaluator gives {", ".join(metrics)}; {published.source} lists {listed}: '
+        'NOTHING WAS COMPARED. Give the score that the teacher should have here with '
+        f'--expected, or let `val_evaluator` measure {keys}.'
+    )
+
+
 def _compare(
-    metrics: Mapping[str, float], published: Published | None, tolerance: float
-) -> tuple[list[str], bool]:
-    """A line for each metric, and whether all those that are known fit."""
+    metrics: Mapping[str, float], published: Published | None
+) -> tuple[list[str], list[float]]:
+    """A line for each metric, and the differences of those that are known."""
     known = {}
     for name, score in (published.scores if published else {}).items():
         key, factor = METRICS[name]
         known[key.rpartition('/')[2]] = (score, factor)
-    lines, fits = [], True
+    lines, differences = [], []
     for name, value in metrics.items():
         line = f'{name}: {value:.4g}'
         if name.rpartition('/')[2] in known:
@@ -173,9 +192,9 @@ def _compare(
             difference = factor * value - score
             line = f'{name}: {factor * value:.2f} %, expected {score:.2f} %'
             line += f' ({difference:+.2f})'
-            fits &= difference >= -tolerance
+            differences.append(difference)
         lines.append(line)
-    return lines, fits
+    return lines, differences
 
 
 def _possible_causes(model: TeacherEvaluation, classes: Sequence[str] | None) -> str:

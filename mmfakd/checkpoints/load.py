@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from .fetch import fetch_checkpoint
-from .state_dict import COUNTER, find_state_dict, fits_little, some
+from .state_dict import COUNTER, find_state_dict, fits_little, some, tensor_shapes
 from .student import student_state_dict
 
 _some = partial(some, most=6, cut=', ...')
@@ -69,7 +69,7 @@ def load_weights(
             f'{_some(own)}. Convert the checkpoint (`mmfakd convert`) or choose the '
             f'{role} that it belongs to.'
         )
-    shapes = [{k: v.shape for k, v in d.items()} for d in (state_dict, full)]
+    shapes = tensor_shapes(state_dict), tensor_shapes(full)
     if required is None and fits_little(*shapes):
         raise ValueError(
             f'{head}: {matched} of its {len(state_dict)} tensors fit the '

@@ -8,10 +8,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Size, Tensor
 
 # Batches that a norm has seen. Old checkpoints have no counters, and norms need none.
 COUNTER = 'num_batches_tracked'
+# What `Module.get_extra_state` gives stands under such a key, and may be no tensor.
+_EXTRA_STATE = '_extra_state'
 # What torch.compile puts before the names of a model's, or a part's, tensors, and data
 # parallelism before all of a model's.
 _COMPILED = re.compile(r'(?:^|(?<=\.))_orig_mod\.')
@@ -34,18 +36,20 @@ def find_state_dict(checkpoint: Mapping, name: str = 'it') -> OrderedDict[str, T
         name (str): What messages call it.
 
     Returns:
-        OrderedDict[str, Tensor]: Its tensors, of any shape, with the layout versions
-        of the modules, as ``Module.state_dict`` attaches them, and without the names
-        of wrappers.
+        OrderedDict[str, Tensor]: Its tensors, of any shape, and what modules keep as
+        ``_extra_state``, with the layout versions of the modules, as
+        ``Module.state_dict`` attaches them, and without the names of wrappers.
 
     Raises:
         ValueError: If there are no weights.
     """
     weights = _find_weights(checkpoint)
     state_dict = OrderedDict(
-        (key, value) for key, value in weights.items() if isinstance(value, Tensor)
+        (key, value)
+        for key, value in weights.items()
+        if isinstance(value, Tensor) or str(key).endswith(_EXTRA_STATE)
     )
-    if not state_dict:
+    if not tensor_shapes(state_dict):
         raise ValueError(
             f'{name} holds no weights: expected a state dict, or one under '
             f"'state_dict' or 'model'; got the keys {some(map(str, checkpoint), 6)}."
@@ -99,6 +103,18 @@ def without_wrappers(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
         )
     renamed._metadata = versions  # type: ignore[attr-defined]
     return renamed
+
+
+def tensor_shapes(state_dict: Mapping[str, Any]) -> dict[str, Size]:
+    """Shapes of the tensors of a state dict.
+
+    Args:
+        state_dict (Mapping[str, Any]): Tensors, and whatever else is kept.
+
+    Returns:
+        dict[str, Size]: Name -> shape.
+    """
+    return {k: v.shape for k, v in state_dict.items() if isinstance(v, Tensor)}
 
 
 def fits_little(

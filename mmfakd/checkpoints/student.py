@@ -20,7 +20,7 @@ from mmfakd.model_zoo.resolve import TEACHER_IMPORTS, imported, resolve_model_cf
 
 from .config_text import read_config_text
 from .fetch import fetch_checkpoint
-from .state_dict import fits_little, some, without_wrappers
+from .state_dict import fits_little, some, tensor_shapes, without_wrappers
 from .write import is_safetensors, write_weights
 
 _PREFIX = 'architecture.'
@@ -138,8 +138,9 @@ def export_file(
         except ValueError as error:
             note = f'\nThe file does not say how images are prepared: {error}'
     write_weights(student, out, file_format)
-    count = sum(tensor.numel() for tensor in student['state_dict'].values())
-    written = f'{out}: {len(student["state_dict"])} tensors, {count:,} values.'
+    shapes = tensor_shapes(student['state_dict'])
+    count = sum(shape.numel() for shape in shapes.values())
+    written = f'{out}: {len(shapes)} tensors, {count:,} values.'
     if config_out:
         read_config_text(student['meta']['cfg']).dump(config_out)
         written += f'\n{config_out}: its config.'
@@ -187,8 +188,8 @@ def take_student(
         for key, whole in given.items()
         if not distilled or key.startswith(_PREFIX)
     }
-    shapes = {key: state_dict[whole].shape for key, whole in names.items()}
-    student = {k: v.shape for k, v in own.items() if k.startswith(_PREFIX)}
+    shapes = tensor_shapes({key: state_dict[whole] for key, whole in names.items()})
+    student = {k: v for k, v in tensor_shapes(own).items() if k.startswith(_PREFIX)}
     if fits_little(shapes, student):
         fitting = sum(student.get(key) == shape for key, shape in shapes.items())
         kind = type(model).__name__

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .atomic import whole_file
+from .state_dict import some
 
 FORMATS = ('pth', 'safetensors')
 
@@ -32,7 +33,8 @@ def write_weights(
 
     Raises:
         ModuleNotFoundError: If the package safetensors is wanted and not installed.
-        ValueError: If ``meta`` holds what JSON cannot.
+        ValueError: If ``meta`` holds what JSON cannot, or ``state_dict`` what
+            safetensors cannot.
     """
     save = _save_safetensors if is_safetensors(path, file_format) else torch.save
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +73,12 @@ def _save_safetensors(checkpoint: dict[str, Any], path: str) -> None:
                 f'meta[{key!r}] cannot stand in a file of safetensors ({error}): '
                 'write a .pth file.'
             ) from error
+    others = [k for k, v in checkpoint['state_dict'].items() if not torch.is_tensor(v)]
+    if others:
+        raise ValueError(
+            f'{some(others)}: no tensor, but what a module keeps beside tensors, and a '
+            'file of safetensors holds tensors alone: write a .pth file.'
+        )
     # Views, and tensors that share memory, are refused.
     copies = {
         name: tensor.detach().clone(memory_format=torch.contiguous_format)

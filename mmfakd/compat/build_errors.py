@@ -21,6 +21,7 @@ from typing import Any
 from mmfakd.messages import near_names, quoted
 
 from .how_to_install import how_to_install
+from .retold import retold
 
 # Scopes whose registries are asked for near names, where they are installed.
 _PACKAGES = ('mmfakd', 'mmrazor', 'mmpretrain', 'mmdet', 'mmseg')
@@ -160,10 +161,11 @@ def _explain_data(error: Exception, cfg: Mapping) -> None:
         return
     else:
         why = f'{type(error).__name__}: {error}'
-        told = (type(error) if isinstance(error, OSError) else ValueError)(
+        told = retold(
+            error,
             f'{named} cannot be read: {why}. Check `ann_file`, `data_root` and '
             '`data_prefix`, and that the files are whole and of the format that this '
-            'data set reads.'
+            'data set reads.',
         )
     told.explained = True
     raise told from error

@@ -12,6 +12,8 @@ import os.path as osp
 from functools import wraps
 from typing import Any
 
+from .retold import retold
+
 
 def name_unreadable_images() -> None:
     """Let mmcv's ``LoadImageFromFile`` name the file; again changes nothing."""
@@ -31,11 +33,11 @@ def name_unreadable_images() -> None:
             if osp.isfile(path):
                 size = osp.getsize(path)
                 what = f'it has {size} bytes; {what}' if size else 'it is empty'
-            kind = type(error) if isinstance(error, OSError) else ValueError
-            raise kind(
+            raise retold(
+                error,
                 f'The image {path} cannot be read: {what}. Write it anew, or '
                 'take it out of the data set; check `data_root` and `data_prefix` '
-                'where all are missing.'
+                'where all are missing.',
             ) from error
 
     transform.names_files = True  # type: ignore[attr-defined]

@@ -13,13 +13,13 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import OPTIMIZERS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from mmfakd.compat.build_errors import unknown_type
 from mmfakd.messages import near_names, quoted
 from mmfakd.model_zoo.absent import check_installed
+
+from .check_optimizer import check_optimizer, is_whole
 
 # Keys at the top level of a config that `Runner` does not take as arguments.
 _BESIDE_RUNNER = ('runner_type', 'auto_scale_lr', 'custom_imports', 'compile')
@@ -33,9 +33,10 @@ def check_training(cfg: Config) -> None:
         cfg (Config): The whole config.
 
     Raises:
-        KeyError: If there is no such optimizer; near names are listed.
-        ValueError: If there is no model, the seed is none, the loop has no length, or
-            the loop or a loader has an argument that does not exist.
+        KeyError: If there is no such optimizer or wrapper of it; near names are listed.
+        ValueError: If there is no model, the seed is none, the loop has no length, the
+            loop or a loader has an argument that does not exist, or the optimizer could
+            take no step.
         ModuleNotFoundError: If a library that it names is not installed.
     """
     check_installed(cfg, cfg.filename or 'the config')
@@ -57,13 +58,7 @@ def check_training(cfg: Config) -> None:
             f'The seed is {seed!r}; expected a whole number from 0 to {_LARGEST_SEED} '
             '(--seed, or `randomness=dict(seed=...)`).'
         )
-    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer')
-    kind = optimizer.get('type') if isinstance(optimizer, dict) else None
-    if isinstance(kind, str):
-        # MMEngine asks for the arguments of a class before it says there is none.
-        with OPTIMIZERS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
-            if registry.get(kind) is None:
-                raise KeyError(unknown_type(registry, kind))
+    check_optimizer(cfg.get('optim_wrapper'), cfg.get('default_scope'))
 
 
 def _check_keys(cfg: Config) -> None:
@@ -87,8 +82,7 @@ def _check_lengths(loop: Any) -> None:
     """Check what a loop counts by, which MMEngine divides by after the first epoch."""
     for key in ('max_epochs', 'max_iters', 'val_interval'):
         value = loop.get(key, 1) if isinstance(loop, dict) else 1
-        whole = isinstance(value, (int, float)) and value % 1 == 0 and value > 0
-        if value is not None and not whole:
+        if value is not None and not is_whole(value):
             raise ValueError(
                 f'train_cfg has {key}={value!r}; expected a whole number above 0.'
             )

@@ -96,3 +96,16 @@ def test_what_is_no_distillation(check, tmp_path):
     path.write_text("model = dict(type='mmpretrain.ImageClassifier')")
     code, out = check()
     assert code == 1 and 'has no teacher' in out
+
+
+def test_an_optimizer_that_takes_no_step(check, tmp_path):
+    """`check` says what `train` would, and at once."""
+    check(teacher_ckpt=save_teacher(tmp_path))
+    for option, said in {
+        'type=AmpOptimWraper': "Near names: 'AmpOptimWrapper'",
+        'clip_grad.max_nrom=1': "Near names: 'max_norm'",
+        'accumulative_counts=0': 'expected a whole number above 0',
+        'optimizer.lr=nan': 'expected a finite number',
+    }.items():
+        code, out = check('--cfg-options', f'optim_wrapper.{option}')
+        assert code == 1 and said in out

@@ -113,6 +113,27 @@ def test_expected_score(call, config, weights):
     assert status == 0 and f'(+{score:.2f})' in out
 
 
+def test_nothing_to_compare_is_no_good_score(call, config, weights, tmp_path):
+    """A metafile that lists what the evaluator does not measure."""
+    listed = dict(Metrics={'Top 5 Accuracy': 99, 'box AP': 40})
+    entry = dict(Name='pair', Config='pair.py', Metadata=dict(Teacher=listed))
+    text = yaml.safe_dump(dict(Models=[entry]))
+    (tmp_path / 'metafile.yml').write_text(text)
+    arguments = [config, '--teacher-ckpt', weights]
+    status, out = call(*arguments)
+    assert status == 3
+    assert (
+        'gives accuracy/top1; Metadata.Teacher of pair lists Top 5 Accuracy, box AP: '
+        'NOTHING WAS COMPARED.'
+    ) in out
+    assert '--expected, or let `val_evaluator` measure accuracy/top5 or coco/' in out
+    assert 'are fine' not in out and 'WORSE' not in out
+    assert call(*arguments, '--expected', 0)[0] == 0
+    both = ['val_evaluator.topk=[1,5]', 'model.teacher_preprocessor.mean=[0.0]']
+    status, out = call(*arguments, '--cfg-options', *both)
+    assert status == 3 and 'expected 99.00 %' in out and 'WORSE' in out
+
+
 def test_wrong_input_is_named(call, config, weights):
     options = ['model.teacher_preprocessor.mean=[0.0]']
     status, out = call(

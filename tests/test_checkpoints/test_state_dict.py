@@ -3,6 +3,7 @@
 
 from collections import OrderedDict
 
+import mmengine
 import pytest
 import torch
 from mmengine.runner import load_checkpoint
@@ -11,6 +12,8 @@ from torch import nn
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.state_dict import find_state_dict, some, without_wrappers
 from mmfakd.checkpoints.student import export_student
+from mmfakd.checkpoints.write import write_weights
+from tests.helpers.toy import feature_distill
 
 
 @pytest.mark.parametrize(
@@ -104,3 +107,59 @@ def test_mmengine_loads_a_compiled_model_into_a_compiled_one(tmp_path):
 def test_a_part_called_module_stays():
     names = ['module.weight', 'head.weight']
     assert list(without_wrappers(dict.fromkeys(names))) == names
+
+
+class Keeper(nn.Linear):
+    """A layer that keeps more than tensors."""
+
+    kept = None
+
+    def get_extra_state(self):
+        return dict(scale=self.kept)
+
+    def set_extra_state(self, state):
+        self.kept = state['scale']
+
+
+def keeper(kept):
+    model = nn.Sequential(Keeper(2, 2))
+    model[0].kept = kept
+    return model
+
+
+@pytest.mark.parametrize('key', [None, 'state_dict', 'anything'])
+@pytest.mark.parametrize('prefix', ['', 'module.', 'architecture.'])
+def test_what_modules_keep_beside_tensors(key, prefix, tmp_path):
+    weights = {f'{prefix}{k}': v for k, v in keeper(3.0).state_dict().items()}
+    path = str(tmp_path / 'model.pth')
+    torch.save({key: weights} if key else weights, path)
+    loaded = keeper(1.0)
+    load_checkpoint(loaded, path)
+    assert loaded[0].kept == 3
+    weight = loaded[0].weight
+    assert torch.equal(weight, weights[f'{prefix}0.weight'])
+    for required in (('',), None):
+        loaded = keeper(1.0)
+        assert '0._extra_state' in load_weights(loaded, path, 'student', required)
+        assert loaded[0].kept == 3 and torch.equal(loaded[0].weight, weight)
+
+
+def test_state_dicts_without_a_file():
+    loaded = keeper(1.0)
+    mmengine.runner.checkpoint.load_state_dict(loaded, keeper(3.0).state_dict())
+    assert loaded[0].kept == 3
+
+
+def test_a_distillation_takes_what_its_student_keeps():
+    model = feature_distill()
+    model.architecture.keeper = keeper(1.0)
+    weights = model.architecture.state_dict()
+    model.load_state_dict({**weights, 'keeper.0._extra_state': dict(scale=3.0)}, False)
+    assert model.architecture.keeper[0].kept == 3
+
+
+def test_safetensors_hold_tensors_alone(tmp_path):
+    pytest.importorskip('safetensors')
+    checkpoint = dict(state_dict=keeper(3.0).state_dict())
+    with pytest.raises(ValueError, match=r'0\._extra_state: no tensor.* write a \.pth'):
+        write_weights(checkpoint, tmp_path / 'model.safetensors')

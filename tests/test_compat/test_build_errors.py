@@ -11,6 +11,7 @@ from mmfakd.compat import build_errors
 from mmfakd.compat.how_to_install import how_to_install
 from tests.helpers.toy import classifier, feature_distill, review_distiller
 from tests.helpers.toy_detectors import write_images
+from tests.helpers.weight_server import weight_server
 
 
 def message_of(call, *args, **kwargs):
@@ -204,3 +205,15 @@ def test_folder_without_images(tmp_path):
     cfg = dict(type='mmpretrain.CustomDataset', data_root=str(tmp_path), pipeline=[])
     with pytest.raises(ValueError, match='Found 0 files in .*Check `ann_file`'):
         DATASETS.build(cfg)
+
+
+def test_annotations_that_no_server_has(tmp_path, monkeypatch):
+    """An HTTPError takes five arguments, and more than words."""
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    with weight_server(tmp_path) as server:
+        cfg = coco(tmp_path, backend_args=dict(backend='http'))
+        cfg['ann_file'] = f'{server.url}/boxes.json'
+        with pytest.raises(
+            OSError, match='boxes.json.* cannot be read: HTTPError: .*404'
+        ):
+            DATASETS.build(cfg)

@@ -2,11 +2,13 @@
 """An image that cannot be read is named."""
 
 import cv2
+import mmcv.transforms  # noqa: F401
 import numpy as np
 import pytest
 from mmengine.registry import TRANSFORMS
 
 import mmfakd  # noqa: F401
+from tests.helpers.weight_server import weight_server
 
 
 def whole():
@@ -44,3 +46,17 @@ def test_what_can_be_skipped_is_skipped(tmp_path):
     (tmp_path / 'image.png').write_bytes(b'')
     load = TRANSFORMS.build(dict(type='LoadImageFromFile', ignore_empty=True))
     assert load(dict(img_path=str(tmp_path / 'image.png'))) is None
+
+
+def test_image_that_no_server_has(tmp_path, monkeypatch):
+    """An HTTPError takes five arguments, and more than words."""
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    load = TRANSFORMS.build(
+        dict(type='LoadImageFromFile', backend_args=dict(backend='http'))
+    )
+    with weight_server(tmp_path) as server:
+        url = f'{server.url}/image.png'
+        with pytest.raises(
+            OSError, match=f'The image {url} cannot be read: HTTP.* 404'
+        ):
+            load(dict(img_path=url))

@@ -108,3 +108,56 @@ def test_a_run_before_another(table, tmp_path):
     assert run(table, tmp_path).returncode == 0 and (folder / 'done').exists()
     words = (tmp_path / 'second_seed3/output.txt').read_text()
     assert f'Load checkpoint from {folder}/epoch_1.pth' in words
+
+
+def test_other_options_are_not_the_run_of_the_folder(table, tmp_path):
+    cfg = yaml.safe_load(table.read_text())
+    path, folder = tmp_path / 'log.json', tmp_path / 'second_seed0'
+    cfg.update(seeds=[0], log=str(path), runs={'second': None})
+    table.write_text(yaml.safe_dump(cfg))
+    assert run(table, tmp_path).returncode == 0
+    before = path.read_text()
+    cfg['runs'] = {'second': dict(options=['optim_wrapper.optimizer.lr=0.5'])}
+    table.write_text(yaml.safe_dump(cfg))
+    for done in (True, False):
+        # Whether it ended or was interrupted.
+        if not done:
+            (folder / 'done').unlink()
+        found = run(table, tmp_path)
+        assert found.returncode == 1 and path.read_text() == before
+        assert f'{folder} holds a run of {ALONE} train_cfg.max_epochs=1' in found.stderr
+        assert 'second, seed 0, is ' in found.stderr
+        assert 'optimizer.lr=0.5 now. Give the method another name' in found.stderr
+    # What older versions left is taken as it was.
+    (folder / 'made.json').unlink()
+    (folder / 'done').touch()
+    assert run(table, tmp_path).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_longer_run_of_the_log_keeps_its_options(table, tmp_path):
+    cfg = yaml.safe_load(table.read_text())
+    path, folder = tmp_path / 'log.json', tmp_path / 'second_seed0'
+    longer = dict(options=['train_cfg.max_epochs=2'])
+    cfg.update(seeds=[0], log=str(path), runs={'second': longer})
+    table.write_text(yaml.safe_dump(cfg))
+    assert run(table, tmp_path).returncode == 0
+    shutil.rmtree(folder)
+    cfg['runs'] = {'second': None}
+    table.write_text(yaml.safe_dump(cfg))
+    assert run(table, tmp_path).returncode == 0
+    [known] = json.loads(path.read_text())['methods'][0]['runs']
+    assert len(known['curve']) == 2 and 'train_cfg.max_epochs=2' in known['made']
+
+
+@pytest.mark.parametrize(
+    'names', [['KD, +1', 'KD, -1'], ['KD +', 'KD'], ['KD', 'KD first']]
+)
+def test_one_folder_for_two_methods(names, table, tmp_path):
+    cfg = yaml.safe_load(table.read_text())
+    cfg['runs'] = {name: None for name in names}
+    cfg['runs']['KD'] = dict(first={})
+    table.write_text(yaml.safe_dump(cfg))
+    found = run(table, tmp_path, '--dry-run')
+    assert found.returncode == 1 and not found.stdout
+    assert f'{names[0]!r}' in found.stderr and 'would have one folder' in found.stderr
