@@ -15,14 +15,13 @@ from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from mmfakd.checkpoints.class_names import renamed_classes
 from mmfakd.datasets.wrappers import (
     dataset_meta,
     pipeline_of,
     read_datasets,
     walk_wrappers,
 )
-
-from .distillation import renamed_classes
 
 
 class ValidationSet:
