@@ -108,6 +108,19 @@ def pipeline_of(dataset: Any) -> list[Any]:
     return list(getattr(pipeline, 'transforms', pipeline) or [])
 
 
+def type_name(config: Mapping) -> str:
+    """Read what a config is of, without its package.
+
+    Args:
+        config (Mapping): The config of a transform or data set.
+
+    Returns:
+        str: The name of its type, which a config in pure Python has as a class.
+    """
+    kind = config.get('type')
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
+
+
 def _child(owner: Any, name: str) -> Any:
     if isinstance(owner, Mapping):
         return owner.get(name)

@@ -11,7 +11,12 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from mmfakd.datasets.wrappers import pipeline_of, walk_loaders, walk_wrappers
+from mmfakd.datasets.wrappers import (
+    pipeline_of,
+    type_name,
+    walk_loaders,
+    walk_wrappers,
+)
 from mmfakd.models.algorithms.normalisation import RAW, read_normalisation
 from mmfakd.pairing.input_size import InputSize, read_input_size
 
@@ -164,11 +169,11 @@ def _padded(pixels: int, divisor: int) -> int:
 def _order(cfg: Config, channels: int, swap: bool) -> str:
     if channels == 1:
         return 'grey'
-    transforms = [str(t.get('type')) for t in _test_pipeline(cfg)]
+    transforms = [type_name(t) for t in _test_pipeline(cfg)]
     if any('LoadImage' in name for name in transforms):
         return 'RGB' if swap else 'BGR'
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-    kinds = [str(d.get('type')) for d in walk_wrappers(loader.get('dataset'))]
-    if kinds and kinds[-1].rpartition('.')[2] in _RGB_ARRAYS:
+    kinds = [type_name(d) for d in walk_wrappers(loader.get('dataset'))]
+    if kinds and kinds[-1] in _RGB_ARRAYS:
         return 'BGR' if swap else 'RGB'
     return AS_LOADED
