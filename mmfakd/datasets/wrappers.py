@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -118,7 +119,7 @@ def type_name(config: Mapping) -> str:
         str: The name of its type, which a config in pure Python has as a class.
     """
     kind = config.get('type')
-    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
+    return re.split('[./:]', str(getattr(kind, '__name__', kind)))[-1]
 
 
 def _child(owner: Any, name: str) -> Any:
@@ -130,7 +131,9 @@ def _child(owner: Any, name: str) -> Any:
 def _is_dataset(value: Any) -> bool:
     """Whether a value is a data set or its config, and no name of one."""
     if isinstance(value, Mapping):
-        return 'type' in value or 'dataset' in value or 'datasets' in value
+        # Files for inferencers hold no more of a data set than its pipeline.
+        keys = ('type', 'dataset', 'datasets', 'pipeline')
+        return any(key in value for key in keys)
     plain = (str, bytes, list, tuple)
     items = hasattr(value, '__getitem__') or hasattr(value, '__iter__')
     return items and not isinstance(value, plain)

@@ -24,6 +24,7 @@ from .student_model import Student
 
 # Their arrays are RGB, as are those of everyone who publishes them.
 _RGB_ARRAYS = ('CIFAR10', 'CIFAR100')
+_TURNED = dict(RGB='BGR', BGR='RGB')
 AS_LOADED = 'as in the data set'
 
 
@@ -169,11 +170,16 @@ def _padded(pixels: int, divisor: int) -> int:
 def _order(cfg: Config, channels: int, swap: bool) -> str:
     if channels == 1:
         return 'grey'
-    transforms = [type_name(t) for t in _test_pipeline(cfg)]
-    if any('LoadImage' in name for name in transforms):
-        return 'RGB' if swap else 'BGR'
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
     kinds = [type_name(d) for d in walk_wrappers(loader.get('dataset'))]
-    if kinds and kinds[-1] in _RGB_ARRAYS:
-        return 'BGR' if swap else 'RGB'
-    return AS_LOADED
+    order = 'RGB' if kinds and kinds[-1] in _RGB_ARRAYS else AS_LOADED
+    for transform in _test_pipeline(cfg):
+        name = type_name(transform)
+        if 'LoadImage' in name:
+            order = 'BGR'
+        elif name == 'NumpyToPIL' and transform.get('to_rgb'):
+            # It turns what it is given: without a loader, images of OpenCV.
+            order = _TURNED.get(order, 'RGB')
+        elif name in ('PILToNumpy', 'ToNumpy') and transform.get('to_bgr'):
+            order = _TURNED.get(order, 'BGR')
+    return _TURNED.get(order, AS_LOADED) if swap else order
