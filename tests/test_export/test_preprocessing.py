@@ -70,3 +70,66 @@ def test_order_of_channels(pipeline, to_rgb, order):
     steps += [dict(type='Resize', scale=(32, 24)), dict(type='PackInputs')]
     cfg.test_dataloader.dataset.pipeline = steps
     assert describe_preprocessing(cfg)['channel_order'] == order
+
+
+@pytest.mark.parametrize(
+    'step',
+    [
+        dict(type='Normalize', mean=[0.0] * 3, std=[255.0] * 3),
+        dict(type='torchvision/ToTensor'),
+        dict(
+            type='Albumentations',
+            transforms=[dict(type='Normalize'), dict(type='Resize', height=8, width=8)],
+        ),
+    ],
+)
+def test_values_that_the_pipeline_changes(step):
+    cfg = classifier_config()
+    cfg.model = dict(data_preprocessor=cfg.data_preprocessor)
+    cfg.test_dataloader.dataset.pipeline.insert(2, step)
+    with pytest.raises(ValueError, match='(Normalize|ToTensor) in its test pipeline'):
+        describe_preprocessing(cfg)
+    # mmcv's, of other values than the image's.
+    cfg.test_dataloader.dataset.pipeline[2] = dict(type='ToTensor', keys=['gt_label'])
+    assert describe_preprocessing(cfg)['input_size'] == [24, 32]
+
+
+@pytest.mark.parametrize(
+    ('steps', 'size', 'expected'),
+    [
+        ([dict(type='Pad', size=(48, 40))], None, [40, 48]),
+        ([dict(type='Pad', size=(48, 40))], (20, 20), [20, 20]),
+        ([dict(type='Pad', size_divisor=20)], None, [40, 40]),
+        ([dict(type='Pad', pad_to_square=True)], None, [32, 32]),
+        (
+            [dict(type='Pad', size=(48, 40)), dict(type='CenterCrop', crop_size=16)],
+            None,
+            None,
+        ),
+    ],
+)
+def test_padding_to_one_size(steps, size, expected):
+    cfg = classifier_config()
+    cfg.model = dict(data_preprocessor=cfg.data_preprocessor)
+    cfg.test_dataloader.dataset.pipeline[2:2] = steps
+    how = describe_preprocessing(cfg, size)
+    assert how['pad_size'] == expected
+    assert how['input_size'] == (expected or [16, 16])
+
+
+@pytest.mark.parametrize(
+    'pad',
+    [
+        dict(size_divisor=32),
+        dict(pad_to_square=True),
+        dict(size=(64, 64), padding_mode='reflect'),
+    ],
+)
+def test_padding_that_depends_on_the_image(pad):
+    cfg = classifier_config()
+    cfg.model = dict(data_preprocessor=cfg.data_preprocessor)
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    pipeline[1].keep_ratio = True
+    pipeline.insert(2, dict(type='Pad', **pad))
+    with pytest.raises(ValueError, match='depends on the image'):
+        describe_preprocessing(cfg)
