@@ -21,6 +21,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import scandir
 from torch import nn
 
+from mmfakd.checkpoints.class_names import trained_classes
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.messages import progress
 from mmfakd.model_zoo.outputs import check_outputs
@@ -29,7 +30,7 @@ from mmfakd.models.algorithms import TeacherEvaluation
 from mmfakd.models.algorithms.count_classes import count_classes
 from mmfakd.pairing.probe import is_detector
 
-from .distillation import evaluation_config, open_distillation, trained_classes
+from .distillation import evaluation_config, open_distillation
 from .validation_set import ValidationSet
 
 _ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')

@@ -12,7 +12,6 @@ from inspect import signature
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
 
-from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.engine.cfg_options import merge_cfg_options
 from mmfakd.model_zoo.absent import check_installed
 from mmfakd.model_zoo.find import config_file
@@ -105,40 +104,3 @@ def evaluation_config(cfg: Config) -> Config:
     cfg.load_from = cfg.visualizer = None
     cfg.resume = False
     return cfg
-
-
-def trained_classes(checkpoint: str | None) -> Sequence[str]:
-    """Read what a checkpoint calls the classes of its model.
-
-    Args:
-        checkpoint (str, optional): The checkpoint.
-
-    Returns:
-        Sequence[str]: The names; none where they are not known.
-    """
-    meta = fetch_checkpoint(checkpoint).get('meta', {}) if checkpoint else {}
-    info = {**meta, **(meta.get('dataset_meta') or {})}
-    return info.get('classes') or info.get('CLASSES') or ()
-
-
-def renamed_classes(
-    checkpoint: str | None, classes: Sequence[str] | None
-) -> str | None:
-    """Compare the classes' names of a checkpoint with those of a data set.
-
-    Args:
-        checkpoint (str, optional): The teacher's checkpoint.
-        classes (Sequence[str], optional): The classes of the validation set.
-
-    Returns:
-        str | None: The first difference, in words; None where there is none or names
-        are not known.
-    """
-    pairs = zip(trained_classes(checkpoint), classes or ())
-    for index, (theirs, ours) in enumerate(pairs):
-        if str(theirs).lower() != str(ours).lower():
-            return (
-                f'its checkpoint names class {index} {theirs!r}, the validation set '
-                f'{ours!r}'
-            )
-    return None

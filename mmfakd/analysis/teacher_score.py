@@ -10,6 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmfakd.checkpoints.class_names import renamed_classes
 from mmfakd.datasets.wrappers import dataset_meta
 from mmfakd.engine.launch import build_runner, merge_launch_options
 from mmfakd.messages import documentation, progress
@@ -17,7 +18,7 @@ from mmfakd.model_zoo.published_scores import METRICS, Published, published_scor
 from mmfakd.models.algorithms import TeacherEvaluation
 from mmfakd.models.algorithms.count_classes import count_classes
 
-from .distillation import evaluation_config, open_distillation, renamed_classes
+from .distillation import evaluation_config, open_distillation
 from .progress_hook import ProgressHook
 
 DOES_NOT_FIT = 3
@@ -115,6 +116,12 @@ def score_teacher(
         f'{type(dataset).__name__} ({len(dataset):,} images):'
     )
     print('\n'.join(f'  {line}' for line in lines))
+    renamed = renamed_classes(model.teacher_ckpt, classes)
+    if renamed:
+        print(
+            f'WARNING: {renamed}. If its classes stand in another order, it teaches '
+            'wrong predictions: give the data set the order of its checkpoint.'
+        )
     if published is None:
         print('No metafile lists its score; --expected takes one.')
         return 0

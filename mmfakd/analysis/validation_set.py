@@ -15,14 +15,14 @@ from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from mmfakd.checkpoints.class_names import renamed_classes
 from mmfakd.datasets.wrappers import (
     dataset_meta,
     pipeline_of,
     read_datasets,
+    type_name,
     walk_wrappers,
 )
-
-from .distillation import renamed_classes
 
 
 class ValidationSet:
@@ -118,8 +118,17 @@ class ValidationSet:
 
         Returns:
             tuple: The image (H, W, 3) in RGB, and its ``DetDataSample``.
+
+        Raises:
+            ValueError: If the pipeline does not load images.
         """
-        load = next(t for t in self.pipeline if 'LoadImage' in t['type'])
+        load = next((t for t in self.pipeline if 'LoadImage' in type_name(t)), None)
+        if load is None:
+            raise ValueError(
+                f'its validation pipeline ({[type_name(t) for t in self.pipeline]}) '
+                'reads no image files, so there are none to draw on: add dict(type='
+                "'LoadImageFromFile')."
+            )
         masks = any(t.get('with_mask') for t in self.pipeline)
         # The visualizer takes boxes as tensors.
         annotations = dict(type='LoadAnnotations', with_mask=masks, box_type=None)

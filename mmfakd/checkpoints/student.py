@@ -8,6 +8,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,7 @@ def export_file(
     count = sum(shape.numel() for shape in shapes.values())
     written = f'{out}: {len(shapes)} tensors, {count:,} values.'
     if config_out:
+        Path(config_out).parent.mkdir(parents=True, exist_ok=True)
         read_config_text(student['meta']['cfg']).dump(config_out)
         written += f'\n{config_out}: its config.'
     return written + note

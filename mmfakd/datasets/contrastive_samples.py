@@ -21,7 +21,8 @@ class ContrastiveSamples:
     The data sample of item i gains
 
     - ``sample_idx``: i, a scalar tensor (instead of the meta information of that
-      name);
+      name); where image i cannot be read, the number of the one that MMEngine takes
+      in its place;
     - ``contrast_sample_idxs``: i and the numbers of ``num_negatives`` samples of other
       classes, an int32 tensor of shape (1 + num_negatives,). They are drawn anew each
       time, uniformly and without replacement; with replacement where there are fewer;
@@ -44,7 +45,8 @@ class ContrastiveSamples:
 
     Raises:
         ValueError: If ``num_negatives`` is not positive, an image has not exactly one
-            class, or all images have the same.
+            class, all images have the same, or an item is of another class than its
+            number.
         TypeError: If an item has no data sample.
     """
 
@@ -82,6 +84,7 @@ class ContrastiveSamples:
             return
         self.dataset.full_init()
         labels = [self._read_label(i) for i in range(len(self.dataset))]
+        self._labels = labels
         classes, self._classes, self._sizes = np.unique(
             labels, return_inverse=True, return_counts=True
         )
@@ -143,13 +146,34 @@ class ContrastiveSamples:
                 f'ContrastiveSamples: item {idx} of {type(self.dataset).__name__} has '
                 "no data sample; end its `pipeline` in dict(type='PackInputs')."
             )
-        idx %= len(self)
+        idx = self._fetched(idx % len(self), sample)
         # PackInputs made it meta information, which no field may be named as.
         sample.pop('sample_idx', None)
         sample.set_field(torch.tensor(idx), 'sample_idx')
         sample.set_field(torch.from_numpy(self._draw(idx)), 'contrast_sample_idxs')
         sample.set_field(len(self), 'num_samples', field_type='metainfo')
         return item
+
+    def _fetched(self, idx: int, sample: Any) -> int:
+        """Find out which image an item is of.
+
+        MMEngine's data sets take another at random where one cannot be read.
+        """
+        asked = self.dataset.get_data_info(idx).get('sample_idx')
+        found = sample.get('sample_idx')
+        if None not in (asked, found):
+            # Of joined data sets it is the number in one of them.
+            idx += int(found) - int(asked)
+        label = sample.get('gt_label')
+        known = self._labels[idx] if 0 <= idx < len(self) else None
+        if label is not None and int(label) != known:
+            raise ValueError(
+                f'ContrastiveSamples: {type(self.dataset).__name__} gave an image of '
+                f'class {int(label)} as number {idx}, which has class {known}, so its '
+                'negatives are not known. Take out images that cannot be read, in '
+                'whose place others are given, and transforms that change labels.'
+            )
+        return idx
 
     def _draw(self, idx: int) -> np.ndarray:
         """Draw the negatives of a sample, and put the sample itself before them."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -108,6 +109,19 @@ def pipeline_of(dataset: Any) -> list[Any]:
     return list(getattr(pipeline, 'transforms', pipeline) or [])
 
 
+def type_name(config: Mapping) -> str:
+    """Read what a config is of, without its package.
+
+    Args:
+        config (Mapping): The config of a transform or data set.
+
+    Returns:
+        str: The name of its type, which a config in pure Python has as a class.
+    """
+    kind = config.get('type')
+    return re.split('[./:]', str(getattr(kind, '__name__', kind)))[-1]
+
+
 def _child(owner: Any, name: str) -> Any:
     if isinstance(owner, Mapping):
         return owner.get(name)
@@ -117,7 +131,9 @@ def _child(owner: Any, name: str) -> Any:
 def _is_dataset(value: Any) -> bool:
     """Whether a value is a data set or its config, and no name of one."""
     if isinstance(value, Mapping):
-        return 'type' in value or 'dataset' in value or 'datasets' in value
+        # Files for inferencers hold no more of a data set than its pipeline.
+        keys = ('type', 'dataset', 'datasets', 'pipeline')
+        return any(key in value for key in keys)
     plain = (str, bytes, list, tuple)
     items = hasattr(value, '__getitem__') or hasattr(value, '__iter__')
     return items and not isinstance(value, plain)

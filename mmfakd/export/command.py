@@ -92,6 +92,7 @@ def export_checkpoint(
     except ValueError as error:
         raise ValueError(f'{checkpoint}: {error}') from error
     if config_out:
+        Path(config_out).parent.mkdir(parents=True, exist_ok=True)
         student.cfg.dump(config_out)
         written += f'\n{config_out}: its config.'
     return written
@@ -122,6 +123,7 @@ def _write(
     meta = _meta(student, preprocessing, model.names, axes)
     # Traced with two images, a batch of one is no constant.
     example = batch if varies == 'none' else batches[1]
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as part:
         if kind == 'onnx':
             meta['opset'] = str(opset)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from mmfakd.datasets.wrappers import pipeline_of, walk_loaders, walk_wrappers
 from mmfakd.models.algorithms.normalisation import RAW, read_normalisation
 from mmfakd.pairing.input_size import InputSize, read_input_size
 
+from .pipeline import (
+    channel_order,
+    padded,
+    read_padding,
+    refuse_values,
+    test_pipeline,
+)
 from .student_model import Student
-
-# Their arrays are RGB, as are those of everyone who publishes them.
-_RGB_ARRAYS = ('CIFAR10', 'CIFAR100')
-AS_LOADED = 'as in the data set'
 
 
 def describe_preprocessing(
@@ -38,12 +40,16 @@ def describe_preprocessing(
         ``channel_order`` (``'RGB'``, ``'BGR'``, ``'grey'``, or that of the data set),
         ``mean`` and ``std``, one a channel, ``image_size`` as height and width, or as
         short and long side where images keep their ratio (``keep_ratio``),
-        ``input_size`` of what is padded to multiples of ``size_divisor``, and the
-        config's own ``test_pipeline`` as it stands there.
+        ``pad_size`` and ``pad_value`` (one a channel, before normalisation) where they
+        are padded to one size, ``input_size`` of what is then padded to multiples of
+        ``size_divisor`` by ``divisor_value`` (after normalisation), and the config's
+        own ``test_pipeline`` as it stands there.
 
     Raises:
-        ValueError: If the config says no size, or images are neither grey nor coloured.
+        ValueError: If the config says no size, images are neither grey nor coloured,
+            or a transform does what cannot be stated.
     """
+    refuse_values(cfg)
     preprocessor = cfg.model.get('data_preprocessor') or {}
     normalisation = {**RAW, **read_normalisation(preprocessor, 'student')}
     mean, std = (normalisation[key].flatten().tolist() for key in ('mean', 'std'))
@@ -63,19 +69,27 @@ def describe_preprocessing(
             'no transform in its config says how large its images are: give '
             '--input-size HEIGHTxWIDTH.'
         )
-    height, width = size or (found.height, found.width)  # type: ignore[union-attr]
+    sides = size or (found.height, found.width)  # type: ignore[union-attr]
+    keep_ratio = found is not None and not found.fixed
+    swap = normalisation['swap']
+    pad_size, pad_value = read_padding(cfg, sides, keep_ratio, channels, swap)
+    if pad_size and size:
+        pad_size = [*size]
     return dict(
         layout='NCHW',
         dtype='float32',
         value_range=[0, 255],
-        channel_order=_order(cfg, channels, normalisation['swap']),
+        channel_order=channel_order(cfg, channels, swap),
         mean=mean,
         std=std,
-        image_size=[height, width],
-        keep_ratio=found is not None and not found.fixed,
-        input_size=[_padded(height, divisor), _padded(width, divisor)],
+        image_size=[*sides],
+        keep_ratio=keep_ratio,
+        pad_size=pad_size,
+        pad_value=pad_value,
+        input_size=[padded(side, divisor) for side in pad_size or sides],
         size_divisor=divisor,
-        test_pipeline=list(_test_pipeline(cfg)),
+        divisor_value=normalisation['pad_value'],
+        test_pipeline=list(test_pipeline(cfg)),
     )
 
 
@@ -131,44 +145,11 @@ def check_preprocessing(
         )
 
 
-def _test_pipeline(cfg: Config) -> Iterator[dict]:
-    """The transforms of test images, as the config has them."""
-    for loader in walk_loaders(cfg.get('test_dataloader') or cfg.get('val_dataloader')):
-        for dataset in walk_wrappers(loader.get('dataset')):
-            if pipeline_of(dataset):
-                yield from (_plain(t) for t in pipeline_of(dataset))
-                return
-
-
-def _plain(transform: Any) -> Any:
-    """A transform as plain values, for JSON."""
-    if isinstance(transform, Mapping):
-        return {key: _plain(value) for key, value in transform.items()}
-    if isinstance(transform, (list, tuple)):
-        return [_plain(value) for value in transform]
-    plain = isinstance(transform, (str, int, float, bool, type(None)))
-    return transform if plain else getattr(transform, '__name__', str(transform))
-
-
 def _read_size(cfg: Config) -> InputSize | None:
     """What test images are brought to; where they stay as they are, training's."""
-    loaders = ('test_dataloader', 'val_dataloader', 'train_dataloader')
-    found = (read_input_size(cfg, key) for key in loaders)
-    return next((size for size in found if size is not None), None)
-
-
-def _padded(pixels: int, divisor: int) -> int:
-    return -(-pixels // divisor) * divisor
-
-
-def _order(cfg: Config, channels: int, swap: bool) -> str:
-    if channels == 1:
-        return 'grey'
-    transforms = [str(t.get('type')) for t in _test_pipeline(cfg)]
-    if any('LoadImage' in name for name in transforms):
-        return 'RGB' if swap else 'BGR'
-    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-    kinds = [str(d.get('type')) for d in walk_wrappers(loader.get('dataset'))]
-    if kinds and kinds[-1].rpartition('.')[2] in _RGB_ARRAYS:
-        return 'BGR' if swap else 'RGB'
-    return AS_LOADED
+    for key in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
+        # Padding is stated beside the size of what is padded.
+        found = read_input_size(cfg, key, padded=False) or read_input_size(cfg, key)
+        if found is not None:
+            return found
+    return None

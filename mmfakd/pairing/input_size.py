@@ -13,7 +13,12 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmfakd.datasets.random_state import same_random_state
-from mmfakd.datasets.wrappers import pipeline_of, walk_loaders, walk_wrappers
+from mmfakd.datasets.wrappers import (
+    pipeline_of,
+    type_name,
+    walk_loaders,
+    walk_wrappers,
+)
 
 CLASSIFIER_SIZE = (224, 224)
 _SEGMENTOR_SIZE = (512, 512)
@@ -49,12 +54,16 @@ class InputSize:
     source: str
 
 
-def read_input_size(cfg: Config, loader: str = 'train_dataloader') -> InputSize | None:
+def read_input_size(
+    cfg: Config, loader: str = 'train_dataloader', padded: bool = True
+) -> InputSize | None:
     """Read the size of images out of the pipeline of a config.
 
     Args:
         cfg (Config): The config.
         loader (str): Whose images. Defaults to those of the training.
+        padded (bool): Whether padding counts, or only what it is done to. Defaults to
+            True.
 
     Returns:
         InputSize | None: What that pipeline brings images to last; None where there is
@@ -65,6 +74,10 @@ def read_input_size(cfg: Config, loader: str = 'train_dataloader') -> InputSize 
     pipelines = [pipeline_of(wrapped) for wrapped in walk_wrappers(dataset)]
     # The innermost data set's comes first.
     transforms = (t for found in reversed(pipelines) for t in found)
+    if not padded:
+        transforms = (
+            t for t in transforms if not isinstance(t, Mapping) or type_name(t) != 'Pad'
+        )
     return _last_size(transforms, cfg.get('default_scope') or 'mmpretrain')
 
 

@@ -9,14 +9,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
+from mmdet.datasets.transforms import PackDetInputs
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
 from mmfakd import cli
 from mmfakd.analysis import detections
+from mmfakd.analysis.validation_set import ValidationSet
 from mmfakd.utils import export_student
 from tests.helpers.tiny_runs import distillation, run_config
 from tests.helpers.toy_detectors import detection_run, pyramid_distiller, retinanet
@@ -205,6 +208,24 @@ def test_images_without_a_validation_set(call, folder, tmp_path):
     assert len(panels(pictures['0.png'], image_of(folder, '0.png'))) == 2
     with pytest.raises(SystemExit, match=r'gone\.json.* Give --images'):
         call(*arguments)
+
+
+def test_validation_set_of_a_config_in_pure_python(folder):
+    """Its types are classes."""
+    cfg = Config.fromfile(folder / 'pair.py')
+    pipeline = cfg.val_dataloader.dataset.pipeline
+    kinds = dict(LoadImageFromFile=LoadImageFromFile, PackDetInputs=PackDetInputs)
+    for transform in pipeline:
+        transform['type'] = kinds.get(transform['type'], transform['type'])
+    init_default_scope('mmdet')
+    validation = ValidationSet(cfg)
+    [info] = validation.take_evenly(1)
+    image, truth = validation.ground_truth(info)
+    assert image.shape[:2] == image_of(folder, '0.png').shape[:2]
+    assert len(truth.gt_instances) == len(info['instances'])
+    validation.pipeline = [t for t in pipeline if t['type'] is not LoadImageFromFile]
+    with pytest.raises(ValueError, match="'PackDetInputs'.*reads no image files"):
+        validation.ground_truth(info)
 
 
 def test_masks_are_filled():

@@ -164,6 +164,10 @@ def test_renamed_classes_are_a_cause(call, config, weights):
     torch.save(checkpoint, weights)
     _, out = call(config, '--teacher-ckpt', weights, '--expected', 100)
     assert "its checkpoint names class 0 'zero', the validation set '0'." in out
+    # Nor is it silent where no score is expected.
+    status, out = call(config, '--teacher-ckpt', weights)
+    assert status == 0
+    assert "WARNING: its checkpoint names class 0 'zero', the validation set" in out
 
 
 def test_no_weights(call, config):

@@ -6,8 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import ConcatDataset
-from mmengine.registry import init_default_scope
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import ConcatDataset, RepeatDataset
+from mmengine.registry import TRANSFORMS, init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.datasets import BaseDataset, MultiLabelDataset
 
@@ -20,6 +21,20 @@ PACK = [dict(type='PackInputs')]
 @pytest.fixture(autouse=True)
 def scope():
     init_default_scope('mmpretrain')
+
+
+@TRANSFORMS.register_module(force=True)
+class Unreadable(BaseTransform):
+    """Squares up to a number are as files that are damaged."""
+
+    def __init__(self, below, relabel=0):
+        self.below, self.relabel = below, relabel
+
+    def transform(self, results):
+        if results['img'][0, 0, 0] < self.below:
+            return None
+        results['gt_label'] += self.relabel
+        return results
 
 
 class Squares(BaseDataset):
@@ -215,3 +230,32 @@ def test_no_data_sample():
     dataset = ContrastiveSamples(even(pipeline=[]), num_negatives=2)
     with pytest.raises(TypeError, match="end its `pipeline` in dict.type='PackInputs'"):
         dataset[0]
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda *datasets: datasets[0],
+        lambda *datasets: ConcatDataset(datasets[::-1]),
+        lambda *datasets: RepeatDataset(datasets[0], 2),
+    ],
+)
+def test_another_image_in_the_place_of_one_that_cannot_be_read(wrap):
+    pipeline = [dict(type='Unreadable', below=20), *PACK]
+    dataset = ContrastiveSamples(wrap(even(pipeline=pipeline), even()), 4)
+    first = len(dataset) - 30
+    for _ in range(10):
+        item = dataset[first]
+        sample = item['data_samples']
+        shown = int(item['inputs'][0, 0, 0])
+        assert shown >= 20 and int(sample.sample_idx) == first + shown
+        idxs = sample.contrast_sample_idxs.tolist()
+        assert idxs[0] == first + shown
+        assert all(i % 3 != shown % 3 for i in idxs[1:])
+
+
+def test_items_of_another_class():
+    pipeline = [dict(type='Unreadable', below=0, relabel=1), *PACK]
+    dataset = ContrastiveSamples(even(pipeline=pipeline), num_negatives=4)
+    with pytest.raises(ValueError, match='class 2 as number 4, which has class 1'):
+        dataset[4]

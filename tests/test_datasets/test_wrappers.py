@@ -34,13 +34,14 @@ REPEAT = dict(type='Repeat', times=3, dataset=INNER)
         (dict(type='Concat', datasets=[]), ['Concat']),
         (dict(type='Balanced', dataset=REPEAT), ['Balanced', 'Repeat', 'Digits']),
         (dict(type='Built', dataset=object()), ['Built']),
+        (dict(pipeline=[dict(type='PackInputs')]), [None]),
     ],
 )
 def test_from_the_outermost_in(dataset, types):
-    assert [config['type'] for config in walk_wrappers(dataset)] == types
+    assert [config.get('type') for config in walk_wrappers(dataset)] == types
     if dataset is not None:
         walked = walk_wrappers(ConfigDict(dataset))
-        assert [config.type for config in walked] == types
+        assert [config.get('type') for config in walked] == types
 
 
 def test_pipeline_of_a_config_is_found_and_can_be_changed():

@@ -315,6 +315,13 @@ def test_outputs_that_say_nothing_of_the_image(tmp_path):
     assert 'NOTE: the outputs of an image and of its negative are the same' in said
 
 
+@pytest.mark.parametrize('ending', ['torchscript', 'pth'])
+def test_folders_that_are_missing_are_made(classifier_ckpt, tmp_path, ending):
+    out, config = tmp_path / f'a/b/x.{ending}', tmp_path / 'c/d/x.py'
+    export_checkpoint(classifier_ckpt, str(out), config_out=str(config))
+    assert out.is_file() and config.is_file()
+
+
 def test_pictures_that_are_none(classifier_ckpt, tmp_path):
     with pytest.raises(FileNotFoundError, match='--image none.png'):
         export_checkpoint(

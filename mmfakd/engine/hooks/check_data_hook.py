@@ -14,14 +14,17 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmfakd.checkpoints.class_names import renamed_classes
 from mmfakd.datasets.wrappers import dataset_meta, read_datasets, walk_loaders
 from mmfakd.engine.check_last_batch import check_last_batch
+from mmfakd.engine.known_meta import known_meta
 from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.models.algorithms.check_batches import (
     check_batches,
     image_name,
     label_count,
 )
+from mmfakd.models.algorithms.check_class_counts import class_losses
 from mmfakd.registry import HOOKS
 
 
@@ -31,9 +34,10 @@ class CheckDataHook(Hook):
 
     There must be batches, the last of an epoch must have two images where the
     distiller needs them, the data set may not have more classes than the model
-    predicts, and a detection data set must know the categories of its file. From then
-    on the model itself looks at the labels of every batch, and images that do not
-    fit into one batch are named.
+    predicts, and a detection data set must know the categories of its file. If a loss
+    compares predictions, a warning tells of a teacher whose checkpoint has other names
+    for the classes. From then on the model itself looks at the labels of every batch,
+    and images that do not fit into one batch are named.
 
     Raises:
         ValueError: At the beginning of the training if one of this is not so; later
@@ -67,6 +71,7 @@ class CheckDataHook(Hook):
             if hasattr(loader, 'collate_fn'):
                 loader.collate_fn = _NamingCollate(loader.collate_fn)
         check_batches(model)
+        _check_names(unwrapped_model(runner), known_meta(runner).get('classes'))
 
 
 class _NamingCollate:
@@ -162,6 +167,25 @@ def _check_classes(dataset: Any, model: nn.Module) -> None:
         print_log(
             f'{told}: {count - len(names)} of them are never seen. If that is not '
             f'meant, {advice}.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _check_names(model: nn.Module, classes: Sequence[str] | None) -> None:
+    """Tell if the teacher calls the classes that are compared by other names."""
+    checkpoint = getattr(model, 'teacher_ckpt', None)
+    if not checkpoint or not classes:
+        return
+    losses = class_losses(model.distiller, model.architecture, model.teacher)
+    renamed = renamed_classes(checkpoint, classes, 'the data set') if losses else None
+    if renamed:
+        print_log(
+            f'The teacher has classes of its own: {renamed}, and {", ".join(losses)} '
+            'compares the predictions of student and teacher class by class. If only '
+            'the words differ, all is well. If the order does, the student is taught '
+            'wrong classes: give the data set the order of the checkpoint, or leave '
+            'the loss out.',
             logger='current',
             level=logging.WARNING,
         )

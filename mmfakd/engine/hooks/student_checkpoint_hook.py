@@ -13,11 +13,13 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner, save_checkpoint
 from mmrazor.models.algorithms import BaseAlgorithm
 
+from mmfakd.checkpoints.class_names import trained_classes
 from mmfakd.checkpoints.latest import LOAD_ERRORS, find_flaw
 from mmfakd.checkpoints.student import export_student
 from mmfakd.compat import load_checkpoint_file
-from mmfakd.datasets.wrappers import dataset_meta, walk_loaders
+from mmfakd.engine.known_meta import known_meta
 from mmfakd.engine.unwrap import unwrapped_model
+from mmfakd.models.algorithms.count_classes import count_classes
 from mmfakd.registry import HOOKS
 
 
@@ -28,9 +30,10 @@ class StudentCheckpointHook(Hook):
     ``epoch_12.pth`` gets ``epoch_12_student.pth``, the best checkpoint likewise:
     weights that stock mmpretrain, mmdet or mmseg loads with ``strict=True``, with a
     stock config in their meta data. With an averaged model (EMA) they are the averaged
-    weights, as in the checkpoint itself. A student file is removed when its
-    checkpoint is. In a run without a teacher, whose checkpoints are plain already, it
-    does nothing.
+    weights, as in the checkpoint itself. Its classes have the names of the training
+    set, else of the validation set, else of the teacher's checkpoint. A student file
+    is removed when its checkpoint is. In a run without a teacher, whose checkpoints
+    are plain already, it does nothing.
 
     Args:
         suffix (str): What the student's file name adds to the checkpoint's.
@@ -56,6 +59,7 @@ class StudentCheckpointHook(Hook):
         self._resumed_steps: list[int] = []
         self._outdated: list[str] = []
         self._active = False
+        self._borrowed: dict | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note which checkpoints a resumed run has, before any is removed.
@@ -107,12 +111,12 @@ class StudentCheckpointHook(Hook):
         # What an interruption saves within an epoch is no result.
         if not self._active or any(getattr(h, 'interrupted', False) for h in hooks):
             return
-        for loader in walk_loaders(runner.train_dataloader):
-            # MMEngine asks the outermost data set alone, and PyTorch's have none.
-            meta = checkpoint.get('meta', {})
-            meta['dataset_meta'] = meta.get('dataset_meta') or dataset_meta(
-                loader.dataset
-            )
+        # MMEngine asks the outermost training set alone: PyTorch's wrappers have no
+        # names, nor have images without labels.
+        own = checkpoint['meta'].get('dataset_meta') or {}
+        if not own.get('classes'):
+            found = known_meta(runner) or self._teacher_names(runner)
+            checkpoint['meta']['dataset_meta'] = {**own, **found}
         known, self._best = self._best, _best(runner)
         improved = [p for p, score in self._best.items() if score != known.get(p)]
         for hook in hooks:
@@ -120,6 +124,15 @@ class StudentCheckpointHook(Hook):
             if path is not None:
                 self._pending[path] = hook, export_student(checkpoint, own=True)
                 break
+
+    def _teacher_names(self, runner: Runner) -> dict:
+        """Call the student's classes as the teacher does, which has as many."""
+        if self._borrowed is None:
+            model = unwrapped_model(runner)
+            names = trained_classes(getattr(model, 'teacher_ckpt', None))
+            fit = names and len(names) == count_classes(model.architecture)
+            self._borrowed = dict(classes=tuple(names)) if fit else {}
+        return self._borrowed
 
     def after_save_checkpoint(self, runner: Runner) -> None:
         """Write the students of the checkpoints that are there now.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from mmrazor.models.distillers import ConfigurableDistiller
@@ -40,7 +41,7 @@ class _Side(NamedTuple):
     """What a loss gets of the student or of the teacher."""
 
     source: str
-    width: int
+    width: int | None
     classes: int | None
 
     @property
@@ -50,8 +51,10 @@ class _Side(NamedTuple):
     @property
     def is_class_scores(self) -> bool:
         """Whether the width is the classes', for each anchor, with background."""
-        classes = self.classes
-        return bool(classes and 0 in (self.width % classes, self.width % (classes + 1)))
+        width, classes = self.width, self.classes
+        if not width or not classes:
+            return False
+        return 0 in (width % classes, width % (classes + 1))
 
 
 def check_class_counts(
@@ -80,6 +83,54 @@ def check_class_counts(
         ValueError: If a loss cannot compare what it gets. The message has both
             counts and says how to go on.
     """
+    for name, kind, ours, theirs in _compared(distiller, student, teacher, recorded):
+        if None in (ours.width, theirs.width) or ours.width == theirs.width:
+            continue
+        predictions = ours.is_prediction and theirs.is_prediction
+        scores = ours.is_class_scores and theirs.is_class_scores
+        if predictions and (
+            kind in _BY_CLASS or (scores and ours.classes != theirs.classes)
+        ):
+            raise ValueError(_class_message(name, kind, ours, theirs))
+        # LevelDistiller itself compares the shapes of its levels, once they are maps.
+        if kind in _BY_CLASS | _BY_CHANNEL and not name.startswith('loss_level'):
+            raise ValueError(
+                f'{name}: {kind} compares channel by channel, but the student gives '
+                f'it {ours.width} channels ({ours.source!r}) and the teacher '
+                f"{theirs.width} ({theirs.source!r}). Bring the student's to the "
+                "teacher's number with a connector, or record layers of equal width."
+            )
+
+
+def class_losses(
+    distiller: ConfigurableDistiller, student: nn.Module, teacher: nn.Module
+) -> list[str]:
+    """Name the losses that compare class with class.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller, its recorders prepared.
+        student (nn.Module): The student.
+        teacher (nn.Module): The teacher.
+
+    Returns:
+        list[str]: Those of a kind that does, on anything behind the features, and
+        others that are given a layer as wide as the classes.
+    """
+    return [
+        name
+        for name, kind, *sides in _compared(distiller, student, teacher, False)
+        if all(side.is_prediction for side in sides)
+        and (kind in _BY_CLASS or all(side.is_class_scores for side in sides))
+    ]
+
+
+def _compared(
+    distiller: ConfigurableDistiller,
+    student: nn.Module,
+    teacher: nn.Module,
+    recorded: bool,
+) -> Iterator[tuple[str, str, _Side, _Side]]:
+    """Go through the losses that compare channels: name, kind, and both sides."""
     models = {True: student, False: teacher}
     for name, levels in compared_levels(distiller).items():
         # The levels of a review share one loss, behind one connector.
@@ -96,26 +147,12 @@ def check_class_counts(
                 width = _record_width(recorder, level)
             else:
                 width = _layer_width(recorder, model)
-            if width is not None:
+            known = sides.get(level.from_student)
+            if known is None or known.width is None:
                 side = _Side(recorder.source, width, count_classes(model))
-                sides.setdefault(level.from_student, side)
-        ours, theirs = sides.get(True), sides.get(False)
-        if ours is None or theirs is None or ours.width == theirs.width:
-            continue
-        predictions = ours.is_prediction and theirs.is_prediction
-        scores = ours.is_class_scores and theirs.is_class_scores
-        if predictions and (
-            kind in _BY_CLASS or (scores and ours.classes != theirs.classes)
-        ):
-            raise ValueError(_class_message(name, kind, ours, theirs))
-        # LevelDistiller itself compares the shapes of its levels, once they are maps.
-        if kind in _BY_CLASS | _BY_CHANNEL and not name.startswith('loss_level'):
-            raise ValueError(
-                f'{name}: {kind} compares channel by channel, but the student gives '
-                f'it {ours.width} channels ({ours.source!r}) and the teacher '
-                f"{theirs.width} ({theirs.source!r}). Bring the student's to the "
-                "teacher's number with a connector, or record layers of equal width."
-            )
+                sides[level.from_student] = side
+        if len(sides) == 2:
+            yield name, kind, sides[True], sides[False]
 
 
 def _kind(loss: nn.Module) -> str:

@@ -5,12 +5,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
 from mmfakd.engine.hooks import CheckDataHook, check_data_hook
+from tests.helpers.tiny_runs import distillation, save_teacher, train
 from tests.helpers.tiny_runs import run_config as config
-from tests.helpers.tiny_runs import train
 from tests.helpers.toy import classifier
 from tests.helpers.toy_detectors import detection_run, retinanet
 
@@ -97,6 +98,66 @@ def test_images_of_different_sizes(workers, iters, work_dir):
     cfg.train_dataloader.dataset.pipeline = steps
     with pytest.raises(ValueError, match='different shapes .*The image .*resize'):
         run(cfg)
+
+
+# ---- the teacher's classes
+
+
+def knowledge_distillation(
+    teacher_ckpt, loss, names=('preds_S', 'preds_T'), source='head.fc'
+):
+    """A distiller of predictions, which has no connectors."""
+    output = dict(output=dict(type='mmrazor.ModuleOutputs', source=source))
+    distiller = dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=output,
+        teacher_recorders=output,
+        distill_losses=dict(loss_kd=dict(type=f'mmrazor.{loss}')),
+        loss_forward_mappings=dict(
+            loss_kd={
+                name: dict(from_student=student, recorder='output')
+                for name, student in zip(names, (True, False))
+            }
+        ),
+    )
+    return distillation(teacher_ckpt, distiller=distiller)
+
+
+def named_teacher(folder, classes):
+    path = save_teacher(folder)
+    checkpoint = torch.load(path)
+    checkpoint['meta'] = dict(dataset_meta=dict(classes=classes))
+    torch.save(checkpoint, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    'loss',
+    [
+        dict(loss='KLDivergence'),
+        dict(loss='KLDivergence', source='head'),
+        dict(loss='L2Loss', names=('s_feature', 't_feature')),
+    ],
+)
+def test_teacher_of_another_order(loss, tmp_path, told):
+    ckpt = named_teacher(tmp_path, tuple('1023456789'))
+    model = knowledge_distillation(ckpt, **loss)
+    run(config(tmp_path, model, epochs=1))
+    (text,) = told
+    assert "its checkpoint names class 0 '1', the data set '0', and loss_kd" in text
+
+
+def test_teachers_that_are_not_told(tmp_path, told):
+    """Names that fit; none; features, and relations of samples, have no classes."""
+    for classes in ('0123456789', ''):
+        ckpt = named_teacher(tmp_path, tuple(classes))
+        model = knowledge_distillation(ckpt, 'KLDivergence')
+        run(config(tmp_path, model, epochs=1))
+    ckpt = named_teacher(tmp_path, tuple('1023456789'))
+    run(config(tmp_path, distillation(ckpt), epochs=1))
+    model = knowledge_distillation(ckpt, 'DistanceWiseRKD')
+    run(config(tmp_path, model, epochs=1))
+    assert told == []
 
 
 # ---- detection

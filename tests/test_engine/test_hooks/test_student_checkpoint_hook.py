@@ -3,6 +3,8 @@
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.hooks import EMAHook, Hook
@@ -329,6 +331,34 @@ def test_meta_information(work_dir, teacher_ckpt):
     assert meta['epoch'] == 1 and meta['iter'] == 2 and meta['seed'] == 0
     for word in ('teacher', 'mmrazor', 'StudentCheckpointHook'):
         assert word not in meta['cfg']
+
+
+@pytest.mark.parametrize(
+    ('source', 'expected'),
+    [('validation', tuple('0123456789')), ('teacher', tuple('abcdefghij'))],
+)
+def test_names_where_images_have_no_labels(
+    source, expected, work_dir, teacher_ckpt, tmp_path
+):
+    image = np.zeros((8, 8, 1), np.uint8)
+    for i in range(4):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), image)
+    teacher = torch.load(teacher_ckpt)
+    teacher['meta'] = dict(dataset_meta=dict(classes=tuple('abcdefghij')))
+    torch.save(teacher, tmp_path / 'teacher.pth')
+    model = distillation(str(tmp_path / 'teacher.pth'), calculate_student_loss=False)
+    cfg = config(work_dir, model, epochs=1, validate=source == 'validation')
+    cfg.train_dataloader.dataset = dict(
+        type='mmfakd.UnlabelledImages',
+        data_root=str(tmp_path),
+        pipeline=[
+            dict(type='LoadImageFromFile', color_type='grayscale'),
+            dict(type='PackInputs'),
+        ],
+    )
+    train(cfg)
+    meta = load(Path(work_dir, 'epoch_1_student.pth'))['meta']
+    assert tuple(meta['dataset_meta']['classes']) == expected
 
 
 def test_suffix(work_dir, teacher_ckpt):
