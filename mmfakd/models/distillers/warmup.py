@@ -161,10 +161,9 @@ class Warmup:
 def _stop_of(loop: BaseLoop | None, by_epoch: bool) -> tuple[str, float]:
     """The hook that ends the distillation, and at which epoch or iteration."""
     name, stop = distillation_stop(loop) or ('', math.inf)
-    dataloader: Any = getattr(loop, 'dataloader', None)
-    if by_epoch or not name or not hasattr(dataloader, '__len__'):
-        return name, stop
-    return name, stop * len(dataloader)
+    loader: Any = getattr(loop, 'dataloader', None)
+    in_epochs = by_epoch or not hasattr(loader, '__len__')
+    return name, stop if in_epochs else stop * len(loader)
 
 
 def _is_count(value: Any) -> bool:

@@ -208,6 +208,15 @@ def test_no_loss_depends_on_the_padding(loss):
     torch.testing.assert_close(narrow, wide)
 
 
+@pytest.mark.parametrize('loss', [CWD, dict(type='mmrazor.PKDLoss')])
+def test_crops_wait_for_no_device(loss):
+    distiller = level_distiller(loss)
+    distiller.begin_step(torch.empty(2, 3, 8, 8), samples((8, 4), (6, 8)))
+    maps = torch.rand(2, 2, 4, 8, 8)
+    with no_synchronisation():
+        distiller._level_loss(0, *maps)
+
+
 @pytest.mark.parametrize('loss', LOSSES[7:9])
 def test_maps_of_two_sizes(loss):
     torch.manual_seed(0)
