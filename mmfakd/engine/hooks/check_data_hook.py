@@ -166,7 +166,7 @@ def _check_classes(dataset: Any, model: nn.Module) -> None:
         )
 
 
-def _check_names(model: nn.Module, classes: Sequence[str] | None) -> None:
+def _check_names(model: Any, classes: Sequence[str] | None) -> None:
     """Tell if the teacher calls the classes that are compared by other names."""
     checkpoint = getattr(model, 'teacher_ckpt', None)
     if not checkpoint or not classes:

@@ -128,7 +128,7 @@ class StudentCheckpointHook(Hook):
     def _teacher_names(self, runner: Runner) -> dict:
         """Call the student's classes as the teacher does, which has as many."""
         if self._borrowed is None:
-            model = unwrapped_model(runner)
+            model: Any = unwrapped_model(runner)
             names = trained_classes(getattr(model, 'teacher_ckpt', None))
             fit = names and len(names) == count_classes(model.architecture)
             self._borrowed = dict(classes=tuple(names)) if fit else {}
