@@ -25,7 +25,13 @@ from mmfakd.version import __version__
 from . import onnx_file, torchscript_file
 from .compare_outputs import TOLERANCE, largest_difference
 from .preprocessing import check_preprocessing, describe_preprocessing, prepare
-from .student_model import RawOutputs, Student, load_student
+from .student_model import (
+    RawOutputs,
+    Student,
+    cannot_be_traced,
+    input_channels,
+    load_student,
+)
 
 _ENDINGS = {'.onnx': 'onnx', '.torchscript': 'torchscript'}
 _PLAIN = ('pth', 'safetensors')
@@ -107,14 +113,14 @@ def _write(
     dynamic: str,
     opset: int,
 ) -> str:
-    preprocessing = describe_preprocessing(student.cfg, input_size)
+    preprocessing = describe_preprocessing(
+        student.cfg, input_size, input_channels(student.model)
+    )
     picture = _picture(image)
     check_preprocessing(student, preprocessing, picture)
     batch = prepare(picture, preprocessing)
     model = RawOutputs(student).eval()
-    with torch.no_grad():
-        outputs = model(torch.from_numpy(batch))
-        others = model(torch.from_numpy(-batch))
+    outputs, others = _first_outputs(model, batch)
     varies = dynamic
     if dynamic == 'auto':
         varies = 'batch' if student.task == 'classification' else 'size'
@@ -148,6 +154,23 @@ def _write(
         f'checked: {len(batches)} batches differ from PyTorch by {apart:.1e} of the '
         f'largest value at most ({TOLERANCE:g} is allowed).{_doubt(outputs, others)}'
     )
+
+
+def _first_outputs(
+    model: RawOutputs, batch: np.ndarray
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """What a model says of a batch, and of its negative."""
+    try:
+        with torch.no_grad():
+            return model(torch.from_numpy(batch)), model(torch.from_numpy(-batch))
+    except Exception as error:
+        # Whatever it wants more than images, or larger ones.
+        shape = ' x '.join(map(str, batch.shape))
+        raise ValueError(
+            f'{cannot_be_traced(model.model)} On a batch of {shape} it fails with '
+            f'{type(error).__name__}: {error}. If that is a matter of the size, give '
+            'another --input-size.'
+        ) from error
 
 
 def _doubt(outputs: Sequence[Tensor], others: Sequence[Tensor]) -> str:

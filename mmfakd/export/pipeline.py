@@ -54,6 +54,20 @@ def _plain(transform: Any) -> Any:
     return transform if plain else getattr(transform, '__name__', str(transform))
 
 
+def loaded_channels(cfg: Config) -> int:
+    """Read how many channels test images have as they are loaded.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        int: 3 where a transform loads colour files, else 1.
+    """
+    loads = [t for t in test_pipeline(cfg) if 'LoadImage' in type_name(t)]
+    colour = any(t.get('color_type', 'color') != 'grayscale' for t in loads)
+    return 3 if colour else 1
+
+
 def refuse_values(cfg: Config) -> None:
     """Refuse transforms of test images that change values.
 

@@ -10,12 +10,14 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.structures import BaseDataElement
 
 from mmfakd.models.algorithms.normalisation import RAW, read_normalisation
 from mmfakd.pairing.input_size import InputSize, read_input_size
 
 from .pipeline import (
     channel_order,
+    loaded_channels,
     padded,
     read_padding,
     refuse_values,
@@ -25,7 +27,7 @@ from .student_model import Student
 
 
 def describe_preprocessing(
-    cfg: Config, size: tuple[int, int] | None = None
+    cfg: Config, size: tuple[int, int] | None = None, channels: int | None = None
 ) -> dict[str, Any]:
     """Read from a student's config how its images are made.
 
@@ -34,6 +36,8 @@ def describe_preprocessing(
         size (tuple[int, int], optional): Height and width of the images. Defaults to
             None: those of its test pipeline, or, where that leaves them alone, of its
             training pipeline.
+        channels (int, optional): What the model takes. Defaults to None: as many as
+            ``mean`` and ``std`` have values, of one value what the pipeline loads.
 
     Returns:
         dict: ``layout``, ``dtype``, ``value_range`` before normalisation,
@@ -53,16 +57,22 @@ def describe_preprocessing(
     preprocessor = cfg.model.get('data_preprocessor') or {}
     normalisation = {**RAW, **read_normalisation(preprocessor, 'student')}
     mean, std = (normalisation[key].flatten().tolist() for key in ('mean', 'std'))
-    channels = max(len(mean), len(std))
-    if channels == 1 and normalisation['mean'] is RAW['mean']:
-        channels = 3
+    if len(mean) > 1 or len(std) > 1:
+        channels = max(len(mean), len(std))
+    elif normalisation['mean'] is RAW['mean']:
+        # YOLOX's first convolution takes the channels of four pixels.
+        channels = 1 if channels == 1 else 3
+    else:
+        channels = channels or loaded_channels(cfg)
     mean, std = (x * channels if len(x) == 1 else x for x in (mean, std))
     if channels not in (1, 3):
         raise ValueError(
             f'its images have {channels} channels, and no picture shows whether the '
             'export computes the same: export a .pth file.'
         )
-    divisor = preprocessor.get('pad_size_divisor', 1)
+    # Where mmseg's says how images of tests are padded.
+    of_tests = preprocessor.get('test_cfg') or {}
+    divisor = preprocessor.get('pad_size_divisor') or of_tests.get('size_divisor') or 1
     found = _read_size(cfg)
     if size is None and found is None:
         raise ValueError(
@@ -73,7 +83,12 @@ def describe_preprocessing(
     keep_ratio = found is not None and not found.fixed
     swap = normalisation['swap']
     pad_size, pad_value = read_padding(cfg, sides, keep_ratio, channels, swap)
-    if pad_size and size:
+    if pad_size is None and of_tests.get('size'):
+        # Larger images it leaves alone.
+        pad_size = [max(pair) for pair in zip(of_tests['size'], sides)]
+        fill = normalisation['pad_value']
+        pad_value = [m + fill * s for m, s in zip(mean, std)]
+    elif pad_size and size:
         pad_size = [*size]
     return dict(
         layout='NCHW',
@@ -133,7 +148,10 @@ def check_preprocessing(
     if read_normalisation(preprocessor, 'student').get('swap'):
         # What the preprocessor turns round is given the other way round.
         raw = raw[::-1].copy()
-    batch = dict(inputs=[torch.from_numpy(raw)])
+    batch: dict[str, Any] = dict(inputs=[torch.from_numpy(raw)])
+    if student.task == 'segmentation':
+        # What mmseg pads it tells the samples.
+        batch['data_samples'] = [BaseDataElement()]
     found = student.model.data_preprocessor(batch, False)['inputs'].cpu().numpy()
     if found.shape != expected.shape or np.abs(found - expected).max() > 1e-3:
         raise ValueError(

@@ -26,8 +26,8 @@ from mmfakd.model_zoo.find import config_file
 from mmfakd.pairing.probe import is_classifier, is_detector, is_segmentor
 
 MMDEPLOY = 'https://github.com/open-mmlab/mmdeploy'
-# Parts of detectors with two stages, and of those with queries.
-_MORE_THAN_A_HEAD = ('rpn_head', 'roi_head', 'encoder', 'decoder')
+# Parts of detectors with two stages, of those with queries, and of those with masks.
+_MORE_THAN_A_HEAD = ('rpn_head', 'roi_head', 'encoder', 'decoder', 'mask_head')
 
 
 @dataclass
@@ -131,16 +131,41 @@ def _task(model: BaseModel) -> str:
         return 'classification'
     # Others suppress boxes on the way, or want more than images.
     if is_detector(model) and hasattr(model, 'bbox_head'):
-        if not any(hasattr(model, name) for name in _MORE_THAN_A_HEAD):
+        if all(getattr(model, name, None) is None for name in _MORE_THAN_A_HEAD):
             return 'detection'
     elif is_segmentor(model) and hasattr(model, 'encode_decode'):
         return 'segmentation'
-    raise ValueError(
+    raise ValueError(cannot_be_traced(model))
+
+
+def cannot_be_traced(model: BaseModel) -> str:
+    """Say that a model is not exported, and what does it.
+
+    Args:
+        model (BaseModel): The model.
+
+    Returns:
+        str: The message.
+    """
+    return (
         f'a {type(model).__name__} runs in no way that can be traced as it is: '
         'classifiers, one-stage detectors and segmentors do. For others there is '
         f'mmdeploy ({MMDEPLOY}), which takes the file of `mmfakd export -o student.pth '
         '--config-out student.py`.'
     )
+
+
+def input_channels(model: BaseModel) -> int | None:
+    """Read how many channels images have off the first convolution.
+
+    Args:
+        model (BaseModel): The model.
+
+    Returns:
+        int | None: The channels; None where the backbone has no convolution.
+    """
+    modules = getattr(model, 'backbone', model).modules()
+    return next((m.in_channels for m in modules if isinstance(m, nn.Conv2d)), None)
 
 
 def _output_names(student: Student) -> list[str]:

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.structures import BaseDataElement
 from mmpretrain import ImageClassificationInferencer, get_model
 
 from mmfakd.checkpoints.mdistiller_file import convert_file
 from mmfakd.export.command import export_checkpoint
 from mmfakd.export.preprocessing import describe_preprocessing
+from mmfakd.export.student_model import load_student
 from tests.helpers.mdistiller_zoo import zoo_state_dict
-from tests.test_export.conftest import classifier_config
+from tests.test_export.conftest import classifier_config, save
 
 
 def test_converted_files_are_exported(tmp_path, pictures):
@@ -133,3 +136,145 @@ def test_padding_that_depends_on_the_image(pad):
     pipeline.insert(2, dict(type='Pad', **pad))
     with pytest.raises(ValueError, match='depends on the image'):
         describe_preprocessing(cfg)
+
+
+def exported(cfg, folder):
+    """What a file says of its images."""
+    out = str(folder / 'x.torchscript')
+    export_checkpoint(save(cfg, folder / 'x.pth'), out)
+    files = {'meta.json': ''}
+    torch.jit.load(out, _extra_files=files)
+    return json.loads(json.loads(files['meta.json'])['preprocessing'])
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_one_mean_for_all_channels(tmp_path, channels):
+    cfg = classifier_config(in_channels=channels)
+    cfg.model.teacher.backbone.in_channels = channels
+    cfg.data_preprocessor.update(mean=[127.5], std=[127.5], to_rgb=channels == 3)
+    how = exported(cfg, tmp_path)
+    assert how['mean'] == how['std'] == [127.5] * channels
+    assert how['channel_order'] == ('RGB' if channels == 3 else 'grey')
+    # Where there is no model, the pipeline knows.
+    kind = 'color' if channels == 3 else 'grayscale'
+    cfg.test_dataloader.dataset.pipeline[0].color_type = kind
+    cfg.model = dict(data_preprocessor=cfg.data_preprocessor)
+    assert describe_preprocessing(cfg)['mean'] == [127.5] * channels
+
+
+@pytest.mark.parametrize(
+    ('test_cfg', 'size', 'value'),
+    [
+        (dict(size_divisor=32), [64, 64], [0.0] * 3),
+        (dict(size=(80, 96)), [80, 96], [110.0, 120.0, 130.0]),
+        (dict(size=(32, 96)), [40, 96], [110.0, 120.0, 130.0]),
+    ],
+)
+def test_segmentors_that_pad_in_tests(tmp_path, test_cfg, size, value):
+    cfg = segmentor_config(data_preprocessor=dict(test_cfg=test_cfg, pad_val=1))
+    how = exported(cfg, tmp_path)
+    assert how['input_size'] == size and how['pad_value'] == value
+    # Both ways of padding make the same of an image.
+    image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+    batch = dict(
+        inputs=[torch.from_numpy(image).permute(2, 0, 1)],
+        data_samples=[BaseDataElement()],
+    )
+    preprocessor = load_student(str(tmp_path / 'x.pth')).model.data_preprocessor
+    expected = preprocessor(batch)['inputs'][0].permute(1, 2, 0).numpy()
+    canvas = np.tile(np.float32(how['pad_value']), (*(how['pad_size'] or (40, 56)), 1))
+    canvas[:40, :56] = image[..., ::-1]
+    scaled = (canvas - np.float32(how['mean'])) / np.float32(how['std'])
+    margins = [(0, a - b) for a, b in zip(how['input_size'], scaled.shape)]
+    fill = how['divisor_value']
+    scaled = np.pad(scaled, [*margins, (0, 0)], constant_values=fill)
+    np.testing.assert_allclose(scaled, expected, atol=1e-4)
+
+
+def segmentor_config(data_preprocessor, **model):
+    """A segmentor of images of 40 x 56 pixels."""
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(56, 40)),
+        dict(type='PackSegInputs'),
+    ]
+    return Config(
+        dict(
+            default_scope='mmseg',
+            model=dict(
+                dict(
+                    type='EncoderDecoder',
+                    data_preprocessor=dict(
+                        data_preprocessor,
+                        type='SegDataPreProcessor',
+                        mean=[100.0] * 3,
+                        std=[10.0, 20.0, 30.0],
+                        bgr_to_rgb=True,
+                    ),
+                    backbone=dict(
+                        type='ResNet', depth=18, stem_channels=8, base_channels=8
+                    ),
+                    decode_head=fcn_head(),
+                    train_cfg=dict(),
+                    test_cfg=dict(mode='whole'),
+                ),
+                **model,
+            ),
+            test_dataloader=dict(
+                dataset=dict(type='BaseSegDataset', pipeline=pipeline)
+            ),
+        )
+    )
+
+
+def fcn_head():
+    return dict(
+        type='FCNHead',
+        in_channels=64,
+        channels=8,
+        in_index=3,
+        num_convs=1,
+        num_classes=3,
+        concat_input=False,
+        norm_cfg=dict(type='BN'),
+    )
+
+
+def test_models_that_want_more_than_images(tmp_path):
+    """PointRend's second head refines what the first one says."""
+    point_head = dict(
+        type='PointHead',
+        in_channels=[64],
+        in_index=[3],
+        channels=8,
+        num_fcs=1,
+        num_classes=3,
+        dropout_ratio=-1,
+    )
+    cfg = segmentor_config(
+        {},
+        type='CascadeEncoderDecoder',
+        num_stages=2,
+        decode_head=[fcn_head(), point_head],
+        test_cfg=dict(
+            mode='whole', subdivision_steps=2, subdivision_num_points=64, scale_factor=2
+        ),
+    )
+    with pytest.raises(ValueError, match=r'runs in no way.*mmdeploy.*it fails with'):
+        exported(cfg, tmp_path)
+    assert not (tmp_path / 'x.torchscript').exists()
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'yolact/yolact_r50_1xb8-55e_coco.py',
+        'condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py',
+    ],
+)
+def test_detectors_with_masks(tmp_path, name):
+    cfg = get_config(f'mmdet::{name}')
+    cfg.model.backbone.update(init_cfg=None)
+    path = save(cfg, tmp_path / 'masks.pth')
+    with pytest.raises(ValueError, match='runs in no way.*mmdeploy'):
+        export_checkpoint(path, str(tmp_path / 'x.torchscript'))
