@@ -22,6 +22,7 @@ from mmfakd.messages import markdown, progress
 from mmfakd.model_zoo.outputs import check_outputs
 from mmfakd.pictures.picture_file import check_picture_name
 
+from .config_digests import config_digests, differing_keys
 from .count_parameters import count_parameters
 from .curves import save_curves
 from .notes import Notes
@@ -59,7 +60,8 @@ def compare(
 
     Returns:
         dict: What ``--json`` writes: ``metric``, ``baseline``, ``teacher`` and
-        ``methods`` (each with its means and all its runs with their curves),
+        ``methods`` (each with its means and all its runs with their curves, and with
+        digests of their configs, by which runs that are added are compared),
         ``remarks`` on single runs and methods, and ``notes``, which are all of them.
 
     Raises:
@@ -176,6 +178,12 @@ def _joined(older: dict | None, newer: dict, notes: Notes) -> dict:
             )
             notes.add(_label(name, run), remark)
     runs = _longest(name, before + runs, notes)
+    # Files of older versions do not say by what config a run was made.
+    known = [run for run in runs if 'config' in run]
+    for run in known:
+        if known[0] in before and run not in before:
+            differing = differing_keys(known[0]['config'], run['config'])
+            _note_config(name, known[0], run, differing, notes)
     runs.sort(key=lambda run: -1 if run['seed'] is None else run['seed'])
     return {**newer, **_totals(runs), 'runs': runs}
 
@@ -315,6 +323,7 @@ def _summarize(method: str, runs: list[Run], metric: str, notes: Notes) -> dict:
             best=max(run.scores[metric].values()),
             curve=sorted(run.scores[metric].items()),
             losses=sorted(run.losses.items()),
+            config=config_digests(dict(run.config), FREE_KEYS),
             **{key: getattr(run, key) for key in TIMES},
         )
         for run in counted
@@ -374,13 +383,22 @@ def _longest_runs(method: str, runs: list[Run], metric: str, notes: Notes) -> li
             for key in _differing(dict(first.config), dict(run.config))
             if key.partition('.')[0] not in FREE_KEYS
         ]
-        if differing:
-            keys = ', '.join(differing[:5] + ['...'] * (len(differing) > 5))
-            remark = (
-                f'its config differs from that of {_label(method, first)} in {keys}'
-            )
-            notes.add(_label(method, run), remark)
+        _note_config(method, first, run, differing, notes)
     return counted
+
+
+def _note_config(
+    method: str,
+    first: Run | dict,
+    run: Run | dict,
+    differing: Sequence[str],
+    notes: Notes,
+) -> None:
+    """Say in which keys of its config a run differs from the first of its method."""
+    if differing:
+        keys = ', '.join([*differing[:5], *['...'] * (len(differing) > 5)])
+        remark = f'its config differs from that of {_label(method, first)} in {keys}'
+        notes.add(_label(method, run), remark)
 
 
 def _difference(method: dict, baseline: dict, notes: Notes) -> dict | None:

@@ -164,11 +164,11 @@ def plot_work_dir(
         if seen.after
         else f'Student: {names[0]}. Teacher: {names[1]}. No level compares features.'
     )
-    lead = f'{facts}\n\n{CAPTIONS["lead"]}'
+    lead = '\n\n'.join(filter(None, (facts, seen.note, CAPTIONS['lead'])))
     with whole_file(out) as part, open(part, 'w', encoding='utf-8') as file:
         file.write(html_page(f'What {run.name} has learned', lead, sections))
     drawn = sum(section.figure is not None for section in sections)
-    return f'{out}: {drawn} figures of {len(seen.after)} levels.'
+    return f'{out}: {drawn} figures of {len(seen.after)} levels.\n{seen.note}'.strip()
 
 
 def learning_sections(work_dir: str, seen: TrainedLevels) -> Iterator[Section]:
@@ -248,18 +248,12 @@ def _by_band(courses: Courses, what: str) -> dict[str, dict[str, dict[int, float
 def _gap_rows(
     levels: Sequence[LevelMaps], before: Sequence[LevelMaps]
 ) -> Iterator[list[str]]:
-    yield [
-        'gap',
-        *(f'{band}, {when}' for band in BANDS for when in ('before', 'after')),
-    ]
+    times = ('before', 'after') if before else ('after',)
+    yield ['gap', *(f'{band}, {time}' for band in BANDS for time in times)]
     earlier = {level.name: level.gaps() for level in before}
     for level in levels:
-        after = level.gaps()
-        numbers = [
-            gaps.get(band, math.nan)
-            for band in BANDS
-            for gaps in (earlier[level.name], after)
-        ]
+        gaps = dict(before=earlier.get(level.name, {}), after=level.gaps())
+        numbers = [gaps[time].get(band, math.nan) for band in BANDS for time in times]
         yield [level.title, *('-' if math.isnan(x) else f'{x:.3f}' for x in numbers)]
 
 

@@ -39,7 +39,8 @@ def plot_spectra(
         ValueError: If the distiller has no frequency attention on maps.
     """
     with open_distillation(config, teacher_ckpt) as cfg:
-        levels, before = look_at_levels(cfg, checkpoint, batches).maps()
+        seen = look_at_levels(cfg, checkpoint, batches)
+        levels, before = seen.maps()
         filters = [level for level in levels if level.filter is not None]
         if not filters:
             raise ValueError(
@@ -47,4 +48,5 @@ def plot_spectra(
                 'expected a FAM-KD config.'
             )
     draw_overview(levels, before).savefig(out, dpi=120)
-    return f'{out}: {len(filters)} filters, {len(levels)} spectra.'
+    drawn = f'{out}: {len(filters)} filters, {len(levels)} spectra.'
+    return f'{drawn}\n{seen.note}'.strip()

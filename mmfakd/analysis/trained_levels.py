@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import Runner, load_checkpoint, set_random_seed
 from torch import Tensor
 
 from mmfakd.checkpoints.fetch import fetch_checkpoint
@@ -30,14 +30,17 @@ class TrainedLevels:
         model (BaseAlgorithm): The distillation, with the checkpoint's weights.
         inputs (Tensor): The images of the first batch (N, C, H, W), as the student got
             them.
-        before (list[LevelMaps]): Its levels as training found them.
+        before (list[LevelMaps]): Its levels as training found them; none where what it
+            began with is not there any more.
         after (list[LevelMaps]): And as it left them.
+        note (str): Why there is no ``before``. Defaults to none.
     """
 
     model: Any
     inputs: Tensor
     before: list[LevelMaps]
     after: list[LevelMaps]
+    note: str = ''
 
     def maps(self) -> tuple[list[LevelMaps], list[LevelMaps]]:
         """Choose the levels with more than one pixel.
@@ -83,6 +86,7 @@ def look_at_levels(cfg: Config, checkpoint: str, batches: int = 1) -> TrainedLev
     model_cfg, _ = resolve_model_cfg(cfg.model, cfg.get('data_preprocessor'))
     model = MODELS.build(model_cfg)
     model.init_weights()
+    note = _load_start(model, cfg)
     trained = find_state_dict(fetch_checkpoint(checkpoint), checkpoint)
     alone = not student_state_dict(trained)
     if alone and model.distiller.state_dict():
@@ -93,7 +97,7 @@ def look_at_levels(cfg: Config, checkpoint: str, batches: int = 1) -> TrainedLev
             f'distillation{named}.'
         )
     progress(f'running {len(seen)} batches, before training and after')
-    _, before = _look(model, seen)
+    before = [] if note else _look(model, seen)[1]
     try:
         model.load_state_dict(trained, strict=True)
     except RuntimeError as error:
@@ -103,7 +107,23 @@ def look_at_levels(cfg: Config, checkpoint: str, batches: int = 1) -> TrainedLev
             f'{some([reason[:200] for reason in reasons], 4, " ", " ...")}'
         ) from error
     inputs, after = _look(model, seen)
-    return TrainedLevels(model, inputs, before, after)
+    return TrainedLevels(model, inputs, before, after, note)
+
+
+def _load_start(model: Any, cfg: Config) -> str:
+    """Load what training began with, beside initial weights; say why it cannot be."""
+    start = cfg.get('load_from')
+    # Of a training that was resumed it is a checkpoint of its own.
+    if not start or cfg.get('resume'):
+        return ''
+    try:
+        load_checkpoint(model, start, map_location='cpu')
+    except (OSError, ValueError) as error:
+        return (
+            f'What was there before training is not drawn: it began with {start}, '
+            f'which cannot be loaded now ({error}).'
+        )
+    return ''
 
 
 def _look(model: Any, batches: Sequence[Any]) -> tuple[Tensor, list[LevelMaps]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib
 import numpy as np
@@ -21,6 +22,8 @@ from .spectra import BANDS, filter_magnitude, radial_filter, radial_spectrum
 _ROLES = ('student', 'prediction', 'teacher')
 # Inches of a panel.
 _WIDTH, _HEIGHT = 3.0, 2.6
+# Of lines that are more than there are colours.
+_DASHES = ('-', '--', ':', '-.')
 
 
 def draw_filters(levels: Sequence[LevelMaps]) -> Figure:
@@ -197,8 +200,15 @@ def draw_courses(
     with matplotlib.rc_context(STYLE):
         figure, axes = _panels(1, len(courses), share=True)
         for axis, (title, lines) in zip(axes[0], courses.items()):
-            for color, (name, values) in zip((*COLORS, *COLORS), lines.items()):
-                axis.plot(list(values), list(values.values()), color=color, label=name)
+            looks = cycle((dash, color) for dash in _DASHES for color in COLORS)
+            for (dash, color), (name, values) in zip(looks, lines.items()):
+                axis.plot(
+                    list(values),
+                    list(values.values()),
+                    color=color,
+                    linestyle=dash,
+                    label=name,
+                )
             axis.set_title(title)
             axis.set_xlabel('iteration')
             axis.set_yscale(scale)

@@ -405,6 +405,37 @@ def test_runs_of_another_day_are_added(run):
         extend(dict(found, metric='mIoU'), again)
 
 
+def test_configs_of_another_day(run):
+    """Runs that are added are remarked on as those of one call are."""
+    other = Config(run.config.to_dict())
+    other.optim_wrapper.optimizer.lr = 0.5
+    other.work_dir = 'another'
+    first, *later = seeds(run, 80, 70, 75)
+    later[1].config = other
+    for added in (later, later[1:]):
+        whole = json.loads(json.dumps(compare({'alone': [first]})))
+        found = extend(whole, compare({'alone': added}))
+        notes = [note for note in found['notes'] if 'its config differs from' in note]
+        assert notes[0] == (
+            f'alone seed 2 ({later[1].work_dir}): its config differs from that of '
+            f'alone seed 0 ({first.work_dir}) in optim_wrapper.'
+        )
+        assert all(note.startswith('alone seed 2 ') for note in notes)
+    # Once more, and by one that takes the place of the first.
+    again = extend(json.loads(json.dumps(found)), compare({'alone': added}))
+    assert again['notes'] == found['notes']
+    odd = replace(first, config=other)
+    again = extend(compare({'alone': [first, later[0]]}), compare({'alone': [odd]}))
+    assert again['notes'] == [
+        f'alone seed 0 ({first.work_dir}): its config differs from that of alone seed '
+        f'1 ({later[0].work_dir}) in optim_wrapper.'
+    ]
+    # Files of older versions have none to compare with.
+    for one in whole['methods'][0]['runs']:
+        assert len(json.dumps(one.pop('config'))) < 1000
+    assert not extend(whole, compare({'alone': later[1:]}))['notes']
+
+
 def test_unfinished_run_replaces_no_finished_one(run):
     """Seed 0 is trained again, and has one epoch of two so far."""
     finished = [

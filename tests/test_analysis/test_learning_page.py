@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmfakd.analysis.learning_courses import read_courses
 from mmfakd.analysis.learning_page import CAPTIONS, NO_HOOK, plot
 from mmfakd.analysis.read_run import read_run
+from mmfakd.analysis.trained_levels import look_at_levels
 from mmfakd.checkpoints.student import export_student
 from tests.helpers.tiny_runs import distillation, run_config, save_teacher, train
 
@@ -135,3 +136,45 @@ def test_before_anything_is_built(work_dir, tmp_path):
     cfg.dump(tmp_path / 'empty.py')
     with pytest.raises(ValueError, match='its validation set has no image'):
         plot(str(tmp_path / 'empty.py'), checkpoint, str(tmp_path / 'a.png'))
+
+
+def begun_with(path, work_dir):
+    """Config of a training that began with a file."""
+    return Config(dict(read_run(work_dir).config, load_from=str(path)))
+
+
+def test_before_training_is_what_it_began_with(work_dir, tmp_path):
+    """Not what the initial weights are; of a plain student, too."""
+    trained = str(work_dir / 'epoch_1.pth')
+    random = look_at_levels(read_run(work_dir).config, trained)
+    levels = [level.student for level in random.after]
+    seen = look_at_levels(begun_with(trained, work_dir), trained)
+    assert not seen.note
+    assert all(map(torch.equal, [level.student for level in seen.before], levels))
+    path = tmp_path / 'student.pth'
+    torch.save(export_student(torch.load(trained, weights_only=False)), path)
+    seen = look_at_levels(begun_with(path, work_dir), trained)
+    assert all(map(torch.equal, [level.student for level in seen.before], levels))
+    # What a resumed training goes on from is none of its beginning.
+    cfg = begun_with(trained, work_dir)
+    cfg.resume = True
+    found = look_at_levels(cfg, trained).before
+    assert all(torch.equal(a.student, b.student) for a, b in zip(found, random.before))
+
+
+def test_what_a_training_began_with_is_gone(work_dir, tmp_path):
+    shutil.copytree(work_dir, tmp_path / 'run')
+    [log] = (tmp_path / 'run').glob('*/vis_data/config.py')
+    with open(log, 'a') as file:
+        file.write("load_from = 'gone.pth'")
+    said = plot(str(tmp_path / 'run'))
+    page = (tmp_path / 'run/learning.html').read_text()
+    for text in (said, re.sub('&#x27;', "'", page)):
+        assert 'before training is not drawn: it began with gone.pth, which' in text
+    assert '<th>low, after</th>' in page and 'low, before' not in page
+    assert headings(page) == HEADINGS
+    picture = str(tmp_path / 'a.png')
+    config = tmp_path / 'config.py'
+    begun_with('gone.pth', work_dir).dump(config)
+    said = plot(str(config), str(work_dir / 'epoch_1.pth'), picture)
+    assert 'it began with gone.pth' in said

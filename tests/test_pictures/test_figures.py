@@ -85,6 +85,15 @@ def test_courses():
     assert figures.draw_courses(courses).axes[1].get_yscale() == 'log'
 
 
+def test_many_courses_are_all_drawn_and_told_apart():
+    many = {f'loss_{i}': {1: 1.0, 2: float(i)} for i in range(18)}
+    lines = figures.draw_courses(dict(one=many)).axes[0].lines
+    assert [line.get_label() for line in lines] == list(many)
+    looks = {(line.get_color(), line.get_linestyle()) for line in lines}
+    assert len(looks) == 18
+    assert {line.get_linestyle() for line in lines[:7]} == {'-'}
+
+
 def test_images_are_those_of_the_figure():
     image = figures.as_image(figures.draw_courses(dict(a=dict(b={1: 1.0}))), dpi=50)
     assert image.shape == (130, 150, 3) and image.dtype == np.uint8
