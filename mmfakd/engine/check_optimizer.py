@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from typing import Any
 
@@ -16,7 +16,9 @@ from mmfakd.compat.build_errors import unknown_type
 from mmfakd.messages import near_names, quoted
 
 # By `type` of `clip_grad`.
-_CLIPS = dict(norm=clip_grad_norm_, value=clip_grad_value_)
+_CLIPS: dict[str, Callable[..., Any]] = dict(
+    norm=clip_grad_norm_, value=clip_grad_value_
+)
 
 
 def check_optimizer(wrapper: Any, scope: str | None = None) -> None:
