@@ -306,7 +306,7 @@ def _summarize(method: str, runs: list[Run], metric: str, notes: Notes) -> dict:
         try:
             if counted[0].risk:
                 raise ValueError(f'{counted[0].risk}. --trust builds it')
-            parameters, added = count_parameters(counted[0].config)
+            parameters, added = count_parameters(counted[0].config, counted[0].trusted)
         # Whatever a model that cannot be built here raises; the rest is still true.
         except Exception as error:
             reason = ' '.join(str(error).split())[:200]
@@ -546,7 +546,7 @@ def _logs(folders: Iterable[str]) -> list[str]:
 
 def _read(folder: str, trust: bool) -> Run:
     run = read_run(folder)
-    return replace(run, risk=None) if trust else run
+    return replace(run, risk=None, trusted=True) if trust else run
 
 
 def compare_work_dirs(

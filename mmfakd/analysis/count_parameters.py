@@ -10,11 +10,12 @@ from mmfakd.model_zoo.build import build_without_weights
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 
 
-def count_parameters(config: Config) -> tuple[int, int]:
+def count_parameters(config: Config, trusted: bool = False) -> tuple[int, int]:
     """Count parameters by building the model, without weights and without data.
 
     Args:
         config (Config): The whole config of a training.
+        trusted (bool): See :func:`~mmfakd.model_zoo.build.build_without_weights`.
 
     Returns:
         tuple[int, int]: Parameters of the model that stays (the student's), and
@@ -26,7 +27,8 @@ def count_parameters(config: Config) -> tuple[int, int]:
     if config.get('custom_imports'):
         import_modules_from_strings(**config.custom_imports)
     cfg, _ = resolve_model_cfg(config.model, config.get('data_preprocessor'))
-    model = build_without_weights(cfg, config.get('default_scope') or 'mmengine')
+    scope = config.get('default_scope') or 'mmengine'
+    model = build_without_weights(cfg, scope, trusted)
     kept = set(getattr(model, 'architecture', model).parameters())
     # mmrazor's algorithms have the teacher among their modules.
     teacher = getattr(model, 'teacher', None)

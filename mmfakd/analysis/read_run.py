@@ -10,6 +10,7 @@ import os.path as osp
 import re
 import statistics
 from dataclasses import dataclass
+from typing import Any
 
 from mmengine.config import Config
 
@@ -92,6 +93,7 @@ def read_run(work_dir: str) -> Run:
             is_score = isinstance(value, (int, float)) and math.isfinite(value)
             if is_score and key not in ('step', 'time', 'data_time'):
                 scores.setdefault(key, {})[position] = value
+    times: Any = _times(training, begin)
     return Run(
         work_dir=work_dir,
         name=_config_name(work_dir),
@@ -101,9 +103,9 @@ def read_run(work_dir: str) -> Run:
         length=loop.get('max_iters') or loop.get('max_epochs'),
         scores=scores,
         losses=_losses(unit, training),
-        **_times(training, begin),
         remarks=remarks,
         risk=logs[-1].risk,
+        **times,
     )
 
 

@@ -30,6 +30,8 @@ class Run:
         remarks (list[str]): What a reader has to know about the logs.
         risk (str, optional): What building something from the config could run; None
             if it names classes of OpenMMLab and torch alone.
+        trusted (bool): Whether its config is the user's own, so that
+            whatever it names may be built.
     """
 
     work_dir: str
@@ -45,6 +47,7 @@ class Run:
     data_share: float | None
     remarks: list[str]
     risk: str | None = None
+    trusted: bool = False
 
     def last(self, metric: str) -> float:
         """Give the score of the last validation.

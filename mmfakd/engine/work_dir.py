@@ -248,5 +248,6 @@ def _refuse(folder: str | Path, error: OSError) -> NoReturn:
     # Not as errno and text, which would be printed as `[Errno 28] ...`.
     raise OSError(
         f'The work dir {folder} cannot be written: {reason}. Give a folder that can '
-        '(--work-dir, or the `out_dir` of hooks), or make room or change its rights.'
+        '(--work-dir), or another `out_dir` of the hook if it is that of one, or make '
+        'room or change its rights.'
     ) from error
