@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import os.path as osp
 import re
 import sys
 from collections.abc import Iterator
@@ -101,9 +102,39 @@ def find_risk(text: str) -> str | None:
     for kind in dict.fromkeys(_named(config, 'type')):
         if '.' in kind and not _TYPE.fullmatch(kind):
             return f'its type={kind!r} is none of the OpenMMLab libraries or torch.nn'
+        if foreign := _foreign_part(kind):
+            return f'its type={kind!r} imports {foreign!r}, which is no part of it'
         if '.' not in kind and _is_module(kind):
             return f'its type={kind!r} is the name of a module, which would be imported'
     return None
+
+
+def is_openmmlab(module: str) -> bool:
+    """Tell whether a module is one of the OpenMMLab libraries, or a part of one.
+
+    Args:
+        module (str): Its name.
+
+    Returns:
+        bool: Whether it is, by its name.
+    """
+    return re.fullmatch(_OPENMMLAB, module.partition('.')[0]) is not None
+
+
+def _foreign_part(kind: str) -> str:
+    """The part of a name with dots that MMEngine takes for a library of its own.
+
+    A registry looks 'mmdet.models.Net' up in that of mmdet, which imports
+    'models.registry' then, whatever package 'models' is.
+    """
+    library, *parts = kind.split('.')
+    if len(parts) < 2 or not is_openmmlab(library) or not _is_module(parts[0]):
+        return ''
+    spec = find_spec(library)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        if any(osp.exists(osp.join(folder, parts[0] + end)) for end in ('', '.py')):
+            return ''
+    return parts[0]
 
 
 def _is_module(name: str) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,8 @@ import mmengine.registry
 from mmengine.registry import Registry, registry
 from torch import nn
 from torch.optim import Optimizer
+
+from mmfakd.compat.config_literals import is_openmmlab
 
 # Of root registries; those have a child in every library. They run files.
 _NEVER = ('INFERENCERS', 'RUNNERS')
@@ -24,8 +27,10 @@ def registered_types_only(models_only: bool = False) -> Iterator[None]:
 
     MMEngine's registries take a name that they do not know for that of anything that
     can be imported, and import and call it: inferencers, which run files, loggers,
-    which empty them, or a module that lies in the working directory. Within this
-    context they take what is registered somewhere, modules and optimizers alone.
+    which empty them, or a module that lies in the working directory. They also import
+    the registry of what they take for a library, such as 'models' in
+    'mmdet.models.Net'. Within this context they take what is registered somewhere,
+    modules and optimizers alone, and import OpenMMLab's libraries.
 
     Args:
         models_only (bool): Whether only what models are made of is built. Defaults to
@@ -35,21 +40,31 @@ def registered_types_only(models_only: bool = False) -> Iterator[None]:
         None: Within the context it is so, in all threads.
     """
     names = _MODELS if models_only else _all_roots()
-    original = registry.get_object_from_string
+    original, importing = registry.get_object_from_string, registry.import_module
 
     def named(name: str) -> Any:
-        # Without dots it is a module.
-        found = original(name) if '.' in name else None
+        # Without dots it is a module; to look for a class imports what is before it.
+        found = original(name) if '.' in name and _may_import(name) else None
         if isinstance(found, type) and issubclass(found, (nn.Module, Optimizer)):
             return found
         roots = [getattr(mmengine.registry, root) for root in names]
         return found if any(_holds(root, found) for root in roots) else None
 
-    registry.get_object_from_string = named
+    def import_module(name: str) -> Any:
+        if not _may_import(name):
+            raise ImportError(f'{name} is none of the OpenMMLab libraries')
+        return importing(name)
+
+    registry.get_object_from_string, registry.import_module = named, import_module
     try:
         yield
     finally:
-        registry.get_object_from_string = original
+        registry.get_object_from_string, registry.import_module = original, importing
+
+
+def _may_import(name: str) -> bool:
+    """Whether a name begins with a library, or with what is imported already."""
+    return is_openmmlab(name) or name.partition('.')[0] in sys.modules
 
 
 def _all_roots() -> list[str]:

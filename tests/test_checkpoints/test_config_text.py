@@ -175,6 +175,7 @@ def test_depth_does_not_hang_on_the_limit_of_python(sign):
         ("model = dict(type='mmstranger.Net')", 'mmstranger.Net'),
         ("model = dict(backbone=dict(type='antigravity'))", 'name of a module'),
         ("model = dict(type='__main__')", 'name of a module'),
+        ("model = dict(type='mmpretrain.this.Net')", "imports 'this'"),
     ],
 )
 def test_plain_values_that_would_run(text, reason):
@@ -192,6 +193,8 @@ def test_plain_values_that_would_run(text, reason):
         "model = dict(type='mmdet.ResNet', norm_cfg=dict(type='BN'))",
         "model = dict(type='mmdet.models.backbones.resnet.ResNet')",
         "dataset = dict(type='mmdet.iSAIDDataset')",
+        # As Python's own library has a module of that name.
+        "log = dict(type='mmengine.logging.MessageHub')",
         "hook = dict(type='mmengine.hooks.logger_hook.LoggerHook')",
         "vis = [dict(type='mmengine.visualization.LocalVisBackend')]",
         "train_cfg = dict(type='mmengine.runner.EpochBasedTrainLoop')",

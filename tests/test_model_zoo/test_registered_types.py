@@ -21,9 +21,14 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / 'evil_of_a_stranger.py').write_text(RUNS)
+    package = tmp_path / 'package_of_a_stranger'
+    package.mkdir()
+    (package / '__init__.py').write_text(RUNS)
+    (package / 'registry.py').write_text(RUNS)
     (tmp_path / 'victim.txt').write_text('mine')
     yield tmp_path
-    sys.modules.pop('evil_of_a_stranger', None)
+    for name in [name for name in sys.modules if 'of_a_stranger' in name]:
+        del sys.modules[name]
 
 
 @pytest.mark.parametrize(
@@ -41,14 +46,17 @@ def folder(tmp_path, monkeypatch):
             file_mode='w',
         ),
         dict(type='os.system', command='touch ran'),
+        dict(type='mmpretrain.package_of_a_stranger.Net'),
+        dict(type='package_of_a_stranger.Net'),
     ],
     ids=lambda model: model['type'],
 )
+@pytest.mark.parametrize('scope', ['mmpretrain', 'mmengine', 'mmdet', 'mmfakd'])
 @pytest.mark.parametrize('nested', [False, True])
-def test_nothing_is_run(folder, model, nested):
+def test_nothing_is_run(folder, model, nested, scope):
     cfg = dict(classifier(), backbone=model) if nested else model
     with pytest.raises(ValueError, match='cannot be built without weights'):
-        build_without_weights(cfg, 'mmpretrain')
+        build_without_weights(cfg, scope)
     assert not (folder / 'ran').exists()
     assert (folder / 'victim.txt').read_text() == 'mine'
 
