@@ -21,7 +21,7 @@ from mmfakd.checkpoints.latest import (
 )
 from mmfakd.compat import load_checkpoint_file
 
-from .processes import restarted
+from .processes import may_be_restarted
 from .safety import hook_configs
 from .work_dir import is_first_process
 
@@ -56,7 +56,8 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
         cfg.resume, cfg.load_from = True, None
         path, start = None, path
     folders = _folders(cfg)
-    if path is not None and restarted():
+    # On several machines one that joins late must not note a new start.
+    if path is not None and may_be_restarted() and _is_noted(path, cfg.work_dir):
         path = cfg.load_from = _newest(path, folders, cfg.work_dir)
     elif path is not None and is_first_process(cfg):
         _note_start(path, cfg.work_dir)
@@ -103,11 +104,14 @@ def _note_start(path: str, work_dir: str) -> None:
         Path(work_dir, _START).write_text(_whole_name(path))
 
 
-def _saved_since_start(found: str, path: str, work_dir: str) -> bool:
-    note = Path(work_dir, _START)
+def _saved_since_start(found: str, work_dir: str) -> bool:
+    started = osp.getmtime(osp.join(work_dir, _START))
+    return osp.getmtime(found) >= started
+
+
+def _is_noted(path: str, work_dir: str) -> bool:
     try:
-        same = note.read_text() == _whole_name(path)
-        return same and osp.getmtime(found) >= note.stat().st_mtime
+        return Path(work_dir, _START).read_text() == _whole_name(path)
     except OSError:
         return False
 
@@ -121,7 +125,7 @@ def _newest(path: str, folders: Sequence[str], work_dir: str) -> str:
     if any('://' in folder for folder in folders):
         return path
     found = find_checkpoint(*folders).path
-    if found is None or not _saved_since_start(found, path, work_dir):
+    if found is None or not _saved_since_start(found, work_dir):
         return path
     if osp.exists(path):
         check_resumable(path)
