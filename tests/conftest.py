@@ -26,6 +26,7 @@ from mmengine.utils import ManagerMixin
 from mmengine.utils import manager as manager_module
 
 import mmfakd  # noqa: F401  (its shims come before mmrazor is imported anywhere)
+from tests.helpers.plain_configs import as_it_is, format_with
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -125,6 +126,14 @@ def configs_are_copied_in_memory():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config_module, 'tempfile', InMemory)
         yield
+
+
+@pytest.fixture(autouse=True, scope='session')
+def configs_are_not_laid_out():
+    """Yapf takes half a second for the text of a detector's config."""
+    patch = format_with(as_it_is)
+    yield
+    patch.undo()
 
 
 @pytest.fixture(autouse=True, scope='module')

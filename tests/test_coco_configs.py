@@ -59,15 +59,6 @@ def needs_operators():
     pytest.importorskip('mmcv.ops', reason='detection needs the full mmcv')
 
 
-@pytest.fixture(autouse=True)
-def plain_dumps(monkeypatch):
-    """Leave dumped configs, which nobody reads here, as they are: it saves seconds."""
-    # The maintained line imports it where it is used.
-    for module in ('mmengine.config.config', 'yapf.yapflib.yapf_api'):
-        name = f'{module}.FormatCode'
-        monkeypatch.setattr(name, lambda code, **_: (code, True), raising=False)
-
-
 def leaf(name):
     return Config.fromfile(FOLDER / f'{name}.py')
 

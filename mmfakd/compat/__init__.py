@@ -17,6 +17,7 @@ from .import_hook import when_imported
 from .late_imports import import_libraries_late
 from .mmrazor_mmcv import allow_mmrazor_with_newer_mmcv
 from .mmrazor_quantization import allow_mmrazor_without_quantization
+from .model_index import remember_model_index
 from .onedl_messages import silence_absent_onedl
 from .versions import check_environment
 
@@ -41,6 +42,7 @@ def _mend_mmengine() -> None:
     name_config_packages()
     install_nothing()
     remember_formatted_configs()
+    remember_model_index()
 
 
 def _import_mmengine() -> None:
@@ -64,5 +66,6 @@ __all__ = [
     'name_config_packages',
     'register_config_package',
     'remember_formatted_configs',
+    'remember_model_index',
     'silence_absent_onedl',
 ]

@@ -7,13 +7,23 @@ import pytest
 from mmengine.config import Config
 from mmengine.hub import get_config
 from yapf.yapflib import yapf_api
+from yapf.yapflib.yapf_api import FormatCode
 
 from mmfakd.compat import config_formatting, remember_formatted_configs
+from tests.helpers.plain_configs import format_with
 
 
 def plain_text(cfg):
     """What MMEngine writes without the shim."""
     return Config.pretty_text.fget.__wrapped__(cfg)
+
+
+@pytest.fixture(autouse=True)
+def yapf():
+    """The real one, which other tests go without."""
+    patch = format_with(FormatCode)
+    yield
+    patch.undo()
 
 
 @pytest.fixture

@@ -23,17 +23,17 @@ def run(table, work_dir, *options):
     )
 
 
-@pytest.fixture
-def table(tmp_path):
+def write_table(folder):
+    """A table of short runs."""
     cpu = 'dataloader.num_workers=0'
     loaders = [f'{part}_{cpu}' for part in ('train', 'val')]
     workers = [
         f'{part}_dataloader.persistent_workers=False' for part in ('train', 'val')
     ]
-    path = tmp_path / 'digits.yml'
+    path = folder / 'digits.yml'
     text = dict(
         config=ALONE,
-        options=['train_cfg.max_epochs=1', *loaders, *workers],
+        options=['train_cfg.max_epochs=2', *loaders, *workers],
         seeds=[0, 1],
         runs={'student alone': None, 'Other rate': dict(options=['nothing.here=1'])},
     )
@@ -41,11 +41,42 @@ def table(tmp_path):
     return path
 
 
+@pytest.fixture
+def table(tmp_path):
+    return write_table(tmp_path)
+
+
+@pytest.fixture(scope='module')
+def one_run(tmp_path_factory):
+    """A folder with a table of the method `second`, its log and its run, seed 0."""
+    folder = tmp_path_factory.mktemp('one_run')
+    write(write_table(folder), folder / 'log.json', second=None)
+    assert run(folder / 'digits.yml', folder).returncode == 0
+    return folder
+
+
+@pytest.fixture
+def logged(one_run, tmp_path):
+    """The same in a folder of the test: the table and its log."""
+    shutil.copytree(one_run, tmp_path, dirs_exist_ok=True)
+    table, path = tmp_path / 'digits.yml', tmp_path / 'log.json'
+    for file in (table, path):
+        file.write_text(file.read_text().replace(str(one_run), str(tmp_path)))
+    return table, path
+
+
+def write(table, log, **runs):
+    """Give a table a log and these runs of seed 0."""
+    cfg = yaml.safe_load(table.read_text())
+    cfg.update(seeds=[0], log=str(log), runs=runs)
+    table.write_text(yaml.safe_dump(cfg, sort_keys=False))
+
+
 def test_commands(table, tmp_path):
     lines = run(table, tmp_path, '--dry-run').stdout.splitlines()
     assert [f'--seed {n} ' in line for n, line in zip('0011', lines)] == [True] * 4
     assert len(lines) == 4
-    assert 'max_epochs=1' in lines[0] and lines[1].endswith('nothing.here=1')
+    assert 'max_epochs=2' in lines[0] and lines[1].endswith('nothing.here=1')
 
 
 def test_skips_what_is_done_and_tells_what_failed(table, tmp_path):
@@ -63,15 +94,10 @@ def test_skips_what_is_done_and_tells_what_failed(table, tmp_path):
     assert not (tmp_path / 'other_rate_seed0/done').exists()
 
 
-def test_log_outlives_work_dirs(table, tmp_path):
-    cfg = yaml.safe_load(table.read_text())
-    path = tmp_path / 'log.json'
+def test_log_outlives_work_dirs(logged, tmp_path):
+    table, path = logged
     # Whatever ends first: the first method is what others are compared with.
-    cfg.update(seeds=[0], log=str(path), runs={'second': None})
-    table.write_text(yaml.safe_dump(cfg, sort_keys=False))
-    assert run(table, tmp_path).returncode == 0
-    cfg['runs'] = {'first': None, 'second': None}
-    table.write_text(yaml.safe_dump(cfg, sort_keys=False))
+    write(table, path, first=None, second=None)
     shutil.rmtree(tmp_path / 'second_seed0')
     assert len(run(table, tmp_path, '--dry-run').stdout.splitlines()) == 1
     found = run(table, tmp_path)
@@ -83,10 +109,9 @@ def test_log_outlives_work_dirs(table, tmp_path):
     assert log['methods'][1]['difference']['mean'] == 0
     assert run(table, tmp_path, '--dry-run').stdout == ''
     # Other settings are other runs.
-    cfg['runs']['second'] = dict(options=['train_cfg.max_epochs=2'])
-    table.write_text(yaml.safe_dump(cfg, sort_keys=False))
+    write(table, path, first=None, second=dict(options=['train_cfg.max_epochs=3']))
     [left] = run(table, tmp_path, '--dry-run').stdout.splitlines()
-    assert 'max_epochs=2' in left
+    assert 'max_epochs=3' in left
 
 
 def test_unknown_keys(table, tmp_path):
@@ -98,34 +123,30 @@ def test_unknown_keys(table, tmp_path):
 
 def test_a_run_before_another(table, tmp_path):
     cfg = yaml.safe_load(table.read_text())
-    start = dict(first={}, options=['load_from={first}/epoch_1.pth'])
+    start = dict(first={}, options=['load_from={first}/epoch_2.pth'])
     cfg.update(seeds=[3], runs={'second': start})
     table.write_text(yaml.safe_dump(cfg))
     first, second = run(table, tmp_path, '--dry-run').stdout.splitlines()
     folder = tmp_path / 'second_first_seed3'
     assert f'--work-dir {folder} ' in first and 'load_from' not in first
-    assert f'load_from={folder}/epoch_1.pth' in second
+    assert f'load_from={folder}/epoch_2.pth' in second
     assert run(table, tmp_path).returncode == 0 and (folder / 'done').exists()
     words = (tmp_path / 'second_seed3/output.txt').read_text()
-    assert f'Load checkpoint from {folder}/epoch_1.pth' in words
+    assert f'Load checkpoint from {folder}/epoch_2.pth' in words
 
 
-def test_other_options_are_not_the_run_of_the_folder(table, tmp_path):
-    cfg = yaml.safe_load(table.read_text())
-    path, folder = tmp_path / 'log.json', tmp_path / 'second_seed0'
-    cfg.update(seeds=[0], log=str(path), runs={'second': None})
-    table.write_text(yaml.safe_dump(cfg))
-    assert run(table, tmp_path).returncode == 0
+def test_other_options_are_not_the_run_of_the_folder(logged, tmp_path):
+    (table, path), folder = logged, tmp_path / 'second_seed0'
     before = path.read_text()
-    cfg['runs'] = {'second': dict(options=['optim_wrapper.optimizer.lr=0.5'])}
-    table.write_text(yaml.safe_dump(cfg))
+    other = dict(options=['optim_wrapper.optimizer.lr=0.5'])
+    write(table, path, second=other)
     for done in (True, False):
         # Whether it ended or was interrupted.
         if not done:
             (folder / 'done').unlink()
         found = run(table, tmp_path)
         assert found.returncode == 1 and path.read_text() == before
-        assert f'{folder} holds a run of {ALONE} train_cfg.max_epochs=1' in found.stderr
+        assert f'{folder} holds a run of {ALONE} train_cfg.max_epochs=2' in found.stderr
         assert 'second, seed 0, is ' in found.stderr
         assert 'optimizer.lr=0.5 now. Give the method another name' in found.stderr
     # What older versions left is taken as it was.
@@ -135,16 +156,10 @@ def test_other_options_are_not_the_run_of_the_folder(table, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_longer_run_of_the_log_keeps_its_options(table, tmp_path):
-    cfg = yaml.safe_load(table.read_text())
-    path, folder = tmp_path / 'log.json', tmp_path / 'second_seed0'
-    longer = dict(options=['train_cfg.max_epochs=2'])
-    cfg.update(seeds=[0], log=str(path), runs={'second': longer})
-    table.write_text(yaml.safe_dump(cfg))
-    assert run(table, tmp_path).returncode == 0
-    shutil.rmtree(folder)
-    cfg['runs'] = {'second': None}
-    table.write_text(yaml.safe_dump(cfg))
+def test_a_longer_run_of_the_log_keeps_its_options(logged, tmp_path):
+    table, path = logged
+    shutil.rmtree(tmp_path / 'second_seed0')
+    write(table, path, second=dict(options=['train_cfg.max_epochs=1']))
     assert run(table, tmp_path).returncode == 0
     [known] = json.loads(path.read_text())['methods'][0]['runs']
     assert len(known['curve']) == 2 and 'train_cfg.max_epochs=2' in known['made']
