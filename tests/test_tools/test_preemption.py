@@ -12,6 +12,7 @@ from tests.helpers.process_runs import (
     alive,
     descendants,
     environment,
+    free_port,
     losses,
     start,
     wait_for,
@@ -26,16 +27,29 @@ def config(tmp_path_factory):
     return write_config(tmp_path_factory.mktemp('preemption'), epochs=2)
 
 
+def train_without_a_script(config, *options):
+    """Train to the end in two processes such as torchrun starts."""
+    environ = environment(MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), WORLD_SIZE=2)
+    processes = [
+        Forked(
+            *('-m', 'mmfakd', 'train', config, '--launcher', 'pytorch', *options),
+            cwd=config.parent,
+            env={**environ, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
+            stdout=config.parent / f'rank{rank}.log',
+        )
+        for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+
+
 def test_two_processes_save_and_go(config):
     folder = config.parent
     # Two times out of three the signal comes within a cycle.
     cycle = ('--cfg-options', 'optim_wrapper.accumulative_counts=3')
-    train = (*SCRIPT, config, 2, *cycle, '--work-dir')
-    whole = start(*train, folder / 'w', log=folder / 'w.log')
-    assert whole.wait() == 0
+    train_without_a_script(config, *cycle, '--work-dir', folder / 'w')
 
     work_dir, log = folder / 'two', folder / 'two.log'
-    command = (*train, work_dir)
+    command = (*SCRIPT, config, 2, *cycle, '--work-dir', work_dir)
     process = start(*command, log=log, PACE=0.1)
     wait_for(lambda: len(losses(work_dir)) >= 13, process)
     below = descendants(process.pid)
