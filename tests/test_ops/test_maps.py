@@ -1,6 +1,4 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-import shutil
-
 import pytest
 import torch
 
@@ -26,13 +24,3 @@ def test_other_shapes_are_refused(shape):
     message = r'Layer got an input of shape .*, expected \(N, 3, H, W\): adapt'
     with pytest.raises(ValueError, match=message):
         check_map(torch.zeros(shape), 3, 'Layer')
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which('g++') is None, reason='needs a C++ compiler')
-def test_compiler_enlarges_one_pixel():
-    """Which it cannot in `interpolate`, whose gradient it does not write."""
-    pixel = torch.rand(2, 16, 1, 1, requires_grad=True)
-    weights = torch.rand(2, 16, 8, 8)
-    torch.compile(lambda x: (resize(x, (8, 8)) * weights).sum())(pixel).backward()
-    torch.testing.assert_close(pixel.grad, weights.sum((2, 3), keepdim=True))

@@ -128,7 +128,10 @@ def test_networks():
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which('g++') is None, reason='needs a C++ compiler')
 def test_inductor():
-    """The compiler that users get by default, on what is ours of a step."""
+    """The compiler that users get by default, on what is ours of a step.
+
+    One of the maps has one pixel, which it cannot `expand`.
+    """
     cfg = dict(FAM_KD['connector'], sizes=[4, 1])
     connector = MODELS.build(dict(cfg, in_channels=[4, 8], out_channels=[8, 16]))
     features = [torch.rand(3, 4, 4, 4, requires_grad=True), torch.rand(3, 8, 1, 1)]
