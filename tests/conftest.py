@@ -129,6 +129,14 @@ def configs_are_copied_in_memory():
 
 
 @pytest.fixture(autouse=True, scope='session')
+def data_workers_are_not_waited_for():
+    """The garbage collector waits five seconds for each that it finds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL', 0.2)
+        yield
+
+
+@pytest.fixture(autouse=True, scope='session')
 def configs_are_not_laid_out():
     """Yapf takes half a second for the text of a detector's config."""
     patch = format_with(as_it_is)

@@ -1,8 +1,6 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Real training runs that take a second: few digits, narrow networks."""
 
-import gc
-import multiprocessing
 from itertools import count
 
 import torch
@@ -12,7 +10,6 @@ from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.registry import METRICS, MODELS
 from mmengine.runner import Runner
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from tests.helpers.toy import classifier, review_distiller
 
@@ -172,14 +169,6 @@ def train(cfg, *hooks):
     try:
         runner.train()
     finally:
-        end_data_workers()
+        # Else persistent workers wait for the garbage collector, and it for them.
+        runner.train_dataloader._iterator = None
     return runner
-
-
-def end_data_workers():
-    """End them; where the garbage collector has to, it waits five seconds for each."""
-    if not any(child.daemon for child in multiprocessing.active_children()):
-        return
-    for something in gc.get_objects():
-        if type(something) is _MultiProcessingDataLoaderIter:
-            something._shutdown_workers()
