@@ -29,7 +29,8 @@ def config(tmp_path_factory):
 
 def train_without_a_script(config, *options):
     """Train to the end in two processes such as torchrun starts."""
-    environ = environment(MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), WORLD_SIZE=2)
+    address = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port())
+    environ = environment(**address, WORLD_SIZE=2)
     processes = [
         Forked(
             *('-m', 'mmfakd', 'train', config, '--launcher', 'pytorch', *options),
