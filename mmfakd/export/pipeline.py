@@ -110,7 +110,7 @@ def read_padding(
     pad: Mapping = {}
     for transform in _flat(test_pipeline(cfg)):
         name = type_name(transform)
-        if name == 'Pad':
+        if name in ('Pad', 'RandomCenterCropPad'):
             pad = transform
         elif 'Resize' in name or 'Crop' in name:
             pad = {}

@@ -126,6 +126,12 @@ def test_padding_to_one_size(steps, size, expected):
         dict(size_divisor=32),
         dict(pad_to_square=True),
         dict(size=(64, 64), padding_mode='reflect'),
+        # CenterNet's, each side to the next multiple of 32.
+        dict(
+            type='RandomCenterCropPad',
+            test_mode=True,
+            test_pad_mode=['logical_or', 31],
+        ),
     ],
 )
 def test_padding_that_depends_on_the_image(pad):
@@ -133,7 +139,7 @@ def test_padding_that_depends_on_the_image(pad):
     cfg.model = dict(data_preprocessor=cfg.data_preprocessor)
     pipeline = cfg.test_dataloader.dataset.pipeline
     pipeline[1].keep_ratio = True
-    pipeline.insert(2, dict(type='Pad', **pad))
+    pipeline.insert(2, {'type': 'Pad', **pad})
     with pytest.raises(ValueError, match='depends on the image'):
         describe_preprocessing(cfg)
 
