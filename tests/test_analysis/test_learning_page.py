@@ -166,7 +166,7 @@ def test_what_a_training_began_with_is_gone(work_dir, tmp_path):
     shutil.copytree(work_dir, tmp_path / 'run')
     [log] = (tmp_path / 'run').glob('*/vis_data/config.py')
     with open(log, 'a') as file:
-        file.write("load_from = 'gone.pth'")
+        file.write("\nload_from = 'gone.pth'")
     said = plot(str(tmp_path / 'run'))
     page = (tmp_path / 'run/learning.html').read_text()
     for text in (said, re.sub('&#x27;', "'", page)):
