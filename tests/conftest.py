@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Fixtures of all tests: one thread, one seed, no state shared between tests."""
 
+import functools
 import gc
 import importlib.util
 import os
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import config as config_module
+from mmengine.config import utils as config_utils
 from mmengine.utils import ManagerMixin
 from mmengine.utils import manager as manager_module
 
@@ -125,6 +127,14 @@ def configs_are_copied_in_memory():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config_module, 'tempfile', InMemory)
+        yield
+
+
+@pytest.fixture(autouse=True, scope='session')
+def metafiles_are_read_once():
+    """MMEngine reads the 90 of a package for each config that is asked for by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config_utils, 'load', functools.lru_cache(512)(config_utils.load))
         yield
 
 

@@ -17,7 +17,6 @@ from .import_hook import when_imported
 from .late_imports import import_libraries_late
 from .mmrazor_mmcv import allow_mmrazor_with_newer_mmcv
 from .mmrazor_quantization import allow_mmrazor_without_quantization
-from .model_index import remember_model_index
 from .onedl_messages import silence_absent_onedl
 from .versions import check_environment
 
@@ -42,7 +41,6 @@ def _mend_mmengine() -> None:
     name_config_packages()
     install_nothing()
     remember_formatted_configs()
-    remember_model_index()
 
 
 def _import_mmengine() -> None:
@@ -66,6 +64,5 @@ __all__ = [
     'name_config_packages',
     'register_config_package',
     'remember_formatted_configs',
-    'remember_model_index',
     'silence_absent_onedl',
 ]
