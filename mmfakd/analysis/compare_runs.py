@@ -80,7 +80,7 @@ def compare(
     }
     of_teacher = _summarize('teacher', [teacher], metric, remarks) if teacher else None
     of_runs = remarks.remarks()
-    _note_differences(summaries, baseline, remarks)
+    _note_differences(summaries, baseline, of_teacher, remarks)
     return dict(
         metric=metric,
         baseline=baseline,
@@ -130,12 +130,13 @@ def extend(
     if baseline not in summaries:
         raise ValueError(f'baseline {baseline!r}: expected one of {list(summaries)}.')
     of_runs = remarks.remarks()
-    _note_differences(summaries, baseline, remarks)
+    teacher = newer['teacher'] or older['teacher']
+    _note_differences(summaries, baseline, teacher, remarks)
     return dict(
         older,
         baseline=baseline,
         methods=list(summaries.values()),
-        teacher=newer['teacher'] or older['teacher'],
+        teacher=teacher,
         remarks=of_runs,
         notes=[*notes, *remarks.lines()],
     )
@@ -226,9 +227,10 @@ def _older(path: str) -> dict | None:
 
 
 def _note_differences(
-    summaries: Mapping[str, dict], baseline: str, notes: Notes
+    summaries: Mapping[str, dict], baseline: str, teacher: dict | None, notes: Notes
 ) -> None:
     """Compare methods with the baseline, and note what is unequal."""
+    _note_teacher(teacher, summaries[baseline], notes)
     for name, summary in summaries.items():
         other = name != baseline
         summary['difference'] = (
@@ -237,6 +239,20 @@ def _note_differences(
     _note_inequality(
         [summary for summary in summaries.values() if summary['runs']], notes
     )
+
+
+def _note_teacher(teacher: dict | None, alone: dict, notes: Notes) -> None:
+    """Note a teacher that is no better than what its students are compared with."""
+    if not (teacher and teacher['runs'] and alone['runs']):
+        return
+    score, other = teacher['last']['mean'], alone['last']['mean']
+    if score <= other:
+        notes.add(
+            'teacher',
+            f'its last score, {score:.4g}, is not above that of {alone["method"]}, '
+            f'{other:.4g}: it may have nothing to teach; see what it was trained on, '
+            'and for how long',
+        )
 
 
 def format_table(comparison: dict) -> str:

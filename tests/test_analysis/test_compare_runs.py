@@ -668,6 +668,21 @@ def test_teacher_is_listed_but_not_compared(run):
     assert line.startswith('| teacher | 1 unknown | 97.00 | 98.80 |  |')
 
 
+@pytest.mark.parametrize('score', [17.9, 80])
+def test_teacher_no_better_than_the_student_alone(score, run):
+    teacher = variant(run, [98.8, score], seed=None)
+    comparison = compare({'alone': seeds(run, 80), 'kd': seeds(run, 70)}, teacher=teacher)
+    said = (
+        f'teacher: its last score, {score:.4g}, is not above that of alone, 80: it may '
+        'have nothing to teach; see what it was trained on, and for how long.'
+    )
+    assert comparison['notes'] == [said]
+    added = extend(comparison, compare({'kd': seeds(run, 71)}))
+    assert added['notes'] == [said]
+    better = compare({'kd': seeds(run, 71)}, teacher=variant(run, [98.0], seed=None))
+    assert extend(comparison, better)['notes'] == []
+
+
 def both_metrics(run):
     return replace(run, scores={TOP1: {1: 5.0}, MAP: {1: 0.5}})
 
