@@ -26,6 +26,7 @@ COSTS = {
 # As costs call it -> what the comparisons call it besides.
 METHODS = {
     'KD': (),
+    'DKD': (),
     'PKD': (),
     'CWD': (),
     'ReviewKD': (),
