@@ -671,7 +671,8 @@ def test_teacher_is_listed_but_not_compared(run):
 @pytest.mark.parametrize('score', [17.9, 80])
 def test_teacher_no_better_than_the_student_alone(score, run):
     teacher = variant(run, [98.8, score], seed=None)
-    comparison = compare({'alone': seeds(run, 80), 'kd': seeds(run, 70)}, teacher=teacher)
+    methods = {'alone': seeds(run, 80), 'kd': seeds(run, 70)}
+    comparison = compare(methods, teacher=teacher)
     said = (
         f'teacher: its last score, {score:.4g}, is not above that of alone, 80: it may '
         'have nothing to teach; see what it was trained on, and for how long.'
