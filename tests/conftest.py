@@ -28,7 +28,7 @@ from mmengine.utils import ManagerMixin
 from mmengine.utils import manager as manager_module
 
 import mmfakd  # noqa: F401  (its shims come before mmrazor is imported anywhere)
-from tests.helpers.plain_configs import as_it_is, format_with
+from tests.helpers.plain_configs import as_it_is, formatted_with
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -149,9 +149,8 @@ def data_workers_are_not_waited_for():
 @pytest.fixture(autouse=True, scope='session')
 def configs_are_not_laid_out():
     """Yapf takes half a second for the text of a detector's config."""
-    patch = format_with(as_it_is)
-    yield
-    patch.undo()
+    with formatted_with(as_it_is):
+        yield
 
 
 @pytest.fixture(autouse=True, scope='module')

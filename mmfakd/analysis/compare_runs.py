@@ -47,7 +47,8 @@ def compare(
     """Compare methods.
 
     A method's figures are those of its runs that got as far as its longest. Whatever
-    is left out, unfinished, of unequal length or unpaired is said in the notes.
+    is left out, unfinished, of unequal length or unpaired is said in the notes, and so
+    is a teacher that is no better than the baseline.
 
     Args:
         methods (dict[str, list[Run]]): Method -> its runs.
@@ -130,7 +131,8 @@ def extend(
     if baseline not in summaries:
         raise ValueError(f'baseline {baseline!r}: expected one of {list(summaries)}.')
     of_runs = remarks.remarks()
-    teacher = newer['teacher'] or older['teacher']
+    # Files of older versions name none.
+    teacher = newer['teacher'] or older.get('teacher')
     _note_differences(summaries, baseline, teacher, remarks)
     return dict(
         older,

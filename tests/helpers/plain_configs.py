@@ -2,6 +2,7 @@
 """Texts of configs without the layout of yapf, which takes half a second for each."""
 
 import ast
+from contextlib import contextmanager
 from importlib import import_module
 
 import pytest
@@ -16,9 +17,10 @@ def as_it_is(text, **options):
     return text, False
 
 
-def format_with(function):
-    """Let MMEngine format configs with a function; a context in which it does."""
-    patch = pytest.MonkeyPatch()
-    for name in MODULES:
-        patch.setattr(import_module(name), 'FormatCode', function, raising=False)
-    return patch
+@contextmanager
+def formatted_with(function):
+    """Let MMEngine lay configs out with a function in place of yapf's."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in MODULES:
+            patch.setattr(import_module(name), 'FormatCode', function, raising=False)
+        yield

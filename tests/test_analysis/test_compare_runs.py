@@ -684,6 +684,13 @@ def test_teacher_no_better_than_the_student_alone(score, run):
     assert extend(comparison, better)['notes'] == []
 
 
+def test_figures_of_an_older_version_name_no_teacher(run):
+    older = compare({'alone': seeds(run, 80)})
+    del older['teacher']
+    found = extend(older, compare({'kd': seeds(run, 81)}))
+    assert found['teacher'] is None and len(found['methods']) == 2
+
+
 def both_metrics(run):
     return replace(run, scores={TOP1: {1: 5.0}, MAP: {1: 0.5}})
 

@@ -10,7 +10,7 @@ from yapf.yapflib import yapf_api
 from yapf.yapflib.yapf_api import FormatCode
 
 from mmfakd.compat import config_formatting, remember_formatted_configs
-from tests.helpers.plain_configs import format_with
+from tests.helpers.plain_configs import formatted_with
 
 
 def plain_text(cfg):
@@ -21,9 +21,8 @@ def plain_text(cfg):
 @pytest.fixture(autouse=True)
 def yapf():
     """The real one, which other tests go without."""
-    patch = format_with(FormatCode)
-    yield
-    patch.undo()
+    with formatted_with(FormatCode):
+        yield
 
 
 @pytest.fixture

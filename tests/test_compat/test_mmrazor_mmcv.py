@@ -15,7 +15,7 @@ import mmrazor
 """
 
 
-@pytest.mark.parametrize('version', ['2.0.1', '2.3.6.post1'])
+@pytest.mark.parametrize('version', ['2.0.1', '2.1.0', '2.3.0', '2.3.6.post1'])
 def test_mmrazor_is_imported(version, run_python):
     run_python(f"""{SHOWN.format(version=version)}
 assert mmcv.__version__ == {version!r}
@@ -26,7 +26,7 @@ assert mmcv.__version__ == {version!r}
 """)
 
 
-@pytest.mark.parametrize('version', ['2.2.0', '2.4.0'])
+@pytest.mark.parametrize('version', ['2.2.0', '2.4.0', '3.0.0'])
 def test_what_nobody_has_tested_stays_refused(version, run_python):
     process = run_python(SHOWN.format(version=version), check=False)
     assert f'MMCV=={version} is used but incompatible' in process.stderr

@@ -31,7 +31,9 @@ import mmrazor.structures.subnet
 """)
 
 
-@pytest.mark.parametrize('first', ['mmrazor', 'mmrazor.models'])
+@pytest.mark.parametrize(
+    'first', ['mmrazor.models', 'mmrazor.structures', 'mmrazor', 'mmrazor.registry']
+)
 def test_mmfakd_may_come_after_a_failed_import_of_mmrazor(first, run_python):
     run_python(f"""
 try:

@@ -40,7 +40,7 @@ def sample(tmp_path_factory):
     """The script's output, and its folder: averaged, accumulated, within epochs."""
     folder = tmp_path_factory.mktemp('Läufe mit Lücken')
     options = ['--of', CHECKPOINTS, '--folder', folder, '--keep']
-    process = kill('together', '--kills', 5, *options)
+    process = kill('together', '--kills', 8, *options)
     return process, folder / 'together'
 
 
@@ -49,7 +49,7 @@ def sample(tmp_path_factory):
 def test_sample(sample):
     process, _ = sample
     output = process.stdout + process.stderr
-    assert process.returncode == 0 and '5 of 5 resumed' in output, output[-5000:]
+    assert process.returncode == 0 and '8 of 8 resumed' in output, output[-5000:]
 
 
 @needs_compiler
@@ -76,7 +76,7 @@ def test_what_was_killed_is_tested_exported_and_compared(sample, tmp_path, capsy
     """In folders whose names have blanks and umlauts, with a log that is cut short."""
     _, folder = sample
     [killed, *others] = sorted(folder.glob('getötet bei *[0-9]'))
-    assert len(others) == 4
+    assert len(others) == 7
     checkpoint = killed / 'iter_10.pth'
     assert main(['test', str(folder / 'config.py'), str(checkpoint)]) is None
     student = tmp_path / 'Schüler nach Tötung.pth'

@@ -8,7 +8,6 @@ test_golden_in_all_ways.py runs this.
 from functools import partial
 
 import pytest
-import torch
 
 from mmfakd.ops import frequency_filter, window_attention
 from mmfakd.ops.chooser import CHOOSER
@@ -36,6 +35,6 @@ def test_attention(size):
     attention.test_golden(size)
 
 
-def test_gradients():
-    """Of a pyramid."""
-    review.test_golden_gradients('mid3', torch.float32)
+def test_training():
+    """Five steps of a pyramid."""
+    review.test_golden_outputs_and_training('mid3')
