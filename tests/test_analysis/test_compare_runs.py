@@ -2,10 +2,7 @@
 """The comparison of trainings, on logs that real trainings wrote."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +26,7 @@ from mmfakd.analysis.count_parameters import count_parameters
 from mmfakd.analysis.curves import draw_curves
 from mmfakd.analysis.read_run import read_run
 from mmfakd.pictures.line_figures import keep_apart
+from tests.helpers import forked
 from tests.helpers.tiny_runs import (
     Recorder,
     distillation,
@@ -39,7 +37,6 @@ from tests.helpers.tiny_runs import (
 )
 from tests.helpers.toy import classifier, layer_distiller, review_distiller
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 TOP1 = 'accuracy/top1'
 MAP = 'coco/bbox_mAP'
 
@@ -820,16 +817,9 @@ def test_nothing_to_draw(run):
 
 def test_command(folder, tmp_path):
     """Names and globs, and names left out; the table, the JSON, the picture."""
-    command = [sys.executable, '-m', 'mmfakd', 'compare', 'alone=alone_seed*']
-    command += ['fam_seed1', 'fam_seed0', '--plot', str(tmp_path / 'curves.png')]
-    command += ['--json', str(tmp_path / 'runs.json')]
-    process = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, 'PYTHONPATH': str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-    )
+    command = ['-m', 'mmfakd', 'compare', 'alone=alone_seed*', 'fam_seed1']
+    command += ['fam_seed0', '--plot', tmp_path / 'curves.png']
+    process = forked.run(*command, '--json', tmp_path / 'runs.json', cwd=folder)
     assert process.returncode == 0, process.stderr
     lines = process.stdout.splitlines()
     assert [line.split(' | ')[0] for line in lines[2:4]] == ['| alone', '| fam']

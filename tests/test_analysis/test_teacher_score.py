@@ -2,10 +2,7 @@
 """The check of a teacher, on real classifiers and detectors."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -23,6 +20,7 @@ from mmfakd import cli
 from mmfakd.model_zoo.find import zoo_entries
 from mmfakd.model_zoo.published_scores import Published, published_scores
 from mmfakd.model_zoo.resolve import resolve_model_cfg
+from tests.helpers import forked
 from tests.helpers.tiny_runs import distillation, run_config, student, teacher
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -256,14 +254,8 @@ def test_as_a_user_calls_it(tmp_path):
     """On the quick start's pair, whose metafile lists 98.80 %, untrained."""
     cfg = Config.fromfile(DIGITS / 'fakd_review_r18w32_r18w4_1xb50_digits.py')
     save(tmp_path / 'teacher.pth', dict(cfg.model.teacher, _scope_='mmpretrain'))
-    command = [sys.executable, '-m', 'mmfakd', 'check-teacher', cfg.filename]
-    process = subprocess.run(
-        [*map(str, command), '--teacher-ckpt', 'teacher.pth'],
-        cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-    )
+    command = ['-m', 'mmfakd', 'check-teacher', cfg.filename]
+    process = forked.run(*command, '--teacher-ckpt', 'teacher.pth', cwd=tmp_path)
     assert process.returncode == 3, process.stderr
     assert 'on Digits (500 images)' in process.stdout
     assert '%, expected 98.80 % (-' in process.stdout

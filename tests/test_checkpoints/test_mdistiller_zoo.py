@@ -1,9 +1,6 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """A checkpoint of the zoo becomes a file that mmpretrain's inferencer works from."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,6 +13,7 @@ from mmpretrain.datasets.categories import CIFAR100_CATEGORIES
 
 from mmfakd.checkpoints.mdistiller import convert_mdistiller_state_dict
 from mmfakd.cli import main
+from tests.helpers import forked
 from tests.helpers.mdistiller_zoo import TEACHER, build, zoo_state_dict
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -55,14 +53,8 @@ def converted(path='out.pth'):
 
 @pytest.mark.parametrize('program', [[TOOL], ['-m', 'mmfakd', 'convert']])
 def test_as_a_user_calls_it(program, source, tmp_path):
-    command = [sys.executable, *program, source, 'out.pth', '--arch', 'resnet8']
-    process = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-    )
+    words = [*program, source, 'out.pth', '--arch', 'resnet8']
+    process = forked.run(*words, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     # All that is printed; the number of the literature.
     assert process.stdout == 'out.pth: resnet8, 83,892 parameters, 100 classes.\n'

@@ -2,9 +2,6 @@
 """Configs that the command writes, and what it says to bad input."""
 
 import argparse
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from mmfakd.cli import main, make_parser
 from mmfakd.engine.launch import merge_launch_options
 from mmfakd.model_zoo.resolve import inline_models
 from mmfakd.pairing.methods import METHODS, default_method
+from tests.helpers import forked
 from tests.helpers.toy import batch, classifier, step, without_gradient
 from tests.helpers.toy_detectors import retinanet
 
@@ -363,14 +361,8 @@ def test_a_file_is_not_overwritten(tmp_path):
 
 def test_as_a_command(tmp_path):
     """From another folder, and with a clear message alone where it fails."""
-    command = [sys.executable, '-m', 'mmfakd', 'pair']
-    done = subprocess.run(
-        [*command, 'resnet18', R34, '-o', 'pair.py'],
-        cwd=tmp_path,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-    )
+    command = ['-m', 'mmfakd', 'pair']
+    done = forked.run(*command, 'resnet18', R34, '-o', 'pair.py', cwd=tmp_path)
     assert done.returncode == 1
     assert 'Traceback' not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("mmfakd pair: 'resnet18' is")
