@@ -69,8 +69,9 @@ def find_features(probe: Probe) -> list[Feature]:
     """List all maps and vectors that a model's layers yield.
 
     Maps (N, C, H, W) are told from (N, H, W, C) by their aspect ratio, which is the
-    image's. Tokens (N, L, C) become maps of the size that their layer returns beside
-    them, or that another layer's map has, or of a square.
+    image's; where both fit, as for (N, 96, 96, 96), by what layers of the same class
+    yield elsewhere. Tokens (N, L, C) become maps of the size that their layer returns
+    beside them, or that another layer's map has, or of a square.
 
     Args:
         probe (Probe): A probe of the model.
@@ -105,6 +106,22 @@ class _Finder:
             if own is not None:
                 self.grids.add(own)
         self.grids.discard((1, 1))
+        self.channels_last = self._find_channels_last()
+
+    def _find_channels_last(self) -> set[str]:
+        """Classes of layers that yield maps (N, H, W, C), and none that is another."""
+        found: dict[bool, set[str]] = {True: set(), False: set()}
+        for call, _, info in self.places:
+            if len(info.shape) == 4:
+                first, last = self._fits(info.shape)
+                if first != last:
+                    found[last].add(call.kind)
+        return found[True] - found[False]
+
+    def _fits(self, shape: Sequence[int]) -> tuple[bool, bool]:
+        """Whether a map may have its channels first, and whether last."""
+        first, last = (_is_grid(s, self.image) for s in (shape[2:], shape[1:3]))
+        return first, last
 
     def feature(
         self, call: Call, data_idx: DataIdx, info: TensorInfo
@@ -122,12 +139,14 @@ class _Finder:
             channels, (size, tokens) = shape[2], found
             if tokens is None and data_idx == 0:
                 data_idx = None
-        elif _is_grid(shape[2:], self.image):
-            channels, size = shape[1], shape[2:]
-        elif _is_grid(shape[1:3], self.image):
-            channels, size, tokens = shape[3], shape[1:3], dict(channels_last=True)
         else:
-            return None
+            first, last = self._fits(shape)
+            if first and not (last and call.kind in self.channels_last):
+                channels, size = shape[1], shape[2:]
+            elif last:
+                channels, size, tokens = shape[3], shape[1:3], dict(channels_last=True)
+            else:
+                return None
         stride = _stride(size, self.image)
         return Feature(call, info, data_idx, channels, size, stride, tokens)
 

@@ -240,11 +240,20 @@ class Distillation(nn.Module):
         if any(module.training for module in teacher.core.modules()):
             teacher.core.eval()
         teacher.recorder.recording = True
+        recorder = self._both()[0].recorder
+        before = recorder.inputs_changed
         try:
             with torch.no_grad():
                 teacher.run(arguments)
         finally:
             teacher.recorder.recording = False
+        if recorder.inputs_changed and not before:
+            raise RuntimeError(
+                'Distillation.loss: the teacher changes its inputs in place, which the '
+                "student's backward pass still needs. Give it a copy, "
+                'loss(images.clone()), or mend the teacher: inplace=False in its '
+                'transforms and first layers.'
+            )
 
     def _fill(
         self, student: WatchedModel, teacher: WatchedModel, maps: list[Tensor]
@@ -335,22 +344,15 @@ class Distillation(nn.Module):
                 level=logging.WARNING,
             )
 
-    def train(self, mode: bool = True) -> Distillation:
-        """Record and learn, or neither; the teacher stays in evaluation mode.
-
-        Args:
-            mode (bool): Which.
-
-        Returns:
-            Distillation: Itself.
-        """
-        super().train(mode)
-        if self._sides is not None:
-            recorder = self._sides[0].recorder
-            recorder.recording = mode
-            if not mode:
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Record while in training mode, whoever sets it: Lightning assigns it."""
+        super().__setattr__(name, value)
+        sides = self.__dict__.get('_sides')
+        if name == 'training' and sides is not None:
+            recorder = sides[0].recorder
+            recorder.recording = value
+            if not value:
                 recorder.clear()
-        return self
 
     def to(self, *args: Any, **kwargs: Any) -> Distillation:
         """Move or cast the connectors and the teacher, as ``nn.Module.to`` does.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
@@ -146,7 +146,7 @@ class Method:
                 else FFTFeatureLoss(focal_alpha=1.0)
             )
         students, teachers = _recorders(ours), _recorders(theirs)
-        kd = self._kd_parts() if self.kd else {}
+        kd = self._kd_parts({*students, *teachers}) if self.kd else {}
         distiller = ReviewDistiller(
             student_levels=list(students),
             teacher_levels=list(teachers),
@@ -161,16 +161,20 @@ class Method:
             distiller.warmup = warmup
         return distiller
 
-    def _kd_parts(self) -> dict[str, Any]:
+    def _kd_parts(self, taken: Collection[str] = ()) -> dict[str, Any]:
+        """The loss on what the models return, under a name that no level has."""
+        name = 'logits'
+        while name in taken:
+            name += ' of the model'
         recorder = dict(type='mmrazor.ModuleOutputs', source='output')
         loss = dict(type='mmrazor.KLDivergence', tau=self.tau, loss_weight=self.kd)
         both = dict(
-            preds_S=dict(recorder='logits', from_student=True),
-            preds_T=dict(recorder='logits', from_student=False),
+            preds_S=dict(recorder=name, from_student=True),
+            preds_T=dict(recorder=name, from_student=False),
         )
         return dict(
-            student_recorders=dict(logits=recorder),
-            teacher_recorders=dict(logits=recorder),
+            student_recorders={name: recorder},
+            teacher_recorders={name: recorder},
             distill_losses=dict(loss_kd=loss),
             loss_forward_mappings=dict(loss_kd=both),
         )

@@ -71,6 +71,30 @@ def test_layouts_are_found(student, teacher, layers, expected):
     assert learns(made, student, torch.rand(2, 3, 64, 64))
 
 
+def convnext():
+    config = tv.convnext.CNBlockConfig
+    return tv.ConvNeXt([config(16, 32, 1), config(32, None, 1)])
+
+
+@pytest.mark.parametrize('layer', ['features.1', 'features.1.0'])
+@pytest.mark.parametrize(
+    ('make', 'layout'),
+    [
+        (lambda: tv.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4]), 'NHWC'),
+        (convnext, 'NCHW'),
+    ],
+)
+def test_a_map_as_wide_as_it_has_channels(make, layout, layer):
+    """What other layers of its class yield tells: here all is (1, 16, 16, 16)."""
+    torch.manual_seed(0)
+    example = torch.zeros(1, 3, 64, 64)
+    made = distilled(
+        network(), make(), ['0'], teacher_layers=[layer], example_input=example,
+        method='fitnet',
+    )  # fmt: skip
+    assert made._sides[1].layers[0].layout == layout
+
+
 def test_channels_last_maps_are_turned_as_they_stand():
     torch.manual_seed(0)
     student = tv.SwinTransformer([4, 4], 12, [2], [2], [4, 4])

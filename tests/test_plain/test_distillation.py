@@ -629,3 +629,57 @@ def test_public_names_need_no_torch_at_import():
     student = network()
     with pytest.raises(ValueError, match='share layers or weights'):
         mmfakd.distill(student, student, ['0'], None, images())
+
+
+def test_mode_may_be_assigned():
+    """Lightning restores the modes of modules so, after a validation."""
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    made.eval()
+    student(images())
+    with pytest.raises(RuntimeError, match='it is in evaluation mode'):
+        made.loss()
+    made.training = True
+    student(images())
+    assert made.loss() > 0
+    made.training = False
+    student(images())
+    with pytest.raises(RuntimeError, match='it is in evaluation mode'):
+        made.loss()
+
+
+class WithLogits(nn.Module):
+    """Predictions are ten times what its layer of that name yields."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.first = nn.Conv2d(3, width, 3, 2, 1)
+        self.logits = nn.Conv2d(width, 5, 1)
+
+    def forward(self, x):
+        return 10 * self.logits(self.first(x)).mean((2, 3))
+
+
+def test_predictions_beside_a_level_of_their_name():
+    torch.manual_seed(0)
+    student, teacher = WithLogits(4), WithLogits(6)
+    layers = ('first', 'logits')
+    made = distilled(student, teacher, layers, method='fitnet', kd_weight=1.0)
+    ours, theirs = student(images()), teacher(images())
+    made.loss()
+    expected = F.kl_div(
+        ours.log_softmax(1), theirs.softmax(1), reduction='batchmean'
+    ).detach()
+    torch.testing.assert_close(made.losses['loss_kd'], expected)
+
+
+def test_teacher_that_changes_its_inputs():
+    student, teacher = pair()
+    teacher = nn.Sequential(nn.ReLU(inplace=True), teacher)
+    made = distilled(student, teacher, ['0', '1'], teacher_layers=['1.0', '1.1'])
+    student(images())
+    with pytest.raises(RuntimeError, match='the teacher changes its inputs in place'):
+        made.loss()
+    batch = images()
+    student(batch)
+    made.loss(batch.clone())

@@ -16,6 +16,8 @@ from mmfakd.models.distillers import BalancedWeights
 from mmfakd.models.distillers.full_precision import compute_all_in_full
 from mmfakd.models.losses.check_number import check_number
 
+from .check_unused import check_unused
+
 _EXPECTED = (
     "expected dict(type='mmfakd.ReviewDistiller', student_levels=[...], "
     'teacher_levels=[...], connector=dict(...)), or the config of another distiller of '
@@ -38,7 +40,7 @@ def build_distiller(cfg: Any) -> ConfigurableDistiller:
     Raises:
         TypeError: If it is no config, or that of something else.
         ValueError: If the config has no type, a weight is negative or no finite
-            number, or a temperature is not above zero.
+            number, a temperature is not above zero, or a loss is never computed.
     """
     if not isinstance(cfg, dict):
         raise TypeError(f'distiller: got {cfg!r}; {_EXPECTED}.')
@@ -51,6 +53,7 @@ def build_distiller(cfg: Any) -> ConfigurableDistiller:
             f'distiller: got type={cfg["type"]!r}, a {type(distiller).__name__} '
             f'without recorders; {_EXPECTED}.'
         )
+    check_unused(distiller)
     weights = list(_weights(distiller))
     if not any(weights):
         why = 'no loss' if not weights else 'only losses of weight 0'
@@ -118,7 +121,10 @@ def _weights(distiller: ConfigurableDistiller) -> Iterator[float]:
     largest = max(outer) if isinstance(outer, (list, tuple)) else outer
     for name, loss in distiller.distill_losses.items():
         of_level = name.startswith('loss_level')
-        yield _weight(name, loss) * (largest if of_level else 1)
+        weight = _weight(name, loss) * (largest if of_level else 1)
+        # MMEngine adds up what is called a loss; all else is shown in the log alone.
+        if 'loss' in name:
+            yield weight
     level_loss = getattr(distiller, 'level_loss', None)
     if level_loss is not None:
         yield _weight('level_loss', level_loss) * largest

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.models.distillers.any_distiller import clear_records, missing_records
 from mmfakd.models.distillers.attach_recorders import attach_recorders
+from mmfakd.ops.compiling import is_compiling
 
 from .built_models import build_model, check_ckpt, is_pretrained, pretrained_from
 from .check_batches import refuse_channels
@@ -259,8 +260,8 @@ class Teacher(nn.Module):
             data_samples (list, optional): Its N data samples.
 
         Raises:
-            RuntimeError: If no mode feeds all recorders, or the model cannot take a
-                batch of the student's size.
+            RuntimeError: If no mode feeds all recorders, the model cannot take a batch
+                of the student's size, or it changes the batch.
         """
         if isinstance(inputs, Mapping):
             raise TypeError(
@@ -270,9 +271,21 @@ class Teacher(nn.Module):
             )
         attach_recorders(distiller.teacher_recorders.recorders, self.model, 'teacher')
         batch = (self.input(inputs, data_samples), data_samples)
-        if self.mode is not None:
+        tracked = not is_compiling() and not inputs.is_inference()
+        before = inputs._version if tracked else 0
+        if self.mode is None:
+            self._find_mode(distiller, *batch)
+        else:
             self._run(self.mode, distiller, *batch)
-            return
+        if tracked and inputs._version != before:
+            raise RuntimeError(
+                f'The teacher ({type(self.model).__name__}) changes the batch itself, '
+                'and the student would train on what is left of it. Set inplace=False '
+                'where the teacher prepares its input, or let it copy the batch.'
+            )
+
+    def _find_mode(self, distiller: ConfigurableDistiller, *batch: Any) -> None:
+        """Run it in the shallowest mode that feeds all recorders, and keep that."""
         tried: list[str] = []
         start = MODES.index(shallowest_mode(self.model, distiller.teacher_recorders))
         for mode in MODES[start:]:

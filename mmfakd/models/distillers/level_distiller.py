@@ -144,6 +144,12 @@ class LevelDistiller(ConfigurableDistiller):
                     levels[i] = replace(levels[i], connector=f'{role}{i}')
         losses = enumerate(per_level(level_loss, count, 'level_loss', *_OWNER))
         own_losses = {f'loss_level{i}': cfg for i, cfg in losses if cfg is not None}
+        if type(self)._loss_of is LevelDistiller._loss_of and len(own_losses) < count:
+            raise ValueError(
+                f'level_loss: got {level_loss!r}; expected the config of a loss for '
+                f'each of {count} levels, or one for all, for example '
+                "dict(type='mmfakd.FFTFeatureLoss')."
+            )
         super().__init__(
             student_recorders=student_recorders,
             teacher_recorders=teacher_recorders,
@@ -278,13 +284,20 @@ class LevelDistiller(ConfigurableDistiller):
         Raises:
             ValueError: If a level has no tensor, or its two features cannot be
                 compared.
-            RuntimeError: If weights are to be measured and cannot be.
+            RuntimeError: If weights are to be measured, or padding is to be ignored,
+                and cannot be.
         """
+        if self.ignore_padding and self._shapes_known is None:
+            raise RuntimeError(
+                'ignore_padding=True needs to know the sizes of the images, which only '
+                'mmfakd.FeatureDistill hands to its distiller: take it in place of '
+                "mmrazor's algorithm, or leave `ignore_padding` out."
+            )
         losses = super().compute_distill_losses()
         others = dict(losses)
-        levels = [
-            self._level_loss(i, *pair) for i, pair in enumerate(self.level_pairs())
-        ]
+        pairs = enumerate(self.level_pairs())
+        # As MMEngine takes a loss that has a value for each image, or pixel.
+        levels = [self._level_loss(i, *pair).mean() for i, pair in pairs]
         if self.measures:
             self._measure(levels)
             for i, weight in enumerate(self.level_weights(len(levels))):

@@ -71,6 +71,9 @@ class ReviewDistiller(LevelDistiller):
             that do not have the shape of the teacher's features.
     """
 
+    # Those that run without a level or a mapping that names them.
+    own_connectors = (_CONNECTOR,)
+
     def __init__(
         self,
         student_levels: LevelCfg | Sequence[LevelCfg],

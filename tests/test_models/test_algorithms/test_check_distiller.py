@@ -78,6 +78,12 @@ def logits_distiller(**loss):
     )
 
 
+def named(cfg, before, after):
+    """A distiller whose only loss has another name."""
+    parts = ('distill_losses', 'loss_forward_mappings')
+    return {**cfg, **{part: {after: cfg[part][before]} for part in parts}}
+
+
 @pytest.mark.parametrize('value', [0, -1, float('nan'), float('inf'), 'x'])
 def test_temperature(value):
     with pytest.raises(ValueError) as caught:
@@ -112,6 +118,8 @@ def test_weight_of_a_stock_loss(value):
         (logits_distiller(loss_weight=0.0), True),
         (logits_distiller(), False),
         (dict(type='mmrazor.ConfigurableDistiller'), True),
+        # What is not called a loss is not added up.
+        (named(logits_distiller(), 'loss_kl', 'kl'), True),
     ],
 )
 def test_nothing_is_distilled(distiller, void, monkeypatch):

@@ -542,3 +542,14 @@ def test_no_graph_is_built_where_gradients_are_off():
         losses = losses_of(model, batch())
     assert not any(value.requires_grad for value in losses.values())
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize('mode', ['auto', 'backbone'])
+def test_teacher_that_changes_the_batch(mode):
+    """The student would train on what it leaves."""
+    model = feature_distill(distiller=layer_distiller(), teacher_mode=mode)
+    model.teacher.backbone.register_forward_pre_hook(
+        lambda module, inputs: (inputs[0].sub_(100),)
+    )
+    with pytest.raises(RuntimeError, match='The teacher .* changes the batch itself'):
+        losses_of(model, batch())

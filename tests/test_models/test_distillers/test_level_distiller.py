@@ -359,3 +359,49 @@ def test_other_connectors_are_not_taken_for_layers():
     two = {k: v for k, v in two.items() if 'student2' not in k}
     with pytest.raises(RuntimeError, match=r'connectors\.student0'):
         model.load_state_dict(two, strict=True)
+
+
+@MODELS.register_module()
+class ErrorOfEachImage(torch.nn.Module):
+    """A loss with a value for each image of the batch."""
+
+    def __init__(self, mean=False):
+        super().__init__()
+        self.mean = mean
+
+    def forward(self, s_feature, t_feature):
+        errors = (s_feature - t_feature).square().flatten(1).mean(1)
+        return errors.mean() if self.mean else errors
+
+
+@pytest.mark.parametrize('weight', [0.5, dict(type='balance', iters=2)])
+def test_a_loss_of_each_image_is_its_mean(weight):
+    """In its value, and in what weights are measured by."""
+    found = []
+    for mean in (False, True):
+        torch.manual_seed(0)
+        loss = dict(type='ErrorOfEachImage', mean=mean)
+        cfg = distiller(level_loss=loss, loss_weight=weight)
+        model = feature_distill(distiller=cfg)
+        torch.manual_seed(1)
+        losses = step(model, batch())
+        found.append((losses, model.distiller.level_weights(3)))
+    for name, value in found[0][0].items():
+        assert value.dim() == 0
+        torch.testing.assert_close(value, found[1][0][name])
+    assert found[0][1] == pytest.approx(found[1][1])
+
+
+@pytest.mark.parametrize('loss', [None, [dict(type='mmrazor.L2Loss'), None, None]])
+def test_a_level_without_a_loss(loss):
+    with pytest.raises(ValueError, match='level_loss: got .*; expected .* each of 3'):
+        MODELS.build(distiller(level_loss=loss))
+
+
+def test_padding_is_not_ignored_without_the_sizes_of_images():
+    """Stock algorithms do not tell them."""
+    model = feature_distill(
+        type='mmrazor.SingleTeacherDistill', distiller=distiller(ignore_padding=True)
+    )
+    with pytest.raises(RuntimeError, match='ignore_padding=True needs .*FeatureDist'):
+        losses_of(model, batch())

@@ -1,0 +1,62 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Looks for parts of a distiller that stand in its config, and that nothing uses."""
+
+from __future__ import annotations
+
+import logging
+
+from mmengine.logging import print_log
+from mmrazor.models.distillers import ConfigurableDistiller
+
+from mmfakd.models.distillers.any_distiller import compared_levels
+
+
+def check_unused(distiller: ConfigurableDistiller) -> None:
+    """Refuse losses that are never computed, and tell of connectors that never run.
+
+    No mapping names them, as where a config adds KD to the levels of another and
+    forgets ``loss_forward_mappings``. Of a distiller that computes its losses in a way
+    of its own nothing is known.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller.
+
+    Raises:
+        ValueError: If a loss is never computed.
+    """
+    if not _reads_mappings(distiller):
+        return
+    compared = compared_levels(distiller)
+    lost = [name for name in distiller.distill_losses if name not in compared]
+    if lost:
+        raise ValueError(
+            f'distill_losses: {lost} would never be computed, as no entry of '
+            '`loss_forward_mappings` (it has '
+            f'{sorted(distiller.loss_forward_mappings)}) says what they get. Add, for '
+            f'example, {lost[0]}=dict(preds_S=dict(recorder=..., from_student=True), '
+            'preds_T=dict(recorder=..., from_student=False)), or take them out of '
+            '`distill_losses`.'
+        )
+    used = {level.connector for levels in compared.values() for level in levels}
+    used.update(getattr(distiller, 'own_connectors', ()))
+    idle = {
+        name: sum(p.numel() for p in connector.parameters() if p.requires_grad)
+        for name, connector in distiller.connectors.items()
+        if name not in used
+    }
+    if any(idle.values()):
+        print_log(
+            f'NEVER TRAINED: no level and no mapping names the connectors '
+            f'{sorted(idle)} ({sum(idle.values()):,} weights), so they never run. '
+            'Several processes would wait for their gradients. Name them as '
+            '`connector` in `loss_forward_mappings`, or take them out of `connectors`.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _reads_mappings(distiller: ConfigurableDistiller) -> bool:
+    """Whether it computes what mappings and levels name, and no more."""
+    methods = (type(distiller).compute_distill_losses, type(distiller).get_record)
+    homes = {method.__module__.partition('.')[0] for method in methods}
+    return homes <= {'mmfakd', 'mmrazor'}

@@ -1,0 +1,103 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Losses and connectors that stand in a config and do nothing are told."""
+
+import pytest
+from mmengine.registry import MODELS
+from mmrazor.models.distillers import ConfigurableDistiller
+
+from mmfakd.models.algorithms import check_unused
+from tests.helpers.toy import (
+    batch,
+    feature_distill,
+    layer_distiller,
+    losses_of,
+    review_distiller,
+)
+
+KD = dict(type='mmrazor.KLDivergence')
+FC = dict(fc=dict(type='mmrazor.ModuleOutputs', source='head.fc'))
+PREDICTIONS = dict(
+    preds_S=dict(recorder='fc', from_student=True),
+    preds_T=dict(recorder='fc', from_student=False),
+)
+CONNECTOR = dict(
+    type='mmfakd.FrequencyAttentionConnector', in_channels=4, out_channels=8, modes=2
+)
+POOL = dict(
+    type='mmrazor.TorchNNConnector',
+    module_name='AvgPool2d',
+    module_args=dict(kernel_size=2),
+)
+
+
+@MODELS.register_module()
+class LossesOfItsOwn(ConfigurableDistiller):
+    """A distiller of a user, of which nothing is known."""
+
+    def compute_distill_losses(self):
+        return {}
+
+
+@pytest.fixture
+def told(monkeypatch):
+    texts = []
+    monkeypatch.setattr(check_unused, 'print_log', lambda text, **_: texts.append(text))
+    return texts
+
+
+@pytest.mark.parametrize(
+    ('distiller', 'lost'),
+    [
+        (dict(layer_distiller(), loss_forward_mappings=None), ['loss_fam']),
+        (review_distiller(distill_losses=dict(loss_kd=KD)), ['loss_kd']),
+        (
+            review_distiller(
+                student_recorders=FC,
+                teacher_recorders=FC,
+                distill_losses=dict(loss_kd=KD, loss_more=KD),
+                loss_forward_mappings=dict(loss_kd=PREDICTIONS),
+            ),
+            ['loss_more'],
+        ),
+    ],
+)
+def test_a_loss_that_is_never_computed(distiller, lost):
+    with pytest.raises(ValueError) as caught:
+        feature_distill(distiller=distiller)
+    text = str(caught.value)
+    assert text.startswith(f'distill_losses: {lost} would never be computed')
+    assert f'{lost[0]}=dict(preds_S=' in text
+
+
+def test_losses_with_mappings_beside_levels(told):
+    model = feature_distill(
+        distiller=review_distiller(
+            student_recorders=FC,
+            teacher_recorders=FC,
+            distill_losses=dict(loss_kd=KD),
+            loss_forward_mappings=dict(loss_kd=PREDICTIONS),
+        )
+    )
+    assert 'distill.loss_kd' in losses_of(model, batch())
+    assert told == []
+
+
+def test_a_distiller_of_ones_own_is_left_alone(told):
+    cfg = dict(layer_distiller(), type='LossesOfItsOwn', loss_forward_mappings=None)
+    feature_distill(distiller=cfg)
+    assert told == []
+
+
+@pytest.mark.parametrize('base', [layer_distiller, review_distiller])
+def test_a_connector_that_never_runs(base, told):
+    cfg = base()
+    cfg['connectors'] = dict(cfg.get('connectors', {}), further=CONNECTOR)
+    feature_distill(distiller=cfg)
+    (text,) = told
+    assert text.startswith('NEVER TRAINED')
+    assert "the connectors ['further']" in text
+
+
+def test_a_connector_without_weights_may_rest(told):
+    feature_distill(distiller=review_distiller(connectors=dict(pool=POOL)))
+    assert told == []
