@@ -8,6 +8,7 @@ import json
 import os.path as osp
 from contextlib import suppress
 
+from mmfakd.compat.json_text import read_json
 from mmfakd.engine.hooks.first_step_hook import FILE
 from mmfakd.engine.hooks.learning_pictures_hook import PREFIX
 
@@ -57,7 +58,7 @@ def read_first_step(work_dir: str) -> dict:
     if not osp.isfile(path):
         return {}
     with open(path) as file:
-        return json.load(file)
+        return read_json(file.read())
 
 
 def _looks(path: str) -> dict[int, dict[str, float]]:
@@ -67,7 +68,7 @@ def _looks(path: str) -> dict[int, dict[str, float]]:
         for line in file:
             # A killed process leaves half a line at the end.
             with suppress(json.JSONDecodeError):
-                row = json.loads(line)
+                row = read_json(line)
                 numbers = {k: v for k, v in row.items() if k.startswith(f'{PREFIX}/')}
                 if numbers:
                     found[row['step']] = numbers

@@ -119,7 +119,8 @@ def _refuse_deep_tuples(path: Path) -> None:
         with path.open('rb') as file:
             deep = any(nests_tuples_deeply(file) for _ in range(_LEGACY_PICKLES))
     if deep:
-        raise _refused(path, 'it nests tuples thousands of levels deep')
+        where = 'thousands of levels deep, or in millions of places'
+        raise _refused(path, f'it nests tuples {where}')
 
 
 def is_torch_file(path: str | os.PathLike[str]) -> bool:

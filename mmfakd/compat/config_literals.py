@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
+from .nesting import usual_recursion_limit
+
 # What values are written as that are no literals; dict has a rule of its own.
 _KINDS = {kind.__name__: kind for kind in (frozenset, range, set, slice)}
 _ITEMS = (list, tuple, set, frozenset)
@@ -162,7 +164,9 @@ def leaves_package(path: str) -> bool:
 
 
 def _parse(text: str) -> ast.Module:
-    tree = ast.parse(text)
+    # Its part in C goes down level by level: a sum of many terms is nested, too.
+    with usual_recursion_limit():
+        tree = ast.parse(text)
     level: list[ast.AST] = [tree]
     for _ in range(_DEEPEST):
         level = [child for node in level for child in ast.iter_child_nodes(node)]

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .nesting import usual_recursion_limit
+from .json_text import read_json
 
 
 def is_safetensors(path: Path) -> bool:
@@ -68,8 +67,8 @@ def read_safetensors(path: Path, map_location: Any = 'cpu') -> dict[str, Any]:
 
 def _decode(text: str) -> Any:
     """The value of a JSON text; other programs write plain text."""
-    with usual_recursion_limit(), suppress(ValueError, RecursionError):
-        return _with_tuples(json.loads(text))
+    with suppress(ValueError):
+        return _with_tuples(read_json(text))
     return text
 
 

@@ -141,14 +141,22 @@ def test_a_short_text_takes_little_memory():
     assert peak < 5e6
 
 
-@pytest.mark.parametrize('sign', ['-', '1+', 'not '])
-def test_depth_does_not_hang_on_the_limit_of_python(sign):
+@pytest.mark.parametrize(
+    'deep',
+    [
+        *('-' * 20_000 + '1', '1+' * 20_000 + '1', 'not ' * 20_000 + '1'),
+        # The parser takes these, and the stack does not hold them.
+        *('1' + '+1' * 200_000, 'b' + '.c' * 200_000, 'b' + '()' * 200_000),
+    ],
+    ids=lambda deep: f'{deep[:4]} {len(deep)}',
+)
+def test_depth_does_not_hang_on_the_limit_of_python(deep):
     """mmrazor sets it to a million levels, and Python 3.9 crashes long before."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(2**20)
     try:
         with pytest.raises(ValueError, match='nested too deeply'):
-            read_config_text('a = ' + sign * 20_000 + '1')
+            read_config_text('a = ' + deep)
     finally:
         sys.setrecursionlimit(before)
     assert read_config_text('a = ' + 'dict(a=' * 60 + '1' + ')' * 60)

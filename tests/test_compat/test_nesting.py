@@ -14,7 +14,7 @@ from mmengine.logging import HistoryBuffer
 
 from mmfakd import cli
 from mmfakd.compat import load_checkpoint_file
-from mmfakd.compat.deep_tuples import _depths, nests_tuples_deeply
+from mmfakd.compat.deep_tuples import _nests, nests_tuples_deeply
 from mmfakd.compat.nesting import find_excess, usual_recursion_limit
 
 WRAP = {
@@ -113,10 +113,10 @@ def test_safetensors(tmp_path, monkeypatch):
     assert meta == dict(deep=deep, good=(1, 2))
 
 
-def with_key(path, depth, protocol=b'\x80\x02'):
+def with_key(path, depth, protocol=b'\x80\x02', tuples=b'\x85'):
     """Put a dict with a key of nested tuples in the place of a checkpoint's pickle."""
     torch.save({'weight': torch.ones(2)}, path.with_suffix('.whole'))
-    pickled = protocol + b'}K\x01' + b'\x85' * depth + b'K\x02s.'
+    pickled = protocol + b'}K\x01' + tuples * depth + b'K\x02s.'
     source = zipfile.ZipFile(path.with_suffix('.whole'))
     with source, zipfile.ZipFile(path, 'w') as archive:
         for entry in source.infolist():
@@ -156,17 +156,33 @@ TUPLES = [
 @pytest.mark.parametrize(('value', 'depth'), TUPLES)
 def test_depth_of_tuples_in_pickles(value, depth, protocol):
     pickled = pickle.dumps(value, protocol)
-    assert max(_depths(pickletools.genops(pickled)), default=0) == depth
+    nests = list(_nests(pickletools.genops(pickled)))
+    assert max((nest.depth for nest in nests), default=0) == depth
     assert not nests_tuples_deeply(pickled)
 
 
-def test_depth_of_shared_and_copied_tuples():
-    """Through the pickle's memo, and twice on its stack."""
-    step = b'q\x01h\x01\x86'
-    assert nests_tuples_deeply(b'\x80\x02K\x01' + step * 2000 + b'.')
-    assert not nests_tuples_deeply(b'\x80\x02K\x01' + step * 999 + b'.')
-    assert nests_tuples_deeply(b'\x80\x02K\x01' + b'2\x86' * 2000 + b'.')
+def test_depth_of_tuples():
+    """Each with one part, by either opcode."""
+    assert nests_tuples_deeply(b'\x80\x02K\x01' + b'\x85' * 1001 + b'.')
+    assert not nests_tuples_deeply(b'\x80\x02K\x01' + b'\x85' * 1000 + b'.')
     assert nests_tuples_deeply(b'\x80\x02(' * 1500 + b'K\x01' + b't' * 1500 + b'.')
+
+
+@pytest.mark.parametrize('twice', [b'q\x01h\x01\x86', b'2\x86'])
+def test_places_of_shared_and_copied_tuples(twice):
+    """Through the pickle's memo, and twice on its stack: t = (t, t), time and again."""
+    key = b'\x80\x02K\x01\x85'
+    assert nests_tuples_deeply(key + twice * 60 + b'.')
+    assert nests_tuples_deeply(key + twice * 22 + b'.')
+    assert not nests_tuples_deeply(key + twice * 21 + b'.')
+    *_, nest = _nests(pickletools.genops(key + twice * 10 + b'.'))
+    assert (nest.depth, nest.places) == (11, 2**11 - 1)
+
+
+def test_a_key_that_would_be_hashed_for_years_is_refused(tmp_path):
+    with_key(tmp_path / 'key.pth', 60, tuples=b'2\x86')
+    with pytest.raises(pickle.UnpicklingError, match='nests tuples thousands of'):
+        load_checkpoint_file(tmp_path / 'key.pth')
 
 
 @pytest.mark.parametrize('text', [b'', b'\x85' * 2000, b'no pickle' + b't' * 2000])
