@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.checkpoints.fetch import fetch_checkpoint
+from mmfakd.checkpoints.latest import find_lack, lack_error, needed_states
 from mmfakd.checkpoints.state_dict import some
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.learning_rate import (
@@ -48,6 +49,7 @@ class ProvenanceHook(Hook):
     - differences are printed as a table;
     - another teacher, distiller or optimizer, and weights that do not fit, are an
       error. The weight of a loss (``loss_weight``) and its ``warmup`` may change;
+    - so is a checkpoint that lacks the state of the optimizer or of the schedule;
     - level weights that were measured are measured anew with another teacher or
       distiller;
     - the teacher of the first run is used again where the config gives none.
@@ -105,7 +107,8 @@ class ProvenanceHook(Hook):
             checkpoint (dict): What has been read, not loaded yet.
 
         Raises:
-            ValueError: If it is another training, and changes are not allowed.
+            ValueError: If it is another training, or it lacks a state, and changes are
+                not allowed.
         """
         if not runner._resume:
             return
@@ -127,6 +130,7 @@ class ProvenanceHook(Hook):
             )
         if any(_MEASURED_AGAINST.match(d.key) for d in decisive):
             _forget_measured(runner, checkpoint)
+        self._check_states(runner, checkpoint)
         self._check_weights(runner, checkpoint)
         changed = any(d.key.startswith('optimizer.') for d in decisive)
         self._check_optimizer(runner, checkpoint, changed)
@@ -151,6 +155,24 @@ class ProvenanceHook(Hook):
             checkpoint (dict): What is about to be written.
         """
         checkpoint['meta'].setdefault('mmfakd', {}).update(self._described)
+
+    def _check_states(self, runner: Runner, checkpoint: dict) -> None:
+        if 'state_dict' not in checkpoint:
+            # A strategy of MMEngine's that loads all by itself.
+            return
+        needed = needed_states(runner.param_schedulers)
+        lack = find_lack(checkpoint, needed)
+        if lack is None:
+            return
+        if not self.allow_changes:
+            raise lack_error(runner._load_from, checkpoint, needed)
+        runner.logger.warning(
+            f'The checkpoint lacks {lack}. Optimizer and schedule start anew, at the '
+            'learning rate of the first step.'
+        )
+        # One without the other would decay a rate twice, or never.
+        for key in needed:
+            checkpoint.pop(key, None)
 
     def _check_weights(self, runner: Runner, checkpoint: dict) -> None:
         if 'state_dict' not in checkpoint:

@@ -327,6 +327,34 @@ def test_other_parameter_groups(run, log):
     assert runner.optim_wrapper.get_lr()['lr'][0] == pytest.approx(0.005)
 
 
+@pytest.mark.parametrize('missing', [['optimizer'], ['param_schedulers']])
+def test_states_that_are_missing(missing, run, log):
+    """The schedule does not begin anew without a word, nor go on without its rate."""
+    edit(run, lambda checkpoint: [checkpoint.pop(key) for key in missing])
+    match = rf'epoch_1.pth lacks the state .*`{missing[0]}`.*--allow-changes'
+    with pytest.raises(ValueError, match=match):
+        resume(run)
+    hooks = dict(resume=dict(type='mmfakd.ResumeHook'))
+    with pytest.raises(ValueError, match=match):
+        resume(run, default_hooks=hooks)
+    runner = resume(run, hook=dict(allow_changes=True), default_hooks=hooks)
+    assert runner.epoch == 2
+    (text,) = [line for line in log if line.startswith('The checkpoint lacks')]
+    assert 'Optimizer and schedule start anew' in text
+    # One epoch of it is over.
+    assert runner.param_schedulers[0].last_step == 1
+    assert runner.optim_wrapper.get_lr()['lr'][0] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize('schedule', [None, [], SCHEDULE])
+def test_nothing_is_missing(schedule, tmp_path, log):
+    """Trainings without a schedule have no state of one."""
+    schedule = dict(param_scheduler=schedule)
+    train(config(tmp_path, model=student(), **schedule))
+    assert resume(tmp_path, model=student(), **schedule).epoch == 2
+    assert not any('lacks' in line for line in log)
+
+
 @pytest.mark.parametrize('kind', ['mmengine.EMAHook', 'mmpretrain.EMAHook'])
 def test_averaged_weights_that_do_not_fit(kind, tmp_path, log):
     save_teacher(tmp_path)
