@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 
 from mmfakd.checkpoints.config_text import read_config_text
@@ -49,7 +49,8 @@ class ProvenanceHook(Hook):
     - differences are printed as a table;
     - another teacher, distiller or optimizer, and weights that do not fit, are an
       error. The weight of a loss (``loss_weight``) and its ``warmup`` may change;
-    - so is a checkpoint that lacks the state of the optimizer or of the schedule;
+    - so is a checkpoint that lacks the state of the optimizer or of the schedule, and
+      one with averaged weights where no ``EMAHook`` takes them;
     - level weights that were measured are measured anew with another teacher or
       distiller;
     - the teacher of the first run is used again where the config gives none.
@@ -107,8 +108,8 @@ class ProvenanceHook(Hook):
             checkpoint (dict): What has been read, not loaded yet.
 
         Raises:
-            ValueError: If it is another training, or it lacks a state, and changes are
-                not allowed.
+            ValueError: If it is another training, or it lacks a state or has averages
+                that nobody takes, and changes are not allowed.
         """
         if not runner._resume:
             return
@@ -131,6 +132,7 @@ class ProvenanceHook(Hook):
         if any(_MEASURED_AGAINST.match(d.key) for d in decisive):
             _forget_measured(runner, checkpoint)
         self._check_states(runner, checkpoint)
+        self._check_averages(runner, checkpoint)
         self._check_weights(runner, checkpoint)
         changed = any(d.key.startswith('optimizer.') for d in decisive)
         self._check_optimizer(runner, checkpoint, changed)
@@ -173,6 +175,28 @@ class ProvenanceHook(Hook):
         # One without the other would decay a rate twice, or never.
         for key in needed:
             checkpoint.pop(key, None)
+
+    def _check_averages(self, runner: Runner, checkpoint: dict) -> None:
+        averaged = 'ema_state_dict' in checkpoint
+        averages = _averages(runner)
+        if 'state_dict' not in checkpoint or averaged == averages:
+            return
+        if averages:
+            # mmpretrain's EMAHook does not say it.
+            runner.logger.warning(
+                'The checkpoint has no averaged weights (EMA): the average begins '
+                'with its weights.'
+            )
+            return
+        if not self.allow_changes:
+            raise ValueError(
+                'The checkpoint was written with an EMAHook: it has averaged weights '
+                '(EMA) in the place of the trained ones, and those beside them. The '
+                'config has no EMAHook to put them back. Add it to `custom_hooks` as '
+                'in the training that is resumed, or give --allow-changes to go '
+                'on from the trained weights without an average.'
+            )
+        _forget_averages(runner, checkpoint)
 
     def _check_weights(self, runner: Runner, checkpoint: dict) -> None:
         if 'state_dict' not in checkpoint:
@@ -239,10 +263,15 @@ def _forget_averages(runner: Runner, checkpoint: dict) -> None:
     for key, value in averaged.items():
         if key.startswith('module.'):
             checkpoint['state_dict'][key[len('module.') :]] = value
+    then = 'the average begins anew' if _averages(runner) else 'training goes on'
     runner.logger.warning(
-        'The averaged weights (EMA) of the checkpoint are left behind: the average '
-        'begins anew, from the weights that were trained.'
+        f'The averaged weights (EMA) of the checkpoint are left behind: {then}, from '
+        'the weights that were trained.'
     )
+
+
+def _averages(runner: Runner) -> bool:
+    return any(isinstance(hook, EMAHook) for hook in runner.hooks)
 
 
 def _teacher(runner: Runner) -> Teacher | None:

@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS
+from mmengine.registry import HOOKS, MODELS
 
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.compat.families import families_in
@@ -355,7 +355,49 @@ def test_nothing_is_missing(schedule, tmp_path, log):
     assert not any('lacks' in line for line in log)
 
 
-@pytest.mark.parametrize('kind', ['mmengine.EMAHook', 'mmpretrain.EMAHook'])
+EMA_HOOKS = ['mmengine.EMAHook', 'mmpretrain.EMAHook']
+
+
+@HOOKS.register_module(force=True)
+class InheritedEMAHook(EMAHook):
+    """As of a user."""
+
+
+@pytest.mark.parametrize('kind', [*EMA_HOOKS, 'mmengine.InheritedEMAHook'])
+def test_averaged_weights_that_nobody_takes(kind, tmp_path, log):
+    """The file has them in the place of the trained ones."""
+    ema = dict(type=kind, momentum=0.5)
+
+    def run(cfg, *hooks):
+        cfg.custom_hooks.extend(hooks)
+        seen = Weights()
+        return train(cfg, seen), seen.first
+
+    plain = dict(model=student())
+    first, _ = run(config(tmp_path, **plain), ema)
+    plain.update(epochs=2, resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+    log.clear()
+    _, kept = run(config(tmp_path, **plain), ema)
+    assert not any('averaged weights' in line for line in log)
+    with pytest.raises(ValueError, match='config has no EMAHook.*--allow-changes'):
+        run(config(tmp_path, **plain))
+    _, begun = run(config(tmp_path, dict(allow_changes=True), **plain))
+    (text,) = [line for line in log if 'averaged weights (EMA)' in line]
+    assert 'left behind: training goes on, from the weights that were trained' in text
+    trained = first.model.state_dict()
+    for weights in (kept, begun):
+        assert all(torch.equal(trained[key], value) for key, value in weights.items())
+
+
+@pytest.mark.parametrize('kind', EMA_HOOKS)
+def test_average_that_begins(kind, run, log):
+    cfg = config(run, epochs=2, resume=True, load_from=str(run / 'epoch_1.pth'))
+    cfg.custom_hooks.append(dict(type=kind))
+    assert train(cfg).epoch == 2
+    assert any('has no averaged weights (EMA): the average begins' in m for m in log)
+
+
+@pytest.mark.parametrize('kind', EMA_HOOKS)
 def test_averaged_weights_that_do_not_fit(kind, tmp_path, log):
     save_teacher(tmp_path)
 
@@ -384,7 +426,7 @@ class Weights(Hook):
 
     def before_train_iter(self, runner, *args, **kwargs):
         if self.first is None:
-            state = runner.model.architecture.state_dict()
+            state = getattr(runner.model, 'architecture', runner.model).state_dict()
             self.first = {key: value.clone() for key, value in state.items()}
 
 
