@@ -17,6 +17,8 @@ from mmfakd.checkpoints.latest import find_lack, lack_error, needed_states
 from mmfakd.checkpoints.state_dict import some
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.learning_rate import (
+    GroupChange,
+    changed_groups,
     current_state,
     group_sizes,
     restart_optimizer,
@@ -47,10 +49,10 @@ class ProvenanceHook(Hook):
     part of the config. On resume
 
     - differences are printed as a table;
-    - another teacher, distiller or optimizer, and weights that do not fit, are an
-      error. The weight of a loss (``loss_weight``) and its ``warmup`` may change;
-    - so is a checkpoint that lacks the state of the optimizer or of the schedule, and
-      one with averaged weights where no ``EMAHook`` takes them;
+    - another teacher, distiller or optimizer, other parameter groups, and weights that
+      do not fit, are an error. So is a checkpoint that lacks the state of the optimizer
+      or of the schedule, and one with averaged weights where no ``EMAHook`` takes them;
+    - the weight of a loss (``loss_weight``) and its ``warmup`` may change;
     - level weights that were measured are measured anew with another teacher or
       distiller;
     - the teacher of the first run is used again where the config gives none.
@@ -225,20 +227,28 @@ class ProvenanceHook(Hook):
     def _check_optimizer(self, runner: Runner, checkpoint: dict, changed: bool) -> None:
         if 'optimizer' not in checkpoint:
             return
-        then = group_sizes(checkpoint['optimizer'])
-        now = group_sizes(current_state(runner)['optimizer'])
-        if then == now and not changed:
+        then, now = checkpoint['optimizer'], current_state(runner)['optimizer']
+        sizes, present = group_sizes(then), group_sizes(now)
+        difference = ''
+        if sizes != present:
+            difference = (
+                f'The optimizer of the checkpoint has {_groups(sizes)}, that of the '
+                f'config {_groups(present)}'
+            )
+        elif not changed:
+            difference = _multiples(runner, now, changed_groups(then, now))
+        if not difference and not changed:
             return
-        if then != now and not self.allow_changes:
+        if difference and not self.allow_changes:
             raise ValueError(
-                f'The optimizer of the checkpoint has {_groups(then)}, that of the '
-                f'config {_groups(now)}: `paramwise_cfg` of `optim_wrapper` is another '
+                f'{difference}: `paramwise_cfg` of `optim_wrapper` is another '
                 'one, or other parts of the model are trained. Restore it, or give '
                 '--allow-changes to let the state of the optimizer start anew.'
             )
         runner.logger.warning(
-            'The optimizer is another one: its state, such as its momentum, starts '
-            'anew. The schedule of the learning rate goes on.'
+            f'{difference or "The optimizer is another one"}: the state of the '
+            'optimizer, such as its momentum, starts anew, with the settings of the '
+            'config. The schedule of the learning rate goes on.'
         )
         self._unfit = checkpoint.pop('optimizer')
 
@@ -252,6 +262,23 @@ def _groups(sizes: dict[str, list[int]]) -> str:
             f'{name and f"{name}: "}{len(own)} parameter groups ({listed} parameters)'
         )
     return ', '.join(texts)
+
+
+def _multiples(runner: Runner, state: dict, changes: list[GroupChange]) -> str:
+    """Changed parameter groups in words, by the parameters in them."""
+    if not changes:
+        return ''
+    names = {id(p): name for name, p in unwrapped_model(runner).named_parameters()}
+    texts = []
+    for optimizer, index, setting, then, now in changes:
+        part = state[optimizer] if optimizer else state
+        group = part['param_groups'][index]['params']
+        listed = some([names.get(id(p), f'group {index}') for p in group], 1)
+        texts.append(f'{listed}: {setting} {then:g}, now {now:g}')
+    return (
+        'Parameter groups have other multiples of the learning rate or weight decay '
+        f'than in the checkpoint ({some(texts, 4, "; ")})'
+    )
 
 
 def _forget_averages(runner: Runner, checkpoint: dict) -> None:

@@ -355,6 +355,62 @@ def test_nothing_is_missing(schedule, tmp_path, log):
     assert not any('lacks' in line for line in log)
 
 
+def paramwise(lr=0.05, decay=0.01, **head):
+    optimizer = dict(type='SGD', lr=lr, momentum=0.9, weight_decay=decay)
+    keys = dict(head=dict(dict(lr_mult=2.0), **head))
+    settings = dict(norm_decay_mult=0.0, custom_keys=keys)
+    return dict(optim_wrapper=dict(optimizer=optimizer, paramwise_cfg=settings))
+
+
+@pytest.fixture(scope='module')
+def in_groups(tmp_path_factory):
+    """Folder of the first epoch of a plain run whose head learns at twice the rate."""
+    folder = tmp_path_factory.mktemp('groups')
+    train(config(folder, model=student(), **paramwise()))
+    return folder
+
+
+@pytest.mark.parametrize(
+    'head, text',
+    [
+        (dict(lr_mult=10.0), 'head.fc.weight: lr 0.1, now 0.5; head.fc.bias: lr 0.1'),
+        (dict(decay_mult=0.0), 'head.fc.weight: weight_decay 0.01, now 0;'),
+    ],
+)
+def test_other_multiples(head, text, in_groups, tmp_path, log):
+    """The groups are as many, and their settings others."""
+    folder = shutil.copytree(in_groups, tmp_path / 'run')
+    settings = dict(model=student(), **paramwise(**head))
+    match = rf'other multiples .*\({text}.*`paramwise_cfg`.*--allow-changes'
+    with pytest.raises(ValueError, match=match):
+        resume(folder, **settings)
+    runner = resume(folder, hook=dict(allow_changes=True), **settings)
+    (told,) = [line for line in log if line.startswith('Parameter groups')]
+    assert 'starts anew, with the settings of the config' in told
+    # They count from now on, within the schedule.
+    last = runner.optim_wrapper.optimizer.param_groups[-1]
+    assert last['lr'] == pytest.approx(0.005 * head.get('lr_mult', 2.0))
+    assert last['weight_decay'] == 0.01 * head.get('decay_mult', 1.0)
+    # And a resume of that with the same config has nothing to say.
+    os.replace(folder / 'epoch_2.pth', folder / 'epoch_1.pth')
+    log.clear()
+    assert resume(folder, **settings).epoch == 2
+    assert not any(line.startswith('Parameter groups') for line in log)
+
+
+@pytest.mark.parametrize('changed', [{}, dict(lr=0.01), dict(decay=0.0), dict(decay=1)])
+def test_multiples_of_another_base(changed, in_groups, tmp_path, log):
+    """As `--resume --lr` gives one."""
+    folder = shutil.copytree(in_groups, tmp_path / 'run')
+    rate = dict(type='mmfakd.LearningRateHook', from_config=True)
+    settings = dict(default_hooks=dict(learning_rate=rate), **paramwise(**changed))
+    runner = resume(folder, model=student(), **settings)
+    assert not any(line.startswith('Parameter groups') for line in log)
+    rates = {group['lr'] for group in runner.optim_wrapper.param_groups}
+    base = 0.1 * changed.get('lr', 0.05)
+    assert sorted(rates) == pytest.approx([base, 2 * base])
+
+
 EMA_HOOKS = ['mmengine.EMAHook', 'mmpretrain.EMAHook']
 
 
