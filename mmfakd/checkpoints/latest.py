@@ -6,11 +6,11 @@ from __future__ import annotations
 import os.path as osp
 import time
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.compat.checkpoints import is_torch_file
@@ -19,6 +19,8 @@ from mmfakd.compat.checkpoints import is_torch_file
 ENDINGS = ('.pth', '.pt', '.ckpt')
 # What a file that is no checkpoint, or no longer one, may raise.
 LOAD_ERRORS = (OSError, RuntimeError, TypeError, UnpicklingError, ValueError)
+# What a training goes on with beside weights, and what that is.
+_STATES = dict(optimizer='of the optimizer', param_schedulers='of the schedule')
 
 
 class Found(NamedTuple):
@@ -118,26 +120,89 @@ def checkpoint_files(folders: Iterable[str | Path]) -> list[Path]:
     return list(filter(may_be, files))
 
 
-def check_resumable(path: str | Path) -> None:
+def check_resumable(path: str | Path, needed: Collection[str] = ('optimizer',)) -> None:
     """Check that training can go on from a file, before anything is built.
 
     Args:
         path (str | Path): The file.
+        needed (Collection[str]): What it has to hold beside weights, see
+            :func:`needed_states`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, or holds weights alone, as student files do.
+        ValueError: If it is damaged, holds weights alone, as student files do, or
+            lacks what is needed.
     """
-    what = _what_it_is(load_checkpoint_file(path, mmap=True))
+    checkpoint = load_checkpoint_file(path, mmap=True)
+    what = _what_it_is(checkpoint)
     if what is not None:
         raise ValueError(
             f'--resume {path}: it is {what}, from which training cannot go on as it '
             'was. Give a checkpoint such as epoch_12.pth, or --resume alone for the '
             'newest. To begin a new training with these weights, give --student-ckpt.'
         )
+    if find_lack(checkpoint, needed):
+        raise lack_error(path, checkpoint, needed)
     damage = find_damage(path)
     if damage is not None:
         raise ValueError(f'--resume: {damage} Give --resume alone for the newest good.')
+
+
+def needed_states(schedulers: Any) -> tuple[str, ...]:
+    """List what a training takes from a checkpoint to go on, beside weights.
+
+    Args:
+        schedulers (Any): ``param_scheduler`` of its config or ``param_schedulers`` of
+            its runner: one or several, those of several optimizers, or none.
+
+    Returns:
+        tuple[str, ...]: Keys of the checkpoint.
+    """
+    lists = schedulers.values() if isinstance(schedulers, Mapping) else [schedulers]
+    return tuple(_STATES) if any(lists) else ('optimizer',)
+
+
+def find_lack(checkpoint: Mapping, needed: Collection[str]) -> str | None:
+    """Tell which states a checkpoint lacks, without which they would start anew.
+
+    Args:
+        checkpoint (Mapping): What has been read.
+        needed (Collection[str]): What :func:`needed_states` lists.
+
+    Returns:
+        str | None: What it lacks, in words; None if nothing.
+    """
+    missing = [key for key in needed if key not in checkpoint]
+    told = checkpoint['meta'].get('mmfakd', {}).get('schedulers')
+    if told is not None and not any(told.values()):
+        # Of a training without a schedule, which LearningRateHook says.
+        missing = [key for key in missing if key != 'param_schedulers']
+    listed = ' and '.join(f'{_STATES[key]} (`{key}`)' for key in missing)
+    return f'the state {listed}' if listed else None
+
+
+def lack_error(
+    path: str | Path, checkpoint: Mapping, needed: Collection[str]
+) -> ValueError:
+    """Say what to do about a checkpoint that :func:`find_lack` finds a lack in.
+
+    Args:
+        path (str | Path): Where it was read from.
+        checkpoint (Mapping): What has been read.
+        needed (Collection[str]): What :func:`needed_states` lists.
+
+    Returns:
+        ValueError: The error to raise. It names the checkpoint beside it to resume.
+    """
+    near = _nearest(path, checkpoint, needed)
+    return ValueError(
+        f'--resume: {path} lacks {find_lack(checkpoint, needed)}, as best checkpoints '
+        'do, and those of `save_optimizer=False` or `save_param_scheduler=False`. '
+        'Optimizer and schedule would start anew, at the learning rate of the first '
+        f'step. {f"Give --resume {near}, which lacks nothing. " if near else ""}'
+        'A new training from these weights is begun with --student-ckpt or '
+        '--cfg-options load_from=...; --allow-changes resumes all the same.'
+    )
 
 
 def find_flaw(path: str | Path) -> str | None:
@@ -195,6 +260,22 @@ def _what_it_is(checkpoint: Mapping) -> str | None:
     if 'message_hub' not in checkpoint or not {'epoch', 'iter'} <= meta.keys():
         return 'a student file or published weights'
     return None
+
+
+def _nearest(
+    path: str | Path, checkpoint: Mapping, needed: Collection[str]
+) -> str | None:
+    """The checkpoint beside a file that lacks nothing, nearest in iterations."""
+    found = []
+    for file in checkpoint_files([Path(path).parent]):
+        try:
+            other = load_checkpoint_file(file, mmap=True)
+        except LOAD_ERRORS:
+            continue
+        if _what_it_is(other) is None and other.keys() >= set(needed):
+            steps = int(other['meta']['iter']) - int(checkpoint['meta']['iter'])
+            found.append((abs(steps), str(file)))
+    return min(found)[1] if found else None
 
 
 def _rank(checkpoint: Mapping) -> tuple[bool, float, int]:

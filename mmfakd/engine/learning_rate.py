@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from functools import partial
+from statistics import median_low
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -32,6 +34,24 @@ _SHARED = (
     *('by_epoch', 'begin', 'end', 'verbose', 'param_name'),
     *('base_values', 'last_step', '_global_step', '_last_value'),
 )
+
+
+class GroupChange(NamedTuple):
+    """A parameter group with another multiple of the base rate or the base decay.
+
+    Args:
+        optimizer (str): Name of its optimizer, ``''`` for the only one.
+        group (int): Which of its groups it is.
+        setting (str): ``'lr'`` or ``'weight_decay'``.
+        then (float): Its value in the one state.
+        now (float): Its value in the other one.
+    """
+
+    optimizer: str
+    group: int
+    setting: str
+    then: float
+    now: float
 
 
 def set_rate(cfg: Config, rate: float) -> None:
@@ -228,6 +248,32 @@ def group_sizes(state: Mapping[str, Any]) -> dict[str, list[int]]:
     }
 
 
+def changed_groups(
+    then: Mapping[str, Any], now: Mapping[str, Any]
+) -> list[GroupChange]:
+    """Find the groups whose multiples (``lr_mult``, ``decay_mult``) differ.
+
+    Another base rate or base decay is no difference: all values then differ by one
+    factor.
+
+    Args:
+        then (Mapping): State of an ``OptimWrapper`` or ``OptimWrapperDict``.
+        now (Mapping): Another one, with as many groups.
+
+    Returns:
+        list[GroupChange]: The groups, the learning rates of an optimizer first. A
+        setting is not compared where just one of the two bases is 0.
+    """
+    before, after = _parts(then), _parts(now)
+    return [
+        change
+        for name in before
+        if name in after
+        for key in ('lr', 'weight_decay')
+        for change in _changes(name, key, before[name], after[name])
+    ]
+
+
 def scale_rates(runner: Runner, factors: Mapping[str, float]) -> None:
     """Multiply the learning rates of optimizers, and their schedules with them.
 
@@ -280,8 +326,35 @@ def _first(part: Mapping[str, Any]) -> dict[str, Any]:
     return part['param_groups'][0]
 
 
-def _initial(group: Mapping[str, Any]) -> float:
-    return float(group.get('initial_lr', group['lr']))
+def _changes(
+    name: str, key: str, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> list[GroupChange]:
+    """The groups of one optimizer of which one setting has changed."""
+    old, new = ([_initial(g, key) for g in p['param_groups']] for p in (then, now))
+    before, after = old[0], new[0]
+    if then.get('base_param_settings') and now.get('base_param_settings'):
+        before, after = (_initial(p['base_param_settings'], key) for p in (then, now))
+    if bool(before) != bool(after):
+        return []
+    factor = after / before if before else 1.0
+    ratios = [b / a for a, b in zip(old, new) if a and b]
+    if key == 'lr' and ratios and not any(map(partial(_near, factor), ratios)):
+        # `auto_scale_lr` multiplies the rates of all groups, and not the base.
+        factor = median_low(ratios)
+    return [
+        GroupChange(name, index, key, a, b)
+        for index, (a, b) in enumerate(zip(old, new))
+        if not _near(a * factor, b)
+    ]
+
+
+def _near(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-6)
+
+
+def _initial(group: Mapping[str, Any], key: str = 'lr') -> float:
+    """A setting before schedules changed it; 0 if the optimizer has none."""
+    return float(group.get(f'initial_{key}', group.get(key)) or 0.0)
 
 
 def _optimizers(

@@ -18,6 +18,7 @@ from mmfakd.checkpoints.latest import (
     checkpoint_folders,
     find_checkpoint,
     is_newer,
+    needed_states,
 )
 from mmfakd.compat import load_checkpoint_file
 
@@ -58,7 +59,7 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
     folders = _folders(cfg)
     # On several machines one that joins late must not note a new start.
     if path is not None and may_be_restarted() and _is_noted(path, cfg.work_dir):
-        path = cfg.load_from = _newest(path, folders, cfg.work_dir)
+        path = cfg.load_from = _newest(path, folders, cfg)
     elif path is not None and is_first_process(cfg):
         _note_start(path, cfg.work_dir)
     if path is None:
@@ -74,8 +75,7 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
             return
         meta = load_checkpoint_file(path, mmap=True)['meta']
     else:
-        if osp.exists(path):
-            check_resumable(path)
+        _check_named(path, cfg)
         meta = fetch_checkpoint(path).get('meta', {})
     if not teacher_given:
         _keep_teacher(cfg, meta)
@@ -120,15 +120,22 @@ def _whole_name(path: str) -> str:
     return path if '://' in path else osp.abspath(path)
 
 
-def _newest(path: str, folders: Sequence[str], work_dir: str) -> str:
+def _check_named(path: str, cfg: Config) -> None:
+    """Check a named file that is on this machine, as far as the config asks for."""
+    allowed = any(hook.get('allow_changes') for hook in hook_configs(cfg))
+    needed = () if allowed else needed_states(cfg.get('param_scheduler'))
+    if osp.exists(path):
+        check_resumable(path, needed)
+
+
+def _newest(path: str, folders: Sequence[str], cfg: Config) -> str:
     """Take what was saved since a job was first started from a path, if there is."""
     if any('://' in folder for folder in folders):
         return path
     found = find_checkpoint(*folders).path
-    if found is None or not _saved_since_start(found, work_dir):
+    if found is None or not _saved_since_start(found, cfg.work_dir):
         return path
-    if osp.exists(path):
-        check_resumable(path)
+    _check_named(path, cfg)
     why = 'is newer'
     try:
         if not is_newer(found, fetch_checkpoint(path)):

@@ -15,6 +15,7 @@ from mmfakd.checkpoints.latest import (
     find_checkpoint,
     find_damage,
     find_flaw,
+    needed_states,
 )
 
 
@@ -166,6 +167,41 @@ def test_what_a_named_file_is(folder):
         check_resumable(folder / 'epoch_2.pth')
     assert 'checksum' in find_flaw(folder / 'epoch_2.pth')
     assert find_flaw(folder / 'epoch_1.pth') is None
+
+
+def test_states_that_are_needed():
+    schedule = dict(type='MultiStepLR', milestones=[1])
+    both = ('optimizer', 'param_schedulers')
+    for given in (schedule, [schedule], dict(one=[schedule], two=[])):
+        assert needed_states(given) == both
+    for none in (None, [], dict(one=[], two=[])):
+        assert needed_states(none) == ('optimizer',)
+
+
+def test_a_named_file_that_lacks_a_state(folder):
+    best = folder / 'best_acc_epoch_10.pth'
+    match = (
+        r'best_acc_epoch_10.pth lacks the state of the optimizer \(`optimizer`\), .*'
+        r'Give --resume .*epoch_10.pth, which lacks nothing. .*--student-ckpt or .*'
+        '--allow-changes'
+    )
+    with pytest.raises(ValueError, match=match):
+        check_resumable(best)
+    check_resumable(best, needed=())
+    # No file beside it has that; damaged ones are passed over.
+    truncate(folder / 'epoch_2.pth')
+    match = r'_10.pth lacks the state of the schedule \(`param_sched.*`\), (?!.*Give)'
+    with pytest.raises(ValueError, match=match):
+        check_resumable(folder / 'epoch_10.pth', needed_states([{}, {}]))
+
+
+def test_a_training_without_a_schedule_lacks_none(folder):
+    """LearningRateHook compares what it has with the config's."""
+    path = folder / 'epoch_1.pth'
+    checkpoint = torch.load(path)
+    checkpoint['meta']['mmfakd'] = dict(schedulers={'': []})
+    torch.save(checkpoint, path)
+    check_resumable(path, ('optimizer', 'param_schedulers'))
 
 
 def test_a_moved_folder(folder, tmp_path_factory):

@@ -13,6 +13,7 @@ from torch import nn
 
 from mmfakd.engine.learning_rate import (
     base_rates,
+    changed_groups,
     current_state,
     optimizer_settings,
     rate_factors,
@@ -219,6 +220,73 @@ def test_groups_that_do_not_learn_tell_nothing():
     assert rate_factors(state(0.0, 0.0, 0.2), state(0.0, 0.1, 0.1)) == {'': 0.5}
     assert rate_factors(state(0.1, 0.2), state(0.0, 0.1)) == {'': 0.5}
     assert rate_factors(state(0.0, 0.0), state(0.1, 0.1)) is None
+
+
+def multiples(*pairs, rate=0.1, decay=0.01, scale=1.0):
+    """State of an optimizer whose groups have (lr_mult, decay_mult)."""
+    groups = [
+        dict(params=[0], lr=scale * rate * lr, weight_decay=decay * own)
+        for lr, own in pairs
+    ]
+    base = dict(lr=rate, weight_decay=decay)
+    return dict(param_groups=groups, base_param_settings=base)
+
+
+PAIRS = [(1, 1), (1, 0), (10, 1), (0, 1)]
+
+
+def test_multiples_that_stay():
+    """Whatever the base rate and the base decay are."""
+    state = multiples(*PAIRS)
+    for other in (
+        multiples(*PAIRS),
+        multiples(*PAIRS, rate=0.03, decay=0.3),
+        multiples(*PAIRS, decay=0.0),
+        multiples(*PAIRS, rate=0.0),
+        # As MMEngine scales, which leaves the base as it is.
+        multiples(*PAIRS, scale=0.25),
+    ):
+        assert changed_groups(state, other) == changed_groups(other, state) == []
+    for part in (state, other):
+        # As MMEngine had it once.
+        del part['base_param_settings']
+    assert changed_groups(state, other) == []
+    # An optimizer without weight decay, and one with one group.
+    group = dict(params=[0], lr=0.1)
+    assert changed_groups(dict(param_groups=[group]), dict(param_groups=[group])) == []
+    assert changed_groups(multiples((1, 1)), multiples((1, 1), rate=1, decay=1)) == []
+
+
+@pytest.mark.parametrize('changed', [dict(), dict(rate=0.3), dict(scale=0.25)])
+def test_multiples_that_changed(changed):
+    state = multiples(*PAIRS)
+    other = multiples((1, 1), (1, 0), (1, 1), (2, 0), **changed)
+    found = changed_groups(dict(one=state), dict(one=other))
+    assert [change[:3] for change in found] == [
+        ('one', 2, 'lr'),
+        ('one', 3, 'lr'),
+        ('one', 3, 'weight_decay'),
+    ]
+    assert found[0].then == 1.0 and found[0].now == other['param_groups'][2]['lr']
+
+
+def test_a_decay_that_changed_in_all_groups():
+    """Its base is never scaled."""
+    found = changed_groups(multiples((1, 1), (1, 0)), multiples((1, 5), (1, 0)))
+    assert found == [('', 0, 'weight_decay', 0.01, 0.05)]
+    assert changed_groups(multiples((1, 0), (1, 0)), multiples((1, 0), (1, 1)))
+
+
+@pytest.mark.parametrize('name', SCHEDULES)
+def test_schedules_change_no_multiples(name):
+    before = built(config(SCHEDULES[name]))
+    rates(before, 13)
+    runner, then = resumed(before, config(SCHEDULES[name], 0.025))
+    now = current_state(built(config(SCHEDULES[name], 0.025)))
+    assert changed_groups(then['optimizer'], now['optimizer']) == []
+    scale_rates(runner, {'': 0.25})
+    then = current_state(runner)
+    assert changed_groups(then['optimizer'], now['optimizer']) == []
 
 
 @pytest.mark.parametrize('rate', [0, -0.1, float('inf'), float('nan')])

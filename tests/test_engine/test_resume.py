@@ -51,6 +51,20 @@ def test_a_named_checkpoint(checkpoint, tmp_path):
         prepare_resume(cfg)
 
 
+def test_a_named_checkpoint_that_lacks_a_state(checkpoint):
+    """As far as the config has it, and changes are not allowed."""
+    schedule = [dict(type='MultiStepLR', milestones=[1])]
+    cfg = config(checkpoint.parent, load_from=str(checkpoint))
+    prepare_resume(cfg)
+    cfg.param_scheduler = schedule
+    with pytest.raises(ValueError, match='lacks the state of the schedule'):
+        prepare_resume(cfg)
+    cfg = config(checkpoint.parent, load_from=str(checkpoint), param_scheduler=schedule)
+    cfg.default_hooks = dict(provenance=dict(allow_changes=True))
+    prepare_resume(cfg)
+    assert cfg.randomness.seed == 7
+
+
 RESTARTS = ('SLURM_RESTART_COUNT', 'TORCHELASTIC_RESTART_COUNT')
 
 

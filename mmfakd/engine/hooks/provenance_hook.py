@@ -8,14 +8,17 @@ import re
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 
 from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.checkpoints.fetch import fetch_checkpoint
+from mmfakd.checkpoints.latest import find_lack, lack_error, needed_states
 from mmfakd.checkpoints.state_dict import some
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.learning_rate import (
+    GroupChange,
+    changed_groups,
     current_state,
     group_sizes,
     restart_optimizer,
@@ -46,8 +49,10 @@ class ProvenanceHook(Hook):
     part of the config. On resume
 
     - differences are printed as a table;
-    - another teacher, distiller or optimizer, and weights that do not fit, are an
-      error. The weight of a loss (``loss_weight``) and its ``warmup`` may change;
+    - another teacher, distiller or optimizer, other parameter groups, and weights that
+      do not fit, are an error. So is a checkpoint that lacks the state of the optimizer
+      or of the schedule, and one with averaged weights where no ``EMAHook`` takes them;
+    - the weight of a loss (``loss_weight``) and its ``warmup`` may change;
     - level weights that were measured are measured anew with another teacher or
       distiller;
     - the teacher of the first run is used again where the config gives none.
@@ -105,7 +110,8 @@ class ProvenanceHook(Hook):
             checkpoint (dict): What has been read, not loaded yet.
 
         Raises:
-            ValueError: If it is another training, and changes are not allowed.
+            ValueError: If it is another training, or it lacks a state or has averages
+                that nobody takes, and changes are not allowed.
         """
         if not runner._resume:
             return
@@ -127,6 +133,8 @@ class ProvenanceHook(Hook):
             )
         if any(_MEASURED_AGAINST.match(d.key) for d in decisive):
             _forget_measured(runner, checkpoint)
+        self._check_states(runner, checkpoint)
+        self._check_averages(runner, checkpoint)
         self._check_weights(runner, checkpoint)
         changed = any(d.key.startswith('optimizer.') for d in decisive)
         self._check_optimizer(runner, checkpoint, changed)
@@ -151,6 +159,46 @@ class ProvenanceHook(Hook):
             checkpoint (dict): What is about to be written.
         """
         checkpoint['meta'].setdefault('mmfakd', {}).update(self._described)
+
+    def _check_states(self, runner: Runner, checkpoint: dict) -> None:
+        if 'state_dict' not in checkpoint:
+            # A strategy of MMEngine's that loads all by itself.
+            return
+        needed = needed_states(runner.param_schedulers)
+        lack = find_lack(checkpoint, needed)
+        if lack is None:
+            return
+        if not self.allow_changes:
+            raise lack_error(runner._load_from, checkpoint, needed)
+        runner.logger.warning(
+            f'The checkpoint lacks {lack}. Optimizer and schedule start anew, at the '
+            'learning rate of the first step.'
+        )
+        # One without the other would decay a rate twice, or never.
+        for key in needed:
+            checkpoint.pop(key, None)
+
+    def _check_averages(self, runner: Runner, checkpoint: dict) -> None:
+        averaged = 'ema_state_dict' in checkpoint
+        averages = _averages(runner)
+        if 'state_dict' not in checkpoint or averaged == averages:
+            return
+        if averages:
+            # mmpretrain's EMAHook does not say it.
+            runner.logger.warning(
+                'The checkpoint has no averaged weights (EMA): the average begins '
+                'with its weights.'
+            )
+            return
+        if not self.allow_changes:
+            raise ValueError(
+                'The checkpoint was written with an EMAHook: it has averaged weights '
+                '(EMA) in the place of the trained ones, and those beside them. The '
+                'config has no EMAHook to put them back. Add it to `custom_hooks` as '
+                'in the training that is resumed, or give --allow-changes to go '
+                'on from the trained weights without an average.'
+            )
+        _forget_averages(runner, checkpoint)
 
     def _check_weights(self, runner: Runner, checkpoint: dict) -> None:
         if 'state_dict' not in checkpoint:
@@ -179,20 +227,28 @@ class ProvenanceHook(Hook):
     def _check_optimizer(self, runner: Runner, checkpoint: dict, changed: bool) -> None:
         if 'optimizer' not in checkpoint:
             return
-        then = group_sizes(checkpoint['optimizer'])
-        now = group_sizes(current_state(runner)['optimizer'])
-        if then == now and not changed:
+        then, now = checkpoint['optimizer'], current_state(runner)['optimizer']
+        sizes, present = group_sizes(then), group_sizes(now)
+        difference = ''
+        if sizes != present:
+            difference = (
+                f'The optimizer of the checkpoint has {_groups(sizes)}, that of the '
+                f'config {_groups(present)}'
+            )
+        elif not changed:
+            difference = _multiples(runner, now, changed_groups(then, now))
+        if not difference and not changed:
             return
-        if then != now and not self.allow_changes:
+        if difference and not self.allow_changes:
             raise ValueError(
-                f'The optimizer of the checkpoint has {_groups(then)}, that of the '
-                f'config {_groups(now)}: `paramwise_cfg` of `optim_wrapper` is another '
+                f'{difference}: `paramwise_cfg` of `optim_wrapper` is another '
                 'one, or other parts of the model are trained. Restore it, or give '
                 '--allow-changes to let the state of the optimizer start anew.'
             )
         runner.logger.warning(
-            'The optimizer is another one: its state, such as its momentum, starts '
-            'anew. The schedule of the learning rate goes on.'
+            f'{difference or "The optimizer is another one"}: the state of the '
+            'optimizer, such as its momentum, starts anew, with the settings of the '
+            'config. The schedule of the learning rate goes on.'
         )
         self._unfit = checkpoint.pop('optimizer')
 
@@ -208,6 +264,23 @@ def _groups(sizes: dict[str, list[int]]) -> str:
     return ', '.join(texts)
 
 
+def _multiples(runner: Runner, state: dict, changes: list[GroupChange]) -> str:
+    """Changed parameter groups in words, by the parameters in them."""
+    if not changes:
+        return ''
+    names = {id(p): name for name, p in unwrapped_model(runner).named_parameters()}
+    texts = []
+    for optimizer, index, setting, then, now in changes:
+        part = state[optimizer] if optimizer else state
+        group = part['param_groups'][index]['params']
+        listed = some([names.get(id(p), f'group {index}') for p in group], 1)
+        texts.append(f'{listed}: {setting} {then:g}, now {now:g}')
+    return (
+        'Parameter groups have other multiples of the learning rate or weight decay '
+        f'than in the checkpoint ({some(texts, 4, "; ")})'
+    )
+
+
 def _forget_averages(runner: Runner, checkpoint: dict) -> None:
     """Take averaged weights out of a checkpoint, for those that were trained."""
     averaged = checkpoint.pop('ema_state_dict', None)
@@ -217,10 +290,15 @@ def _forget_averages(runner: Runner, checkpoint: dict) -> None:
     for key, value in averaged.items():
         if key.startswith('module.'):
             checkpoint['state_dict'][key[len('module.') :]] = value
+    then = 'the average begins anew' if _averages(runner) else 'training goes on'
     runner.logger.warning(
-        'The averaged weights (EMA) of the checkpoint are left behind: the average '
-        'begins anew, from the weights that were trained.'
+        f'The averaged weights (EMA) of the checkpoint are left behind: {then}, from '
+        'the weights that were trained.'
     )
+
+
+def _averages(runner: Runner) -> bool:
+    return any(isinstance(hook, EMAHook) for hook in runner.hooks)
 
 
 def _teacher(runner: Runner) -> Teacher | None:

@@ -18,6 +18,7 @@ from mmfakd.checkpoints.latest import (
     check_resumable,
     checkpoint_folders,
     find_checkpoint,
+    needed_states,
 )
 from mmfakd.engine.position import (
     at_update,
@@ -143,8 +144,10 @@ class ResumeHook(Hook):
 
     def _choose(self, runner: Runner) -> None:
         if runner._load_from is not None:
+            allowed = any(getattr(h, 'allow_changes', False) for h in runner.hooks)
+            needed = () if allowed else needed_states(runner.param_schedulers)
             if osp.exists(runner._load_from):
-                check_resumable(runner._load_from)
+                check_resumable(runner._load_from, needed)
             return
         outs = [hook.out_dir for hook in runner.hooks if hasattr(hook, 'out_dir')]
         folders = checkpoint_folders(runner.work_dir, outs)

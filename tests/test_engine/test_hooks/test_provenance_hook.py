@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS
+from mmengine.registry import HOOKS, MODELS
 
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.compat.families import families_in
@@ -327,7 +327,133 @@ def test_other_parameter_groups(run, log):
     assert runner.optim_wrapper.get_lr()['lr'][0] == pytest.approx(0.005)
 
 
-@pytest.mark.parametrize('kind', ['mmengine.EMAHook', 'mmpretrain.EMAHook'])
+@pytest.mark.parametrize('missing', [['optimizer'], ['param_schedulers']])
+def test_states_that_are_missing(missing, run, log):
+    """The schedule does not begin anew without a word, nor go on without its rate."""
+    edit(run, lambda checkpoint: [checkpoint.pop(key) for key in missing])
+    match = rf'epoch_1.pth lacks the state .*`{missing[0]}`.*--allow-changes'
+    with pytest.raises(ValueError, match=match):
+        resume(run)
+    hooks = dict(resume=dict(type='mmfakd.ResumeHook'))
+    with pytest.raises(ValueError, match=match):
+        resume(run, default_hooks=hooks)
+    runner = resume(run, hook=dict(allow_changes=True), default_hooks=hooks)
+    assert runner.epoch == 2
+    (text,) = [line for line in log if line.startswith('The checkpoint lacks')]
+    assert 'Optimizer and schedule start anew' in text
+    # One epoch of it is over.
+    assert runner.param_schedulers[0].last_step == 1
+    assert runner.optim_wrapper.get_lr()['lr'][0] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize('schedule', [None, [], SCHEDULE])
+def test_nothing_is_missing(schedule, tmp_path, log):
+    """Trainings without a schedule have no state of one."""
+    schedule = dict(param_scheduler=schedule)
+    train(config(tmp_path, model=student(), **schedule))
+    assert resume(tmp_path, model=student(), **schedule).epoch == 2
+    assert not any('lacks' in line for line in log)
+
+
+def paramwise(lr=0.05, decay=0.01, **head):
+    optimizer = dict(type='SGD', lr=lr, momentum=0.9, weight_decay=decay)
+    keys = dict(head=dict(dict(lr_mult=2.0), **head))
+    settings = dict(norm_decay_mult=0.0, custom_keys=keys)
+    return dict(optim_wrapper=dict(optimizer=optimizer, paramwise_cfg=settings))
+
+
+@pytest.fixture(scope='module')
+def in_groups(tmp_path_factory):
+    """Folder of the first epoch of a plain run whose head learns at twice the rate."""
+    folder = tmp_path_factory.mktemp('groups')
+    train(config(folder, model=student(), **paramwise()))
+    return folder
+
+
+@pytest.mark.parametrize(
+    'head, text',
+    [
+        (dict(lr_mult=10.0), 'head.fc.weight: lr 0.1, now 0.5; head.fc.bias: lr 0.1'),
+        (dict(decay_mult=0.0), 'head.fc.weight: weight_decay 0.01, now 0;'),
+    ],
+)
+def test_other_multiples(head, text, in_groups, tmp_path, log):
+    """The groups are as many, and their settings others."""
+    folder = shutil.copytree(in_groups, tmp_path / 'run')
+    settings = dict(model=student(), **paramwise(**head))
+    match = rf'other multiples .*\({text}.*`paramwise_cfg`.*--allow-changes'
+    with pytest.raises(ValueError, match=match):
+        resume(folder, **settings)
+    runner = resume(folder, hook=dict(allow_changes=True), **settings)
+    (told,) = [line for line in log if line.startswith('Parameter groups')]
+    assert 'starts anew, with the settings of the config' in told
+    # They count from now on, within the schedule.
+    last = runner.optim_wrapper.optimizer.param_groups[-1]
+    assert last['lr'] == pytest.approx(0.005 * head.get('lr_mult', 2.0))
+    assert last['weight_decay'] == 0.01 * head.get('decay_mult', 1.0)
+    # And a resume of that with the same config has nothing to say.
+    os.replace(folder / 'epoch_2.pth', folder / 'epoch_1.pth')
+    log.clear()
+    assert resume(folder, **settings).epoch == 2
+    assert not any(line.startswith('Parameter groups') for line in log)
+
+
+@pytest.mark.parametrize('changed', [{}, dict(lr=0.01), dict(decay=0.0), dict(decay=1)])
+def test_multiples_of_another_base(changed, in_groups, tmp_path, log):
+    """As `--resume --lr` gives one."""
+    folder = shutil.copytree(in_groups, tmp_path / 'run')
+    rate = dict(type='mmfakd.LearningRateHook', from_config=True)
+    settings = dict(default_hooks=dict(learning_rate=rate), **paramwise(**changed))
+    runner = resume(folder, model=student(), **settings)
+    assert not any(line.startswith('Parameter groups') for line in log)
+    rates = {group['lr'] for group in runner.optim_wrapper.param_groups}
+    base = 0.1 * changed.get('lr', 0.05)
+    assert sorted(rates) == pytest.approx([base, 2 * base])
+
+
+EMA_HOOKS = ['mmengine.EMAHook', 'mmpretrain.EMAHook']
+
+
+@HOOKS.register_module(force=True)
+class InheritedEMAHook(EMAHook):
+    """As of a user."""
+
+
+@pytest.mark.parametrize('kind', [*EMA_HOOKS, 'mmengine.InheritedEMAHook'])
+def test_averaged_weights_that_nobody_takes(kind, tmp_path, log):
+    """The file has them in the place of the trained ones."""
+    ema = dict(type=kind, momentum=0.5)
+
+    def run(cfg, *hooks):
+        cfg.custom_hooks.extend(hooks)
+        seen = Weights()
+        return train(cfg, seen), seen.first
+
+    plain = dict(model=student())
+    first, _ = run(config(tmp_path, **plain), ema)
+    plain.update(epochs=2, resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+    log.clear()
+    _, kept = run(config(tmp_path, **plain), ema)
+    assert not any('averaged weights' in line for line in log)
+    with pytest.raises(ValueError, match='config has no EMAHook.*--allow-changes'):
+        run(config(tmp_path, **plain))
+    _, begun = run(config(tmp_path, dict(allow_changes=True), **plain))
+    (text,) = [line for line in log if 'averaged weights (EMA)' in line]
+    assert 'left behind: training goes on, from the weights that were trained' in text
+    trained = first.model.state_dict()
+    for weights in (kept, begun):
+        assert all(torch.equal(trained[key], value) for key, value in weights.items())
+
+
+@pytest.mark.parametrize('kind', EMA_HOOKS)
+def test_average_that_begins(kind, run, log):
+    cfg = config(run, epochs=2, resume=True, load_from=str(run / 'epoch_1.pth'))
+    cfg.custom_hooks.append(dict(type=kind))
+    assert train(cfg).epoch == 2
+    assert any('has no averaged weights (EMA): the average begins' in m for m in log)
+
+
+@pytest.mark.parametrize('kind', EMA_HOOKS)
 def test_averaged_weights_that_do_not_fit(kind, tmp_path, log):
     save_teacher(tmp_path)
 
@@ -356,7 +482,7 @@ class Weights(Hook):
 
     def before_train_iter(self, runner, *args, **kwargs):
         if self.first is None:
-            state = runner.model.architecture.state_dict()
+            state = getattr(runner.model, 'architecture', runner.model).state_dict()
             self.first = {key: value.clone() for key, value in state.items()}
 
 
