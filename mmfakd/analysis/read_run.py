@@ -10,12 +10,14 @@ import os.path as osp
 import re
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.compat.config_literals import find_risk
+from mmfakd.engine.work_dir import checkpoint_of_another, training_folders
 from mmfakd.model_zoo.resolve import model_files
 
 from .run import Run
@@ -40,6 +42,23 @@ class _Log:
         return not self.config.get('resume') and first['step'] <= self.interval
 
     @property
+    def source(self) -> str | None:
+        """The checkpoint of another training that it goes on from, if it does."""
+        if not isinstance(self.config.get('work_dir'), str):
+            return None
+        path = checkpoint_of_another(self.config)
+        if path is None:
+            return None
+        folders = training_folders(self.config)
+        own = any(_may_be_one(osp.dirname(path), folder) for folder in folders)
+        return None if own else path
+
+    def begins_another(self, first: _Log) -> bool:
+        """Whether it begins another training than the one that `first` began."""
+        # Started twice from one checkpoint it is the same one.
+        return self.starts_anew or self.source not in (None, first.source)
+
+    @property
     def interval(self) -> int:
         """Iterations between two rows, at most."""
         hooks = self.config.get('default_hooks') or {}
@@ -51,7 +70,7 @@ def read_run(work_dir: str) -> Run:
 
     A resumed training leaves several of them. Where they overlap the later one
     counts, so every iteration and every validation is there once; a training started
-    anew makes the logs before it void.
+    anew, or from a checkpoint of another folder, makes the logs before it void.
 
     Args:
         work_dir (str): The work dir of a training with MMEngine's ``LocalVisBackend``,
@@ -119,7 +138,7 @@ def _stitch(logs: list[_Log]) -> tuple[_Log, int, list[dict], list[tuple[dict, d
     training: list[dict] = []
     validations: list[tuple[dict, dict]] = []
     for log in logs:
-        if log is not first and log.starts_anew:
+        if log is not first and log.begins_another(first):
             training, validations, first = [], [], log
             starts += 1
         for row in log.rows:
@@ -167,6 +186,15 @@ def _read_log(path: str) -> _Log | None:
     if risk is None and files:
         risk = f'its model is one of a file, cfg_path={files[0]!r}'
     return _Log(folder, config, risk, rows)
+
+
+def _may_be_one(folder: str, other: str) -> bool:
+    """Whether two folders may be the same, of which one begins nobody knows where."""
+    if osp.isabs(folder) == osp.isabs(other):
+        return False
+    relative, absolute = sorted((folder, other), key=osp.isabs)
+    end = [part for part in Path(osp.normpath(relative)).parts if part != '..']
+    return not end or list(Path(osp.normpath(absolute)).parts[-len(end) :]) == end
 
 
 def _without_prefix(row: dict) -> dict:

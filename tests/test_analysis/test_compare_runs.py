@@ -24,7 +24,7 @@ from mmfakd.analysis.compare_runs import (
 )
 from mmfakd.analysis.count_parameters import count_parameters
 from mmfakd.analysis.curves import draw_curves
-from mmfakd.analysis.read_run import read_run
+from mmfakd.analysis.read_run import _may_be_one, read_run
 from mmfakd.pictures.line_figures import keep_apart
 from tests.helpers import forked
 from tests.helpers.tiny_runs import (
@@ -161,6 +161,46 @@ def test_training_started_anew_replaces_the_one_before(tmp_path):
     assert run.remarks == ['its work dir holds 2 trainings, the newest counts']
     [note] = compare({'alone': [run]})['notes'][1:]
     assert f'its last {TOP1} is that of epoch 1, 3 were asked for' in note
+
+
+@pytest.mark.parametrize('source', ['earlier_1/epoch_1.pth', '../other/epoch_1.pth'])
+def test_training_that_goes_on_from_another_one(source, folder, tmp_path):
+    """What was in the work dir before is no part of it, nor is its seed."""
+    runs = tmp_path / 'runs'
+    shutil.copytree(folder / 'alone_seed0', runs)
+    first = logs(runs)[0].parents[1]
+    shutil.copytree(folder / 'fam_seed1' / '20260101_000002', runs / '20270101_000000')
+    config = runs / '20270101_000000' / 'vis_data' / 'config.py'
+    own, text = folder / 'fam_seed1' / 'epoch_1.pth', config.read_text()
+    assert f"'{own}'" in text
+
+    def read(path):
+        config.write_text(text.replace(str(own), str(path)))
+        return read_run(runs)
+
+    run = read(own.parent / source)
+    second = [row[TOP1] for row in rows(logs(runs)[1]) if TOP1 in row]
+    assert run.scores[TOP1] == dict(zip((2, 3), second)) and run.seed == 1
+    assert run.remarks == [
+        'its work dir holds 2 trainings, the newest counts',
+        'its logs begin after iteration 2, the ones before are missing',
+    ]
+    # Started twice from there, and interrupted; or from its own folder.
+    shutil.copytree(config.parents[1], runs / '20270101_000001')
+    assert read_run(runs).remarks == run.remarks
+    shutil.rmtree(first)
+    assert read_run(runs).remarks == run.remarks[1:]
+    shutil.rmtree(runs / '20270101_000001')
+    shutil.copytree(folder / 'alone_seed0' / first.name, first)
+    assert len(read(own).scores[TOP1]) == 3
+
+
+def test_paths_of_which_one_begins_nobody_knows_where():
+    one = _may_be_one
+    assert one('runs/a', '/home/me/runs/a') and one('/home/me/runs/a', '../runs/a/')
+    assert one('.', '/home/me/runs/a') and one('', '/home')
+    assert not one('runs/a', '/home/me/runs/b') and not one('a', '/home/a/b')
+    assert not one('runs/a', 'runs/a')
 
 
 def test_missing_logs_are_said(folder, tmp_path):
