@@ -17,6 +17,7 @@ from mmengine.config import Config
 
 from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.compat.config_literals import find_risk
+from mmfakd.engine.config_dump import trained_name
 from mmfakd.engine.work_dir import checkpoint_of_another, training_folders
 from mmfakd.model_zoo.resolve import model_files
 
@@ -270,9 +271,8 @@ def _config_name(work_dir: str) -> str:
     """Name of the dumped config; without a name of its own, that of the work dir."""
     configs = glob.glob(osp.join(glob.escape(work_dir), '*.py'))
     for path in sorted(configs, key=osp.getmtime, reverse=True):
-        name = osp.splitext(osp.basename(path))[0]
-        # A config that was no file is dumped under the time of the start.
-        if not re.fullmatch(r'\d{8}_\d{6}', name):
+        name = trained_name(path)
+        if name is not None:
             return name
     folder = osp.basename(osp.abspath(work_dir))
     return re.sub(r'[_-]?seed[_-]?\d+$', '', folder) or folder

@@ -30,6 +30,7 @@ from mmfakd.model_zoo.resolve import inline_models
 
 from .cfg_options import merge_cfg_options
 from .check_config import check_training, check_weights
+from .config_dump import TEST, name_dump
 from .cpu_processes import init_cpu_distributed
 from .learning_rate import set_rate
 from .process_group import end_process_group
@@ -117,7 +118,7 @@ def test(
     cfg = merge_test_options(cfg, checkpoint, **options)
 
     def evaluate() -> None:
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, TEST)
         _load_all(runner, checkpoint)
         if out and out_item != 'metrics':
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
@@ -330,11 +331,13 @@ def merge_launch_options(
         cfg.work_dir = osp.join('./work_dirs', Path(cfg.filename).stem)
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config, run: str = '') -> Runner:
     """Build the runner of a config, on CPU with several processes if asked for.
 
     Args:
         cfg (Config): The whole config.
+        run (str): What it is for, see :func:`~.config_dump.name_dump`. Defaults to
+            ``''``: a training.
 
     Returns:
         Runner: MMEngine's, or that of ``runner_type``.
@@ -342,6 +345,7 @@ def build_runner(cfg: Config) -> Runner:
     drop_absent_hooks(cfg)
     _settle_loop(cfg)
     init_cpu_distributed(cfg)
+    name_dump(cfg, run)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

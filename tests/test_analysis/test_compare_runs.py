@@ -280,8 +280,14 @@ def test_name_of_a_run(folder, tmp_path):
     """That of the config's file; without a file, of the work dir without its seed."""
     assert read_run(folder / 'fam_seed1').name == 'fam'
     shutil.copytree(folder / 'fam_seed1', tmp_path / 'run')
-    shutil.copy(next(folder.glob('fam_seed1/*.py')), tmp_path / 'run/kd_digits.py')
+    config = next(folder.glob('fam_seed1/*.py'))
+    shutil.copy(config, tmp_path / 'run/kd_digits.py')
     assert read_run(tmp_path / 'run').name == 'kd_digits'
+    # Of a test, and of a training beside its config.
+    shutil.copy(config, tmp_path / 'run/student.test.py')
+    assert read_run(tmp_path / 'run').name == 'kd_digits'
+    shutil.copy(config, tmp_path / 'run/own.dump.py')
+    assert read_run(tmp_path / 'run').name == 'own'
 
 
 # Parameters.
