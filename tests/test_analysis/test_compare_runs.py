@@ -135,6 +135,56 @@ def test_resumed_run_is_stitched(folder):
     assert (run.unit, run.length, run.seed, run.remarks) == ('epoch', 3, 1, [])
 
 
+@pytest.mark.parametrize(
+    ('batch', 'length', 'interval'), [(20, 1, 1), (4, 5, 1), (20, 1, 10), (4, 5, 10)]
+)
+def test_run_resumed_with_another_batch_size(batch, length, interval, tmp_path):
+    """Epochs had 2 iterations; from the fourth on they are counted in others."""
+    hooks = dict(
+        logger=dict(type='LoggerHook', interval=interval),
+        checkpoint=dict(type='mmfakd.SafeCheckpointHook'),
+        resume=dict(type='mmfakd.ResumeHook'),
+    )
+    train_in(tmp_path, student(), epochs=3, default_hooks=hooks)
+    loader = run_config(tmp_path, student()).train_dataloader
+    loader.batch_size = batch
+    more = dict(epochs=5, default_hooks=hooks, train_dataloader=loader)
+    train_in(tmp_path, student(), resume=True, **more)
+    entries = [row for log in logs(tmp_path) for row in rows(log)]
+    training = [row for row in entries if 'iter' in row]
+    assert training[-1]['step'] == 5 * length
+    run = read_run(tmp_path)
+    # That of epoch 3 is run once more.
+    scores = {row['step']: row[TOP1] for row in entries if TOP1 in row}
+    assert run.scores == {TOP1: scores} and list(scores) == [1, 2, 3, 4, 5]
+    assert list(run.losses) == [1, 2, 3, 4, 5] and run.remarks == []
+    counts = [
+        1 if interval == 1 else 2 if row['epoch'] < 4 else length for row in training
+    ]
+    times = [row['time'] * count for row, count in zip(training, counts)]
+    assert run.seconds == pytest.approx(sum(times))
+
+
+def test_rows_of_equal_epochs_overlap_by_step(folder, tmp_path):
+    """Resumed within an epoch; and a log between two others is missing."""
+    run = tmp_path / 'run'
+    shutil.copytree(folder / 'fam_seed1', run)
+    [first, second] = logs(run)
+    lines = second.read_text().splitlines(keepends=True)
+    # From iteration 4 of epoch 2 on.
+    second.write_text(''.join(lines[1:]))
+    kept = [row for row in rows(first) if 'iter' in row][:3] + rows(second)
+    times = [row['time'] for row in kept if 'iter' in row]
+    assert len(times) == 6
+    assert read_run(run).seconds == pytest.approx(sum(times))
+    # From iteration 6 on, of epoch 3; the first ended with 4 of epoch 2.
+    second.write_text(''.join(lines[4:]))
+    kept = [row for log in (first, second) for row in rows(log) if 'iter' in row]
+    assert [row['step'] for row in kept] == [1, 2, 3, 4, 6]
+    times = [row['time'] for row in kept]
+    assert read_run(run).seconds == pytest.approx(sum(times))
+
+
 def test_time_between_two_entries_counts(tmp_path):
     """Entries after 2 and 4 of 4 iterations; each stands for two iterations."""
     every_second = dict(logger=dict(type='LoggerHook', interval=2))
