@@ -977,8 +977,13 @@ def test_order_of_a_glob(tmp_path):
 
 
 def test_folders_with_signs_of_their_own(tmp_path):
-    """An equals sign is no name, and brackets are no glob, where a folder has them."""
-    for path in ('lr=0.1_seed0', 'run[0]'):
+    """No name, glob or list, where a folder has the signs of one."""
+    for path in ('lr=0.1_seed0', 'run[0]', 'lr=0.1,wd=1'):
         (tmp_path / path).mkdir()
         item = str(tmp_path / path)
         assert compare_runs._work_dirs(item) == (None, [item])
+        assert compare_runs._work_dirs(f'kd={item}') == ('kd', [item])
+    item = str(tmp_path / 'lr=0.1,wd=*')
+    assert compare_runs._work_dirs(item) == (None, [str(tmp_path / 'lr=0.1,wd=1')])
+    several = f'{tmp_path / "lr=0.1_seed0"},{tmp_path / "run[0]"}'
+    assert compare_runs._work_dirs(f'kd={several}') == ('kd', several.split(','))
