@@ -539,10 +539,9 @@ def _work_dirs(item: str) -> tuple[str | None, list[str]]:
     if '=' in item and not glob.glob(item):
         name, _, item = item.partition('=')
     folders: list[str] = []
-    for pattern in item.split(','):
-        # An existing folder may have brackets in its name.
-        found = [pattern] if osp.isdir(pattern) else glob.glob(pattern)
-        found = sorted(filter(osp.isdir, found), key=_natural)
+    # An existing folder may have commas and brackets in its name.
+    for pattern in [item] if _matching(item) else item.split(','):
+        found = _matching(pattern)
         if not found:
             raise ValueError(
                 f'{pattern!r}: no such folder; expected NAME=DIR[,DIR...] or DIR, the '
@@ -550,6 +549,12 @@ def _work_dirs(item: str) -> tuple[str | None, list[str]]:
             )
         folders += found
     return name, folders
+
+
+def _matching(pattern: str) -> list[str]:
+    """Folders that a glob finds, or the one of that name."""
+    found = [pattern] if osp.isdir(pattern) else glob.glob(pattern)
+    return sorted(filter(osp.isdir, found), key=_natural)
 
 
 def _natural(path: str) -> list:

@@ -10,18 +10,24 @@ import os.path as osp
 import re
 import statistics
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.compat.config_literals import find_risk
+from mmfakd.engine.config_dump import trained_name
+from mmfakd.engine.work_dir import checkpoint_of_another, training_folders
 from mmfakd.model_zoo.resolve import model_files
 
 from .run import Run
 
 # Of the first step's report, and of what is learned.
 _OF_DISTILLATION = ('first_step/', 'learning/')
+# What is added to rows of training: the iterations that their means stand for.
+_COUNT = 'mmfakd/iterations'
 
 
 @dataclass
@@ -33,11 +39,40 @@ class _Log:
     risk: str | None
     rows: list[dict]
 
+    @cached_property
+    def steps(self) -> list[int]:
+        """Iterations after which it has a row of training."""
+        return [row['step'] for row in self.rows if _is_training(row)]
+
+    @property
+    def span(self) -> int:
+        """Iterations that its first row stands for, where no row before it tells."""
+        gaps = (later - step for step, later in zip(self.steps, self.steps[1:]))
+        # An epoch may be shorter than the interval.
+        span = min(self.interval, max(gaps, default=self.interval))
+        return self.steps[0] if self.starts_anew else min(self.steps[0], span)
+
     @property
     def starts_anew(self) -> bool:
         """Whether it begins with the first iteration of a training."""
-        first = next(row for row in self.rows if _is_training(row))
-        return not self.config.get('resume') and first['step'] <= self.interval
+        return not self.config.get('resume') and self.steps[0] <= self.interval
+
+    @property
+    def source(self) -> str | None:
+        """The checkpoint of another training that it goes on from, if it does."""
+        if not isinstance(self.config.get('work_dir'), str):
+            return None
+        path = checkpoint_of_another(self.config)
+        if path is None:
+            return None
+        folders = training_folders(self.config)
+        own = any(_may_be_one(osp.dirname(path), folder) for folder in folders)
+        return None if own else path
+
+    def begins_another(self, first: _Log) -> bool:
+        """Whether it begins another training than the one that `first` began."""
+        # Started twice from one checkpoint it is the same one.
+        return self.starts_anew or self.source not in (None, first.source)
 
     @property
     def interval(self) -> int:
@@ -51,7 +86,7 @@ def read_run(work_dir: str) -> Run:
 
     A resumed training leaves several of them. Where they overlap the later one
     counts, so every iteration and every validation is there once; a training started
-    anew makes the logs before it void.
+    anew, or from a checkpoint of another folder, makes the logs before it void.
 
     Args:
         work_dir (str): The work dir of a training with MMEngine's ``LocalVisBackend``,
@@ -80,9 +115,8 @@ def read_run(work_dir: str) -> Run:
     remarks = []
     if starts > 1:
         remarks.append(f'its work dir holds {starts} trainings, the newest counts')
-    begin = 0
-    if training[0]['step'] > first.interval:
-        begin = training[0]['step'] - first.interval
+    begin = training[0]['step'] - training[0][_COUNT]
+    if begin > 0:
         remarks.append(
             f'its logs begin after iteration {begin}, the ones before are missing'
         )
@@ -93,7 +127,7 @@ def read_run(work_dir: str) -> Run:
             is_score = isinstance(value, (int, float)) and math.isfinite(value)
             if is_score and key not in ('step', 'time', 'data_time'):
                 scores.setdefault(key, {})[position] = value
-    times: Any = _times(training, begin)
+    times: Any = _times(training)
     return Run(
         work_dir=work_dir,
         name=_config_name(work_dir),
@@ -119,23 +153,43 @@ def _stitch(logs: list[_Log]) -> tuple[_Log, int, list[dict], list[tuple[dict, d
     training: list[dict] = []
     validations: list[tuple[dict, dict]] = []
     for log in logs:
-        if log is not first and log.starts_anew:
+        if log is not first and log.begins_another(first):
             training, validations, first = [], [], log
             starts += 1
         for row in log.rows:
             if not _is_training(row):
                 validations.append((training[-1] if training else {}, row))
                 continue
-            if training and row['step'] <= training[-1]['step']:
+            if training and not _precedes(training[-1], row):
                 # Resumed from a checkpoint before the end of what was logged.
-                training = [old for old in training if old['step'] < row['step']]
+                training = [old for old in training if _precedes(old, row)]
                 validations = [
                     (before, old)
                     for before, old in validations
-                    if before.get('step', 0) < row['step']
+                    if not before or _precedes(before, row)
                 ]
+            row[_COUNT] = _iterations(training[-1] if training else None, row, log)
             training.append(row)
     return first, starts, training, validations
+
+
+def _precedes(old: dict, row: dict) -> bool:
+    """Whether a row of training is of an earlier place than another one.
+
+    ``ResumeHook`` counts iterations anew where epochs have another length.
+    """
+    by_epoch = all(isinstance(one.get('epoch'), int) for one in (old, row))
+    keys = ('epoch', 'step') if by_epoch else ('step',)
+    return [old[key] for key in keys] < [row[key] for key in keys]
+
+
+def _iterations(before: dict | None, row: dict, log: _Log) -> int:
+    """How many iterations a row of a log stands for, with the row before it."""
+    since = row['step'] - before['step'] if before else 0
+    if row['step'] != log.steps[0] or 0 < since < 2 * log.span:
+        return since
+    # There is none before, some are missing, or iterations are counted anew.
+    return log.span
 
 
 def _read_log(path: str) -> _Log | None:
@@ -167,6 +221,15 @@ def _read_log(path: str) -> _Log | None:
     if risk is None and files:
         risk = f'its model is one of a file, cfg_path={files[0]!r}'
     return _Log(folder, config, risk, rows)
+
+
+def _may_be_one(folder: str, other: str) -> bool:
+    """Whether two folders may be the same, of which one begins nobody knows where."""
+    if osp.isabs(folder) == osp.isabs(other):
+        return False
+    relative, absolute = sorted((folder, other), key=osp.isabs)
+    end = [part for part in Path(osp.normpath(relative)).parts if part != '..']
+    return not end or list(Path(osp.normpath(absolute)).parts[-len(end) :]) == end
 
 
 def _without_prefix(row: dict) -> dict:
@@ -209,15 +272,12 @@ def _own_loss(row: dict) -> float:
     return math.nan if distilled else row.get('loss', math.nan)
 
 
-def _times(training: list[dict], begin: int) -> dict[str, float | None]:
+def _times(training: list[dict]) -> dict[str, float | None]:
     if not all('time' in row for row in training):
         return dict(seconds=None, step_seconds=None, data_share=None)
-    seconds = waited = 0.0
-    for row in training:
-        # Times are means over a window of iterations, in general those since `begin`.
-        seconds += row['time'] * (row['step'] - begin)
-        waited += row.get('data_time', 0.0) * (row['step'] - begin)
-        begin = row['step']
+    # Times are means over a window, in general of the iterations since the last row.
+    seconds = sum(row['time'] * row[_COUNT] for row in training)
+    waited = sum(row.get('data_time', 0.0) * row[_COUNT] for row in training)
     return dict(
         seconds=seconds,
         step_seconds=statistics.median(row['time'] for row in training),
@@ -242,9 +302,8 @@ def _config_name(work_dir: str) -> str:
     """Name of the dumped config; without a name of its own, that of the work dir."""
     configs = glob.glob(osp.join(glob.escape(work_dir), '*.py'))
     for path in sorted(configs, key=osp.getmtime, reverse=True):
-        name = osp.splitext(osp.basename(path))[0]
-        # A config that was no file is dumped under the time of the start.
-        if not re.fullmatch(r'\d{8}_\d{6}', name):
+        name = trained_name(path)
+        if name is not None:
             return name
     folder = osp.basename(osp.abspath(work_dir))
     return re.sub(r'[_-]?seed[_-]?\d+$', '', folder) or folder

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from mmfakd.checkpoints.class_names import renamed_classes
 from mmfakd.datasets.wrappers import dataset_meta
+from mmfakd.engine.config_dump import TEACHER
 from mmfakd.engine.launch import build_runner, merge_launch_options
 from mmfakd.messages import documentation, progress
 from mmfakd.model_zoo.published_scores import METRICS, Published, published_scores
@@ -53,12 +54,12 @@ def check_teacher(
     """
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg:
         _require_validation(cfg)
-        # Not that of the training, whose dumped config and logs it would mix with.
+        # Not that of the training, whose logs it would mix with.
         own = osp.join('./work_dirs', f'{Path(cfg.filename).stem}_teacher')
         merge_launch_options(cfg, work_dir=work_dir or own)
         published = None if expected is not None else published_scores(cfg)
         progress('building teacher and validation set')
-        runner = build_runner(evaluation_config(cfg))
+        runner = build_runner(evaluation_config(cfg), TEACHER)
         return score_teacher(runner, expected, published, tolerance)
 
 

@@ -40,6 +40,27 @@ def check_training(cfg: Config) -> None:
         ModuleNotFoundError: If a library that it names is not installed.
     """
     check_installed(cfg, cfg.filename or 'the config')
+    check_model(cfg)
+    _check_keys(cfg)
+    _check_lengths(cfg.get('train_cfg'))
+    seed = (cfg.get('randomness') or {}).get('seed')
+    if seed is not None and not (isinstance(seed, int) and 0 <= seed <= _LARGEST_SEED):
+        raise ValueError(
+            f'The seed is {seed!r}; expected a whole number from 0 to {_LARGEST_SEED} '
+            '(--seed, or `randomness=dict(seed=...)`).'
+        )
+    check_optimizer(cfg.get('optim_wrapper'), cfg.get('default_scope'))
+
+
+def check_model(cfg: Config) -> None:
+    """Check that a config has a model.
+
+    Args:
+        cfg (Config): The whole config.
+
+    Raises:
+        ValueError: If there is none, or it has no type.
+    """
     model = cfg.get('model')
     if not isinstance(model, dict) or 'type' not in model:
         got = (
@@ -50,15 +71,6 @@ def check_training(cfg: Config) -> None:
             "dict(type='mmfakd.FeatureDistill', ...) or that of another model. Does "
             'the config lack its `_base_`?'
         )
-    _check_keys(cfg)
-    _check_lengths(cfg.get('train_cfg'))
-    seed = (cfg.get('randomness') or {}).get('seed')
-    if seed is not None and not (isinstance(seed, int) and 0 <= seed <= _LARGEST_SEED):
-        raise ValueError(
-            f'The seed is {seed!r}; expected a whole number from 0 to {_LARGEST_SEED} '
-            '(--seed, or `randomness=dict(seed=...)`).'
-        )
-    check_optimizer(cfg.get('optim_wrapper'), cfg.get('default_scope'))
 
 
 def _check_keys(cfg: Config) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
+import numpy as np
 import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
@@ -18,18 +19,21 @@ from mmengine.evaluator import DumpResults
 from mmengine.model import BaseTTAModel
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from torch import nn
+from mmengine.utils import apply_to
+from torch import Tensor, nn
 
 from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.checkpoints.student import student_config
+from mmfakd.datasets.wrappers import type_name
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.outputs import check_outputs, config_sources
 from mmfakd.model_zoo.resolve import inline_models
 
 from .cfg_options import merge_cfg_options
-from .check_config import check_training, check_weights
+from .check_config import check_model, check_training, check_weights
+from .config_dump import TEST, name_dump
 from .cpu_processes import init_cpu_distributed
 from .learning_rate import set_rate
 from .process_group import end_process_group
@@ -117,15 +121,23 @@ def test(
     cfg = merge_test_options(cfg, checkpoint, **options)
 
     def evaluate() -> None:
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, TEST)
         _load_all(runner, checkpoint)
         if out and out_item != 'metrics':
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
         metrics = runner.test()
         if out and out_item == 'metrics':
-            mmengine.dump(metrics, out)
+            mmengine.dump(_as_lists(metrics, out), out)
 
     return evaluate
+
+
+def _as_lists(metrics: dict, out: str) -> dict:
+    """Make lists of tensors and arrays, such as a confusion matrix, for texts."""
+    if out.endswith(_PICKLES):
+        return metrics
+    kinds = (Tensor, np.ndarray, np.generic)
+    return apply_to(metrics, lambda m: isinstance(m, kinds), lambda m: m.tolist())
 
 
 def _check_results_name(out: str | None, item: str) -> None:
@@ -190,6 +202,7 @@ def merge_train_options(
     if no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if amp:
+        _require(cfg, 'optim_wrapper', '--amp')
         _add_amp(cfg.optim_wrapper)
     if resume is None and may_be_restarted():
         resume = 'auto'
@@ -199,7 +212,7 @@ def merge_train_options(
     elif resume is not None:
         cfg.resume, cfg.load_from = True, resume
     if auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ValueError(
                 '--auto-scale-lr: the config has no '
                 '`auto_scale_lr = dict(base_batch_size=...)`; add the total batch '
@@ -207,6 +220,7 @@ def merge_train_options(
             )
         cfg.auto_scale_lr.enable = True
     if lr is not None:
+        _require(cfg, 'optim_wrapper', '--lr')
         set_rate(cfg, lr)
     if allow_changes:
         set_on_hooks(cfg, 'provenance', allow_changes=True)
@@ -215,6 +229,7 @@ def merge_train_options(
     weights = dict(teacher_ckpt=teacher_ckpt, student_ckpt=student_ckpt)
     check_weights(**weights)
     for name in [name for name, value in weights.items() if value is not None]:
+        check_model(cfg)
         if 'teacher' not in cfg.model:
             raise ValueError(
                 f'--{name.replace("_", "-")}: the model of {cfg.filename}, '
@@ -223,6 +238,16 @@ def merge_train_options(
             )
         cfg.model[name] = weights[name]
     return cfg
+
+
+def _require(cfg: Config, key: str, option: str) -> None:
+    """Refuse an option for a part that a config does not have."""
+    if not isinstance(cfg.get(key), dict):
+        raise ValueError(
+            f'{option}: {cfg.filename or "the config"} has {key}={cfg.get(key)!r}; '
+            'expected a dict. Add it, or leave the option out. Does the config lack '
+            'its `_base_`?'
+        )
 
 
 def _add_amp(wrapper: ConfigDict) -> None:
@@ -261,10 +286,12 @@ def merge_test_options(
         Config: The config to run: for a plain student file that of the student.
 
     Raises:
-        ValueError: If pictures are asked for and the config has no hook for them, or
-            augmented images and it does not say how.
+        ValueError: If the config has no model, pictures are asked for and it has no
+            hook for them, augmented images and it does not say how, or mixed precision
+            and it has no ``test_cfg``.
     """
     merge_cfg_options(cfg, cfg_options)
+    check_model(cfg)
     if 'architecture' in cfg.model:
         weights = find_state_dict(fetch_checkpoint(checkpoint), checkpoint)
         if not any(key.startswith('architecture.') for key in weights):
@@ -273,6 +300,7 @@ def merge_test_options(
     cfg.load_from = checkpoint
     cfg.resume = False
     if amp:
+        _require(cfg, 'test_cfg', '--amp')
         cfg.test_cfg.fp16 = True
     if tta:
         add_tta(cfg)
@@ -285,9 +313,10 @@ def merge_test_options(
                 "dict(type='DetVisualizationHook') of mmdet or "
                 "dict(type='SegVisualizationHook') of mmseg."
             )
-        if 'Det' in hook.type:
+        kind = type_name(hook)
+        if 'Det' in kind:
             hook.draw, hook.show, hook.test_out_dir = True, show, show_dir
-        elif 'Seg' in hook.type:
+        elif 'Seg' in kind:
             # Its pictures go where its visualizer writes.
             hook.draw, hook.show, hook.interval = True, show, 1
             cfg.visualizer.save_dir = show_dir
@@ -330,11 +359,13 @@ def merge_launch_options(
         cfg.work_dir = osp.join('./work_dirs', Path(cfg.filename).stem)
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config, run: str = '') -> Runner:
     """Build the runner of a config, on CPU with several processes if asked for.
 
     Args:
         cfg (Config): The whole config.
+        run (str): What it is for, see :func:`~.config_dump.name_dump`. Defaults to
+            ``''``: a training.
 
     Returns:
         Runner: MMEngine's, or that of ``runner_type``.
@@ -342,6 +373,7 @@ def build_runner(cfg: Config) -> Runner:
     drop_absent_hooks(cfg)
     _settle_loop(cfg)
     init_cpu_distributed(cfg)
+    name_dump(cfg, run)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

@@ -15,7 +15,6 @@ from mmengine.config import Config, ConfigDict
 from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.checkpoints.latest import (
     check_resumable,
-    checkpoint_folders,
     find_checkpoint,
     is_newer,
     needed_states,
@@ -23,8 +22,7 @@ from mmfakd.checkpoints.latest import (
 from mmfakd.compat import load_checkpoint_file
 
 from .processes import may_be_restarted
-from .safety import hook_configs
-from .work_dir import is_first_process
+from .work_dir import is_first_process, training_folders
 
 # What a training was started from by name; its time is that of the start.
 _START = 'resumed_from.txt'
@@ -56,7 +54,7 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
     if cfg.resume == 'auto':
         cfg.resume, cfg.load_from = True, None
         path, start = None, path
-    folders = _folders(cfg)
+    folders = training_folders(cfg)
     # On several machines one that joins late must not note a new start.
     if path is not None and may_be_restarted() and _is_noted(path, cfg.work_dir):
         path = cfg.load_from = _newest(path, folders, cfg)
@@ -89,11 +87,6 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
                 'goes on began: data are drawn in its order.',
                 stacklevel=2,
             )
-
-
-def _folders(cfg: Config) -> list[str]:
-    outs = [hook.get('out_dir') for hook in hook_configs(cfg)]
-    return checkpoint_folders(cfg.work_dir, outs)
 
 
 def _note_start(path: str, work_dir: str) -> None:

@@ -40,8 +40,8 @@ _WRITTEN = re.compile(r'(epoch|iter|best)_|interrupted\.')
 def prepare_work_dir(cfg: Config) -> AbstractContextManager:
     """Lock the folders of a training, and move what an earlier one left there.
 
-    They are the work dir and where checkpoint hooks write. Only the first process does
-    something.
+    They are the work dir and where checkpoint hooks write. What is there stays where
+    training goes on from it. Only the first process does something.
 
     Args:
         cfg (Config): The whole config.
@@ -55,16 +55,48 @@ def prepare_work_dir(cfg: Config) -> AbstractContextManager:
     """
     if not is_first_process(cfg):
         return nullcontext()
-    outs = [hook.get('out_dir') for hook in hook_configs(cfg)]
-    folders = checkpoint_folders(cfg.work_dir, outs)
-    folders = [folder for folder in folders if '://' not in folder]
+    folders = [folder for folder in training_folders(cfg) if '://' not in folder]
+    other = checkpoint_of_another(cfg)
     # What goes wrong gives the locks back.
     with ExitStack() as locks:
         for folder in folders:
             locks.enter_context(lock_work_dir(folder))
-        for folder in folders if not cfg.get('resume') else ():
-            move_earlier(folder, named_files(cfg))
+        for folder in folders if other or not cfg.get('resume') else ():
+            move_earlier(folder, named_files(cfg), other)
         return locks.pop_all()
+
+
+def training_folders(cfg: Config) -> list[str]:
+    """List the folders that a training writes checkpoints to.
+
+    Args:
+        cfg (Config): Its config.
+
+    Returns:
+        list[str]: The work dir, and those of ``out_dir``; some may be addresses.
+    """
+    outs = [hook.get('out_dir') for hook in hook_configs(cfg)]
+    return checkpoint_folders(cfg.work_dir, outs)
+
+
+def checkpoint_of_another(cfg: Config) -> str | None:
+    """Find the checkpoint of another training that one goes on from.
+
+    Args:
+        cfg (Config): The config of a training.
+
+    Returns:
+        str | None: ``load_from`` of a resumed training, if it lies in none of the
+        folders that the training writes to. A folder within them is another one.
+    """
+    path = cfg.get('load_from') if cfg.get('resume') else None
+    if not isinstance(path, str):
+        return None
+    file = osp.expanduser(path)
+    # A link in the folder, and a link to what is in it, are both of this training.
+    places = {osp.realpath(osp.dirname(file)), osp.dirname(osp.realpath(file))}
+    own = {osp.realpath(folder) for folder in training_folders(cfg)}
+    return None if places & own else path
 
 
 def is_first_process(cfg: Config) -> bool:
@@ -185,7 +217,9 @@ def named_files(cfg: Config) -> dict[str, str]:
     return {osp.realpath(osp.expanduser(text)): text for text in files}
 
 
-def move_earlier(folder: str | Path, named: dict[str, str]) -> Path | None:
+def move_earlier(
+    folder: str | Path, named: dict[str, str], source: str | None = None
+) -> Path | None:
     """Move the checkpoints of an earlier training into a folder of their own.
 
     The oldest goes first, each by one renaming: if this is interrupted, nothing is
@@ -195,6 +229,8 @@ def move_earlier(folder: str | Path, named: dict[str, str]) -> Path | None:
         folder (str | Path): Where a training is about to write.
         named (dict[str, str]): Weights that it starts from, see :func:`named_files`.
             They stay where they are.
+        source (str, optional): The checkpoint of another folder that it goes on from.
+            Defaults to None: it starts anew.
 
     Returns:
         Path | None: The new folder, if there was something to move.
@@ -218,9 +254,10 @@ def move_earlier(folder: str | Path, named: dict[str, str]) -> Path | None:
     if not files:
         return None
     target = _new_folder(folder)
+    begins = 'starts anew' if source is None else f'goes on from {source}'
     print_log(
         f'{folder} holds {len(files)} checkpoints of an earlier training. This one '
-        f'starts anew; they are moved to {target}. To go on from one of them instead, '
+        f'{begins}; they are moved to {target}. To go on from one of them instead, '
         'give its path as --resume.',
         logger='current',
         level=logging.WARNING,

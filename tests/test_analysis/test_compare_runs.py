@@ -24,7 +24,7 @@ from mmfakd.analysis.compare_runs import (
 )
 from mmfakd.analysis.count_parameters import count_parameters
 from mmfakd.analysis.curves import draw_curves
-from mmfakd.analysis.read_run import read_run
+from mmfakd.analysis.read_run import _may_be_one, read_run
 from mmfakd.pictures.line_figures import keep_apart
 from tests.helpers import forked
 from tests.helpers.tiny_runs import (
@@ -135,6 +135,56 @@ def test_resumed_run_is_stitched(folder):
     assert (run.unit, run.length, run.seed, run.remarks) == ('epoch', 3, 1, [])
 
 
+@pytest.mark.parametrize(
+    ('batch', 'length', 'interval'), [(20, 1, 1), (4, 5, 1), (20, 1, 10), (4, 5, 10)]
+)
+def test_run_resumed_with_another_batch_size(batch, length, interval, tmp_path):
+    """Epochs had 2 iterations; from the fourth on they are counted in others."""
+    hooks = dict(
+        logger=dict(type='LoggerHook', interval=interval),
+        checkpoint=dict(type='mmfakd.SafeCheckpointHook'),
+        resume=dict(type='mmfakd.ResumeHook'),
+    )
+    train_in(tmp_path, student(), epochs=3, default_hooks=hooks)
+    loader = run_config(tmp_path, student()).train_dataloader
+    loader.batch_size = batch
+    more = dict(epochs=5, default_hooks=hooks, train_dataloader=loader)
+    train_in(tmp_path, student(), resume=True, **more)
+    entries = [row for log in logs(tmp_path) for row in rows(log)]
+    training = [row for row in entries if 'iter' in row]
+    assert training[-1]['step'] == 5 * length
+    run = read_run(tmp_path)
+    # That of epoch 3 is run once more.
+    scores = {row['step']: row[TOP1] for row in entries if TOP1 in row}
+    assert run.scores == {TOP1: scores} and list(scores) == [1, 2, 3, 4, 5]
+    assert list(run.losses) == [1, 2, 3, 4, 5] and run.remarks == []
+    counts = [
+        1 if interval == 1 else 2 if row['epoch'] < 4 else length for row in training
+    ]
+    times = [row['time'] * count for row, count in zip(training, counts)]
+    assert run.seconds == pytest.approx(sum(times))
+
+
+def test_rows_of_equal_epochs_overlap_by_step(folder, tmp_path):
+    """Resumed within an epoch; and a log between two others is missing."""
+    run = tmp_path / 'run'
+    shutil.copytree(folder / 'fam_seed1', run)
+    [first, second] = logs(run)
+    lines = second.read_text().splitlines(keepends=True)
+    # From iteration 4 of epoch 2 on.
+    second.write_text(''.join(lines[1:]))
+    kept = [row for row in rows(first) if 'iter' in row][:3] + rows(second)
+    times = [row['time'] for row in kept if 'iter' in row]
+    assert len(times) == 6
+    assert read_run(run).seconds == pytest.approx(sum(times))
+    # From iteration 6 on, of epoch 3; the first ended with 4 of epoch 2.
+    second.write_text(''.join(lines[4:]))
+    kept = [row for log in (first, second) for row in rows(log) if 'iter' in row]
+    assert [row['step'] for row in kept] == [1, 2, 3, 4, 6]
+    times = [row['time'] for row in kept]
+    assert read_run(run).seconds == pytest.approx(sum(times))
+
+
 def test_time_between_two_entries_counts(tmp_path):
     """Entries after 2 and 4 of 4 iterations; each stands for two iterations."""
     every_second = dict(logger=dict(type='LoggerHook', interval=2))
@@ -161,6 +211,46 @@ def test_training_started_anew_replaces_the_one_before(tmp_path):
     assert run.remarks == ['its work dir holds 2 trainings, the newest counts']
     [note] = compare({'alone': [run]})['notes'][1:]
     assert f'its last {TOP1} is that of epoch 1, 3 were asked for' in note
+
+
+@pytest.mark.parametrize('source', ['earlier_1/epoch_1.pth', '../other/epoch_1.pth'])
+def test_training_that_goes_on_from_another_one(source, folder, tmp_path):
+    """What was in the work dir before is no part of it, nor is its seed."""
+    runs = tmp_path / 'runs'
+    shutil.copytree(folder / 'alone_seed0', runs)
+    first = logs(runs)[0].parents[1]
+    shutil.copytree(folder / 'fam_seed1' / '20260101_000002', runs / '20270101_000000')
+    config = runs / '20270101_000000' / 'vis_data' / 'config.py'
+    own, text = folder / 'fam_seed1' / 'epoch_1.pth', config.read_text()
+    assert f"'{own}'" in text
+
+    def read(path):
+        config.write_text(text.replace(str(own), str(path)))
+        return read_run(runs)
+
+    run = read(own.parent / source)
+    second = [row[TOP1] for row in rows(logs(runs)[1]) if TOP1 in row]
+    assert run.scores[TOP1] == dict(zip((2, 3), second)) and run.seed == 1
+    assert run.remarks == [
+        'its work dir holds 2 trainings, the newest counts',
+        'its logs begin after iteration 2, the ones before are missing',
+    ]
+    # Started twice from there, and interrupted; or from its own folder.
+    shutil.copytree(config.parents[1], runs / '20270101_000001')
+    assert read_run(runs).remarks == run.remarks
+    shutil.rmtree(first)
+    assert read_run(runs).remarks == run.remarks[1:]
+    shutil.rmtree(runs / '20270101_000001')
+    shutil.copytree(folder / 'alone_seed0' / first.name, first)
+    assert len(read(own).scores[TOP1]) == 3
+
+
+def test_paths_of_which_one_begins_nobody_knows_where():
+    one = _may_be_one
+    assert one('runs/a', '/home/me/runs/a') and one('/home/me/runs/a', '../runs/a/')
+    assert one('.', '/home/me/runs/a') and one('', '/home')
+    assert not one('runs/a', '/home/me/runs/b') and not one('a', '/home/a/b')
+    assert not one('runs/a', 'runs/a')
 
 
 def test_missing_logs_are_said(folder, tmp_path):
@@ -240,8 +330,14 @@ def test_name_of_a_run(folder, tmp_path):
     """That of the config's file; without a file, of the work dir without its seed."""
     assert read_run(folder / 'fam_seed1').name == 'fam'
     shutil.copytree(folder / 'fam_seed1', tmp_path / 'run')
-    shutil.copy(next(folder.glob('fam_seed1/*.py')), tmp_path / 'run/kd_digits.py')
+    config = next(folder.glob('fam_seed1/*.py'))
+    shutil.copy(config, tmp_path / 'run/kd_digits.py')
     assert read_run(tmp_path / 'run').name == 'kd_digits'
+    # Of a test, and of a training beside its config.
+    shutil.copy(config, tmp_path / 'run/student.test.py')
+    assert read_run(tmp_path / 'run').name == 'kd_digits'
+    shutil.copy(config, tmp_path / 'run/own.dump.py')
+    assert read_run(tmp_path / 'run').name == 'own'
 
 
 # Parameters.
@@ -881,8 +977,13 @@ def test_order_of_a_glob(tmp_path):
 
 
 def test_folders_with_signs_of_their_own(tmp_path):
-    """An equals sign is no name, and brackets are no glob, where a folder has them."""
-    for path in ('lr=0.1_seed0', 'run[0]'):
+    """No name, glob or list, where a folder has the signs of one."""
+    for path in ('lr=0.1_seed0', 'run[0]', 'lr=0.1,wd=1'):
         (tmp_path / path).mkdir()
         item = str(tmp_path / path)
         assert compare_runs._work_dirs(item) == (None, [item])
+        assert compare_runs._work_dirs(f'kd={item}') == ('kd', [item])
+    item = str(tmp_path / 'lr=0.1,wd=*')
+    assert compare_runs._work_dirs(item) == (None, [str(tmp_path / 'lr=0.1,wd=1')])
+    several = f'{tmp_path / "lr=0.1_seed0"},{tmp_path / "run[0]"}'
+    assert compare_runs._work_dirs(f'kd={several}') == ('kd', several.split(','))

@@ -5,12 +5,18 @@ import json
 from pathlib import Path
 
 import cv2
+import mmengine
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmfakd.engine.launch import build_runner, merge_launch_options, merge_train_options
+from mmfakd.engine.launch import (
+    build_runner,
+    merge_launch_options,
+    merge_test_options,
+    merge_train_options,
+)
 from mmfakd.engine.launch import test as evaluate
 from mmfakd.model_zoo.find import config_file
 from tests.helpers.tiny_runs import (
@@ -119,6 +125,26 @@ def test_pictures_of_classes_at_an_interval(tmp_path):
     assert [picture.name for picture in show(NAME, tmp_path, every)] == ['0_0.png']
 
 
+@pytest.mark.parametrize(
+    ('hook', 'folder'),
+    [
+        ('mmpretrain.engine.hooks import VisualizationHook', 'out_dir'),
+        ('mmdet.engine.hooks import DetVisualizationHook', 'test_out_dir'),
+    ],
+)
+def test_pictures_of_configs_in_pure_python(hook, folder, tmp_path):
+    """Whose types are classes."""
+    pytest.importorskip(hook.split()[0])
+    path = tmp_path / 'lazy.py'
+    path.write_text(
+        f'from {hook}\n\n'
+        f'default_hooks = dict(visualization=dict(type={hook.split()[-1]}))\n'
+        "model = dict(type='ImageClassifier')\n"
+    )
+    cfg = merge_test_options(Config.fromfile(path), 'x.pth', show_dir='shown')
+    assert cfg.default_hooks.visualization[folder] == 'shown'
+
+
 def test_pictures_of_detections(tmp_path):
     if not SHARED.exists():
         pytest.skip(f'{SHARED} has the images, and is not here')
@@ -214,6 +240,45 @@ def test_weights_that_fit_are_scored(tmp_path):
         cfg.dump(path)
         evaluate(str(path), weights, out=str(out), out_item='metrics')()
         assert 'accuracy/top1' in json.loads(out.read_text())
+
+
+def test_metrics_that_are_tensors(tmp_path):
+    """A confusion matrix, as lists in texts and as it is in a pickle."""
+    cfg = run_config(tmp_path / 'work', student(), validate=True)
+    cfg.test_evaluator = [cfg.test_evaluator, dict(type='ConfusionMatrix')]
+    cfg.dump(tmp_path / 'own.py')
+    weights = save(cfg, tmp_path, 'student')
+    found = {}
+    for ending in ('json', 'yml', 'pkl'):
+        out = str(tmp_path / f'metrics.{ending}')
+        evaluate(str(tmp_path / 'own.py'), weights, out=out, out_item='metrics')()
+        found[ending] = mmengine.load(out)
+    assert found['json'] == found['yml']
+    matrix = found['pkl'].pop('confusion_matrix/result')
+    assert found['json'].pop('confusion_matrix/result') == matrix.tolist()
+    assert matrix.shape == (10, 10) and found['json'] == found['pkl']
+
+
+def test_options_for_what_a_config_lacks(tmp_path):
+    """Told in a sentence, by the test as by the training."""
+    (tmp_path / 'empty.py').write_text('a = 1\n')
+    empty, weights = str(tmp_path / 'empty.py'), str(tmp_path / 'x.pth')
+
+    def refused(message, merge, *args, **options):
+        with pytest.raises(ValueError, match=message):
+            merge(Config.fromfile(empty), *args, **options)
+
+    no_model = r'empty\.py: the model is None; expected dict\(type='
+    refused(no_model, merge_test_options, weights)
+    refused(no_model, merge_train_options, teacher_ckpt=weights)
+    for option in (dict(amp=True), dict(lr=0.1)):
+        (name,) = option
+        message = rf'--{name}: .*empty\.py has optim_wrapper=None; expected a dict'
+        refused(message, merge_train_options, **option)
+    refused('--auto-scale-lr: the config', merge_train_options, auto_scale_lr=True)
+    (tmp_path / 'empty.py').write_text("model = dict(type='M')\ntest_cfg = None\n")
+    message = r'--amp: .*empty\.py has test_cfg=None; expected a dict. Add it, or'
+    refused(message, merge_test_options, weights, amp=True)
 
 
 @pytest.mark.parametrize(

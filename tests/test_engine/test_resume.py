@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from mmfakd.engine.launch import merge_train_options
 from mmfakd.engine.resume import prepare_resume
+from mmfakd.engine.work_dir import prepare_work_dir
 
 
 @pytest.fixture
@@ -106,6 +107,34 @@ def test_a_named_checkpoint_in_a_job_that_is_started_again(
     checkpoint.unlink()
     with pytest.warns(UserWarning, match='which is there, and .*epoch_1.pth is not'):
         assert taken() == later
+
+
+def test_a_job_that_is_started_again_keeps_its_checkpoints(
+    checkpoint, tmp_path, monkeypatch
+):
+    """What was there before it has moved; what it saved is its own."""
+    for name in RESTARTS:
+        monkeypatch.delenv(name, raising=False)
+    work_dir = tmp_path / 'new'
+    work_dir.mkdir()
+    (work_dir / 'epoch_9.pth').write_bytes(checkpoint.read_bytes())
+
+    def start():
+        cfg = merge_train_options(config(work_dir), resume=str(checkpoint))
+        prepare_resume(cfg)
+        with prepare_work_dir(cfg):
+            return cfg.load_from
+
+    assert start() == str(checkpoint)
+    assert len(list(work_dir.glob('earlier_*/epoch_9.pth'))) == 1
+    parts = torch.load(checkpoint)
+    parts['meta'].update(iter=10, time='20260101_000100')
+    torch.save(parts, work_dir / 'epoch_2.pth')
+    monkeypatch.setenv(RESTARTS[0], '1')
+    with pytest.warns(UserWarning, match='started once more'):
+        assert start() == str(work_dir / 'epoch_2.pth')
+    assert (work_dir / 'epoch_2.pth').is_file()
+    assert len(list(work_dir.glob('earlier_*'))) == 1
 
 
 def test_nothing_to_go_on_from(tmp_path):

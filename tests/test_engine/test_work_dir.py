@@ -199,6 +199,50 @@ def test_resumed_and_fresh_trainings_move_nothing(folder, warnings):
     assert not warnings
 
 
+def test_going_on_from_another_training_moves_what_is_there(folder, tmp_path, warnings):
+    """Also from one that was moved before, which stays where it is."""
+    write(folder, 'epoch_1.pth', 'last_checkpoint')
+    with prepare_work_dir(config(folder)):
+        (earlier,) = folder.glob('earlier_*')
+    write(tmp_path / 'other', 'epoch_3.pth')
+    for path in (earlier / 'epoch_1.pth', tmp_path / 'other' / 'epoch_3.pth'):
+        write(folder, 'epoch_2.pth', 'best_score_epoch_1.pth', 'last_checkpoint')
+        known = set(folder.iterdir())
+        with prepare_work_dir(config(folder, resume=True, load_from=str(path))):
+            (new,) = set(folder.iterdir()) - known
+        moved = ['best_score_epoch_1.pth', 'epoch_2.pth', 'last_checkpoint']
+        assert names(new) == moved and not list(folder.glob('*.pth'))
+        assert path.is_file() and names(earlier) == ['epoch_1.pth', 'last_checkpoint']
+        assert f'This one goes on from {path}; they are moved to {new}.' in warnings[-1]
+
+
+def test_going_on_within_its_folders_moves_nothing(
+    folder, tmp_path, warnings, monkeypatch
+):
+    """However the file is named: by links, another folder, or one of its hook."""
+    write(folder, 'epoch_1.pth', 'epoch_2.pth')
+    out = tmp_path / 'out' / folder.name
+    write(out, 'epoch_1.pth', 'epoch_2.pth')
+    (tmp_path / 'runs').symlink_to(folder.parent)
+    (tmp_path / 'newest.pth').symlink_to(folder / 'epoch_2.pth')
+    write(tmp_path / 'disk', 'epoch_0.pth')
+    (folder / 'epoch_0.pth').symlink_to(tmp_path / 'disk' / 'epoch_0.pth')
+    hooks = dict(checkpoint=dict(type='CheckpointHook', out_dir=str(out.parent)))
+    monkeypatch.chdir(folder)
+    for path in (
+        *(folder / 'epoch_1.pth', folder / 'epoch_0.pth', out / 'epoch_1.pth'),
+        *(tmp_path / 'runs' / folder.name / 'epoch_1.pth', tmp_path / 'newest.pth'),
+        *('epoch_1.pth', './epoch_2.pth', f'../{folder.name}/epoch_1.pth'),
+    ):
+        named = dict(resume=True, load_from=str(path), default_hooks=hooks)
+        for work_dir in (folder, '.'):
+            with prepare_work_dir(config(work_dir, **named)):
+                pass
+    there = ['epoch_0.pth', 'epoch_1.pth', 'epoch_2.pth', 'training.lock']
+    assert names(folder) == there and names(out) == there[1:]
+    assert not warnings
+
+
 def test_folder_of_the_hook(folder, tmp_path, warnings):
     out = tmp_path / 'out' / folder.name
     write(out, 'iter_5.pth')
