@@ -18,6 +18,7 @@ from mmengine.config import Config
 
 from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.compat.config_literals import find_risk
+from mmfakd.compat.json_text import read_json
 from mmfakd.engine.config_dump import trained_name
 from mmfakd.engine.work_dir import checkpoint_of_another, training_folders
 from mmfakd.model_zoo.resolve import model_files
@@ -198,7 +199,7 @@ def _read_log(path: str) -> _Log | None:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = read_json(line)
             if not isinstance(row, dict) or not isinstance(row.get('step'), int):
                 raise ValueError(
                     f'{path}: line {number} is no row of a log: {line.strip()[:60]!r}. '

@@ -42,6 +42,7 @@ def check_training(cfg: Config) -> None:
     check_installed(cfg, cfg.filename or 'the config')
     check_model(cfg)
     _check_keys(cfg)
+    _check_units(cfg.get('train_cfg'))
     _check_lengths(cfg.get('train_cfg'))
     seed = (cfg.get('randomness') or {}).get('seed')
     if seed is not None and not (isinstance(seed, int) and 0 <= seed <= _LARGEST_SEED):
@@ -88,6 +89,22 @@ def _check_keys(cfg: Config) -> None:
                 f'{name} got {key}={given[key]!r}, which it does not take. Near names: '
                 f'{quoted(near_names(key, known))}.'
             )
+
+
+def _check_units(loop: Any) -> None:
+    """Check that a loop has no length in the units of the other one."""
+    if not isinstance(loop, dict) or 'type' in loop or 'by_epoch' not in loop:
+        return
+    units = ('epochs', 'iterations')
+    unit, other = units if loop['by_epoch'] else units[::-1]
+    length = dict(epochs='max_epochs', iterations='max_iters')[other]
+    if length in loop:
+        raise ValueError(
+            f'train_cfg counts {unit} (by_epoch={loop["by_epoch"]}) and has {length}='
+            f"{loop[length]!r}, which may come from its `_base_`. Replace the base's: "
+            'train_cfg=dict(_delete_=True, ...), or `train_cfg._delete_=True` among '
+            'the --cfg-options.'
+        )
 
 
 def _check_lengths(loop: Any) -> None:

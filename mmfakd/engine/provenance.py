@@ -35,7 +35,7 @@ _NO_DISTILLATION = (
 # Whether the student learns the same from the same teacher.
 _DECISIVE = re.compile(
     r'model\.(distiller|teacher_preprocessor|calculate_student_loss|student_trainable)'
-    r'(\.|$)|teacher\.sha256$|optimizer\.(\w+\.)?type$'
+    r'(\.|$)|teacher\.(sha256|input)$|optimizer\.(\w+\.)?type$'
 )
 # What CheckFiniteHook advises to change.
 _ADJUSTABLE = re.compile(r'\.(loss_weight|warmup)(\.|$)')
@@ -188,6 +188,10 @@ def compare(then: Mapping, now: Mapping) -> list[Difference]:
         # Nobody knows: a random teacher, or a checkpoint that does not say.
         before.pop('teacher.sha256', None)
         after.pop('teacher.sha256', None)
+    if not {'teacher.input'} <= before.keys() & after.keys():
+        # That of an older version, or a teacher that has none.
+        before.pop('teacher.input', None)
+        after.pop('teacher.input', None)
     other_teacher = None in hashes or hashes[0] != hashes[1]
     differences = []
     kinds = ['a distillation' if 'model' in part else 'plain' for part in (then, now)]

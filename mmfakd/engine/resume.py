@@ -22,6 +22,7 @@ from mmfakd.checkpoints.latest import (
 from mmfakd.compat import load_checkpoint_file
 
 from .processes import may_be_restarted
+from .safety import hook_configs
 from .work_dir import is_first_process, training_folders
 
 # What a training was started from by name; its time is that of the start.
@@ -158,11 +159,15 @@ def _begin(cfg: Config, start: str | None, skipped: Sequence[str]) -> None:
 
 
 def _keep_teacher(cfg: Config, meta: dict) -> None:
-    """Take the teacher of the first run where the config names another file."""
-    given = cfg.get('model', {}).get('teacher_ckpt')
+    """Take the teacher of the first run where the config names other weights."""
+    model = cfg.get('model', {})
+    given = model.get('teacher_ckpt')
     told = meta.get('mmfakd', {}).get('teacher', {})
     source, path = told.get('source'), told.get('path')
-    if not given or not source or given == source:
+    if not source or given == source:
+        return
+    # Without weights in the config, those of a model zoo for example, it was an option.
+    if not given and (path is None or not isinstance(model.get('teacher'), dict)):
         return
     if path is not None and osp.abspath(osp.expanduser(source)) != path:
         # Named from another folder, or moved.
@@ -171,8 +176,9 @@ def _keep_teacher(cfg: Config, meta: dict) -> None:
         # ProvenanceHook compares the config's with it.
         return
     cfg.model.teacher_ckpt = source
-    warnings.warn(
-        f'The teacher is the one that training began with, {source}, not '
-        f'{given} of the config. Another one is given as --teacher-ckpt.',
-        stacklevel=3,
-    )
+    if given:
+        warnings.warn(
+            f'The teacher is the one that training began with, {source}, not '
+            f'{given} of the config. Another one is given as --teacher-ckpt.',
+            stacklevel=3,
+        )

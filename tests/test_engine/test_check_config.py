@@ -163,6 +163,26 @@ def test_length_of_the_training(key, value):
         check_training(cfg)
 
 
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (
+            dict(by_epoch=False, max_iters=4, max_epochs=3),
+            r'iterations \(by_epoch=False\) and has max_epochs=3, .*_delete_=True',
+        ),
+        (
+            dict(by_epoch=True, max_iters=4, max_epochs=3),
+            r'counts epochs \(by_epoch=True\) and has max_iters=4, .*_delete_=True',
+        ),
+    ],
+)
+def test_length_in_the_units_of_the_other_loop(given, message):
+    cfg = config()
+    cfg.train_cfg = given
+    with pytest.raises(ValueError, match=message):
+        check_training(cfg)
+
+
 @pytest.mark.parametrize('value', [1, 300, 3.0])
 def test_usual_lengths(value):
     cfg = config()

@@ -65,7 +65,10 @@ def description(**teacher):
         optimizer=dict(type='SGD', lr=0.1),
         processes=1,
         versions=dict(torch='2.1'),
-        teacher=dict(dict(source='t.pth', path='/t.pth', sha256='aa'), **teacher),
+        teacher=dict(
+            dict(source='t.pth', path='/t.pth', sha256='aa', input='identity'),
+            **teacher,
+        ),
     )
 
 
@@ -88,6 +91,7 @@ def description(**teacher):
         ('versions.torch', '2.11', False),
         ('teacher.source', 'u.pth', False),
         ('teacher.sha256', 'bb', True),
+        ('teacher.input', 'scale=[2.0]', True),
     ],
 )
 def test_what_makes_another_training(path, value, decisive):
@@ -108,6 +112,12 @@ def test_rate_and_place_are_no_differences():
     now = description(path='/elsewhere/t.pth')
     now['optimizer']['lr'] = 0.2
     assert compare(description(), now) == []
+
+
+def test_what_the_teacher_sees_was_not_always_written_down():
+    then = description()
+    del then['teacher']['input']
+    assert compare(then, description(input='scale=[2.0]')) == []
 
 
 def test_teacher_of_unknown_weights_is_compared_by_its_config():

@@ -207,3 +207,24 @@ def test_the_teacher_of_the_first_run(checkpoint, tmp_path, monkeypatch):
         assert resumed(source=str(other), path=str(other)) == str(other)
         # Gone.
         assert resumed(source='x.pth', path='/nowhere/x.pth') == str(other)
+
+
+def test_the_teacher_of_the_first_run_in_place_of_that_of_a_zoo(checkpoint, tmp_path):
+    """The first command line gave a file, and the config says pretrained=True."""
+    own = tmp_path / 'own.pth'
+    own.touch()
+
+    def resumed(teacher, **told):
+        parts = torch.load(checkpoint)
+        parts['meta']['mmfakd'] = dict(teacher=told)
+        torch.save(parts, checkpoint)
+        model = {} if teacher is None else dict(teacher=teacher)
+        cfg = config(checkpoint.parent, model=model, randomness=dict(seed=7))
+        prepare_resume(cfg)
+        return cfg.model.get('teacher_ckpt')
+
+    zoo = dict(cfg_path='mmpretrain::a.py', pretrained=True)
+    assert resumed(zoo, source=str(own), path=str(own)) == str(own)
+    assert resumed(zoo, source='https://a.b/c.pth', path=None) is None
+    assert resumed(zoo, source='x.pth', path='/nowhere/x.pth') is None
+    assert resumed(None, source=str(own), path=str(own)) is None

@@ -126,10 +126,13 @@ class ProvenanceHook(Hook):
         decisive = [d for d in differences if d.decisive]
         if decisive and not self.allow_changes:
             listed = [f'{key}: {then}, now {now}' for key, then, now, _ in decisive]
+            other = any(d.key == 'teacher.sha256' for d in decisive)
+            weights = " (the teacher's weights as --teacher-ckpt)" if other else ''
             raise ValueError(
                 f'The checkpoint is of another training. {some(listed, 6, "; ")}. '
-                'Restore these settings, or give --allow-changes to go on with the new '
-                'ones. A new training from these weights is begun with --student-ckpt.'
+                f'Restore these settings{weights}, or give --allow-changes to go on '
+                'with the new ones. A new training from these weights is begun with '
+                '--student-ckpt.'
             )
         if any(_MEASURED_AGAINST.match(d.key) for d in decisive):
             _forget_measured(runner, checkpoint)
@@ -333,7 +336,11 @@ def _describe(runner: Runner) -> dict[str, Any]:
             digest = [hash_weights(teacher.model)]
         broadcast_object_list(digest)
         described['teacher'] = dict(
-            source=teacher.source, path=teacher.path, sha256=digest[0]
+            source=teacher.source,
+            path=teacher.path,
+            sha256=digest[0],
+            # What it makes of the student's batch.
+            input=teacher.input.extra_repr(),
         )
     return described
 

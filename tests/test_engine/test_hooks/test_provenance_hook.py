@@ -90,7 +90,9 @@ def test_entry(first):
     path = str(first / 'teacher.pth')
     model = MODELS.build(teacher())
     model.load_state_dict(torch.load(path)['state_dict'])
-    assert entry['teacher'] == dict(source=path, path=path, sha256=hash_weights(model))
+    told = entry['teacher']
+    assert told.pop('input') == 'identity, flip=False'
+    assert told == dict(source=path, path=path, sha256=hash_weights(model))
     assert entry['model']['distiller'] == review_distiller(width=2, teacher_width=4)
     assert entry['model']['teacher']['backbone']['depth'] == 18
     assert entry['optimizer'] == dict(type='SGD', lr=0.05, momentum=0.9)
