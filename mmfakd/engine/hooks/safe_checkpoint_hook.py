@@ -85,8 +85,21 @@ class SafeCheckpointHook(CheckpointHook):
         outdated = info.pop('outdated_ckpts', [])
         super().before_train(runner)
         self._move_paths(runner)
+        self._tell_incomplete(runner)
         if is_main_process():
             self._tidy_up(runner, outdated)
+
+    def _tell_incomplete(self, runner: Runner) -> None:
+        """Warn of checkpoints that no training can go on from as it was."""
+        states = ('save_optimizer', 'save_param_scheduler')
+        missing = [f'{name}=False' for name in states if not getattr(self, name)]
+        if missing:
+            runner.logger.warning(
+                f'Checkpoints will lack a state ({", ".join(missing)}): what is stopped '
+                'can go on from them by `--resume --allow-changes` alone, with '
+                'optimizer and schedule begun anew. Leave that out of '
+                '`default_hooks.checkpoint` if this training may have to be resumed.'
+            )
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Count batches from the start of the epoch.

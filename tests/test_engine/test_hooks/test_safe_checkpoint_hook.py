@@ -275,3 +275,12 @@ def test_another_folder(tmp_path, teacher_ckpt):
         config(tmp_path / 'run', teacher_ckpt, checkpoint=out, epochs=3, resume=True)
     )
     assert runner.iter == 6 and runner._load_from.endswith('out/run/epoch_2.pth')
+
+
+@pytest.mark.parametrize('missing', [(), ('save_optimizer', 'save_param_scheduler')])
+def test_checkpoints_that_lack_a_state_are_told(missing, work_dir, teacher_ckpt):
+    states = dict.fromkeys(missing, False)
+    train(config(work_dir, teacher_ckpt, checkpoint=states, epochs=1))
+    (log,) = Path(work_dir).glob('*/*.log')
+    told = ', '.join(f'{name}=False' for name in missing)
+    assert (f'lack a state ({told})' in log.read_text()) == bool(missing)
