@@ -25,6 +25,7 @@ from mmfakd.models.algorithms.check_batches import (
     label_count,
 )
 from mmfakd.models.algorithms.check_class_counts import class_losses
+from mmfakd.models.algorithms.check_mean_teacher import check_mean_teacher
 from mmfakd.registry import HOOKS
 
 
@@ -36,7 +37,8 @@ class CheckDataHook(Hook):
     distiller needs them, the data set may not have more classes than the model
     predicts, and a detection data set must know the categories of its file. If a loss
     compares predictions, a warning tells of a teacher whose checkpoint has other names
-    for the classes. From then on the model itself looks at the labels of every batch,
+    for the classes, and a hook that would overwrite the teacher, mmdet's
+    ``MeanTeacherHook``, is refused. From then on the model itself looks at the labels of every batch,
     and images that do not fit into one batch are named.
 
     Raises:
@@ -53,13 +55,16 @@ class CheckDataHook(Hook):
             runner (Runner): The runner.
 
         Raises:
-            ValueError: If there is no batch, one of too few images, or classes do not
-                fit.
+            ValueError: If there is no batch, one of too few images, classes do not
+                fit, or a hook would overwrite the teacher.
         """
         whole = unwrapped_model(runner)
         model = getattr(whole, 'architecture', whole)
         labelled = getattr(whole, 'calculate_student_loss', True)
         distiller = getattr(whole, 'distiller', None)
+        if distiller is not None and hasattr(whole, 'teacher'):
+            # That hook acts before the first step, where the model looks for it.
+            check_mean_teacher(runner.hooks)
         for loader in walk_loaders(runner.train_dataloader):
             _check_length(loader)
             if distiller is not None:

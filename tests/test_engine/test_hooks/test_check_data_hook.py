@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine.registry import TRANSFORMS
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS, TRANSFORMS
+from mmengine.runner import Runner
 
 from mmfakd.engine.hooks import CheckDataHook, check_data_hook
-from tests.helpers.tiny_runs import distillation, save_teacher, train
+from tests.helpers.tiny_runs import distillation, save_teacher, student, train
 from tests.helpers.tiny_runs import run_config as config
-from tests.helpers.toy import classifier
+from tests.helpers.toy import classifier, review_distiller
 from tests.helpers.toy_detectors import detection_run, retinanet
 
 
@@ -157,6 +159,50 @@ def test_teachers_that_are_not_told(tmp_path, told):
     run(config(tmp_path, distillation(ckpt), epochs=1))
     model = knowledge_distillation(ckpt, 'DistanceWiseRKD')
     run(config(tmp_path, model, epochs=1))
+    assert told == []
+
+
+# ---- mmdet's hook for semi-supervised learning
+
+
+MEAN_TEACHER = dict(type='mmdet.MeanTeacherHook')
+
+
+@MODELS.register_module(force=True)
+class MeanTeacher(BaseModel):
+    """Two classifiers, of which the hook makes one the mean of the other."""
+
+    def __init__(self, data_preprocessor):
+        super().__init__()
+        self.student, self.teacher = (MODELS.build(student()) for _ in range(2))
+        self.data_preprocessor = self.student.data_preprocessor
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.student(inputs, data_samples, mode)
+
+
+@pytest.mark.parametrize(
+    'kind', ['mmfakd.FeatureDistill', 'mmrazor.SingleTeacherDistill']
+)
+def test_hook_that_would_overwrite_the_teacher(kind, work_dir):
+    alike = review_distiller(width=2, teacher_width=2)
+    model = distillation(None, type=kind, teacher=student(), distiller=alike)
+    cfg = config(work_dir, model, epochs=1, hooks=[MEAN_TEACHER])
+    cfg.data_preprocessor.type = 'mmpretrain.ClsDataPreprocessor'
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(CheckDataHook())
+    with pytest.raises(ValueError, match='MeanTeacherHook would overwrite the teacher'):
+        runner.train()
+    one, other = (
+        next(part.parameters())
+        for part in (runner.model.teacher, runner.model.architecture)
+    )
+    assert not torch.equal(one, other)
+
+
+def test_mean_teachers_without_distillation(work_dir, told):
+    model = dict(type='MeanTeacher')
+    run(config(work_dir, model, epochs=1, hooks=[MEAN_TEACHER]))
     assert told == []
 
 
