@@ -14,6 +14,7 @@ from mmengine.runner import Runner, save_checkpoint
 from mmrazor.models.algorithms import BaseAlgorithm
 
 from mmfakd.checkpoints.class_names import trained_classes
+from mmfakd.checkpoints.first_meta import first_meta
 from mmfakd.checkpoints.latest import LOAD_ERRORS, find_flaw
 from mmfakd.checkpoints.student import export_student
 from mmfakd.compat import load_checkpoint_file
@@ -113,7 +114,7 @@ class StudentCheckpointHook(Hook):
             return
         # MMEngine asks the outermost training set alone: PyTorch's wrappers have no
         # names, nor have images without labels.
-        own = checkpoint['meta'].get('dataset_meta') or {}
+        own = first_meta(checkpoint['meta'].get('dataset_meta'))
         if not own.get('classes'):
             found = known_meta(runner) or self._teacher_names(runner)
             checkpoint['meta']['dataset_meta'] = {**own, **found}

@@ -238,6 +238,32 @@ def test_head_with_too_few_classes(tmp_path):
         run(detection(tmp_path, ('a', 'b', 'c'), num_classes=2))
 
 
+def joined(folder, *sets):
+    """A training on data sets that differ in their metainfo."""
+    cfg = detection(folder, ('a', 'b', 'c'))
+    one = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(
+        type='ConcatDataset',
+        datasets=[one, *(dict(one, metainfo=meta) for meta in sets)],
+    )
+    return cfg
+
+
+def test_joined_data_sets(tmp_path, told):
+    """Other colours, other letters and the first classes alone are fine."""
+    classes = ('a', 'b', 'c')
+    coloured = dict(classes=classes, palette=[(1, 2, 3)] * 3)
+    run(joined(tmp_path, coloured, dict(coloured, classes=('a', 'b'))))
+    assert told == []
+
+
+def test_joined_data_sets_of_other_classes(tmp_path, told):
+    run(joined(tmp_path, dict(classes=('a', 'b', 'c'), palette=1), dict(classes='acb')))
+    (text,) = told
+    assert text.startswith('The data sets that the ConcatDataset joins have different')
+    assert "label 1 is 'b' in the first and 'c' in another" in text
+
+
 def test_no_images_left(tmp_path):
     cfg = detection(tmp_path, ('a', 'b', 'c'))
     file = tmp_path / 'boxes.json'
