@@ -27,7 +27,7 @@ from mmfakd.messages import progress
 from mmfakd.model_zoo.outputs import check_outputs
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.models.algorithms import TeacherEvaluation
-from mmfakd.models.algorithms.count_classes import count_classes
+from mmfakd.models.algorithms.count_classes import predicted_counts
 from mmfakd.pairing.probe import is_detector
 
 from .distillation import evaluation_config, open_distillation
@@ -79,11 +79,11 @@ def class_names(
         list[str]: The names in its checkpoint, else those of the data set, else
         numbers, as many as it has classes.
     """
-    classes = count_classes(model)
+    counts = predicted_counts(model)
     for names in (trained_classes(checkpoint), dataset):
-        if names and classes in (None, len(names)):
+        if names and (not counts or len(names) in counts):
             return list(names)
-    return [f'class {i}' for i in range(classes or 0)]
+    return [f'class {i}' for i in range(max(counts, default=0))]
 
 
 def list_images(paths: Sequence[str]) -> list[str]:

@@ -32,6 +32,7 @@ from mmfakd.models.algorithms.check_batches import (
 )
 from mmfakd.models.algorithms.check_class_counts import class_losses
 from mmfakd.models.algorithms.check_mean_teacher import check_mean_teacher
+from mmfakd.models.algorithms.count_classes import is_panoptic, predicted_counts
 from mmfakd.registry import HOOKS
 
 
@@ -186,9 +187,9 @@ def _check_classes(dataset: Any, model: nn.Module) -> None:
     """Check that the model has an output for each class of the data set."""
     names = dataset_meta(dataset).get('classes')
     count = label_count(model)
-    # Panoptic data sets list things and stuff, of which a head may predict a part.
-    panoptic = any(hasattr(model, f'{n}_head') for n in ('panoptic', 'semantic'))
-    if not isinstance(names, (list, tuple)) or count is None or panoptic:
+    if not isinstance(names, (list, tuple)) or count is None or is_panoptic(model):
+        return
+    if len(names) in predicted_counts(model):
         return
     told = (
         f'The data set ({type(dataset).__name__}) has {len(names)} classes, the model '

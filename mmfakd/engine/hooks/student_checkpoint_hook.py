@@ -20,7 +20,7 @@ from mmfakd.checkpoints.student import export_student
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.known_meta import known_meta
 from mmfakd.engine.unwrap import unwrapped_model
-from mmfakd.models.algorithms.count_classes import count_classes
+from mmfakd.models.algorithms.count_classes import predicted_counts
 from mmfakd.registry import HOOKS
 
 
@@ -131,7 +131,7 @@ class StudentCheckpointHook(Hook):
         if self._borrowed is None:
             model: Any = unwrapped_model(runner)
             names = trained_classes(getattr(model, 'teacher_ckpt', None))
-            fit = names and len(names) == count_classes(model.architecture)
+            fit = names and len(names) in predicted_counts(model.architecture)
             self._borrowed = dict(classes=tuple(names)) if fit else {}
         return self._borrowed
 
