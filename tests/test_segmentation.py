@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -322,6 +323,45 @@ def test_classes_are_counted_and_labels_checked(folder):
     with pytest.raises(ValueError, match='has class 3, but the student has num_cla'):
         data = dict(inputs=inputs, data_samples=samples(3))
         model.data_preprocessor(data, training=True)
+
+
+def test_one_channel_tells_two_classes_apart(folder, tmp_path, capsys):
+    """A pair of `num_classes=1` and a threshold, on the two classes of its maps."""
+    (folder / 'shapes/two').mkdir()
+    for path in (folder / 'shapes/masks').iterdir():
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(
+            str(folder / 'shapes/two' / path.name), np.where(mask == 2, 1, mask)
+        )
+    changes = {
+        f'{part}_dataloader__dataset__{key}': value
+        for part in ('train', 'val')
+        for key, value in dict(
+            metainfo=dict(classes=('ground', 'shape'), palette=[[0] * 3] * 2),
+            data_prefix__seg_map_path='two',
+        ).items()
+    }
+    changes.update(
+        model__auxiliary_head=None,
+        model__decode_head__num_classes=1,
+        model__decode_head__threshold=0.5,
+        model__decode_head__loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True),
+    )
+    one, other = (
+        write(folder, f'one_{name}', name, **changes)
+        for name in ('student.py', 'teacher.py')
+    )
+    torch.save(build(other).state_dict(), folder / 'one.pth')
+    config = tmp_path / 'one.py'
+    words = ['pair', one, other, '-o', config, '--method', 'cwd']
+    cli.main([str(word) for word in (*words, '--teacher-ckpt', folder / 'one.pth')])
+    run(config, tmp_path / 'run', iterations=2)
+    assert (tmp_path / 'run/iter_2.pth').is_file()
+    capsys.readouterr()
+    assert check_teacher(str(config), expected=0, work_dir=str(tmp_path / 'score')) == 0
+    printed = capsys.readouterr().out
+    assert 'Teacher EncoderDecoder with 2 classes' in printed
+    assert 'expected 0.00 %' in printed
 
 
 def test_padded_batch_is_the_teachers_own(folder):

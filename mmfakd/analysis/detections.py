@@ -27,7 +27,7 @@ from mmfakd.messages import progress
 from mmfakd.model_zoo.outputs import check_outputs
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.models.algorithms import TeacherEvaluation
-from mmfakd.models.algorithms.count_classes import count_classes
+from mmfakd.models.algorithms.count_classes import predicted_counts
 from mmfakd.pairing.probe import is_detector
 
 from .distillation import evaluation_config, open_distillation
@@ -35,6 +35,8 @@ from .validation_set import ValidationSet
 
 _ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 _GAP = 4
+# The panel that no model has made.
+_TRUTH = 'ground truth'
 
 
 def load_models(cfg: Config, student: str) -> TeacherEvaluation:
@@ -79,11 +81,11 @@ def class_names(
         list[str]: The names in its checkpoint, else those of the data set, else
         numbers, as many as it has classes.
     """
-    classes = count_classes(model)
+    counts = predicted_counts(model)
     for names in (trained_classes(checkpoint), dataset):
-        if names and classes in (None, len(names)):
+        if names and (not counts or len(names) in counts):
             return list(names)
-    return [f'class {i}' for i in range(classes or 0)]
+    return [f'class {i}' for i in range(max(counts, default=0))]
 
 
 def list_images(paths: Sequence[str]) -> list[str]:
@@ -128,13 +130,25 @@ def detect(model: TeacherEvaluation, pipeline: Compose, info: dict) -> dict[str,
     Returns:
         dict: ``teacher`` and ``student`` -> ``DetDataSample`` with ``pred_instances``
         in pixels of the image file.
+
+    Raises:
+        ValueError: If one of them predicts no instances, as panoptic detectors do.
     """
     data = pipeline(copy.deepcopy(info))
     batch = {key: [value] for key, value in data.items()}
-    return {
+    samples = {
         role: part.val_step(copy.deepcopy(batch))[0].cpu()
         for role, part in (('teacher', model), ('student', model.architecture))
     }
+    parts = dict(teacher=model.teacher, student=model.architecture)
+    for role, sample in samples.items():
+        if 'pred_instances' not in sample:
+            raise ValueError(
+                f'its {role}, a {type(parts[role]).__name__}, predicts no boxes: '
+                'panoptic detectors predict maps. This command draws boxes and masks '
+                'of instances; choose a distillation of detectors that predict them.'
+            )
+    return samples
 
 
 def draw(
@@ -147,7 +161,8 @@ def draw(
 
     Args:
         image (np.ndarray): (H, W, 3) in RGB.
-        samples (dict): Title of a panel -> its ``DetDataSample``.
+        samples (dict): Title of a panel -> its ``DetDataSample``. That of the title
+            ``'ground truth'`` has annotations, others have predictions.
         names (dict): Title -> names of the classes.
         score_thr (float): Score above which predictions are drawn.
 
@@ -160,7 +175,7 @@ def draw(
     visualizer = DetLocalVisualizer()
     panels, counts = [], {}
     for title, sample in samples.items():
-        predicted = 'pred_instances' in sample
+        predicted = title != _TRUTH
         visualizer.dataset_meta = dict(classes=names[title])
         visualizer.add_datasample(
             title,
@@ -259,7 +274,7 @@ def draw_detections(
             teacher=class_names(model.teacher, model.teacher_ckpt, classes),
             student=class_names(model.architecture, own, classes),
         )
-        names['ground truth'] = list(classes or names['student'])
+        names[_TRUTH] = list(classes or names['student'])
         validation.warn(model.teacher_ckpt)
         pipeline = Compose(validation.pipeline)
         os.makedirs(out, exist_ok=True)
@@ -269,7 +284,7 @@ def draw_detections(
             image, truth = validation.ground_truth(info)
             samples = detect(model, pipeline, info)
             if 'instances' in info:
-                samples = {'ground truth': truth, **samples}
+                samples = {_TRUTH: truth, **samples}
             picture, counts = draw(image, samples, names, score_thr)
             mmcv.imwrite(mmcv.rgb2bgr(picture), path)
             found = ', '.join(f'{title} {count}' for title, count in counts.items())

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .fetch import fetch_checkpoint
+from .first_meta import first_meta
 
 
 def trained_classes(checkpoint: str | None) -> Sequence[str]:
@@ -18,7 +19,7 @@ def trained_classes(checkpoint: str | None) -> Sequence[str]:
         Sequence[str]: The names; none where they are not known.
     """
     meta = fetch_checkpoint(checkpoint).get('meta', {}) if checkpoint else {}
-    info = {**meta, **(meta.get('dataset_meta') or {})}
+    info = {**meta, **first_meta(meta.get('dataset_meta'))}
     return info.get('classes') or info.get('CLASSES') or ()
 
 
@@ -38,8 +39,27 @@ def renamed_classes(
         str | None: The first difference, in words; None where there is none or names
         are not known.
     """
-    pairs = zip(trained_classes(checkpoint), classes or ())
-    for index, (theirs, ours) in enumerate(pairs):
-        if str(theirs).lower() != str(ours).lower():
-            return f'its checkpoint names class {index} {theirs!r}, {whose} {ours!r}'
+    renamed = first_renamed(trained_classes(checkpoint), classes or ())
+    if renamed is None:
+        return None
+    index, theirs, ours = renamed
+    return f'its checkpoint names class {index} {theirs!r}, {whose} {ours!r}'
+
+
+def first_renamed(
+    one: Sequence[str], other: Sequence[str]
+) -> tuple[int, str, str] | None:
+    """Find the first class that two lists call by different names.
+
+    Args:
+        one (Sequence[str]): Names of classes, upper or lower case.
+        other (Sequence[str]): Those of the same classes; it may be shorter or longer.
+
+    Returns:
+        tuple[int, str, str] | None: Number of the class, and its two names; None where
+        there is none.
+    """
+    for index, (first, second) in enumerate(zip(one, other)):
+        if str(first).lower() != str(second).lower():
+            return index, first, second
     return None

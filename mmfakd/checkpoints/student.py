@@ -21,6 +21,7 @@ from mmfakd.model_zoo.resolve import TEACHER_IMPORTS, imported, resolve_model_cf
 
 from .config_text import read_config_text
 from .fetch import fetch_checkpoint
+from .first_meta import first_meta
 from .state_dict import fits_little, some, tensor_shapes, without_wrappers
 from .write import is_safetensors, write_weights
 
@@ -85,7 +86,8 @@ def _exported(
     """Weights with what others need of the meta; `needed` tells a config's model."""
     kept = ('epoch', 'iter', 'seed', 'time', 'experiment_name', 'mmengine_version')
     meta = {key: old_meta[key] for key in kept if key in old_meta}
-    meta['dataset_meta'] = _plain(old_meta.get('dataset_meta', {}))
+    # Inferencers take no list.
+    meta['dataset_meta'] = _plain(first_meta(old_meta.get('dataset_meta')))
     cfg = _stock_config_text(old_meta.get('cfg', ''), needed, own)
     if cfg is not None:
         meta['cfg'] = cfg

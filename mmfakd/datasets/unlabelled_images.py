@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os.path as osp
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.dataset import BaseDataset
@@ -24,7 +25,8 @@ class UnlabelledImages(BaseDataset):
 
     Args:
         data_root (str): The folder; it may lie on any backend of MMEngine.
-        extensions (Sequence[str]): Endings of image files, upper or lower case.
+        extensions (str | Sequence[str]): Endings of image files, or one of them, upper
+            or lower case.
         **kwargs: Other arguments of MMEngine's ``BaseDataset``, such as
             ``pipeline`` and ``indices``.
 
@@ -42,8 +44,11 @@ class UnlabelledImages(BaseDataset):
     """
 
     def __init__(
-        self, data_root: str, extensions: tuple[str, ...] = _ENDINGS, **kwargs: Any
+        self, data_root: str, extensions: str | Sequence[str] = _ENDINGS, **kwargs: Any
     ) -> None:
+        if isinstance(extensions, str):
+            # Its letters would be endings of nearly all files.
+            extensions = (extensions,)
         self.extensions = tuple(ending.lower() for ending in extensions)
         super().__init__(data_root=data_root, **kwargs)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from mmengine.dataset import BaseDataset
 
+from mmfakd.checkpoints.first_meta import first_meta
+
 
 def walk_loaders(loader: Any) -> Iterator[Any]:
     """Go through what a config or a runner has as its loader.
@@ -90,10 +92,11 @@ def dataset_meta(dataset: Any) -> dict:
         dataset (Any): A data set; PyTorch's wrappers pass nothing on.
 
     Returns:
-        dict: The ``metainfo`` of the outermost that has one; empty without.
+        dict: The ``metainfo`` of the outermost that has one, the first one's of joined
+        data sets that differ; empty without.
     """
     found = (getattr(one, 'metainfo', None) for one in walk_wrappers(dataset))
-    return next((meta for meta in found if meta), {})
+    return next(filter(None, map(first_meta, found)), {})
 
 
 def pipeline_of(dataset: Any) -> list[Any]:

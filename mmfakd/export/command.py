@@ -17,6 +17,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from mmfakd.checkpoints.atomic import whole_file
+from mmfakd.checkpoints.first_meta import first_meta
 from mmfakd.checkpoints.student import export_file
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.outputs import check_config_name, check_outputs, config_sources
@@ -237,7 +238,7 @@ def _meta(
         dynamic_axes={
             name: {str(i): x for i, x in a.items()} for name, a in axes.items()
         },
-        dataset_meta=student.meta.get('dataset_meta') or {},
+        dataset_meta=first_meta(student.meta.get('dataset_meta')),
         cfg=Config(student.cfg.to_dict()).pretty_text,
     )
     return {key: json.dumps(value) for key, value in found.items()}

@@ -19,6 +19,7 @@ METRICS = {
     'box AP': ('coco/bbox_mAP', 100),
     'mask AP': ('coco/segm_mAP', 100),
     'mIoU': ('mIoU', 1),
+    'PQ': ('coco_panoptic/PQ', 1),
 }
 
 

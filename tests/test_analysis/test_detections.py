@@ -4,18 +4,19 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from mmcv.transforms import LoadImageFromFile
+from mmcv.transforms import Compose, LoadImageFromFile
 from mmdet.datasets.transforms import PackDetInputs
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 
 from mmfakd import cli
 from mmfakd.analysis import detections
@@ -244,15 +245,49 @@ def test_masks_are_filled():
     truth = DetDataSample(gt_instances=InstanceData(bboxes=found.bboxes))
     truth.gt_instances.labels = found.labels
     truth.gt_instances.masks = BitmapMasks(masks.numpy().astype(np.uint8), 60, 80)
-    samples = dict(truth=truth, box=box, masks=masked)
+    samples = {'ground truth': truth, 'box': box, 'masks': masked}
     names = {title: ['a', 'b'] for title in samples}
     picture, counts = detections.draw(image, samples, names, 0.3)
-    assert counts == dict(truth=1, box=1, masks=1)
+    assert counts == {'ground truth': 1, 'box': 1, 'masks': 1}
     inside = [(panel[33:42, 20:40] != 200).mean() for panel in panels(picture, image)]
     assert inside == [1, 0, 1]
     picture, counts = detections.draw(image, samples, names, 0.95)
-    assert counts == dict(truth=1, box=0, masks=0)
+    assert counts == {'ground truth': 1, 'box': 0, 'masks': 0}
     assert (panels(picture, image)[1] == 200).all()
+
+
+class Panoptic(torch.nn.Module):
+    """Predicts a map, and keeps the annotations of its image beside it."""
+
+    def val_step(self, data):
+        [sample] = data['data_samples']
+        sample = sample.clone()
+        sample.pred_panoptic_seg = PixelData(sem_seg=torch.zeros(1, 4, 4))
+        return [sample]
+
+
+class Boxes(Panoptic):
+    def val_step(self, data):
+        [sample] = super().val_step(data)
+        sample.pred_instances = InstanceData()
+        return [sample]
+
+
+@pytest.mark.parametrize('role', ['teacher', 'student'])
+def test_maps_are_no_boxes(role):
+    """They were drawn as the ground truth, under the name of the model."""
+    parts = dict(teacher=Boxes(), student=Boxes())
+    parts[role] = Panoptic()
+    model = SimpleNamespace(teacher=parts['teacher'], architecture=parts['student'])
+    model.val_step = model.teacher.val_step
+    truth = DetDataSample(gt_instances=InstanceData(labels=torch.zeros(2)))
+    pipeline = Compose([lambda info: dict(info, data_samples=truth)])
+    message = f'its {role}, a Panoptic, predicts no boxes: panoptic detectors'
+    with pytest.raises(ValueError, match=message):
+        detections.detect(model, pipeline, dict(img_path='0.png'))
+    parts[role].val_step = Boxes().val_step
+    model.val_step = parts['teacher'].val_step
+    assert detections.detect(model, pipeline, {}).keys() == {'teacher', 'student'}
 
 
 def test_detector_of_masks(call, folder):

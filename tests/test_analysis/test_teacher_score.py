@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from mmdet.datasets import CocoDataset
+from mmdet.datasets import CocoDataset, CocoPanopticDataset
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS, MODELS
 from mmengine.runner import Runner
 
 from mmfakd import cli
@@ -206,8 +207,12 @@ def test_other_classes(call, tmp_path):
     assert status == 0
     assert 'The teacher predicts 7 classes, the validation set has 10' in out
     assert 'its score cannot be computed here' in out
+    assert 'NOTHING WAS COMPARED' not in out
     assert 'Feature distillation goes on all the same' in out
     assert 'accuracy' not in out
+    # Where a score is asked for, none is no good one.
+    status, out = call(config, '--teacher-ckpt', weights, '--expected', 40)
+    assert status == 3 and '--expected 40: NOTHING WAS COMPARED.' in out
     # The weights must be there all the same.
     assert call(config)[0] == 1
 
@@ -426,6 +431,77 @@ def test_detector_without_masks_for_a_student_with_masks(call, tmp_path, detecti
     assert status == 0
     assert 'The teacher predicts no masks: its boxes are scored.' in out
     assert mean_average_precision(out) > 20
+
+
+def teacher_of(model, folder):
+    """A pair with another teacher, at random, whose weights are written."""
+    cfg, _ = resolve_model_cfg(model)
+    save(folder / 'own.pth', cfg)
+    return dict(detection_pair(), teacher=model, teacher_ckpt=str(folder / 'own.pth'))
+
+
+def test_masks_of_a_head_that_does_not_say_so(call, tmp_path, detection):
+    """RTMDet-Ins predicts boxes and masks in one head: `with_mask` is False."""
+    ins = dict(
+        cfg_path='mmdet::rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py',
+        backbone=dict(init_cfg=None),
+        test_cfg=dict(score_thr=0.0, max_per_img=5),
+    )
+    content = json.loads((detection / 'boxes.json').read_text())
+    for box in content['annotations']:
+        x, y, width, height = box['bbox']
+        corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+        box['segmentation'] = [corners]
+    (tmp_path / 'masks.json').write_text(json.dumps(content))
+    pair = teacher_of(ins, tmp_path)
+    config = detection_config(tmp_path / 'pair.py', detection, pair)
+    masks = tmp_path / 'masks.json'
+    options = [f'{part}.ann_file={masks}' for part in ('val_evaluator',)]
+    options += [f'val_dataloader.dataset.ann_file={masks}']
+    status, out = call(
+        *(config, '--expected', '0', '--cfg-options', *options),
+        'val_evaluator.metric=[bbox,segm]',
+    )
+    assert status == 0 and 'predicts no masks' not in out
+    assert 'coco/segm_mAP: ' in out and 'coco/bbox_mAP: ' in out
+
+
+@METRICS.register_module(force=True)
+class PanopticQuality(BaseMetric):
+    """Stands for mmdet's, which needs a package more."""
+
+    default_prefix = 'coco_panoptic'
+
+    def process(self, data_batch, data_samples):
+        self.results += ['pred_panoptic_seg' in sample for sample in data_samples]
+
+    def compute_metrics(self, results):
+        return dict(PQ=40.0 * np.mean(results))
+
+
+def test_panoptic_detector(call, tmp_path, detection):
+    """80 classes of things in its head, 133 of things and stuff in the data set."""
+    panoptic = dict(
+        cfg_path='mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
+        backbone=dict(depth=18, init_cfg=None),
+        neck=dict(in_channels=[64, 128, 256, 512]),
+    )
+    pair = teacher_of(panoptic, tmp_path)
+    config = detection_config(
+        *(tmp_path / 'pair.py', detection, pair),
+        classes=CocoPanopticDataset.METAINFO['classes'],
+    )
+    # Its boxes are no matter here.
+    metric = "val_evaluator={'_delete_':True,'type':'PanopticQuality'}"
+    status, out = call(config, '--expected', '40', '--cfg-options', metric)
+    assert status == 0
+    assert 'Teacher PanopticFPN with 133 classes' in out
+    assert 'coco_panoptic/PQ: 40.00 %, expected 40.00 % (+0.00)' in out
+    # Of things alone it predicts no instances.
+    names = "val_dataloader.dataset.metainfo.classes=['person','car']"
+    status, out = call(config, '--expected', '40', '--cfg-options', names)
+    assert status == 3
+    assert 'The teacher predicts 133 classes, the validation set has 2' in out
 
 
 def test_detector_that_finds_nothing(call, tmp_path, detection):

@@ -127,6 +127,19 @@ def test_meta_information_and_nothing_else():
     assert exported['meta'] == dict(epoch=2, iter=9, seed=1, dataset_meta=dict(a=1))
 
 
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [([dict(a=1), dict(a=2)], dict(a=1)), ((dict(a=1),), dict(a=1)), ([], {})],
+)
+def test_meta_information_of_joined_data_sets(given, expected):
+    """Inferencers take a dict alone."""
+    state_dict = {'architecture.weight': torch.ones(1)}
+    exported = export_student(
+        dict(state_dict=state_dict, meta=dict(dataset_meta=given))
+    )
+    assert exported['meta']['dataset_meta'] == expected
+
+
 def test_meta_information_of_data_sets_becomes_plain(tmp_path):
     """Arrays and configs would be refused by `weights_only`."""
     meta = Config(dict(m=dict(classes=('a', 'b'), nested=dict(deep=[dict(x=1)])))).m

@@ -20,6 +20,15 @@ def test_images_below_a_folder(tmp_path):
     assert dataset[2]['img'].shape == (4, 5, 3) and dataset[2]['img_id'] == 2
 
 
+def test_one_ending_as_a_text(tmp_path):
+    for name in ('a.PNG', 'b.jpg', 'c.svg', 'log'):
+        (tmp_path / name).touch()
+    dataset = UnlabelledImages(str(tmp_path), extensions='.png')
+    assert [info['img_path'] for info in dataset] == [str(tmp_path / 'a.PNG')]
+    with pytest.raises(FileNotFoundError, match=r"ends in \('.tif',\)"):
+        UnlabelledImages(str(tmp_path), extensions='.tif')
+
+
 @pytest.mark.parametrize(('name', 'why'), [('no', 'no folder'), ('', 'no file below')])
 def test_no_images(tmp_path, name, why):
     with pytest.raises(FileNotFoundError, match=f'data_root=.*{why}'):

@@ -85,6 +85,18 @@ def test_built_wrappers():
     assert pipeline_of(dataset) == [] and inner_datasets(leaves[0]) == []
 
 
+def test_joined_data_sets_that_differ():
+    """mmdet's have a list of the metainfo of all."""
+    init_default_scope('mmdet')
+    digits = dict(type='mmfakd.Digits', labels_per_class=2)
+    sets = [dict(digits, metainfo=dict(palette=[(i, 0, 0)])) for i in range(2)]
+    joined = dict(type='ConcatDataset', datasets=sets)
+    built = DATASETS.build(dict(type='RepeatDataset', times=2, dataset=joined))
+    assert isinstance(built.metainfo, list)
+    assert dataset_meta(built)['classes'] == tuple('0123456789')
+    assert dataset_meta(Subset(built, range(4))) == dataset_meta(built)
+
+
 def test_mixtures_of_images():
     init_default_scope('mmdet')
     mixed = dict(

@@ -14,8 +14,14 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmfakd.checkpoints.class_names import renamed_classes
-from mmfakd.datasets.wrappers import dataset_meta, read_datasets, walk_loaders
+from mmfakd.checkpoints.class_names import first_renamed, renamed_classes
+from mmfakd.checkpoints.first_meta import first_meta
+from mmfakd.datasets.wrappers import (
+    dataset_meta,
+    read_datasets,
+    walk_loaders,
+    walk_wrappers,
+)
 from mmfakd.engine.check_last_batch import check_last_batch
 from mmfakd.engine.known_meta import known_meta
 from mmfakd.engine.unwrap import unwrapped_model
@@ -25,6 +31,8 @@ from mmfakd.models.algorithms.check_batches import (
     label_count,
 )
 from mmfakd.models.algorithms.check_class_counts import class_losses
+from mmfakd.models.algorithms.check_mean_teacher import check_mean_teacher
+from mmfakd.models.algorithms.count_classes import is_panoptic, predicted_counts
 from mmfakd.registry import HOOKS
 
 
@@ -34,10 +42,12 @@ class CheckDataHook(Hook):
 
     There must be batches, the last of an epoch must have two images where the
     distiller needs them, the data set may not have more classes than the model
-    predicts, and a detection data set must know the categories of its file. If a loss
-    compares predictions, a warning tells of a teacher whose checkpoint has other names
-    for the classes. From then on the model itself looks at the labels of every batch,
-    and images that do not fit into one batch are named.
+    predicts, and a detection data set must know the categories of its file. A warning
+    tells of joined data sets that call a label by different names and, if a loss
+    compares predictions, of a teacher whose checkpoint has other names for the
+    classes. A hook that would overwrite the teacher, mmdet's ``MeanTeacherHook``, is
+    refused. From then on the model itself looks at the labels of every batch, and
+    images that do not fit into one batch are named.
 
     Raises:
         ValueError: At the beginning of the training if one of this is not so; later
@@ -53,13 +63,16 @@ class CheckDataHook(Hook):
             runner (Runner): The runner.
 
         Raises:
-            ValueError: If there is no batch, one of too few images, or classes do not
-                fit.
+            ValueError: If there is no batch, one of too few images, classes do not
+                fit, or a hook would overwrite the teacher.
         """
         whole = unwrapped_model(runner)
         model = getattr(whole, 'architecture', whole)
         labelled = getattr(whole, 'calculate_student_loss', True)
         distiller = getattr(whole, 'distiller', None)
+        if distiller is not None and hasattr(whole, 'teacher'):
+            # That hook acts before the first step, where the model looks for it.
+            check_mean_teacher(runner.hooks)
         for loader in walk_loaders(runner.train_dataloader):
             _check_length(loader)
             if distiller is not None:
@@ -67,6 +80,8 @@ class CheckDataHook(Hook):
             # Of a data set without labels nothing of them is asked.
             for dataset in read_datasets(loader.dataset) if labelled else ():
                 _check_categories(dataset)
+            if labelled:
+                _check_joined(loader.dataset)
             _check_classes(loader.dataset, model)
             if hasattr(loader, 'collate_fn'):
                 loader.collate_fn = _NamingCollate(loader.collate_fn)
@@ -126,7 +141,7 @@ def _check_length(loader: DataLoader) -> None:
 
 def _check_categories(dataset: Any) -> None:
     """Check that the classes of a detection data set are those of its file."""
-    names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    names = first_meta(getattr(dataset, 'metainfo', None)).get('classes')
     found = getattr(dataset, 'cat_ids', None)
     if not names or not isinstance(found, list) or len(found) >= len(names):
         return
@@ -145,13 +160,36 @@ def _check_categories(dataset: Any) -> None:
     )
 
 
+def _check_joined(dataset: Any) -> None:
+    """Tell if a label has other names in the data sets that are joined."""
+    found = (getattr(one, 'metainfo', None) for one in walk_wrappers(dataset))
+    joined = next(filter(None, found), None)
+    if not isinstance(joined, (list, tuple)):
+        return
+    first, *others = (first_meta(meta).get('classes') or () for meta in joined)
+    differences = (first_renamed(first, other) for other in others)
+    renamed = next(filter(None, differences), None)
+    if renamed is None:
+        return
+    label, name, other_name = renamed
+    print_log(
+        f'The data sets that the {type(dataset).__name__} joins have different '
+        f'classes: label {label} is {name!r} in the first and {other_name!r} in '
+        'another. To the student it is one class, called as in the first. If only the '
+        'words differ, all is well; else give all of them the same '
+        '`metainfo=dict(classes=...)`.',
+        logger='current',
+        level=logging.WARNING,
+    )
+
+
 def _check_classes(dataset: Any, model: nn.Module) -> None:
     """Check that the model has an output for each class of the data set."""
     names = dataset_meta(dataset).get('classes')
     count = label_count(model)
-    # Panoptic data sets list things and stuff, of which a head may predict a part.
-    panoptic = any(hasattr(model, f'{n}_head') for n in ('panoptic', 'semantic'))
-    if not isinstance(names, (list, tuple)) or count is None or panoptic:
+    if not isinstance(names, (list, tuple)) or count is None or is_panoptic(model):
+        return
+    if len(names) in predicted_counts(model):
         return
     told = (
         f'The data set ({type(dataset).__name__}) has {len(names)} classes, the model '

@@ -95,7 +95,7 @@ class SafeCheckpointHook(CheckpointHook):
         missing = [f'{name}=False' for name in states if not getattr(self, name)]
         if missing:
             runner.logger.warning(
-                f'Checkpoints will lack a state ({", ".join(missing)}): what is stopped '
+                f'Checkpoints lack a state ({", ".join(missing)}): what is stopped '
                 'can go on from them by `--resume --allow-changes` alone, with '
                 'optimizer and schedule begun anew. Leave that out of '
                 '`default_hooks.checkpoint` if this training may have to be resumed.'

@@ -14,12 +14,13 @@ from mmengine.runner import Runner, save_checkpoint
 from mmrazor.models.algorithms import BaseAlgorithm
 
 from mmfakd.checkpoints.class_names import trained_classes
+from mmfakd.checkpoints.first_meta import first_meta
 from mmfakd.checkpoints.latest import LOAD_ERRORS, find_flaw
 from mmfakd.checkpoints.student import export_student
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.known_meta import known_meta
 from mmfakd.engine.unwrap import unwrapped_model
-from mmfakd.models.algorithms.count_classes import count_classes
+from mmfakd.models.algorithms.count_classes import predicted_counts
 from mmfakd.registry import HOOKS
 
 
@@ -113,7 +114,7 @@ class StudentCheckpointHook(Hook):
             return
         # MMEngine asks the outermost training set alone: PyTorch's wrappers have no
         # names, nor have images without labels.
-        own = checkpoint['meta'].get('dataset_meta') or {}
+        own = first_meta(checkpoint['meta'].get('dataset_meta'))
         if not own.get('classes'):
             found = known_meta(runner) or self._teacher_names(runner)
             checkpoint['meta']['dataset_meta'] = {**own, **found}
@@ -130,7 +131,7 @@ class StudentCheckpointHook(Hook):
         if self._borrowed is None:
             model: Any = unwrapped_model(runner)
             names = trained_classes(getattr(model, 'teacher_ckpt', None))
-            fit = names and len(names) == count_classes(model.architecture)
+            fit = names and len(names) in predicted_counts(model.architecture)
             self._borrowed = dict(classes=tuple(names)) if fit else {}
         return self._borrowed
 

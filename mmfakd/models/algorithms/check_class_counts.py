@@ -54,6 +54,9 @@ class _Side(NamedTuple):
         width, classes = self.width, self.classes
         if not width or not classes:
             return False
+        # One channel of a segmentor, above a threshold or below.
+        if (width, classes) == (1, 2):
+            return True
         return 0 in (width % classes, width % (classes + 1))
 
 

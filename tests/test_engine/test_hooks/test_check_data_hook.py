@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine.registry import TRANSFORMS
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS, TRANSFORMS
+from mmengine.runner import Runner
 
 from mmfakd.engine.hooks import CheckDataHook, check_data_hook
-from tests.helpers.tiny_runs import distillation, save_teacher, train
+from tests.helpers.tiny_runs import distillation, save_teacher, student, train
 from tests.helpers.tiny_runs import run_config as config
-from tests.helpers.toy import classifier
+from tests.helpers.toy import classifier, review_distiller
 from tests.helpers.toy_detectors import detection_run, retinanet
 
 
@@ -160,6 +162,50 @@ def test_teachers_that_are_not_told(tmp_path, told):
     assert told == []
 
 
+# ---- mmdet's hook for semi-supervised learning
+
+
+MEAN_TEACHER = dict(type='mmdet.MeanTeacherHook')
+
+
+@MODELS.register_module(force=True)
+class MeanTeacher(BaseModel):
+    """Two classifiers, of which the hook makes one the mean of the other."""
+
+    def __init__(self, data_preprocessor):
+        super().__init__()
+        self.student, self.teacher = (MODELS.build(student()) for _ in range(2))
+        self.data_preprocessor = self.student.data_preprocessor
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.student(inputs, data_samples, mode)
+
+
+@pytest.mark.parametrize(
+    'kind', ['mmfakd.FeatureDistill', 'mmrazor.SingleTeacherDistill']
+)
+def test_hook_that_would_overwrite_the_teacher(kind, work_dir):
+    alike = review_distiller(width=2, teacher_width=2)
+    model = distillation(None, type=kind, teacher=student(), distiller=alike)
+    cfg = config(work_dir, model, epochs=1, hooks=[MEAN_TEACHER])
+    cfg.data_preprocessor.type = 'mmpretrain.ClsDataPreprocessor'
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(CheckDataHook())
+    with pytest.raises(ValueError, match='MeanTeacherHook would overwrite the teacher'):
+        runner.train()
+    one, other = (
+        next(part.parameters())
+        for part in (runner.model.teacher, runner.model.architecture)
+    )
+    assert not torch.equal(one, other)
+
+
+def test_mean_teachers_without_distillation(work_dir, told):
+    model = dict(type='MeanTeacher')
+    run(config(work_dir, model, epochs=1, hooks=[MEAN_TEACHER]))
+    assert told == []
+
+
 # ---- detection
 
 
@@ -190,6 +236,32 @@ def test_one_class_of_another_file(tmp_path, told):
 def test_head_with_too_few_classes(tmp_path):
     with pytest.raises(ValueError, match='has 3 classes, .*RetinaNet. has num_class'):
         run(detection(tmp_path, ('a', 'b', 'c'), num_classes=2))
+
+
+def joined(folder, *sets):
+    """A training on data sets that differ in their metainfo."""
+    cfg = detection(folder, ('a', 'b', 'c'))
+    one = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(
+        type='ConcatDataset',
+        datasets=[one, *(dict(one, metainfo=meta) for meta in sets)],
+    )
+    return cfg
+
+
+def test_joined_data_sets(tmp_path, told):
+    """Other colours, other letters and the first classes alone are fine."""
+    classes = ('a', 'b', 'c')
+    coloured = dict(classes=classes, palette=[(1, 2, 3)] * 3)
+    run(joined(tmp_path, coloured, dict(coloured, classes=('a', 'b'))))
+    assert told == []
+
+
+def test_joined_data_sets_of_other_classes(tmp_path, told):
+    run(joined(tmp_path, dict(classes=('a', 'b', 'c'), palette=1), dict(classes='acb')))
+    (text,) = told
+    assert text.startswith('The data sets that the ConcatDataset joins have different')
+    assert "label 1 is 'b' in the first and 'c' in another" in text
 
 
 def test_no_images_left(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 
@@ -280,7 +281,8 @@ def test_another_folder(tmp_path, teacher_ckpt):
 @pytest.mark.parametrize('missing', [(), ('save_optimizer', 'save_param_scheduler')])
 def test_checkpoints_that_lack_a_state_are_told(missing, work_dir, teacher_ckpt):
     states = dict.fromkeys(missing, False)
-    train(config(work_dir, teacher_ckpt, checkpoint=states, epochs=1))
+    cfg = config(work_dir, teacher_ckpt, checkpoint=states, epochs=1)
+    train(Config(dict(cfg, log_level='WARNING')))
     (log,) = Path(work_dir).glob('*/*.log')
     told = ', '.join(f'{name}=False' for name in missing)
     assert (f'lack a state ({told})' in log.read_text()) == bool(missing)

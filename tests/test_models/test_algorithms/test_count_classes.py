@@ -6,7 +6,11 @@ import torch
 from mmengine.registry import MODELS
 
 from mmfakd.model_zoo.resolve import resolve_model_cfg
-from mmfakd.models.algorithms.count_classes import count_classes
+from mmfakd.models.algorithms.count_classes import (
+    count_classes,
+    is_panoptic,
+    predicted_counts,
+)
 from tests.helpers.toy import classifier
 
 
@@ -33,12 +37,53 @@ def test_stock_models(path, count):
     assert count_classes(build(path)) == count
 
 
+@pytest.mark.parametrize(
+    ('path', 'labels', 'predicted'),
+    [
+        ('panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py', 80, (133,)),
+        ('maskformer/maskformer_r50_ms-16xb1-75e_coco.py', 133, (133,)),
+        # Instances of things beside the panoptic map.
+        ('mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py', 133, (133, 80)),
+        ('mask2former/mask2former_r50_8xb2-lsj-50e_coco.py', 80, (80,)),
+    ],
+)
+def test_panoptic_models(path, labels, predicted):
+    """A head may know things alone; the predictions have things and stuff."""
+    model = build(f'mmdet::{path}')
+    assert is_panoptic(model)
+    assert count_classes(model) == labels
+    assert predicted_counts(model) == predicted
+
+
+@pytest.mark.parametrize(
+    ('head', 'count', 'predicted'),
+    [
+        (dict(num_classes=1, out_channels=1), 2, (2, 1)),
+        (dict(num_classes=2, out_channels=1), 2, (2,)),
+        (dict(num_classes=3, out_channels=3), 3, (3,)),
+        # A softmax of one channel tells nothing apart.
+        (dict(num_classes=1, out_channels=1, use_sigmoid=False), 1, (1,)),
+    ],
+)
+def test_segmentors_of_one_channel(head, count, predicted):
+    model = torch.nn.Module()
+    model.decode_head = torch.nn.Module()
+    model.decode_head.loss_decode = torch.nn.Module()
+    model.decode_head.loss_decode.use_sigmoid = head.pop('use_sigmoid', True)
+    vars(model.decode_head).update(head)
+    assert count_classes(model) == count
+    assert predicted_counts(model) == predicted
+
+
 def test_own_number():
-    assert count_classes(MODELS.build(classifier(num_classes=7))) == 7
+    model = MODELS.build(classifier(num_classes=7))
+    assert count_classes(model) == 7 and predicted_counts(model) == (7,)
+    assert not is_panoptic(model)
 
 
 def test_a_model_that_does_not_say():
     assert count_classes(torch.nn.Linear(3, 5)) is None
+    assert predicted_counts(torch.nn.Linear(3, 5)) == ()
     model = MODELS.build(classifier())
     model.head = None
     assert count_classes(model) is None
