@@ -92,6 +92,9 @@ def score_teacher(
 
     Returns:
         int: The exit status.
+
+    Raises:
+        ValueError: If the evaluator asks for what the teacher does not predict.
     """
     model = runner.model
     model.init_weights()
@@ -107,7 +110,7 @@ def score_teacher(
         return DOES_NOT_FIT
     _leave_out_masks(runner)
     runner.register_hook(ProgressHook())
-    metrics = runner.val()
+    metrics = _evaluate(runner)
     if not metrics:
         # mmdet's evaluators give nothing where no box was predicted.
         print('\nThe teacher predicts nothing at all on the validation set.')
@@ -143,6 +146,23 @@ def score_teacher(
         return 0
     print(_possible_causes(model, classes))
     return DOES_NOT_FIT
+
+
+def _evaluate(runner: Runner) -> dict[str, float]:
+    """Validate, and say so if the evaluator is one of other predictions."""
+    try:
+        return runner.val()
+    except KeyError as error:
+        wanted = str(error.args[0])
+        if not wanted.startswith('pred_'):
+            raise
+        kinds = [type(metric).__name__ for metric in runner.val_loop.evaluator.metrics]
+        raise ValueError(
+            f'its evaluator ({", ".join(kinds)}) asks for {wanted!r}, which its '
+            f'teacher, a {type(runner.model.teacher).__name__}, does not predict. '
+            'Choose a `val_evaluator` of what it predicts, such as CocoPanopticMetric '
+            'for panoptic maps.'
+        ) from error
 
 
 def _other_classes(of_teacher: int, count: int) -> str:

@@ -497,6 +497,9 @@ def test_panoptic_detector(call, tmp_path, detection):
     assert status == 0
     assert 'Teacher PanopticFPN with 133 classes' in out
     assert 'coco_panoptic/PQ: 40.00 %, expected 40.00 % (+0.00)' in out
+    status, text = call(config)
+    assert status == 1
+    assert "asks for 'pred_instances', which its teacher, a PanopticFPN, does" in text
     # Of things alone it predicts no instances.
     names = "val_dataloader.dataset.metainfo.classes=['person','car']"
     status, out = call(config, '--expected', '40', '--cfg-options', names)
