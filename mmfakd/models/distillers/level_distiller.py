@@ -142,14 +142,7 @@ class LevelDistiller(ConfigurableDistiller):
                 if row is not None:
                     own_connectors[f'{role}{i}'] = row
                     levels[i] = replace(levels[i], connector=f'{role}{i}')
-        losses = enumerate(per_level(level_loss, count, 'level_loss', *_OWNER))
-        own_losses = {f'loss_level{i}': cfg for i, cfg in losses if cfg is not None}
-        if type(self)._loss_of is LevelDistiller._loss_of and len(own_losses) < count:
-            raise ValueError(
-                f'level_loss: got {level_loss!r}; expected the config of a loss for '
-                f'each of {count} levels, or one for all, for example '
-                "dict(type='mmfakd.FFTFeatureLoss')."
-            )
+        own_losses = self._named_losses(level_loss, count)
         super().__init__(
             student_recorders=student_recorders,
             teacher_recorders=teacher_recorders,
@@ -172,6 +165,19 @@ class LevelDistiller(ConfigurableDistiller):
         self._shapes_known: bool | None = None
         # The losses of this step: of mappings, and of levels with their weights.
         self._full: tuple[dict[str, Tensor], list[tuple[Tensor, float]]] = {}, []
+
+    @classmethod
+    def _named_losses(cls, level_loss: Any, count: int) -> dict[str, Any]:
+        """Configs of the losses of levels, by their names."""
+        losses = enumerate(per_level(level_loss, count, 'level_loss', *_OWNER))
+        named = {f'loss_level{i}': cfg for i, cfg in losses if cfg is not None}
+        if cls._loss_of is LevelDistiller._loss_of and len(named) < count:
+            raise ValueError(
+                f'level_loss: got {level_loss!r}; expected the config of a loss for '
+                f'each of {count} levels, or one for all, for example '
+                "dict(type='mmfakd.FFTFeatureLoss')."
+            )
+        return named
 
     def prepare_from_student(self, model: nn.Module) -> None:
         """Register the student's recorders, after a check of their layer names.
@@ -295,9 +301,11 @@ class LevelDistiller(ConfigurableDistiller):
             )
         losses = super().compute_distill_losses()
         others = dict(losses)
-        pairs = enumerate(self.level_pairs())
-        # As MMEngine takes a loss that has a value for each image, or pixel.
-        levels = [self._level_loss(i, *pair).mean() for i, pair in pairs]
+        levels = [
+            self._level_loss(i, *pair) for i, pair in enumerate(self.level_pairs())
+        ]
+        # MMEngine takes a loss that has a value for each image, or pixel, as its mean.
+        levels = [loss.mean() if loss.dim() else loss for loss in levels]
         if self.measures:
             self._measure(levels)
             for i, weight in enumerate(self.level_weights(len(levels))):
