@@ -52,8 +52,10 @@ def check_teacher(
     Raises:
         FileNotFoundError: If there is no such config; near names are listed.
         ValueError: If the config describes no distillation, has no validation set, or
-            the teacher no weights. The message names the config.
+            the teacher no weights, and for a score that is no percentage. The message
+            names the config.
     """
+    _check_numbers(expected, tolerance)
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg:
         _require_validation(cfg)
         # Not that of the training, whose logs it would mix with.
@@ -63,6 +65,19 @@ def check_teacher(
         progress('building teacher and validation set')
         runner = build_runner(evaluation_config(cfg), TEACHER)
         return score_teacher(runner, expected, published, tolerance)
+
+
+def _check_numbers(expected: float | None, tolerance: float) -> None:
+    """Raise for a score that any teacher would reach, or none."""
+    if expected is not None and not (expected == 0 or 1 < expected <= 100):
+        raise ValueError(
+            f'--expected {expected:g}: the score is in percent, above 1 and up to 100; '
+            'give 41.2 for an average precision of 0.412.'
+        )
+    if not 0 <= tolerance <= 100:
+        raise ValueError(
+            f'--tolerance {tolerance:g}: expected percentage points, from 0 to 100.'
+        )
 
 
 def _require_validation(cfg: Config) -> None:

@@ -94,6 +94,20 @@ def test_score_is_that_of_the_teacher_alone(call, config, weights, tmp_path):
     assert folder.name == 'pair_teacher'
 
 
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (['--expected', 0.412], '--expected 0.412: the score is in percent.*41.2'),
+        (['--expected', 'nan'], '--expected nan: the score is in percent'),
+        (['--expected', 412], '--expected 412: the score is in percent'),
+        (['--tolerance', -1], '--tolerance -1: expected percentage points'),
+    ],
+)
+def test_numbers_that_say_nothing(given, message, call, config, weights):
+    status, said = call(config, '--teacher-ckpt', weights, *given)
+    assert status == 1 and re.search(message, said)
+
+
 def test_expected_score(call, config, weights):
     _, out = call(config, '--teacher-ckpt', weights)
     score = top1(out)

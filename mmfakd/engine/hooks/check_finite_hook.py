@@ -88,7 +88,7 @@ class CheckFiniteHook(Hook):
                 self._losses[where, name] = value.detach()
         due = self.every_n_train_iters(runner, self.interval)
         if due or self._checkpoint_follows(runner):
-            self._check(runner)
+            self.check(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Check before the checkpoint of the epoch.
@@ -99,7 +99,7 @@ class CheckFiniteHook(Hook):
         Raises:
             FloatingPointError: If a loss or a weight is not finite.
         """
-        self._check(runner)
+        self.check(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Check before a validation that may end in a best checkpoint.
@@ -110,7 +110,7 @@ class CheckFiniteHook(Hook):
         Raises:
             FloatingPointError: If a loss or a weight is not finite.
         """
-        self._check(runner)
+        self.check(runner)
 
     def _checkpoint_follows(self, runner: Runner) -> bool:
         return any(
@@ -123,7 +123,15 @@ class CheckFiniteHook(Hook):
             for hook in runner.hooks
         )
 
-    def _check(self, runner: Runner) -> None:
+    def check(self, runner: Runner) -> None:
+        """Check the losses since the last check, and the weights.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            FloatingPointError: If one of them is not finite.
+        """
         losses, self._losses = self._losses, {}
         if not losses:
             return

@@ -23,6 +23,8 @@ from mmfakd.engine.position import collect_position
 from mmfakd.engine.trained_weights import TrainedWeights
 from mmfakd.registry import HOOKS
 
+from .check_finite_hook import CheckFiniteHook
+
 # What is written where training is interrupted within an epoch.
 INTERRUPTED = 'interrupted.pth'
 # What a killed run leaves; others have files that are called so, too.
@@ -157,7 +159,14 @@ class SafeCheckpointHook(CheckpointHook):
 
         Returns:
             str: Path of the checkpoint.
+
+        Raises:
+            FloatingPointError: If losses or weights are no longer finite, as
+                :class:`CheckFiniteHook` finds: nothing could go on from such a file.
         """
+        for hook in runner.hooks:
+            if isinstance(hook, CheckFiniteHook):
+                hook.check(runner)
         runner.message_hub.update_info('outdated_ckpts', [])
         meta = dict(epoch=runner.epoch, iter=self._iter)
         self.interrupted = True
@@ -178,13 +187,15 @@ class SafeCheckpointHook(CheckpointHook):
             checkpoint['position'], self._position = self._position, {}
 
     def after_train(self, runner: Runner) -> None:
-        """Publish checkpoints if asked for; nothing is interrupted any more.
+        """Publish checkpoints if asked for.
+
+        What an interruption has saved stays if no regular checkpoint came after it, as
+        where a training stops early: it is the newest.
 
         Args:
             runner (Runner): The runner.
         """
         super().after_train(runner)
-        self._queue.append(self._path(INTERRUPTED))
         self._remove_outdated()
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:

@@ -204,7 +204,7 @@ def test_validation_alone_is_left_alone(work_dir):
 
 def test_losses_are_kept_without_their_graph_and_until_the_check(work_dir):
     hook = CheckFiniteHook()
-    hook._check = lambda runner: None
+    hook.check = lambda runner: None
     train(run_config(work_dir, student()), hook)
     assert [where for where, _ in hook._losses] == [
         f'epoch {epoch}, iteration {2 * epoch - 2 + i}'
@@ -212,8 +212,8 @@ def test_losses_are_kept_without_their_graph_and_until_the_check(work_dir):
         for i in (1, 2)
     ]
     assert all(loss.grad_fn is None for loss in hook._losses.values())
-    del hook._check
-    hook._check(SimpleNamespace(model=torch.nn.Linear(1, 1)))
+    del hook.check
+    hook.check(SimpleNamespace(model=torch.nn.Linear(1, 1)))
     assert not hook._losses
 
 

@@ -286,3 +286,38 @@ def test_checkpoints_that_lack_a_state_are_told(missing, work_dir, teacher_ckpt)
     (log,) = Path(work_dir).glob('*/*.log')
     told = ', '.join(f'{name}=False' for name in missing)
     assert (f'lack a state ({told})' in log.read_text()) == bool(missing)
+
+
+class Interrupt(Hook):
+    """Saves in the first step, as a signal does; diverges before it, or stops early."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, diverges):
+        self.diverges = diverges
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.diverges:
+            weight = next(runner.model.architecture.parameters())
+            weight.data.fill_(float('nan'))
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == 0:
+            kinds = {type(hook).__name__: hook for hook in runner.hooks}
+            kinds['SafeCheckpointHook'].save_now(runner)
+            runner.train_loop.stop_training = True
+
+
+def test_what_has_diverged_is_not_saved_by_a_signal(work_dir, teacher_ckpt):
+    checks = dict(type='mmfakd.CheckFiniteHook', interval=50)
+    cfg = config(work_dir, teacher_ckpt, hooks=[checks])
+    with pytest.raises(FloatingPointError, match='not finite'):
+        train(cfg, Interrupt(diverges=True))
+    assert 'interrupted.pth' not in names(work_dir)
+
+
+def test_the_only_checkpoint_stays_where_a_training_stops_early(work_dir, teacher_ckpt):
+    cfg = config(work_dir, teacher_ckpt, checkpoint=dict(interval=10), epochs=3)
+    train(cfg, Interrupt(diverges=False))
+    assert 'interrupted.pth' in names(work_dir)
+    assert find_checkpoint(work_dir).path.endswith('interrupted.pth')
