@@ -97,7 +97,7 @@ class SafeCheckpointHook(CheckpointHook):
         missing = [f'{name}=False' for name in states if not getattr(self, name)]
         if missing:
             runner.logger.warning(
-                f'Checkpoints lack a state ({", ".join(missing)}): what is stopped '
+                f'Checkpoints lack a state ({", ".join(missing)}): what is killed '
                 'can go on from them by `--resume --allow-changes` alone, with '
                 'optimizer and schedule begun anew. Leave that out of '
                 '`default_hooks.checkpoint` if this training may have to be resumed.'
@@ -171,7 +171,15 @@ class SafeCheckpointHook(CheckpointHook):
         meta = dict(epoch=runner.epoch, iter=self._iter)
         self.interrupted = True
         with self._weights.in_place():
-            self._save(runner, INTERRUPTED, meta, by_epoch=False)
+            # Whole, whatever regular checkpoints leave out: it is there to go on from.
+            self._save(
+                runner,
+                INTERRUPTED,
+                meta,
+                by_epoch=False,
+                save_optimizer=True,
+                save_param_scheduler=True,
+            )
         self.interrupted = False
         return self._path(INTERRUPTED)
 
@@ -220,16 +228,15 @@ class SafeCheckpointHook(CheckpointHook):
         self, runner: Runner, name: str, meta: dict, by_epoch: bool, **kwargs: Any
     ) -> None:
         self._position = collect_position(runner, self._batch)
+        states = ('save_optimizer', 'save_param_scheduler')
         runner.save_checkpoint(
             self.out_dir,
             name,
             self.file_client_args,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
             meta=meta,
             by_epoch=by_epoch,
             backend_args=self.backend_args,
-            **kwargs,
+            **{**{state: getattr(self, state) for state in states}, **kwargs},
         )
         if is_main_process():
             _point_to(runner, self._path(name))

@@ -271,7 +271,9 @@ class Teacher(nn.Module):
             )
         attach_recorders(distiller.teacher_recorders.recorders, self.model, 'teacher')
         batch = (self.input(inputs, data_samples), data_samples)
-        tracked = not is_compiling() and not inputs.is_inference()
+        tracked = isinstance(inputs, Tensor) and not inputs.is_inference()
+        # Versions are none of a graph's.
+        tracked = tracked and not is_compiling()
         before = inputs._version if tracked else 0
         if self.mode is None:
             self._find_mode(distiller, *batch)
