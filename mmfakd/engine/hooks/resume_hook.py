@@ -122,6 +122,9 @@ class ResumeHook(Hook):
                     'a checkpoint that was written at the end of one.'
                 )
             loop.run_epoch = lambda: self._finish_epoch(runner)
+        elif self._misses_validation(runner) and _is_stock(loop):
+            # The loop validates by itself, and looks whether that ends the training.
+            loop.run_epoch = lambda: self._end_epoch(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Go on at the start of an epoch.
@@ -186,18 +189,40 @@ class ResumeHook(Hook):
         runner.call_hook('after_train_epoch')
         loop._epoch += 1
 
+    def _end_epoch(self, runner: Runner) -> None:
+        """``run_epoch`` of the loop, once, where nothing but a validation is left."""
+        del runner.train_loop.run_epoch
+        position, self._position = self._position, {}
+        restore_random(position['random'])
+        _stand_before_validation(runner)
+
+    def _misses_validation(self, runner: Runner) -> bool:
+        position = self._position
+        return bool(position['random']) and _validation_missing(runner, position)
+
     def _go_on(self, runner: Runner) -> None:
         """Take the random states, and validate if that was missed."""
+        missing = self._misses_validation(runner)
         position, self._position = self._position, {}
         if position['random']:
             restore_random(position['random'])
-            if _validation_missing(runner, position):
-                runner.logger.info('The validation that was missed is run now.')
-                # Where there are epochs, it belongs to the one that is over.
-                hub = runner.message_hub
-                hub.update_info('epoch', max(0, hub.get_info('epoch') - 1))
-                hub.update_info('iter', max(0, runner.iter - 1))
-                runner.val_loop.run()
+        if missing:
+            _stand_before_validation(runner)
+            runner.val_loop.run()
+
+
+def _is_stock(loop: EpochBasedTrainLoop) -> bool:
+    """Whether a loop validates after each epoch as MMEngine's does."""
+    stock = EpochBasedTrainLoop
+    return type(loop).run is stock.run and type(loop).run_epoch is stock.run_epoch
+
+
+def _stand_before_validation(runner: Runner) -> None:
+    runner.logger.info('The validation that was missed is run now.')
+    # Where there are epochs, it belongs to the one that is over.
+    hub = runner.message_hub
+    hub.update_info('epoch', max(0, hub.get_info('epoch') - 1))
+    hub.update_info('iter', max(0, runner.iter - 1))
 
 
 def _check_agreement(what: str, own: tuple) -> None:

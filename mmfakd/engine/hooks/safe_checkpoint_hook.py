@@ -57,6 +57,8 @@ class SafeCheckpointHook(CheckpointHook):
         super().__init__(*args, **kwargs)
         # Batches of this epoch, and iterations of all, that are done.
         self._batch, self._iter = 0, 0
+        # Iterations that were done when the last regular checkpoint was written.
+        self._saved: int | None = None
         self._position: dict[str, Any] = {}
         # Paths that are to go once what replaces them is there.
         self._queue: list[str] = []
@@ -83,6 +85,8 @@ class SafeCheckpointHook(CheckpointHook):
         if local and self.backend_args is None and self.file_client_args is None:
             self.backend_args = dict(backend='mmfakd_atomic')
         self._iter = runner.iter
+        if runner._resume and osp.basename(str(runner._load_from)) != INTERRUPTED:
+            self._saved = runner.iter
         info = runner.message_hub.runtime_info
         outdated = info.pop('outdated_ckpts', [])
         super().before_train(runner)
@@ -195,14 +199,20 @@ class SafeCheckpointHook(CheckpointHook):
             checkpoint['position'], self._position = self._position, {}
 
     def after_train(self, runner: Runner) -> None:
-        """Publish checkpoints if asked for.
+        """Save where a training stops early; publish checkpoints if asked for.
 
-        What an interruption has saved stays if no regular checkpoint came after it, as
-        where a training stops early: it is the newest.
+        With ``save_last`` the last epoch is saved, whether it was planned to be the
+        last or ``EarlyStoppingHook`` has made it so. Without, what an interruption has
+        saved stays if no regular checkpoint came after it: it is the newest.
 
         Args:
             runner (Runner): The runner.
         """
+        stopped = getattr(runner.train_loop, 'stop_training', False)
+        if stopped and self.save_last and self._saved != runner.iter:
+            step = runner.epoch if self.by_epoch else runner.iter
+            meta = dict(epoch=runner.epoch, iter=runner.iter)
+            self._save_checkpoint_with_step(runner, step, meta)
         super().after_train(runner)
         self._remove_outdated()
 
@@ -221,6 +231,7 @@ class SafeCheckpointHook(CheckpointHook):
         # A resumed run removes what this one no longer came to remove.
         hub.update_info('outdated_ckpts', [osp.basename(p) for p in self._outdated()])
         self._save(runner, name, meta, self.by_epoch, **self.args)
+        self._saved = meta['iter']
         self._queue.append(self._path(INTERRUPTED))
         self._remove_outdated()
 

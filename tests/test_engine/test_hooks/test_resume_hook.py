@@ -192,33 +192,57 @@ def test_iteration_based_loop(workers, tmp_path, teacher_ckpt):
     assert_equal_files(tmp_path / 'whole', tmp_path / 'parts')
 
 
-@pytest.mark.parametrize('after', [9, 15])
-def test_early_stopping_counts_on(after, tmp_path, teacher_ckpt):
-    """Two epochs without a better score end a training, whenever it was resumed."""
+def stopping(work_dir, teacher_ckpt, **kwargs):
+    """Six epochs, of which two without a better score make the fourth the last."""
+    cfg = config(
+        work_dir,
+        teacher_ckpt,
+        epochs=6,
+        validate=True,
+        hooks=[dict(type='EarlyStoppingHook', monitor='score', patience=2)],
+        **kwargs,
+    )
+    cfg.custom_hooks[1].rule = 'greater'
+    scores = [1.0, 2.0, 1.5, 1.0, 3.0, 4.0]
+    cfg.val_evaluator = dict(type='ScriptedScore', counter='epoch', score=scores)
+    return cfg
 
-    def make(work_dir, **kwargs):
-        cfg = config(
-            work_dir,
-            teacher_ckpt,
-            epochs=6,
-            validate=True,
-            hooks=[dict(type='EarlyStoppingHook', monitor='score', patience=2)],
-            **kwargs,
-        )
-        cfg.custom_hooks[1].rule = 'greater'
-        scores = [1.0, 2.0, 1.5, 1.0, 3.0, 4.0]
-        cfg.val_evaluator = dict(type='ScriptedScore', counter='epoch', score=scores)
-        return cfg
 
+@pytest.fixture(scope='module')
+def stopped_losses(tmp_path_factory, teacher_ckpt):
+    """Losses of a training that stops early, uninterrupted."""
     whole = Recorder()
-    train(make(tmp_path / 'whole'), whole)
+    train(stopping(tmp_path_factory.mktemp('whole'), teacher_ckpt), whole)
     assert len(whole.losses) == 16
+    return whole.losses
+
+
+@pytest.mark.parametrize(
+    'breaker',
+    [Breaker(after=9), Breaker(after=15), Breaker(after=4, at='val')],
+    ids=['third epoch', 'last epoch', 'deciding validation'],
+)
+def test_early_stopping_counts_on(breaker, tmp_path, teacher_ckpt, stopped_losses):
+    """Two epochs without a better score end a training, whenever it was resumed."""
     first, second = Recorder(), Recorder()
     with pytest.raises(Stop):
-        train(make(tmp_path / 'parts'), first, Breaker(after=after))
-    train(make(tmp_path / 'parts', resume=True), second)
-    done = after // 4 * 4
-    assert first.losses[:done] + second.losses == whole.losses
+        train(stopping(tmp_path, teacher_ckpt), first, breaker)
+    train(stopping(tmp_path, teacher_ckpt, resume=True), second)
+    done = breaker.after // 4 * 4 if breaker.at == 'train_iter' else 16
+    assert first.losses[:done] + second.losses == stopped_losses
+
+
+@pytest.mark.parametrize('interval', [1, 3])
+def test_what_has_stopped_early_is_not_gone_on_with(interval, tmp_path, teacher_ckpt):
+    """Its last epoch is there, whatever the interval, and stays as it is."""
+    checkpoint = dict(interval=interval, max_keep_ckpts=1)
+    train(stopping(tmp_path, teacher_ckpt, checkpoint=checkpoint))
+    before = {path.name: path.read_bytes() for path in tmp_path.glob('*.pth')}
+    assert 'epoch_4.pth' in before
+    again = Recorder()
+    train(stopping(tmp_path, teacher_ckpt, checkpoint=checkpoint, resume=True), again)
+    assert again.losses == []
+    assert {path.name: path.read_bytes() for path in tmp_path.glob('*.pth')} == before
 
 
 class Counts(Hook):

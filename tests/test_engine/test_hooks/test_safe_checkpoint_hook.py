@@ -317,7 +317,8 @@ def test_what_has_diverged_is_not_saved_by_a_signal(work_dir, teacher_ckpt):
 
 
 def test_the_only_checkpoint_stays_where_a_training_stops_early(work_dir, teacher_ckpt):
-    cfg = config(work_dir, teacher_ckpt, checkpoint=dict(interval=10), epochs=3)
+    regular = dict(interval=10, save_last=False)
+    cfg = config(work_dir, teacher_ckpt, checkpoint=regular, epochs=3)
     train(cfg, Interrupt(diverges=False))
     assert 'interrupted.pth' in names(work_dir)
     assert find_checkpoint(work_dir).path.endswith('interrupted.pth')
@@ -325,8 +326,9 @@ def test_the_only_checkpoint_stays_where_a_training_stops_early(work_dir, teache
 
 def test_what_a_signal_saves_is_whole(work_dir, teacher_ckpt):
     """Regular checkpoints may leave states out to be small."""
-    states = dict(save_optimizer=False, save_param_scheduler=False, interval=10)
-    cfg = config(work_dir, teacher_ckpt, checkpoint=states, epochs=3)
+    states = dict(save_optimizer=False, save_param_scheduler=False)
+    regular = dict(interval=10, save_last=False)
+    cfg = config(work_dir, teacher_ckpt, checkpoint={**states, **regular}, epochs=3)
     cfg.param_scheduler = dict(type='MultiStepLR', milestones=[1], by_epoch=True)
     train(cfg, Interrupt(diverges=False))
     saved = load_checkpoint_file(Path(work_dir) / 'interrupted.pth')
