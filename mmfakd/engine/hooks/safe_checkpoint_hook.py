@@ -295,9 +295,13 @@ class SafeCheckpointHook(CheckpointHook):
             if self.save_best and key[0] == 'b' and not backend.isfile(info[key]):
                 # Resumed in a folder of its own, or from before it was replaced.
                 info[key] = None
-                left = 'stays where it is' if osp.isfile(str(path)) else 'is gone'
+                # An earlier training's files may have been moved, all together.
+                name, start = osp.basename(str(path)), str(runner._load_from)
+                beside = osp.join(osp.dirname(start), name)
+                there = next((p for p in (str(path), beside) if osp.isfile(p)), '')
+                left = f'stays at {there}' if there else 'is gone'
                 runner.logger.warning(
-                    f'The best checkpoint so far, {path}, {left}. {self.out_dir} has '
+                    f'The best checkpoint so far, {name}, {left}. {self.out_dir} has '
                     'none until a score is better.'
                 )
         self.last_ckpt = info.get('last_ckpt')

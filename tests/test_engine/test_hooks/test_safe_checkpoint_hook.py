@@ -187,7 +187,8 @@ def test_a_moved_folder_is_resumed_where_it_is(tmp_path, teacher_ckpt):
     assert info['best_ckpt'] == str(new / 'best_score_epoch_2.pth')
 
 
-def test_the_best_of_another_folder(tmp_path, teacher_ckpt, monkeypatch):
+@pytest.mark.parametrize('moved', [False, True])
+def test_the_best_of_another_folder(moved, tmp_path, teacher_ckpt, monkeypatch):
     """Resumed from there, it is named, and nothing points to a file that is not."""
     lines = []
     monkeypatch.setattr(
@@ -196,12 +197,14 @@ def test_the_best_of_another_folder(tmp_path, teacher_ckpt, monkeypatch):
     old, new = tmp_path / 'old', tmp_path / 'new'
     published = dict(checkpoint=dict(published_keys=['state_dict']))
     train(config(old, teacher_ckpt, scores=[2.0], epochs=1))
+    if moved:
+        old = old.rename(tmp_path / 'earlier')
     before = names(old)
     settings = dict(resume=True, load_from=str(old / 'epoch_1.pth'), **published)
     cfg = config(new, teacher_ckpt, scores=[2.0, 1.0], epochs=2, **settings)
     runner = train(cfg)
     best = old / 'best_score_epoch_1.pth'
-    text = f'The best checkpoint so far, {best}, stays where it is. {new} has none'
+    text = f'The best checkpoint so far, {best.name}, stays at {best}. {new} has none'
     assert any(line.startswith(text) for line in lines)
     assert runner.message_hub.runtime_info['best_ckpt'] is None
     assert names(old) == before
