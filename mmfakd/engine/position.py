@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
         the states of every process; ``buffers``, the running statistics of every
         process but the first, whose are those of the checkpoint; ``gradients``, those
         of every process where a cycle of gradient accumulation is not complete:
-        parameter name -> its gradient.
+        parameter name -> its gradient; ``sizes``, see :func:`batch_sizes`.
     """
     in_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
     return dict(
@@ -43,7 +44,45 @@ def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
         random=all_gather_object(random_states()),
         buffers=all_gather_object(_own_buffers(runner)),
         gradients=all_gather_object(_gradients(runner)),
+        sizes=batch_sizes(runner),
     )
+
+
+def batch_sizes(runner: Runner) -> dict[str, list[int] | None]:
+    """Read the sizes that batches are resized to until the next one is drawn.
+
+    Source: mmdet's ``BatchSyncRandomResize``, of YOLOX, which draws one for all
+    processes every ten iterations and keeps it where no checkpoint sees it.
+
+    Args:
+        runner (Runner): The runner.
+
+    Returns:
+        dict: Name of each such module -> height and width, or None before the first.
+    """
+    return {
+        name: list(module._input_size) if module._input_size else None
+        for name, module in _resizers(runner)
+    }
+
+
+def restore_batch_sizes(runner: Runner, sizes: dict[str, list[int] | None]) -> None:
+    """Set what :func:`batch_sizes` has read.
+
+    Args:
+        runner (Runner): The runner.
+        sizes (dict): Name of each module -> height and width, or None.
+    """
+    for name, module in _resizers(runner):
+        size = sizes.get(name)
+        if size:
+            module._input_size = tuple(size)
+
+
+def _resizers(runner: Runner) -> Iterator[tuple[str, Any]]:
+    for name, module in unwrapped_model(runner).named_modules():
+        if hasattr(module, '_input_size') and hasattr(module, '_get_random_size'):
+            yield name, module
 
 
 def random_states() -> dict[str, Any]:

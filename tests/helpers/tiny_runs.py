@@ -145,7 +145,7 @@ class Recorder(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.losses.append({k: v.item() for k, v in outputs.items()})
-        self.batches.append(torch.as_tensor(data_batch['inputs']).clone())
+        self.batches.append(torch.stack(list(data_batch['inputs'])))
 
     def after_train_epoch(self, runner):
         if runner.epoch + 1 == self.stop_after:

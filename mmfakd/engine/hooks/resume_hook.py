@@ -22,6 +22,7 @@ from mmfakd.checkpoints.latest import (
 )
 from mmfakd.engine.position import (
     at_update,
+    restore_batch_sizes,
     restore_buffers,
     restore_gradients,
     restore_random,
@@ -105,6 +106,7 @@ class ResumeHook(Hook):
             _count_in_present_batches(runner, position)
         _warn_of_workers(runner)
         restore_buffers(runner, position.get('buffers', []))
+        restore_batch_sizes(runner, position.get('sizes', {}))
         _restore_gradients(runner, position.get('gradients', []))
         if isinstance(loop, IterBasedTrainLoop):
             if getattr(loop, 'fast_forward_on_resume', False):

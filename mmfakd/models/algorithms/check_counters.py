@@ -44,7 +44,13 @@ def check_counters(loop: BaseLoop | None) -> None:
                 'end. Leave the hook out, or train by epochs '
                 '(`train_cfg=dict(by_epoch=True, max_epochs=...)`).'
             )
-        if waits:
+        # mmdet's YOLOXModeSwitchHook, `num_last_epochs`, counts from the end.
+        if any('last' in key for key in waits):
+            _warn(
+                f'{name} got {waits}, but {why}: it acts at the first iteration, for '
+                'the whole training. Leave the hook out, or train by epochs.'
+            )
+        elif waits:
             _warn(f'{name} got {waits}, but {why}: it never acts.')
         elif _saves_epochs(hook):
             _warn(

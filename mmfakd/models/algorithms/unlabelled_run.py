@@ -158,6 +158,8 @@ def _find_mode(
                 delivery.data_queue = queue
             for recorder in manager.recorders.values():
                 recorder.reset_data_buffer()
+            # Of weights that older PyTorch casts here, the step would get no gradients.
+            torch.clear_autocast_cache()
         if found:
             return mode
     return MODES[-1]

@@ -85,9 +85,10 @@ class BalancedWeights(nn.Module):
             self.ratios = per_level(ratio, levels, 'loss_weight.ratio', *owner)
         else:
             self.ratios = [ratio / levels] * levels
-        # Sums of t ln r and of t, and how many iterations there were.
+        # Sums of t ln r and of t, and how many iterations there were. Both sums are
+        # floating point, as an EMA of buffers averages no others: their quotient holds.
         self.register_buffer('log_ratios', torch.zeros(levels))
-        self.register_buffer('counts', torch.zeros(levels, dtype=torch.long))
+        self.register_buffer('counts', torch.zeros(levels))
         self.register_buffer('steps', torch.zeros((), dtype=torch.long))
         # The same in Python, to be read without waiting for a device.
         self._values: list[float] | None = None
@@ -247,6 +248,21 @@ class BalancedWeights(nn.Module):
         if any(key.startswith(prefix) for key in state_dict):
             super()._load_from_state_dict(state_dict, prefix, *args)
             self._values = None
+            self._forget_the_impossible()
+
+    @torch.no_grad()
+    def _forget_the_impossible(self) -> None:
+        """Measure anew where an earlier version has let an EMA average one sum only."""
+        if (self.log_ratios.abs() <= _MAX_LOG * self.counts).all():
+            return
+        for buffer in (self.log_ratios, self.counts, self.steps):
+            buffer.zero_()
+        print_log(
+            f'{_OWNER}: what the checkpoint says was measured cannot be, as averaged '
+            'weights (EMA) of an earlier version. It is measured anew.',
+            logger='current',
+            level=logging.WARNING,
+        )
 
     def extra_repr(self) -> str:
         """Describe the ratios.
@@ -257,6 +273,8 @@ class BalancedWeights(nn.Module):
         return f'ratios={self.ratios}, iters={self.iters}'
 
 
+# Of the ratio of two norms in float32, with room.
+_MAX_LOG = 250.0
 _OWNER = f"loss_weight of type '{TYPE}'"
 _NUMBERS = 'Give weights as numbers: loss_weight=1.0, or one for each level.'
 

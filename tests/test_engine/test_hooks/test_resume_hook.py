@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 
 from mmfakd.compat import load_checkpoint_file
 from tests.helpers.tiny_runs import Recorder, distillation, run_config, train
+from tests.helpers.toy_detectors import detection_run, retinanet
 from tests.helpers.two_processes import run_twice
 
 
@@ -243,6 +244,30 @@ def test_what_has_stopped_early_is_not_gone_on_with(interval, tmp_path, teacher_
     train(stopping(tmp_path, teacher_ckpt, checkpoint=checkpoint, resume=True), again)
     assert again.losses == []
     assert {path.name: path.read_bytes() for path in tmp_path.glob('*.pth')} == before
+
+
+def test_the_size_of_a_batch_that_is_kept_for_some_iterations(tmp_path):
+    """YOLOX's, which is in no state dict, and drawn every third iteration here."""
+
+    def make(work_dir, **kwargs):
+        model = retinanet()
+        resize = dict(random_size_range=(64, 160), size_divisor=32, interval=3)
+        model['data_preprocessor']['batch_augments'] = [
+            dict(type='mmdet.BatchSyncRandomResize', **resize)
+        ]
+        cfg = detection_run(tmp_path, model, epochs=3)
+        for key in [key for key in cfg if key.startswith(('val_', 'test_'))]:
+            cfg.pop(key)
+        checkpoint = dict(type='mmfakd.SafeCheckpointHook', interval=1)
+        cfg.default_hooks = dict(checkpoint=checkpoint)
+        cfg.custom_hooks = [dict(type='mmfakd.ResumeHook')]
+        cfg.update(work_dir=str(work_dir), **kwargs)
+        return cfg
+
+    whole = Recorder()
+    train(make(tmp_path / 'whole'), whole)
+    first, second = in_parts(tmp_path / 'parts', make, Breaker(2, 'train_epoch'))
+    assert len(whole.losses) == 6 and first + second == whole.losses
 
 
 class Counts(Hook):

@@ -9,6 +9,7 @@ import shutil
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from torch import nn
 
@@ -305,6 +306,35 @@ def test_other_ratios_and_iterations_use_what_was_measured():
     first, second, _ = weights.values()
     assert other.values() == pytest.approx([3 * first, 6 * second, 0])
     assert other.fixed
+
+
+def test_an_average_of_buffers_keeps_what_was_measured():
+    """`EMAHook(update_buffers=True)` puts averages of floats into the state dict."""
+    weights, x = (
+        BalancedWeights(balance(ratio=1, iters=200), 1),
+        nn.Parameter(torch.ones(())),
+    )
+    average = ExponentialMovingAverage(weights, momentum=0.05, update_buffers=True)
+    for _ in range(150):
+        weights.measure(x * 1, [x * 8], [x])
+        average.update_parameters(weights)
+    other = BalancedWeights(balance(ratio=1, iters=200), 1)
+    other.load_state_dict(average.module.state_dict())
+    assert other.values() == pytest.approx([1 / 8])
+    assert weights.values() == pytest.approx([1 / 8])
+
+
+def test_what_cannot_have_been_measured_is_measured_anew(log):
+    """Earlier versions let an average change one of two sums."""
+    weights = BalancedWeights(balance(), 2)
+    state = dict(
+        log_ratios=torch.tensor([-11951.6, -3.0]),
+        counts=torch.tensor([1, 1]),
+        steps=torch.tensor(1),
+    )
+    weights.load_state_dict(state)
+    assert any('It is measured anew.' in line for line in log)
+    assert (weights.values(), int(weights.steps)) == ([1.0, 1.0], 0)
 
 
 # ------------------------------------------------------------------- refusals

@@ -98,6 +98,13 @@ class SwitchesLate(Hook):
         """Nothing."""
 
 
+class ActsInTheEnd(SwitchesLate):
+    """As mmdet's YOLOXModeSwitchHook."""
+
+    def __init__(self):
+        self.num_last_epochs = 15
+
+
 def test_hooks_and_schedulers_that_wait_for_an_epoch(tmp_path, model, capsys):
     cfg = run_config(
         tmp_path,
@@ -107,8 +114,10 @@ def test_hooks_and_schedulers_that_wait_for_an_epoch(tmp_path, model, capsys):
         log_level='WARNING',
         param_scheduler=dict(type='MultiStepLR', milestones=[1], by_epoch=True),
     )
-    train(cfg, SwitchesLate())
+    train(cfg, SwitchesLate(), ActsInTheEnd())
     said = capsys.readouterr().out
+    assert "ActsInTheEnd got {'num_last_epochs': 15}" in said
+    assert 'it acts at the first iteration, for the whole training' in said
     assert "SwitchesLate got {'switch_epoch': 3}, but in a IterBasedTrainLoop" in said
     assert 'CheckpointHook got by_epoch=True' in said
     assert 'The scheduler MultiStepLR got by_epoch=True' in said and '`lr`' in said
