@@ -222,9 +222,11 @@ class _FrozenStatistics:
             for norm in self._module.modules()
             if isinstance(norm, _BatchNorm)
         ]
-        for norm, *_ in self._kept:
-            # Without statistics it would save other tensors than the first time.
-            norm.momentum, norm.num_batches_tracked = 0.0, None
+        for norm, _, count in self._kept:
+            # Without statistics it would save other tensors than the first time. SyncBN
+            # insists on a count: it gets one to throw away.
+            spare = None if count is None else count.clone()
+            norm.momentum, norm.num_batches_tracked = 0.0, spare
 
     def __exit__(self, *error: Any) -> None:
         for norm, momentum, count in self._kept:
