@@ -63,7 +63,8 @@ class NKDLoss(nn.Module):
     r"""Normalised knowledge distillation, see :func:`nkd_loss`.
 
     It needs the labels, which a recorder takes from what enters the student's loss
-    (``configs/_base_/distillers/nkd.py``).
+    (``configs/_base_/distillers/nkd.py``). Images of several classes, as mixup makes
+    them, are refused by :class:`FeatureDistill`.
 
     Args:
         tau (float): Temperature of the classes other than the label's. Defaults to
