@@ -250,7 +250,15 @@ def _match_block(
 
 def _norm(norm_cfg: dict | None, channels: int) -> nn.Module:
     """The norm of a config; None is the identity."""
-    return build_norm_layer(norm_cfg, channels)[1] if norm_cfg else nn.Identity()
+    norm = build_norm_layer(norm_cfg, channels)[1] if norm_cfg else nn.Identity()
+    # Those of channels, as mmpretrain's, derive from it with a forward of their own.
+    if isinstance(norm, nn.LayerNorm) and type(norm).forward is nn.LayerNorm.forward:
+        raise ValueError(
+            f'norm_cfg={norm_cfg!r}: a LayerNorm normalises the last dimension, which '
+            "of a map is its rows. Take dict(type='GN', num_groups=1), or "
+            "dict(type='mmpretrain.LN2d'), which normalises the channels of each pixel."
+        )
+    return norm
 
 
 def _act(act_cfg: dict | None) -> nn.Module:

@@ -161,6 +161,9 @@ class TestStandardized:
             standardized()(torch.rand(2, 3), torch.rand(2, 3, 4, 4))
         with pytest.raises(ValueError, match=r'\(2, 1\) from the student'):
             standardized()(torch.rand(2, 1), torch.rand(2, 1))
+        for eps in ('1e-7', None, -1, float('nan')):
+            with pytest.raises(ValueError, match=f'Loss got eps={eps!r}, expected'):
+                standardized(eps=eps)
 
 
 def two_views():
@@ -227,6 +230,11 @@ class TestMultiLevel:
     def test_what_is_refused(self):
         with pytest.raises(ValueError, match='tau=0.*above 0'):
             multi_level(weak_taus=(2, 0))
+        with pytest.raises(ValueError, match=r'taus=4\.0, expected a sequence of temp'):
+            multi_level(taus=4.0)
+        with pytest.raises(ValueError, match='weak_taus=None, expected .*may be empty'):
+            multi_level(weak_taus=None)
+        assert multi_level(weak_taus=()).shared == 3
         with pytest.raises(ValueError, match='views=3.*1 or 2'):
             multi_level(views=3)
         with pytest.raises(ValueError, match=r'\(3, 5\).*mmfakd\.collate_views'):
