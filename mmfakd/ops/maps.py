@@ -23,6 +23,24 @@ def as_map(feature: Tensor) -> Tensor:
     return feature[..., None, None] if feature.ndim == 2 else feature
 
 
+def check_channels(name: str, **channels: object) -> None:
+    """Raise unless numbers of channels are positive integers.
+
+    Args:
+        name (str): Name of the layer, for the message.
+        **channels (object): The numbers, by the names of its arguments.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for argument, number in channels.items():
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(
+                f'{name} got {argument}={number!r}, expected a number of channels, a '
+                'positive integer.'
+            )
+
+
 def check_map(x: Tensor, channels: int, owner: str) -> None:
     """Refuse what is no map of so many channels.
 

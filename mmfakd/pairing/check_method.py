@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from mmfakd.engine.safety import loops_by_epoch
+from mmfakd.models.algorithms.check_one_class import refuse_mixing
 
 from .loss_weight import is_balanced
 from .matching import Matching, Pairs
@@ -117,13 +118,7 @@ def _check_warmup(plan: Plan) -> None:
 def _check_labels(plan: Plan) -> None:
     """DKD and NKD take an image's one class from what enters the student's loss."""
     model, name = plan.student.model, plan.student.name
-    augments = getattr(model.data_preprocessor, 'batch_augments', None)
-    if augments is not None:
-        raise ValueError(
-            f'--method {plan.method} needs one class an image, and the batch augments '
-            f'of {name} (mixup or the like) mix classes. Use kd or dist, or a student '
-            'without them.'
-        )
+    refuse_mixing(f'--method {plan.method}', model, name)
     if not hasattr(getattr(model, 'head', None), 'loss_module'):
         raise ValueError(
             f'--method {plan.method} takes the labels from what enters '

@@ -40,6 +40,7 @@ from .check_correspondence import check_correspondence
 from .check_counters import check_counters
 from .check_distiller import build_distiller, check_balance, freeze_student
 from .check_mean_teacher import check_mean_teacher
+from .check_one_class import check_one_class
 from .check_stop import check_stop, refuse_stopped
 from .first_look import FirstLook
 from .first_step import FirstStep
@@ -136,8 +137,9 @@ class FeatureDistill(SingleTeacherDistill):
             trainable teacher, a recorded layer that does not exist (near names are
             listed), a student that is not to learn under a distiller without
             parameters, a loss that compares predictions of student and teacher although
-            their classes differ, or a module to ``inherit`` that one of them lacks or
-            that differs.
+            their classes differ, a loss of one class an image beside batch augments
+            that mix classes, or a module to ``inherit`` that one of them lacks or that
+            differs.
     """
 
     def __init__(
@@ -189,6 +191,7 @@ class FeatureDistill(SingleTeacherDistill):
         self.distillation_stopped = False
 
         self.distiller = build_distiller(distiller)
+        check_one_class(self.distiller, student)
         check_balance(self.distiller, calculate_student_loss, student_trainable)
         if not student_trainable:
             freeze_student(student, self.distiller)

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmfakd.models.layers import FrequencyAttention
 from mmfakd.registry import MODELS
 
-from .per_level import sizes_and_scales
+from .per_level import channels_per_level, sizes_and_scales
 from .review_level import ACT, NORM, ReviewLevel, checked_map, locate
 
 
@@ -61,9 +61,9 @@ class FrequencyAttentionConnector(BaseConnector):
         - Output: (N, Co, H', W') with H', W' of ``size``, or H, W times ``scale``.
 
     Raises:
-        ValueError: At construction as :class:`FrequencyAttention` does; in
-            ``forward`` for features of other channels or dimensions, and for a
-            batch of one that a batch norm cannot take.
+        ValueError: At construction as :class:`FrequencyAttention` does, and for a scale
+            that is no number above 0; in ``forward`` for features of other channels or
+            dimensions, and for a batch of one that a batch norm cannot take.
 
     Examples:
         >>> import torch
@@ -90,12 +90,15 @@ class FrequencyAttentionConnector(BaseConnector):
         **kwargs: Any,
     ) -> None:
         super().__init__(init_cfg)
+        owner = type(self).__name__
+        channels_per_level([in_channels], 1, 'in_channels', owner)
         mid_channels = mid_channels or in_channels
         dense = None if modes is not None else size
         transform = FrequencyAttention(
             mid_channels, out_channels, size=dense, modes=modes, **kwargs
         )
-        grids, _ = sizes_and_scales([size], None, 1, type(self).__name__)
+        grids, _ = sizes_and_scales([size], None, 1, owner)
+        _, scales = sizes_and_scales(None, [scale], 1, owner)
         self.in_channels = in_channels
         self.level = ReviewLevel(
             in_channels,
@@ -103,7 +106,7 @@ class FrequencyAttentionConnector(BaseConnector):
             transform,
             out_channels,
             size=grids[0],
-            scale=scale,
+            scale=scales[0],
             always_match=always_match,
             norm_cfg=norm_cfg,
             match_act_cfg=match_act_cfg,

@@ -53,10 +53,10 @@ class LayerwiseConnector(BaseConnector):
         - Output: the tuple of the connectors' predictions.
 
     Raises:
-        ValueError: At construction for sequences of different lengths and for both
-            of ``sizes`` and ``scales``; in ``forward`` for another number of levels
-            and for features that a connector cannot take. The message names the
-            level.
+        ValueError: At construction for sequences of different lengths, a connector that
+            is no config and for both of ``sizes`` and ``scales``; in ``forward`` for
+            another number of levels and for features that a connector cannot take. The
+            message names the level.
 
     Examples:
         >>> import torch
@@ -84,6 +84,12 @@ class LayerwiseConnector(BaseConnector):
         channels = channels_per_level(out_channels, levels, 'out_channels', owner)
         grids, factors = sizes_and_scales(sizes, scales, levels, owner)
         connectors = per_level(connector, levels, 'connector', owner)
+        for i, cfg in enumerate(connectors):
+            if not isinstance(cfg, Mapping) or 'type' not in cfg:
+                raise ValueError(
+                    f'{owner} got connector={cfg!r} for level {i}; expected '
+                    "dict(type='mmfakd.FrequencyAttentionConnector', ...)."
+                )
         self.levels = nn.ModuleList()
         for i, (inputs, outputs) in enumerate(zip(in_channels, channels)):
             cfg = dict(connectors[i], in_channels=inputs, out_channels=outputs)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 Size = tuple[int, int]
@@ -26,10 +26,15 @@ def per_level(
         list: A value for each level.
 
     Raises:
-        ValueError: For a sequence of another length.
+        ValueError: For a sequence of another length, or what is no value of a config.
     """
     if value is None or isinstance(value, (int, float, Mapping)):
         return [value] * levels
+    if not isinstance(value, Collection):
+        raise ValueError(
+            f'{owner} got {name}={value!r}, expected one for all, or one for each of '
+            f'{levels} levels, shallow to deep, as a config has them.'
+        )
     if isinstance(value, str) or len(value) != levels:
         raise ValueError(
             f'{owner} got {name} for {len(value)} levels ({value}), expected {levels}, '

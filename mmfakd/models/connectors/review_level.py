@@ -222,9 +222,11 @@ class _FrozenStatistics:
             for norm in self._module.modules()
             if isinstance(norm, _BatchNorm)
         ]
-        for norm, *_ in self._kept:
-            # Without statistics it would save other tensors than the first time.
-            norm.momentum, norm.num_batches_tracked = 0.0, None
+        for norm, _, count in self._kept:
+            # Without statistics it would save other tensors than the first time. SyncBN
+            # insists on a count: it gets one to throw away.
+            spare = None if count is None else count.clone()
+            norm.momentum, norm.num_batches_tracked = 0.0, spare
 
     def __exit__(self, *error: Any) -> None:
         for norm, momentum, count in self._kept:
@@ -248,7 +250,15 @@ def _match_block(
 
 def _norm(norm_cfg: dict | None, channels: int) -> nn.Module:
     """The norm of a config; None is the identity."""
-    return build_norm_layer(norm_cfg, channels)[1] if norm_cfg else nn.Identity()
+    norm = build_norm_layer(norm_cfg, channels)[1] if norm_cfg else nn.Identity()
+    # Those of channels, as mmpretrain's, derive from it with a forward of their own.
+    if isinstance(norm, nn.LayerNorm) and type(norm).forward is nn.LayerNorm.forward:
+        raise ValueError(
+            f'norm_cfg={norm_cfg!r}: a LayerNorm normalises the last dimension, which '
+            "of a map is its rows. Take dict(type='GN', num_groups=1), or "
+            "dict(type='mmpretrain.LN2d'), which normalises the channels of each pixel."
+        )
+    return norm
 
 
 def _act(act_cfg: dict | None) -> nn.Module:

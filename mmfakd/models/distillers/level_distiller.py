@@ -140,6 +140,7 @@ class LevelDistiller(ConfigurableDistiller):
             rows = per_level(given, len(levels), f'{role}_connectors', *_OWNER)
             for i, row in enumerate(rows):
                 if row is not None:
+                    _check_row(row, f'{role}_connectors')
                     own_connectors[f'{role}{i}'] = row
                     levels[i] = replace(levels[i], connector=f'{role}{i}')
         own_losses = self._named_losses(level_loss, count)
@@ -169,9 +170,11 @@ class LevelDistiller(ConfigurableDistiller):
     @classmethod
     def _named_losses(cls, level_loss: Any, count: int) -> dict[str, Any]:
         """Configs of the losses of levels, by their names."""
-        losses = enumerate(per_level(level_loss, count, 'level_loss', *_OWNER))
-        named = {f'loss_level{i}': cfg for i, cfg in losses if cfg is not None}
-        if cls._loss_of is LevelDistiller._loss_of and len(named) < count:
+        losses = per_level(level_loss, count, 'level_loss', *_OWNER)
+        named = {f'loss_level{i}': c for i, c in enumerate(losses) if c is not None}
+        configs = all(isinstance(cfg, Mapping) for cfg in named.values())
+        own = cls._loss_of is LevelDistiller._loss_of
+        if not configs or (own and len(named) < count):
             raise ValueError(
                 f'level_loss: got {level_loss!r}; expected the config of a loss for '
                 f'each of {count} levels, or one for all, for example '
@@ -399,6 +402,16 @@ class LevelDistiller(ConfigurableDistiller):
                 f'shapes {tuple(prediction.shape)} and {tuple(target.shape)}. Bring '
                 "the student's to the teacher's channels with `student_connectors`."
             ) from error
+
+
+def _check_row(row: Any, name: str) -> None:
+    """Raise unless these are connectors of a level: one config, or several."""
+    parts = row if isinstance(row, (list, tuple)) else [row]
+    if not all(isinstance(part, Mapping) for part in parts):
+        raise ValueError(
+            f'{name}: got {row!r} for a level; expected a config, dict(type=...), or a '
+            'list of them for modules in a row.'
+        )
 
 
 def _check_weights(loss_weight: Any) -> None:

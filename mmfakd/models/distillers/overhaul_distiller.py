@@ -68,8 +68,12 @@ class OverhaulDistiller(LevelDistiller, OFDDistiller):
         teacher_connectors: Mapping | Sequence[Connector | None] | None = None,
         **kwargs: Any,
     ) -> None:
-        count = 1 if isinstance(teacher_levels, (str, Mapping)) else len(teacher_levels)
-        if isinstance(margins, str) or len(margins) != count:
+        several = isinstance(teacher_levels, (list, tuple))
+        count = len(teacher_levels) if several else 1
+        names = isinstance(margins, (list, tuple)) and all(
+            isinstance(name, str) for name in margins
+        )
+        if not names or len(margins) != count:
             raise ValueError(
                 f'margins: got {margins!r} for {count} teacher levels; expected the '
                 'name of one batch norm for each.'

@@ -66,9 +66,10 @@ class ReviewDistiller(LevelDistiller):
         (N, C, 1, 1). A prediction must have its teacher feature's shape.
 
     Raises:
-        ValueError: As :class:`LevelDistiller`; at the first step for levels of
-            different number, for levels that run deep to shallow and for predictions
-            that do not have the shape of the teacher's features.
+        ValueError: As :class:`LevelDistiller`, and for several level losses; at the
+            first step for levels of different number, for levels that run deep to
+            shallow and for predictions that do not have the shape of the teacher's
+            features.
     """
 
     # Those that run without a level or a mapping that names them.
@@ -88,6 +89,13 @@ class ReviewDistiller(LevelDistiller):
             raise ValueError(
                 f"connector: got {connector!r}; expected dict(type='mmfakd."
                 "ReviewConnector', in_channels=[...], out_channels=[...], ...)."
+            )
+        if isinstance(level_loss, Sequence):
+            raise ValueError(
+                f'level_loss: got {level_loss!r}; expected one config, '
+                "dict(type='mmfakd.HierarchicalContextLoss'), as the levels of a "
+                'review share one loss; loss_weight=[...] weights them. '
+                'mmfakd.LevelDistiller takes a loss for each level.'
             )
         super().__init__(
             student_levels,

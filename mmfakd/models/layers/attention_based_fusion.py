@@ -4,6 +4,8 @@
 import torch
 from torch import Tensor, nn
 
+from mmfakd.ops.maps import check_channels
+
 
 class AttentionBasedFusion(nn.Module):
     r"""Add two features, each weighted by a map computed from both.
@@ -25,7 +27,8 @@ class AttentionBasedFusion(nn.Module):
         - Output: (N, C, H, W).
 
     Raises:
-        ValueError: In ``forward`` for inputs of different or unexpected shapes.
+        ValueError: At construction for channels that are no positive integer; in
+            ``forward`` for inputs of different or unexpected shapes.
 
     Examples:
         >>> import torch
@@ -37,6 +40,7 @@ class AttentionBasedFusion(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        check_channels('AttentionBasedFusion', channels=channels)
         self.channels = channels
         self.attention = nn.Conv2d(2 * channels, 2, 1)
 

@@ -3,7 +3,7 @@
 
 from torch import Tensor, nn
 
-from mmfakd.ops.maps import check_map
+from mmfakd.ops.maps import check_channels, check_map
 
 
 class ConvTransform(nn.Module):
@@ -25,8 +25,9 @@ class ConvTransform(nn.Module):
         - Output: (N, Co, H, W).
 
     Raises:
-        ValueError: At construction for a kernel that has no middle; in ``forward`` for
-            another number of dimensions or channels.
+        ValueError: At construction for a kernel that has no middle and for channels
+            that are no positive integers; in ``forward`` for another number of
+            dimensions or channels.
 
     Examples:
         >>> import torch
@@ -44,6 +45,9 @@ class ConvTransform(nn.Module):
                 f'ConvTransform got kernel_size={kernel_size!r}, expected an odd '
                 'number: 1, 3, 5, ...'
             )
+        check_channels(
+            'ConvTransform', in_channels=in_channels, out_channels=out_channels
+        )
         self.in_channels = in_channels
         self.conv = nn.Conv2d(
             in_channels,

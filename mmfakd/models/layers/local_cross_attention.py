@@ -72,15 +72,15 @@ class LocalCrossAttention(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 3) -> None:
         super().__init__()
-        if channels < 2 or channels % 2:
+        if not isinstance(channels, int) or channels < 2 or channels % 2:
             raise ValueError(
-                f'LocalCrossAttention got channels={channels}, expected an even '
+                f'LocalCrossAttention got channels={channels!r}, expected an even '
                 'number, as half of the channels get row offsets and half column '
                 'offsets: choose even `mid_channels`.'
             )
-        if kernel_size < 1 or kernel_size % 2 == 0:
+        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(
-                f'LocalCrossAttention got kernel_size={kernel_size}, expected an odd '
+                f'LocalCrossAttention got kernel_size={kernel_size!r}, expected an odd '
                 'number: the window is centred on a pixel.'
             )
         self.channels = channels

@@ -12,6 +12,9 @@ from mmfakd.registry import MODELS
 
 from .check_number import check_number
 
+# What mmrazor's loss has for a Z that the next batch is to set.
+_UNSET = -1
+
 
 @MODELS.register_module()
 class CRDLoss(UnweightedCRDLoss):
@@ -32,7 +35,8 @@ class CRDLoss(UnweightedCRDLoss):
     Both banks, ``sample_n`` x ``dim_out`` each, are part of the state dict, as a
     resumed training needs them: 51 MB for 50,000 images, in every checkpoint but the
     student's. Several processes keep banks of their own, each with the images that it
-    has seen itself.
+    has seen itself. What a checkpoint says of ``temperature``, ``neg_num`` and
+    ``momentum`` gives way to the arguments here; at another temperature Z is set anew.
 
     Source: *Contrastive Representation Distillation*, ICLR 2020 (arXiv 1910.10699),
     as implemented by mmrazor 1.0.0, whose ``loss_weight`` has no effect.
@@ -54,8 +58,9 @@ class CRDLoss(UnweightedCRDLoss):
         - Output: scalar.
 
     Raises:
-        ValueError: At construction for a negative weight or a temperature that is not
-            above zero; in ``forward`` for data samples without negatives, or if the
+        ValueError: At construction for a negative weight, a temperature that is not
+            above zero, counts that are no positive integers or a momentum outside of
+            [0, 1]; in ``forward`` for data samples without negatives, or if the
             length of their data set or the number of negatives is another.
     """
 
@@ -64,6 +69,7 @@ class CRDLoss(UnweightedCRDLoss):
     ) -> None:
         check_number('CRDLoss', 'loss_weight', loss_weight)
         check_number('CRDLoss', 'temperature', temperature, above_zero=True)
+        _check_others(**kwargs)
         super().__init__(loss_weight, temperature, **kwargs)
 
     def forward(self, s_feats: Tensor, t_feats: Tensor, data_samples: list) -> Tensor:
@@ -84,6 +90,20 @@ class CRDLoss(UnweightedCRDLoss):
         self._check(data_samples[0])
         loss = super().forward(s_feats, t_feats, data_samples)
         return self.loss_weight * loss.squeeze()
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        # The number of negatives, temperature, Z of both banks, momentum.
+        key = f'{prefix}contrast.params'
+        ours = self.contrast.params
+        saved = state_dict.get(key)
+        if isinstance(saved, Tensor) and saved.shape == ours.shape:
+            # The mapping is a copy of the caller's, the tensor is not.
+            saved = saved.clone()
+            if saved.to(ours)[1] != ours[1]:
+                saved[2:4] = _UNSET
+            saved[[0, 1, 4]] = ours[[0, 1, 4]].to(saved)
+            state_dict[key] = saved
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check(self, sample) -> None:
         # Numbers on the host alone: to look at indices would await the device.
@@ -107,3 +127,20 @@ class CRDLoss(UnweightedCRDLoss):
                 f'{count} images; each has its place in the memory bank: set '
                 f'`sample_n={count}`.'
             )
+
+
+def _check_others(**given: Any) -> None:
+    """Check the numbers that mmrazor's loss takes as they come."""
+    for name in given.keys() & {'neg_num', 'sample_n', 'dim_out'}:
+        if not isinstance(given[name], int) or given[name] < 1:
+            raise ValueError(
+                f'CRDLoss got {name}={given[name]!r}, expected a positive integer: '
+                f'correct `{name}` in the config.'
+            )
+    for name in given.keys() & {'momentum', 'eps'}:
+        check_number('CRDLoss', name, given[name])
+    if given.get('momentum', 0) > 1:
+        raise ValueError(
+            f'CRDLoss got momentum={given["momentum"]}, expected the weight of the old '
+            'value, 0 to 1.'
+        )

@@ -160,19 +160,22 @@ def _check(domain: str, band: Sequence[float] | None, focal_alpha: float) -> Non
             f'FFTFeatureLoss got domain={domain!r}, expected one of '
             f'{", ".join(map(repr, _DOMAINS))}.'
         )
-    if band is not None and not (
-        len(band) == 2 and 0 <= band[0] < band[1] and band[0] <= _HIGHEST
-    ):
+    if band is not None and not _is_band(band):
         raise ValueError(
-            f'FFTFeatureLoss got band={band}, expected two frequencies (low, high) in '
-            f'cycles per pixel with 0 <= low < high and low <= {_HIGHEST:.4f}, the '
+            f'FFTFeatureLoss got band={band!r}, expected two frequencies (low, high) '
+            f'in cycles per pixel with 0 <= low < high and low <= {_HIGHEST:.4f}, the '
             'highest frequency of a pixel grid; None is no band.'
         )
-    if focal_alpha < 0:
-        raise ValueError(
-            f'FFTFeatureLoss got focal_alpha={focal_alpha}, expected a number >= 0; 0 '
-            'is no focal weight.'
-        )
+    check_number('FFTFeatureLoss', 'focal_alpha', focal_alpha)
+
+
+def _is_band(band: object) -> bool:
+    """Whether these are two frequencies, not above the grid's highest."""
+    if not isinstance(band, (list, tuple)) or len(band) != 2:
+        return False
+    low, high = band
+    numbers = isinstance(low, (int, float)) and isinstance(high, (int, float))
+    return numbers and 0 <= low < high and low <= _HIGHEST
 
 
 def _level_loss(

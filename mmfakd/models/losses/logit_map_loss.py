@@ -4,17 +4,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
+from mmrazor.models import losses as razor
 from torch import Tensor, nn
 
 from mmfakd.ops.determinism import resize_bilinear
 from mmfakd.registry import MODELS
 
+from .build_loss import build_loss
 from .check_number import check_number
 from .mean_over import BATCH, IMAGES, PIXELS, mean_over
 
+# They see nothing in a single pixel, or cannot be computed on one.
+_OF_MAPS = (
+    razor.ATLoss,
+    razor.ChannelWiseDivergence,
+    razor.FTLoss,
+    razor.MGDLoss,
+    razor.PKDLoss,
+)
+_BY_NAME = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _SIZES = ('teacher', 'student', 'smaller')
 
 
@@ -48,7 +60,8 @@ class LogitMapLoss(nn.Module):
         - Output: scalar.
 
     Raises:
-        ValueError: For an unknown ``size`` or a negative weight; in ``forward`` for
+        ValueError: For an unknown ``size``, a negative weight, a loss that takes more
+            than two maps, or one per pixel that compares whole maps; in ``forward`` for
             maps of other classes, features that are no maps, or a loss per pixel of
             maps with one channel.
     """
@@ -67,9 +80,10 @@ class LogitMapLoss(nn.Module):
         if size not in _SIZES:
             raise ValueError(f'LogitMapLoss: size={size!r}; expected one of {_SIZES}.')
         check_number('LogitMapLoss', 'loss_weight', loss_weight)
-        self.loss = MODELS.build(loss)
+        self.loss = build_loss('LogitMapLoss', loss)
         own = getattr(self.loss, 'loss_weight', 1.0)
         check_number(type(self.loss).__name__, 'loss_weight', own)
+        _check_loss(self.loss, per_pixel)
         self.per_pixel, self.size, self.loss_weight = per_pixel, size, loss_weight
 
     @property
@@ -122,6 +136,23 @@ class LogitMapLoss(nn.Module):
                 "loss=dict(type='mmrazor.ChannelWiseDivergence'), which compares the "
                 'pixels of a channel.'
             )
+
+
+def _check_loss(loss: nn.Module, per_pixel: bool) -> None:
+    """Raise for a loss that cannot have what it is to get."""
+    name, parameters = type(loss).__name__, signature(loss.forward).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind in _BY_NAME]
+    if len(needed) > 2:
+        raise ValueError(
+            f'LogitMapLoss: {name} needs {", ".join(needed)}; expected a loss of two '
+            "maps of logits alone, such as dict(type='mmrazor.KLDivergence')."
+        )
+    if per_pixel and isinstance(loss, _OF_MAPS):
+        raise ValueError(
+            f'LogitMapLoss: {name} compares whole maps, of which per_pixel=True leaves '
+            'single pixels. Leave `per_pixel` out, or take a loss of samples, such as '
+            "dict(type='mmrazor.KLDivergence')."
+        )
 
 
 def _resized(feature: Tensor, size: Sequence[int]) -> Tensor:

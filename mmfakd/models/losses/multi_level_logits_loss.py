@@ -121,6 +121,12 @@ class MultiLevelLogitsLoss(nn.Module):
         loss_weight: float = 0.9,
     ) -> None:
         super().__init__()
+        for key, given in (('taus', taus), ('weak_taus', weak_taus)):
+            if not isinstance(given, (list, tuple)):
+                raise ValueError(
+                    f'MultiLevelLogitsLoss got {key}={given!r}, expected a sequence of '
+                    'temperatures, such as (4, 3, 5); `weak_taus` may be empty, ().'
+                )
         for tau in (*taus, *weak_taus):
             check_number(type(self).__name__, 'tau', tau, above_zero=True)
         check_number(type(self).__name__, 'loss_weight', loss_weight)

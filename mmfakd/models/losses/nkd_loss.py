@@ -11,6 +11,9 @@ from mmfakd.registry import MODELS
 
 from .check_number import check_number
 
+# The class of images that PyTorch's cross entropy skips.
+IGNORED = -100
+
 
 def nkd_loss(
     preds_s: Tensor, preds_t: Tensor, labels: Tensor, tau: float, gamma: float
@@ -32,19 +35,27 @@ def nkd_loss(
     Args:
         preds_s (Tensor): The student's logits, (N, C).
         preds_t (Tensor): The teacher's logits, (N, C).
-        labels (Tensor): Classes of the images, (N,), integers.
+        labels (Tensor): Classes of the images, (N,), integers. Images of class -100,
+            which PyTorch's cross entropy skips, do not count; N are the others.
         tau (float): Temperature of the other classes.
         gamma (float): Their weight.
 
     Returns:
-        Tensor: Scalar.
+        Tensor: Scalar; 0 if no image counts.
     """
-    labels = labels[:, None]
+    counts = labels != IGNORED
+    labels = labels.masked_fill(~counts, 0)[:, None]
+    # By factors, exactly 1 where all images count, instead of picking those that do:
+    # how many they are is known to the device alone.
+    factors = counts * len(labels) / counts.sum().clamp(min=1)
+    factors = factors[:, None].to(preds_s.dtype)
     ours, theirs = preds_s.log_softmax(1), preds_t.softmax(1)
-    target = -(theirs.gather(1, labels) * ours.gather(1, labels)).mean()
-    others = torch.ones_like(preds_s, dtype=torch.bool).scatter_(1, labels, False)
-    ours, theirs = (p[others].view(len(p), -1) / tau for p in (preds_s, preds_t))
-    return target + gamma * tau**2 * F.cross_entropy(ours, theirs.softmax(1))
+    target = -(theirs.gather(1, labels) * ours.gather(1, labels) * factors).mean()
+    others = torch.arange(preds_s.size(1) - 1, device=labels.device)
+    others = others + (others >= labels)
+    ours, theirs = (p.gather(1, others) / tau for p in (preds_s, preds_t))
+    others_loss = F.cross_entropy(ours, theirs.softmax(1) * factors)
+    return target + gamma * tau**2 * others_loss
 
 
 @MODELS.register_module()
@@ -52,7 +63,8 @@ class NKDLoss(nn.Module):
     r"""Normalised knowledge distillation, see :func:`nkd_loss`.
 
     It needs the labels, which a recorder takes from what enters the student's loss
-    (``configs/_base_/distillers/nkd.py``).
+    (``configs/_base_/distillers/nkd.py``). Images of several classes, as mixup makes
+    them, are refused by :class:`FeatureDistill`.
 
     Args:
         tau (float): Temperature of the classes other than the label's. Defaults to
@@ -62,7 +74,8 @@ class NKDLoss(nn.Module):
 
     Shapes:
         - preds_S, preds_T: (N, C).
-        - gt_labels: (N,), or (N, C) with the largest entry at the label.
+        - gt_labels: (N,), or (N, C) with the largest entry at the label. Images of
+          label -100 do not count, as in PyTorch's cross entropy.
         - Output: scalar.
 
     Raises:

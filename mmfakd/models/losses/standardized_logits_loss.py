@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from mmfakd.registry import MODELS
 
+from .build_loss import build_loss
+from .check_number import check_number
+
 
 def standardize_logits(logits: Tensor, eps: float = 1e-7) -> Tensor:
     r"""Bring the logits of each image to zero mean and unit deviation.
@@ -54,12 +57,14 @@ class StandardizedLogitsLoss(nn.Module):
         - Output: scalar.
 
     Raises:
-        ValueError: In ``forward`` for logits that are no (N, C) or a single class.
+        ValueError: At construction for an ``eps`` that is negative or no finite number;
+            in ``forward`` for logits that are no (N, C) or a single class.
     """
 
     def __init__(self, loss: dict[str, Any], eps: float = 1e-7) -> None:
         super().__init__()
-        self.loss = MODELS.build(loss)
+        check_number('StandardizedLogitsLoss', 'eps', eps)
+        self.loss = build_loss('StandardizedLogitsLoss', loss)
         self.eps = eps
 
     def forward(

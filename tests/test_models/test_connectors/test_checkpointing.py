@@ -24,6 +24,10 @@ CONNECTORS = dict(
     reviewkd=REVIEWKD,
     # Their statistics count batches, instead of decaying.
     cumulative=dict(REVIEWKD, norm_cfg=dict(type='BN', momentum=None)),
+    # As `sync_bn='torch'` makes of all others.
+    synchronised=dict(
+        PLAIN, type='mmfakd.ReviewConnector', norm_cfg=dict(type='SyncBN')
+    ),
     layerwise=dict(PLAIN, type='mmfakd.LayerwiseConnector'),
 )
 

@@ -140,6 +140,18 @@ def test_bad_inputs(x, message):
         FrequencyAttentionConnector(4, 6, modes=1)(x)
 
 
+@pytest.mark.parametrize('scale', [0, -2, (2, 2), None, float('nan')])
+def test_bad_scales(scale):
+    with pytest.raises(ValueError, match='FrequencyAttentionConnector got .*no scale'):
+        FrequencyAttentionConnector(4, 6, modes=4, scale=scale)
+
+
+@pytest.mark.parametrize('channels', [4.0, None, [4], 0])
+def test_bad_channels(channels):
+    with pytest.raises(ValueError, match='Connector got in_channels=.*no number of ch'):
+        FrequencyAttentionConnector(channels, 6, 8, modes=4)
+
+
 def test_builds_from_the_root_registry():
     cfg = dict(
         type='mmfakd.FrequencyAttentionConnector', in_channels=4, out_channels=6, size=8

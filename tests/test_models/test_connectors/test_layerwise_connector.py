@@ -9,6 +9,8 @@ from mmfakd.models.connectors import (
     ReviewConnector,
 )
 
+FILTERS = dict(type='mmfakd.FrequencyAttentionConnector', modes=5)
+
 
 def features(batch=2):
     return [torch.randn(batch, 4, 7, 7), torch.randn(batch, 6, 3, 3)]
@@ -109,6 +111,15 @@ def test_gradients_and_state_dict():
     ('arguments', 'message'),
     [
         (dict(out_channels=[8, 12], connector=[{}] * 3), 'connector for 3 levels'),
+        (dict(out_channels=[8, 12], connector=None), 'connector=None for level 0; exp'),
+        (
+            dict(out_channels=[8, 12], connector=[FILTERS, None]),
+            'connector=None for level 1; expected dict',
+        ),
+        (
+            dict(out_channels=[8, 12], connector=dict(modes=4)),
+            "connector={'modes': 4} for level 0; expected dict",
+        ),
         (dict(out_channels=[8]), 'out_channels for 1 levels'),
         (dict(out_channels=[8, 12], sizes=[7]), 'sizes for 1 levels'),
         (dict(out_channels=[8, 12], scales=[1]), 'scales for 1 levels'),

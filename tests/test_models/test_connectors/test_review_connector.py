@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import nn
 
-from mmfakd.models.connectors import ReviewConnector
+from mmfakd.models.connectors import FrequencyAttentionConnector, ReviewConnector
 from mmfakd.models.losses import HierarchicalContextLoss
 from mmfakd.utils import convert_famkd_state_dict
 from tests.helpers.golden import distance, load_golden, strip_prefix
@@ -455,6 +455,28 @@ def test_filters_of_wide_pyramids_have_groups(transform, modes, groups):
     connector = ReviewConnector([256], [256], transform=transform)
     [level] = connector.levels
     assert (level.transform.modes, level.transform.groups) == ((modes, modes), groups)
+
+
+@pytest.mark.parametrize('channels', [6, 8])
+def test_layer_norm_of_rows_is_refused(channels):
+    """Where the channels are as many as a row has pixels it would not even fail."""
+    for build in (
+        lambda cfg: ReviewConnector([8], [channels], sizes=[8], norm_cfg=cfg),
+        lambda cfg: FrequencyAttentionConnector(8, channels, size=8, norm_cfg=cfg),
+    ):
+        with pytest.raises(ValueError, match=r"norm_cfg=.*'LN'.*rows.*num_groups=1"):
+            build(dict(type='LN'))
+
+
+@pytest.mark.parametrize(
+    'norm_cfg', [dict(type='GN', num_groups=1), dict(type='mmpretrain.LN2d')]
+)
+def test_layer_norms_of_channels(norm_cfg):
+    connector = ReviewConnector([4], [6], sizes=[8], norm_cfg=norm_cfg, act_cfg=None)
+    (prediction,) = connector([torch.randn(2, 4, 8, 8)])
+    normalised = (1, 2, 3) if norm_cfg['type'] == 'GN' else 1
+    means = prediction.mean(normalised)
+    torch.testing.assert_close(means, torch.zeros_like(means), rtol=0, atol=1e-5)
 
 
 def test_levels_without_fusion_are_on_their_own():

@@ -172,6 +172,13 @@ def test_other_losses_mix_in():
         (dict(teacher_levels=STAGES[:2]), '3 student levels stand against 2 teacher'),
         (dict(student_levels=[]), 'student_levels is empty'),
         (dict(level_loss=[dict(type='mmrazor.L2Loss')]), 'level_loss: .*3 levels'),
+        (
+            dict(level_loss=['mmrazor.L2Loss'] * 3),
+            'level_loss: got .* of a loss for',
+        ),
+        (dict(level_loss=[[dict(type='mmrazor.L2Loss')]] * 3), 'level_loss: got'),
+        (dict(level_loss=torch.nn.MSELoss()), 'level_loss=MSELoss.*as a config has'),
+        (dict(student_connectors=['pool'] * 3), "student_connectors: got 'pool' for"),
         (dict(student_connectors=[POOL]), 'student_connectors: .*3 levels'),
         (dict(teacher_connectors='pool'), 'teacher_connectors: .*3 levels'),
         (dict(connectors=dict(student1=POOL)), r"connectors: \['student1'\] are kept"),

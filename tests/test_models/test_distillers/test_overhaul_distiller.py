@@ -347,6 +347,9 @@ def test_stock_margins_follow_the_weights_that_are_loaded(tmp_path):
     ('changes', 'message'),
     [
         (dict(margins=NORMS[:2]), 'margins: got .* for 3 teacher levels'),
+        (dict(margins=None), 'margins: got None for 3 teacher levels'),
+        (dict(margins=[*NORMS[:2], None]), 'margins: got .* for 3 teacher levels'),
+        (dict(margins=NORMS[:1], teacher_levels=None), 'teacher_levels is empty'),
         (dict(margins=NORMS[0]), 'margins: got .* for 3 teacher levels'),
         (
             dict(margins=[*NORMS[:2], 'backbone.layer3.1.bn9']),

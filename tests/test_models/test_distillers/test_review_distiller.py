@@ -267,6 +267,11 @@ def test_number_of_levels_must_agree():
         (dict(warmup=dict(begin=3, end=3)), 'end > begin'),
         (dict(warmup=dict(epochs=3)), 'by_epoch'),
         (dict(loss_weight='1'), 'expected a number'),
+        (
+            dict(level_loss=[dict(type='mmrazor.L2Loss')] * 4),
+            'level_loss: got .*expected one config, .*mmfakd.LevelDistiller takes a',
+        ),
+        (dict(level_loss='mmrazor.L2Loss'), "got 'mmrazor.L2Loss'; expected one conf"),
         (dict(connectors=dict(review=dict(type='mmrazor.L2Loss'))), 'rename'),
     ],
 )

@@ -36,6 +36,12 @@ def test_bad_inputs(shape):
         AttentionBasedFusion(4)(torch.ones(1, 4, 6, 6), torch.ones(shape))
 
 
+@pytest.mark.parametrize('channels', [8.0, None, 0])
+def test_bad_channels(channels):
+    with pytest.raises(ValueError, match=f'channels={channels}, expected a number of'):
+        AttentionBasedFusion(channels)
+
+
 def test_builds_from_the_root_registry():
     layer = MODELS.build(dict(type='mmfakd.AttentionBasedFusion', channels=4))
     assert isinstance(layer, AttentionBasedFusion)

@@ -33,6 +33,12 @@ def test_kernels_without_a_middle(kernel_size):
         ConvTransform(2, 3, kernel_size)
 
 
+@pytest.mark.parametrize('channels', [(2.0, 3), (2, None), (0, 3)])
+def test_bad_channels(channels):
+    with pytest.raises(ValueError, match='ConvTransform got .*_channels=.*positive'):
+        ConvTransform(*channels)
+
+
 def test_init_is_the_published_one():
     weight = ConvTransform(16, 32).conv.weight
     bound = (3 / (16 * 9)) ** 0.5  # kaiming_uniform with a = 1

@@ -258,7 +258,10 @@ def test_compiles_to_one_graph(size, deeper):
     [
         ({'channels': 5}, 'channels=5, expected an even number'),
         ({'channels': 0}, 'channels=0'),
+        ({'channels': 4.0}, 'channels=4.0, expected an even number'),
         ({'channels': 4, 'kernel_size': 2}, 'kernel_size=2, expected an odd number'),
+        ({'channels': 4, 'kernel_size': (3, 3)}, r'kernel_size=\(3, 3\), expected an'),
+        ({'channels': 4, 'kernel_size': 3.0}, 'kernel_size=3.0, expected an odd'),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -93,6 +93,45 @@ def test_a_resumed_loss_goes_on():
     assert torch.equal(loss(*features, data), resumed(*features, data))
 
 
+@pytest.mark.parametrize('change', [{}, dict(neg_num=3), dict(momentum=0.9)])
+def test_a_loaded_loss_has_the_numbers_of_its_config(change):
+    """Its banks and its normalisation are the saved ones."""
+    loss, resumed = build(), build(**change)
+    loss(*embeddings(), samples(7, 0, 3))
+    saved = loss.state_dict()
+    kept = copy.deepcopy(saved)
+    resumed.load_state_dict(saved)
+    numbers = dict(dict(neg_num=NEGATIVES, momentum=0.5), **change)
+    params = resumed.contrast.params
+    assert params.tolist() == pytest.approx(
+        [
+            numbers['neg_num'],
+            0.07,
+            *kept['contrast.params'][2:4].tolist(),
+            numbers['momentum'],
+        ]
+    )
+    data = samples(1, 2, negatives=numbers['neg_num'])
+    assert resumed(*embeddings(2), data).isfinite()
+    # What was handed in is as before.
+    assert all(torch.equal(value, kept[key]) for key, value in saved.items())
+
+
+def test_another_temperature_normalises_anew():
+    loss, resumed = build(), build(temperature=0.5)
+    loss(*embeddings(), samples(7, 0, 3))
+    # As a part of a model, whose checkpoint it is.
+    saved = torch.nn.ModuleDict(dict(loss=loss)).state_dict()
+    torch.nn.ModuleDict(dict(loss=resumed)).load_state_dict(saved)
+    assert resumed.contrast.params[1:4].tolist() == [0.5, -1, -1]
+    assert torch.equal(resumed.contrast.memory_v1, loss.contrast.memory_v1)
+    fresh = build(temperature=0.5)
+    for bank in ('memory_v1', 'memory_v2'):
+        getattr(fresh.contrast, bank).copy_(getattr(loss.contrast, bank))
+    features, data = embeddings(), samples(1, 2, 4)
+    assert torch.equal(resumed(*features, data), fresh(*features, data))
+
+
 def test_size_of_the_banks():
     loss = CRDLoss(sample_n=300, neg_num=4, dim_out=16)
     sizes = [v.numel() for k, v in loss.state_dict().items() if 'memory' in k]
@@ -133,6 +172,10 @@ def test_the_right_data_set_is_accepted():
         (dict(temperature=0), 'temperature=0, expected a finite number above 0'),
         (dict(temperature=-1), 'temperature=-1, expected a finite number above 0'),
         (dict(loss_weight=-1), 'loss_weight=-1, expected a finite number of 0 or more'),
+        (dict(momentum=None), 'momentum=None, expected a finite number of 0 or more'),
+        (dict(momentum=1.5), 'momentum=1.5, expected the weight of the old value'),
+        (dict(neg_num=None), 'neg_num=None, expected a positive integer'),
+        (dict(sample_n=0), 'sample_n=0, expected a positive integer'),
     ],
 )
 def test_bad_numbers(given, expected):

@@ -175,7 +175,12 @@ def test_class():
         ({'band': (0.71, 1)}, '0.7071, the highest'),
         ({'band': (0.1,)}, r'band=\(0.1,\)'),
         ({'band': (0, math.nan)}, 'nan'),
-        ({'focal_alpha': -1}, 'focal_alpha=-1, expected a number >= 0'),
+        ({'band': 0.25}, 'band=0.25, expected two frequencies'),
+        ({'band': (None, 0.25)}, r'band=\(None, 0.25\), expected two frequencies'),
+        ({'band': '01'}, "band='01', expected two frequencies"),
+        ({'focal_alpha': -1}, 'focal_alpha=-1, expected a finite number of 0 or more'),
+        ({'focal_alpha': None}, 'focal_alpha=None, expected a finite number'),
+        ({'focal_alpha': math.nan}, 'focal_alpha=nan, expected a finite number'),
     ],
 )
 def test_bad_arguments(arguments, message):

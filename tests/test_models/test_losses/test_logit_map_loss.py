@@ -83,6 +83,28 @@ def test_gradients_reach_the_student_alone():
     assert ours.grad.any() and theirs.grad is None
 
 
+@pytest.mark.parametrize(
+    'loss', [CWD, dict(type='mmrazor.ATLoss'), dict(type='mmrazor.PKDLoss')]
+)
+def test_losses_of_whole_maps_have_no_pixels(loss):
+    """They fail on one, or are 0 there, as AT is."""
+    with pytest.raises(ValueError, match='compares whole maps.*Leave `per_pixel` out'):
+        build(loss, per_pixel=True)
+    build(loss)
+
+
+@pytest.mark.parametrize('kind', ['mmrazor.DKDLoss', 'mmfakd.NKDLoss'])
+def test_losses_that_need_labels(kind):
+    with pytest.raises(ValueError, match='needs preds_S, preds_T, gt_labels; expected'):
+        build(dict(type=kind))
+
+
+@pytest.mark.parametrize('around', ['LogitMapLoss', 'StandardizedLogitsLoss'])
+def test_several_losses(around):
+    with pytest.raises(ValueError, match=f'{around} got loss=.*config of one loss'):
+        MODELS.build(dict(type=f'mmfakd.{around}', loss=[dict(KD), dict(KD)]))
+
+
 def test_what_cannot_be_compared():
     maps = logits(1, 3, 4, 4)
     with pytest.raises(ValueError, match=r'student has \(1, 3\).*decode_head.conv_seg'):

@@ -5,6 +5,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from tests.helpers.host_sync import no_synchronisation
+
 LABELS = torch.tensor([0, 5, 2, 2])
 KD = dict(type='mmrazor.KLDivergence', tau=2)
 
@@ -55,6 +57,31 @@ class TestNKD:
             total -= 1.5 * (t_rest * s_rest.log()).sum()
         loss = nkd()(ours, theirs, LABELS)
         torch.testing.assert_close(loss, total / 4)
+
+    def test_ignored_images_do_not_count(self):
+        """As in PyTorch's cross entropy, where its mean over none is not a number."""
+        ours, theirs = (logits.float() for logits in inputs())
+        ours = ours.detach().requires_grad_()
+        labels = LABELS.where(torch.tensor([True, False, True, True]), -100)
+        loss = nkd()(ours, theirs, labels)
+        kept = [0, 2, 3]
+        expected = nkd()(ours[kept], theirs[kept], LABELS[kept])
+        torch.testing.assert_close(loss, expected)
+        gradient, wanted = (torch.autograd.grad(x, ours)[0] for x in (loss, expected))
+        torch.testing.assert_close(gradient, wanted)
+        assert not gradient[1].any()
+        none = nkd()(ours, theirs, torch.full((4,), -100))
+        none.backward()
+        assert none.item() == 0 and not ours.grad.any()
+
+    def test_other_labels_out_of_range_are_no_images_to_ignore(self):
+        with pytest.raises((RuntimeError, IndexError), match='-1'):
+            nkd()(*inputs(), torch.tensor([0, -1, 2, 2]))
+
+    def test_nothing_waits_for_the_device(self):
+        ours, theirs = inputs()
+        with no_synchronisation():
+            nkd()(ours, theirs, LABELS).backward()
 
     def test_weight_one_hot_labels_and_detached_teacher(self):
         ours, theirs = inputs()
@@ -134,6 +161,9 @@ class TestStandardized:
             standardized()(torch.rand(2, 3), torch.rand(2, 3, 4, 4))
         with pytest.raises(ValueError, match=r'\(2, 1\) from the student'):
             standardized()(torch.rand(2, 1), torch.rand(2, 1))
+        for eps in ('1e-7', None, -1, float('nan')):
+            with pytest.raises(ValueError, match=f'Loss got eps={eps!r}, expected'):
+                standardized(eps=eps)
 
 
 def two_views():
@@ -200,6 +230,11 @@ class TestMultiLevel:
     def test_what_is_refused(self):
         with pytest.raises(ValueError, match='tau=0.*above 0'):
             multi_level(weak_taus=(2, 0))
+        with pytest.raises(ValueError, match=r'taus=4\.0, expected a sequence of temp'):
+            multi_level(taus=4.0)
+        with pytest.raises(ValueError, match='weak_taus=None, expected .*may be empty'):
+            multi_level(weak_taus=None)
+        assert multi_level(weak_taus=()).shared == 3
         with pytest.raises(ValueError, match='views=3.*1 or 2'):
             multi_level(views=3)
         with pytest.raises(ValueError, match=r'\(3, 5\).*mmfakd\.collate_views'):

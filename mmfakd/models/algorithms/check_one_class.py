@@ -1,0 +1,127 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Losses that need one class an image refuse images of several, or of none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from mmrazor.models.distillers import ConfigurableDistiller
+from mmrazor.models.losses import WSLD, DKDLoss
+from torch import Tensor, nn
+
+from mmfakd.models.losses import NKDLoss
+from mmfakd.models.losses.nkd_loss import IGNORED
+from mmfakd.ops.compiling import is_compiling
+
+from .check_batches import image_name
+
+_ONE_CLASS = (NKDLoss, DKDLoss, WSLD)
+# They fail at a label to ignore; on GPUs that ends the process.
+_INDEXING = (DKDLoss, WSLD)
+# Scores of a smoothed label are equal but for the label's.
+_EQUAL = 1e-3
+
+
+def check_one_class(distiller: ConfigurableDistiller, student: nn.Module) -> None:
+    """Check that losses of one class an image get no others.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller.
+        student (nn.Module): The student, whose preprocessor gets a hook that looks at
+            the batches of training, as far as they lie on the CPU.
+
+    Raises:
+        ValueError: If there is such a loss (NKD, DKD, WSLD), and the student's batch
+            augments mix classes; in each step of training if an image has scores of
+            several classes, or a label to ignore that the loss cannot leave out.
+    """
+    found = {
+        f'{name}: {type(part).__name__}': part
+        for name, loss in distiller.distill_losses.items()
+        for part in loss.modules()
+        if isinstance(part, _ONE_CLASS)
+    }
+    preprocessor = getattr(student, 'data_preprocessor', None)
+    if not found or not isinstance(preprocessor, nn.Module):
+        return
+    refuse_mixing(next(iter(found)), student, f'the student ({type(student).__name__})')
+    indexing = [owner for owner, part in found.items() if isinstance(part, _INDEXING)]
+    preprocessor.register_forward_pre_hook(
+        partial(_check, next(iter(found)), next(iter(indexing), None)), with_kwargs=True
+    )
+
+
+def refuse_mixing(owner: str, student: nn.Module, name: str) -> None:
+    """Refuse a student whose batch augments mix the classes of images.
+
+    Args:
+        owner (str): What needs one class an image, for the message.
+        student (nn.Module): The student.
+        name (str): Its name, for the message.
+
+    Raises:
+        ValueError: If they do.
+    """
+    preprocessor = getattr(student, 'data_preprocessor', None)
+    augments = getattr(preprocessor, 'batch_augments', None)
+    # Those of detectors and segmentors are modules, which resize and pad.
+    if augments is None or isinstance(augments, nn.Module):
+        return
+    raise ValueError(
+        f'{owner} needs one class an image, and the batch augments of {name} (mixup or '
+        "the like) mix classes. Use kd or dist (mmrazor's KLDivergence or DISTLoss), "
+        'or a student without them.'
+    )
+
+
+def _check(
+    owner: str, indexing: str | None, module: nn.Module, args: tuple, kwargs: dict
+) -> None:
+    """Check one batch, as a hook before the preprocessor."""
+    # A compiled step is not to be cut into more graphs.
+    if is_compiling():
+        return
+    data, training = ((*args, kwargs.get('training', False))[:2]) if args else ({}, 0)
+    samples: Any = data.get('data_samples') if isinstance(data, Mapping) else None
+    if not training or not isinstance(samples, (list, tuple)):
+        return
+    for i in _mixed(_on_cpu(samples, 'gt_score')):
+        raise ValueError(
+            f'{owner} needs one class an image. {image_name(samples[i])} has a '
+            '`gt_score` of several: a mix that the data pipeline made, or labels of '
+            "several people. Use kd or dist (mmrazor's KLDivergence or DISTLoss), or "
+            'scores of one class, which may be smoothed.'
+        )
+    labels = _on_cpu(samples, 'gt_label') if indexing else {}
+    # All at once, as each look at a tensor costs some microseconds.
+    if not labels or IGNORED not in torch.cat([x.flatten() for x in labels.values()]):
+        return
+    ignored = next(i for i, label in labels.items() if IGNORED in label)
+    raise ValueError(
+        f'{indexing} cannot leave out an image. {image_name(samples[ignored])} has the '
+        f'label {IGNORED}, which counts for nothing. Use mmfakd.NKDLoss, kd or dist '
+        "(mmrazor's KLDivergence or DISTLoss), or take such images out of the data set."
+    )
+
+
+def _on_cpu(samples: Sequence[Any], field: str) -> dict[int, Tensor]:
+    """A field of those samples that have it, and on the CPU."""
+    fields = ((i, s.get(field)) for i, s in enumerate(samples) if hasattr(s, 'get'))
+    return {
+        i: value
+        for i, value in fields
+        if isinstance(value, Tensor) and value.device.type == 'cpu'
+    }
+
+
+def _mixed(scores: dict[int, Tensor]) -> list[int]:
+    """Which images have more than one class above the floor that all others share."""
+    wide = {i: score for i, score in scores.items() if score.numel() > 2}
+    if not wide:
+        return []
+    rows = torch.stack([score.flatten().float() for score in wide.values()])
+    mixed = rows.topk(2, dim=1).values[:, 1] > rows.amin(1) + _EQUAL
+    return [i for i, more in zip(wide, mixed.tolist()) if more]

@@ -1,0 +1,134 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Losses that need one class an image say so, and leave all others alone."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmfakd.models.algorithms.check_one_class import refuse_mixing
+from tests.helpers.toy import batch, classifier, feature_distill, losses_of
+
+NKD = dict(type='mmfakd.NKDLoss')
+DKD = dict(type='mmrazor.DKDLoss')
+WSLD = dict(type='mmrazor.WSLD', num_classes=10)
+KD = dict(type='mmrazor.KLDivergence')
+STANDARDIZED = dict(type='mmfakd.StandardizedLogitsLoss', loss=NKD)
+MIXUP = dict(augments=dict(type='Mixup', alpha=0.8))
+
+
+def build(loss, **student):
+    target = dict(type='mmrazor.ModuleInputs', source='head.loss_module')
+    fc = dict(type='mmrazor.ModuleOutputs', source='head.fc')
+    names = ('student', 'teacher') if loss is WSLD else ('preds_S', 'preds_T')
+    gets = {
+        name: dict(recorder='fc', from_student=i == 0) for i, name in enumerate(names)
+    }
+    if loss is not KD:
+        gets['gt_labels'] = dict(recorder='target', from_student=True, data_idx=1)
+    distiller = dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=dict(fc=fc, target=target),
+        teacher_recorders=dict(fc=dict(fc)),
+        distill_losses=dict(loss_logits=dict(loss)),
+        loss_forward_mappings=dict(loss_logits=gets),
+    )
+    return feature_distill(architecture=classifier(**student), distiller=distiller)
+
+
+def scored(*entries):
+    """A batch whose third image has these scores; the others have one class."""
+    data = batch()
+    for i, sample in enumerate(data['data_samples']):
+        score = torch.zeros(10)
+        score[i] = 1
+        sample.set_gt_score(score)
+    if entries:
+        data['data_samples'][2].set_gt_score(torch.tensor(entries, dtype=torch.float))
+        data['data_samples'][2].set_metainfo(dict(img_path='images/2.png'))
+    return data
+
+
+def ignored():
+    data = batch()
+    data['data_samples'][1].set_gt_label(-100)
+    data['data_samples'][1].set_metainfo(dict(img_path='images/1.png'))
+    return data
+
+
+@pytest.mark.parametrize(
+    ('loss', 'kind'),
+    [(NKD, 'NKD'), (DKD, 'DKD'), (WSLD, 'WSLD'), (STANDARDIZED, 'NKD')],
+    ids=['nkd', 'dkd', 'wsld', 'wrapped'],
+)
+def test_batch_augments_that_mix(loss, kind):
+    message = f'loss_logits: {kind}.* needs one class an image, and the batch augments '
+    message += r'of the student \(ImageClassifier\) .*Use kd or dist .*without them\.'
+    with pytest.raises(ValueError, match=message):
+        build(loss, train_cfg=MIXUP, data_preprocessor=dict(num_classes=10))
+
+
+def test_others_are_left_alone():
+    data = scored(0.6, 0.4, *[0] * 8)
+    mixed = build(KD, train_cfg=MIXUP, data_preprocessor=dict(num_classes=10))
+    assert losses_of(mixed, copy.deepcopy(data))['distill.loss_logits'].isfinite()
+    for model, given in ((build(KD), data), (build(KD), ignored()), (mixed, batch())):
+        assert losses_of(model, given)['student.loss'].isfinite()
+
+
+def test_augments_that_mix_no_classes():
+    """Those of detectors resize whole batches."""
+    detector = nn.Module()
+    detector.data_preprocessor = nn.Module()
+    detector.data_preprocessor.batch_augments = nn.ModuleList([nn.Identity()])
+    refuse_mixing('NKDLoss', detector, 'the student')
+
+
+@pytest.mark.parametrize(
+    'entries',
+    [(0.6, 0.4, *[0] * 8), (0.55, 0.37, *[0.01] * 8), (1, 1, *[0] * 8)],
+    ids=['mixed', 'mixed and smoothed', 'two classes'],
+)
+def test_scores_of_several_classes(entries):
+    model = build(NKD)
+    losses_of(model, scored())
+    message = r'NKDLoss needs one class an image\. The image images/2\.png has a '
+    for one in (model, copy.deepcopy(model)):
+        with pytest.raises(ValueError, match=message + '`gt_score` of several'):
+            losses_of(one, scored(*entries))
+    # Without training nothing is learned from them.
+    model.data_preprocessor(scored(*entries), False)
+
+
+@pytest.mark.parametrize(
+    'entries',
+    [(1, *[0] * 9), (0.91, *[0.01] * 9), (0.9 + 0.1 / 10, *[0.1 / 10] * 9)],
+)
+def test_scores_of_one_class(entries):
+    loss = losses_of(build(NKD), scored(*entries))['distill.loss_logits']
+    assert loss.isfinite()
+
+
+@pytest.mark.parametrize('loss', [DKD, WSLD], ids=['dkd', 'wsld'])
+def test_label_to_ignore(loss):
+    """They index with it: an error without a name, on GPUs the end."""
+    model = build(loss)
+    assert losses_of(model, batch())['distill.loss_logits'].isfinite()
+    message = 'cannot leave out an image. The image images/1.png has the label -100'
+    with pytest.raises(ValueError, match=f'{message}.*Use mmfakd.NKDLoss'):
+        losses_of(model, ignored())
+
+
+def test_nkd_leaves_it_out():
+    losses = losses_of(build(NKD), ignored())
+    assert all(value.isfinite() for value in losses.values())
+
+
+def test_plain_student():
+    """What is built once may be looked at by several."""
+    student = MODELS.build(classifier())
+    hooks = student.data_preprocessor._forward_pre_hooks
+    feature_distill(architecture=student)
+    assert len(hooks) == 1
