@@ -289,8 +289,9 @@ def _export(parser: argparse.ArgumentParser) -> None:
     vary = 'sizes that may vary: of classifiers the batch (auto), else height and width'
     dynamic = ['auto', 'none', 'batch', 'size']
     add('--dynamic', choices=dynamic, default='auto', help=vary)
-    opset = 'version of the operators of ONNX (default: %(default)s)'
-    add('--opset', type=_positive, default=17, help=opset)
+    add(
+        '--opset', type=_positive, help='version of the operators of ONNX (default: 17)'
+    )
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
