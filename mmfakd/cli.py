@@ -54,7 +54,12 @@ def main(args: Sequence[str] | None = None) -> None:
         from mmfakd.engine.processes import split_options, start_processes
 
         # A wrong option is told once, not by each process.
-        parser.parse_args(split_options(args)[0])
+        launcher = parser.parse_args(split_options(args)[0]).launcher
+        if launcher in ('slurm', 'mpi'):
+            parser.error(
+                f'{args[0]}: --nproc and --launcher {launcher}: each starts the '
+                'processes in its own way; give one of them'
+            )
         start_processes(args)
     settings = vars(parser.parse_args(args))
     settings.pop('action', None)

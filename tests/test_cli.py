@@ -78,6 +78,13 @@ def called(monkeypatch):
     return call
 
 
+@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
+def test_processes_are_started_in_one_way(launcher, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(['train', CONFIG, '--nproc', '2', '--launcher', launcher])
+    assert f'--nproc and --launcher {launcher}: each' in capsys.readouterr().err
+
+
 def test_every_command_is_tried_here():
     assert {name.split()[0] for name in LEAST} == set(cli.COMMANDS)
 
