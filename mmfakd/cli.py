@@ -238,7 +238,7 @@ def _check(parser: argparse.ArgumentParser) -> None:
     _config(parser)
     _teacher_ckpt(parser)
     add('--student-ckpt', help='weights that the student starts from, likewise')
-    add('--device', help='cpu or cuda:0 (default: a GPU where there is one)')
+    add('--device', help='cpu, cuda:0 or other (default: a GPU where there is one)')
     add('--amp', action='store_true', help='with automatic mixed precision')
     _cfg_options(parser)
 
@@ -374,7 +374,7 @@ def _detections(parser: argparse.ArgumentParser) -> None:
     add('--score-thr', type=float, default=0.3, help=score)
     folder = 'folder for the pictures (default: %(default)s)'
     add('-o', '--out', '--out-dir', default='work_dirs/detections', help=folder)
-    add('--device', help='cpu or cuda:0 (default: a GPU where there is one)')
+    add('--device', help='cpu, cuda:0 or other (default: a GPU where there is one)')
     _cfg_options(parser)
 
 

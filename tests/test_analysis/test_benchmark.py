@@ -666,14 +666,6 @@ def test_refused_commands(arguments, message):
     assert message in str(stopped.value)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='has a GPU')
-def test_no_gpu():
-    with pytest.raises(SystemExit) as stopped:
-        run('--device', 'cuda')
-    assert 'finds no GPU here' in str(stopped.value)
-    assert '--device cpu' in str(stopped.value)
-
-
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
