@@ -51,16 +51,7 @@ def main(args: Sequence[str] | None = None) -> None:
         resolve_name('argcomplete:autocomplete')(parser)
     several = any(re.match('--nproc(=|$)', arg) for arg in args)
     if several and args[0] in ('train', 'test'):
-        from mmfakd.engine.processes import split_options, start_processes
-
-        # A wrong option is told once, not by each process.
-        launcher = parser.parse_args(split_options(args)[0]).launcher
-        if launcher in ('slurm', 'mpi'):
-            parser.error(
-                f'{args[0]}: --nproc and --launcher {launcher}: each starts the '
-                'processes in its own way; give one of them'
-            )
-        start_processes(args)
+        _start_processes(parser, args)
     settings = vars(parser.parse_args(args))
     settings.pop('action', None)
     command, run = settings.pop('command'), settings.pop('run')
@@ -96,6 +87,24 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(result)
     elif result is not None:
         print(result)
+
+
+def _start_processes(parser: argparse.ArgumentParser, args: list[str]) -> None:
+    """Start several processes. A wrong option is told once, not by each of them."""
+    from mmfakd.engine.processes import check_processes, split_options, start_processes
+
+    own, launcher = split_options(args)
+    other = parser.parse_args(own).launcher
+    if other in ('slurm', 'mpi'):
+        parser.error(
+            f'{args[0]}: --nproc and --launcher {other}: each starts the processes in '
+            'its own way; give one of them'
+        )
+    try:
+        check_processes(launcher)
+    except ValueError as error:
+        parser.error(f'{args[0]}: {error}')
+    start_processes(args)
 
 
 def front(command: str) -> None:
@@ -218,7 +227,7 @@ def _layers(parser: argparse.ArgumentParser) -> None:
     _config(parser)
     _input_size(parser)
     nested = 'only layers that are called within fewer than this many others'
-    parser.add_argument('--depth', type=int, help=nested)
+    parser.add_argument('--depth', type=_positive, help=nested)
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
