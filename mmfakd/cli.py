@@ -414,7 +414,7 @@ def _benchmark(parser: argparse.ArgumentParser) -> None:
     add('--device', choices=['cpu', 'cuda'], default='cpu')
     add('--threads', type=_positive, help="threads of the CPU; default: torch's")
     add('--rounds', type=_positive, default=11, help='turns of each side')
-    add('--min-time', type=float, default=0.2, help='seconds that a turn lasts')
+    add('--min-time', type=_seconds, default=0.2, help='seconds that a turn lasts')
     add('--amp', choices=['none', 'float16', 'bfloat16'], default='none')
     batch = "in place of each case's own; of growth, the middle one"
     add('--batch-size', type=_positive, help=batch)
@@ -603,3 +603,10 @@ def _positive(text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text}: expected a positive number')
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    # Whoever waits for NaN seconds waits for ever.
+    if not re.fullmatch(r'\d*\.?\d+(e-?\d+)?|\d+\.', text.strip()):
+        raise argparse.ArgumentTypeError(f'{text}: expected seconds, 0 or more')
+    return float(text)
