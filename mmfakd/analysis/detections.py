@@ -256,10 +256,15 @@ def draw_detections(
     Raises:
         FileExistsError: If a picture would take the place of an image.
         FileNotFoundError: If there is no such config; near names are listed.
-        ValueError: If there is nothing to draw, or weights, images or the device are
-            not there.
+        ValueError: If there is nothing to draw, no score is as high, or weights, images
+            or the device are not there.
     """
     MMLogger.get_instance('detections', log_level='WARNING')
+    if not score_thr <= 1:
+        raise ValueError(
+            f'--score-thr {score_thr:g}: nothing would be drawn, scores are from 0 to '
+            '1; give 0.3 for 30 %.'
+        )
     place = find_device(device)
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg:
         files = None if images is None else list_images(images)

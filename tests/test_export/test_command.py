@@ -342,6 +342,15 @@ def test_options_without_effect_are_refused(name, option, value, tmp_path):
         )
 
 
+def test_versions_of_operators_that_are_too_old(tmp_path):
+    """Torch writes what ONNX's own check refuses."""
+    pytest.importorskip('onnxruntime')
+    path = save(classifier_config(), tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match='cannot be written as ONNX with opset 1: '):
+        export_checkpoint(path, str(tmp_path / 'x.onnx'), opset=1)
+    assert [*tmp_path.iterdir()] == [tmp_path / 'x.pth']
+
+
 def test_opset_of_torchscript_is_refused():
     with pytest.raises(ValueError, match='--opset has no effect on x.torchscript'):
         export_checkpoint('none.pth', 'x.torchscript', opset=17)
