@@ -20,7 +20,7 @@ _MORE = dict(
 )
 _STARTS = dict(
     pytorch='Give `--nproc 8` in its place, or start the command with torchrun',
-    slurm='Start the command with `srun --ntasks=8`, or take tools/slurm_train.sh',
+    slurm='Start the command with `srun --ntasks=8`',
     mpi='Start the command with `mpirun -np 8 -x MASTER_ADDR=HOST` of Open MPI',
 )
 
