@@ -51,11 +51,7 @@ def main(args: Sequence[str] | None = None) -> None:
         resolve_name('argcomplete:autocomplete')(parser)
     several = any(re.match('--nproc(=|$)', arg) for arg in args)
     if several and args[0] in ('train', 'test'):
-        from mmfakd.engine.processes import split_options, start_processes
-
-        # A wrong option is told once, not by each process.
-        parser.parse_args(split_options(args)[0])
-        start_processes(args)
+        _start_processes(parser, args)
     settings = vars(parser.parse_args(args))
     settings.pop('action', None)
     command, run = settings.pop('command'), settings.pop('run')
@@ -91,6 +87,24 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(result)
     elif result is not None:
         print(result)
+
+
+def _start_processes(parser: argparse.ArgumentParser, args: list[str]) -> None:
+    """Start several processes. A wrong option is told once, not by each of them."""
+    from mmfakd.engine.processes import check_processes, split_options, start_processes
+
+    own, launcher = split_options(args)
+    other = parser.parse_args(own).launcher
+    if other in ('slurm', 'mpi'):
+        parser.error(
+            f'{args[0]}: --nproc and --launcher {other}: each starts the processes in '
+            'its own way; give one of them'
+        )
+    try:
+        check_processes(launcher)
+    except ValueError as error:
+        parser.error(f'{args[0]}: {error}')
+    start_processes(args)
 
 
 def front(command: str) -> None:
@@ -213,7 +227,7 @@ def _layers(parser: argparse.ArgumentParser) -> None:
     _config(parser)
     _input_size(parser)
     nested = 'only layers that are called within fewer than this many others'
-    parser.add_argument('--depth', type=int, help=nested)
+    parser.add_argument('--depth', type=_positive, help=nested)
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -233,7 +247,7 @@ def _check(parser: argparse.ArgumentParser) -> None:
     _config(parser)
     _teacher_ckpt(parser)
     add('--student-ckpt', help='weights that the student starts from, likewise')
-    add('--device', help='cpu or cuda:0 (default: a GPU where there is one)')
+    add('--device', help='cpu, cuda:0 or other (default: a GPU where there is one)')
     add('--amp', action='store_true', help='with automatic mixed precision')
     _cfg_options(parser)
 
@@ -289,8 +303,9 @@ def _export(parser: argparse.ArgumentParser) -> None:
     vary = 'sizes that may vary: of classifiers the batch (auto), else height and width'
     dynamic = ['auto', 'none', 'batch', 'size']
     add('--dynamic', choices=dynamic, default='auto', help=vary)
-    opset = 'version of the operators of ONNX (default: %(default)s)'
-    add('--opset', type=_positive, default=17, help=opset)
+    add(
+        '--opset', type=_positive, help='version of the operators of ONNX (default: 17)'
+    )
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
@@ -368,7 +383,7 @@ def _detections(parser: argparse.ArgumentParser) -> None:
     add('--score-thr', type=float, default=0.3, help=score)
     folder = 'folder for the pictures (default: %(default)s)'
     add('-o', '--out', '--out-dir', default='work_dirs/detections', help=folder)
-    add('--device', help='cpu or cuda:0 (default: a GPU where there is one)')
+    add('--device', help='cpu, cuda:0 or other (default: a GPU where there is one)')
     _cfg_options(parser)
 
 
@@ -399,7 +414,7 @@ def _benchmark(parser: argparse.ArgumentParser) -> None:
     add('--device', choices=['cpu', 'cuda'], default='cpu')
     add('--threads', type=_positive, help="threads of the CPU; default: torch's")
     add('--rounds', type=_positive, default=11, help='turns of each side')
-    add('--min-time', type=float, default=0.2, help='seconds that a turn lasts')
+    add('--min-time', type=_seconds, default=0.2, help='seconds that a turn lasts')
     add('--amp', choices=['none', 'float16', 'bfloat16'], default='none')
     batch = "in place of each case's own; of growth, the middle one"
     add('--batch-size', type=_positive, help=batch)
@@ -588,3 +603,10 @@ def _positive(text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text}: expected a positive number')
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    # Whoever waits for NaN seconds waits for ever.
+    if not re.fullmatch(r'\d*\.?\d+(e-?\d+)?|\d+\.', text.strip()):
+        raise argparse.ArgumentTypeError(f'{text}: expected seconds, 0 or more')
+    return float(text)

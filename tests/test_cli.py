@@ -78,6 +78,29 @@ def called(monkeypatch):
     return call
 
 
+@pytest.mark.parametrize('count', ['0', '-1', 'abc', '2.5'])
+@pytest.mark.parametrize('command', ['train', 'test'])
+def test_numbers_of_processes_that_are_none(command, count, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, *LEAST[command], f'--nproc={count}'])
+    said = capsys.readouterr().err
+    assert f'{command}: --nproc {count}: ' in said and 'a number above 0' in said
+
+
+@pytest.mark.parametrize('count', ['0', '-3', 'x'])
+def test_depths_that_list_nothing(count, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(['layers', CONFIG, '--depth', count])
+    assert f'--depth: {count}: expected a positive number' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
+def test_processes_are_started_in_one_way(launcher, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(['train', CONFIG, '--nproc', '2', '--launcher', launcher])
+    assert f'--nproc and --launcher {launcher}: each' in capsys.readouterr().err
+
+
 def test_every_command_is_tried_here():
     assert {name.split()[0] for name in LEAST} == set(cli.COMMANDS)
 

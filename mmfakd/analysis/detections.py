@@ -23,6 +23,7 @@ from torch import nn
 
 from mmfakd.checkpoints.class_names import trained_classes
 from mmfakd.checkpoints.load import load_weights
+from mmfakd.engine.devices import find_device
 from mmfakd.messages import progress
 from mmfakd.model_zoo.outputs import check_outputs
 from mmfakd.model_zoo.resolve import resolve_model_cfg
@@ -255,16 +256,22 @@ def draw_detections(
     Raises:
         FileExistsError: If a picture would take the place of an image.
         FileNotFoundError: If there is no such config; near names are listed.
-        ValueError: If there is nothing to draw, or weights or images are not there.
-            The message names the config.
+        ValueError: If there is nothing to draw, no score is as high, or weights, images
+            or the device are not there.
     """
     MMLogger.get_instance('detections', log_level='WARNING')
+    if not score_thr <= 1:
+        raise ValueError(
+            f'--score-thr {score_thr:g}: nothing would be drawn, scores are from 0 to '
+            '1; give 0.3 for 30 %.'
+        )
+    place = find_device(device)
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg:
         files = None if images is None else list_images(images)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         progress('building teacher and student')
         model = load_models(cfg, student)
-        model.to(device or ('cuda:0' if torch.cuda.is_available() else 'cpu'))
+        model.to(place)
         progress('reading the validation set')
         validation = ValidationSet(cfg)
         infos = validation.take_evenly(num) if files is None else validation.find(files)

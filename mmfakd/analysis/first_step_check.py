@@ -22,6 +22,7 @@ from torch import nn
 from mmfakd.checkpoints.download import is_cached, one_try
 from mmfakd.checkpoints.schemes import published_file, scheme_of
 from mmfakd.engine.check_config import check_training, check_weights
+from mmfakd.engine.devices import find_device
 from mmfakd.engine.hooks.first_step_hook import note_optimized
 from mmfakd.messages import progress
 from mmfakd.models.algorithms import FeatureDistill
@@ -61,29 +62,28 @@ def check_distillation(
 
     Raises:
         FileNotFoundError: If there is no such config; near names are listed.
-        ValueError: If the config describes no distillation that can be looked at, or
-            something does not fit.
+        ValueError: If the config describes no distillation that can be looked at,
+            something does not fit, or the device is not there.
     """
     check_weights(teacher_ckpt=teacher_ckpt, student_ckpt=student_ckpt)
+    place = find_device(device)
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg, _quiet():
         check_training(cfg)
         if student_ckpt is not None:
             cfg.model.student_ckpt = student_ckpt
         set_random_seed((cfg.get('randomness') or {}).get('seed') or 0)
         init_default_scope(cfg.get('default_scope') or 'mmengine')
-        if device is None:
-            device = 'cuda' if torch.cuda.is_available() else 'cpu'
         progress('loading one batch of the training set')
         batch = _one_batch(cfg)
         progress('building student and teacher')
         model = _model(cfg)
         notes = _fill(model, given=teacher_ckpt is not None)
-        if device == 'cpu':
+        if place.type == 'cpu':
             batch = _fewer_images(batch, notes)
         if cfg.get('load_from'):
             notes.append(f'load_from={cfg.load_from!r} is not read here.')
         progress('one step, forward and backward')
-        return _look(model.to(device), batch, cfg, amp, notes)
+        return _look(model.to(place), batch, cfg, amp, notes)
 
 
 def _one_batch(cfg: Config) -> Any:

@@ -35,6 +35,7 @@ from .cfg_options import merge_cfg_options
 from .check_config import check_model, check_training, check_weights
 from .config_dump import TEST, name_dump
 from .cpu_processes import init_cpu_distributed
+from .launchers import check_launcher
 from .learning_rate import set_rate
 from .process_group import end_process_group
 from .processes import may_be_restarted
@@ -343,7 +344,12 @@ def merge_launch_options(
         cfg_options (Sequence[str], optional): Overrides, ``'key=value'`` each.
         launcher (str): What started the processes.
         local_rank (int): Number of this process on its machine.
+
+    Raises:
+        ValueError: If the launcher has not started this process, or an override or the
+            work dir is wrong.
     """
+    check_launcher(launcher)
     # First, so that what follows meets the final config.
     merge_cfg_options(cfg, cfg_options)
     os.environ.setdefault('LOCAL_RANK', str(local_rank))

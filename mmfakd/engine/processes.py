@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NoReturn
 
-from torch.distributed.run import get_args_parser
+from torch.distributed.run import determine_local_world_size, get_args_parser
 
 # One of these means that torchrun is told where the processes meet.
 _MEETING = ('--nnodes', '--master', '--rdzv', '--standalone')
@@ -35,6 +35,29 @@ def start_processes(words: Sequence[str]) -> NoReturn:
     sys.stdout.flush()
     # Not a child: signals reach what launches the processes.
     os.execv(sys.executable, command)
+
+
+def check_processes(launcher: Sequence[str]) -> None:
+    """Refuse a number of processes that torchrun would end with a traceback for.
+
+    Args:
+        launcher (Sequence[str]): Torchrun's options.
+
+    Raises:
+        ValueError: If it is no number above 0, nor a word for one that is known here.
+    """
+    # Torchrun wants to be told what to run.
+    count = get_args_parser().parse_args([*launcher, 'mmfakd']).nproc_per_node
+    why = 'no process'
+    try:
+        if determine_local_world_size(count) > 0:
+            return
+    except ValueError as error:
+        why = str(error).strip(' .')
+    raise ValueError(
+        f"--nproc {count}: {why}; expected a number above 0, 'gpu' for one process on "
+        "each GPU, or 'cpu' for one on each core"
+    )
 
 
 def restarted() -> bool:

@@ -22,6 +22,7 @@ from mmengine.logging import print_log
 
 from mmfakd.checkpoints.latest import checkpoint_files, checkpoint_folders
 
+from .launchers import RANKS
 from .safety import hook_configs
 
 # Windows has no record locks of POSIX.
@@ -29,10 +30,6 @@ if sys.platform != 'win32':
     import fcntl
 
 LOCK = 'training.lock'
-# What tells a process its number before torch.distributed is up.
-_RANKS = dict(
-    pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK', none=None
-)
 # What a training writes, as against weights that somebody has put there.
 _WRITTEN = re.compile(r'(epoch|iter|best)_|interrupted\.')
 
@@ -108,7 +105,7 @@ def is_first_process(cfg: Config) -> bool:
     Returns:
         bool: Whether it is.
     """
-    name = _RANKS.get(cfg.get('launcher') or 'none')
+    name = RANKS.get(cfg.get('launcher') or 'none')
     return name is None or os.environ.get(name, '0') == '0'
 
 

@@ -19,6 +19,8 @@ from torch import Tensor
 from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.checkpoints.first_meta import first_meta
 from mmfakd.checkpoints.student import export_file
+from mmfakd.checkpoints.write import FORMATS
+from mmfakd.messages import near_names
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.outputs import check_config_name, check_outputs, config_sources
 from mmfakd.version import __version__
@@ -34,8 +36,11 @@ from .student_model import (
     load_student,
 )
 
-_ENDINGS = {'.onnx': 'onnx', '.torchscript': 'torchscript'}
-_PLAIN = ('pth', 'safetensors')
+# The first four are names that people give to files of torch.save.
+_ENDINGS = {
+    **dict.fromkeys(('.pth', '.pt', '.ckpt', '.tar'), 'pth'),
+    **{f'.{kind}': kind for kind in ('safetensors', 'onnx', 'torchscript')},
+}
 # Pixels by which another size is larger than the first; a multiple of all strides.
 _LARGER = 64
 
@@ -50,7 +55,7 @@ def export_checkpoint(
     image: str | None = None,
     input_size: tuple[int, int] | None = None,
     dynamic: str = 'auto',
-    opset: int = onnx_file.OPSET,
+    opset: int | None = None,
 ) -> str:
     """Export the student of a checkpoint.
 
@@ -62,7 +67,8 @@ def export_checkpoint(
         file_format (str, optional): ``'pth'``, ``'safetensors'``, ``'onnx'`` or
             ``'torchscript'``. Defaults to None: by the ending of ``out``.
         force (bool): Whether to overwrite files.
-        config (str, optional): Config of the student, where the checkpoint has none.
+        config (str, optional): Config of the student, where the checkpoint has none;
+            this and what follows is for ONNX and TorchScript.
         image (str, optional): The picture that outputs are compared on. Defaults to
             None, a photograph that comes with scikit-learn.
         input_size (tuple[int, int], optional): Height and width of the input. Defaults
@@ -70,7 +76,7 @@ def export_checkpoint(
         dynamic (str): Which sizes may vary: ``'none'``, ``'batch'``, ``'size'`` (the
             batch, and height and width) or ``'auto'``, of classifiers the batch, of
             others the size.
-        opset (int): Version of ONNX's operators.
+        opset (int, optional): Version of ONNX's operators. Defaults to None: 17.
 
     Returns:
         str: What was written.
@@ -79,14 +85,23 @@ def export_checkpoint(
         FileExistsError: If a file exists, or is one that is read.
         FileNotFoundError: If the picture is not there.
         ModuleNotFoundError: If a package is not installed.
-        ValueError: If the model cannot be traced, or its file computes something else.
+        ValueError: If the model cannot be traced, or its file computes something else;
+            if the ending says no format, or an option has no effect on the file's.
     """
-    sources = config_sources(config_file(config)) if config else []
-    kind = file_format or _ENDINGS.get(Path(out).suffix.lower())
-    if kind in (None, *_PLAIN):
-        return export_file(
-            checkpoint, out, config_out, file_format, force, describe_preprocessing
+    kind = file_format or _format_of(out)
+    _refuse_unused(
+        kind, out, config=config, image=image, input_size=input_size, dynamic=dynamic
+    )
+    if opset is not None and kind != 'onnx':
+        raise ValueError(
+            f'--opset has no effect on {out}, a file of the format {kind}: only ONNX '
+            'has versions of operators. Leave it out, or write an .onnx file.'
         )
+    if kind in FORMATS:
+        return export_file(
+            checkpoint, out, config_out, kind, force, describe_preprocessing
+        )
+    sources = config_sources(config_file(config)) if config else []
     check_config_name(config_out)
     check_outputs(force, [out, config_out], [checkpoint, image, *sources])
     if kind == 'onnx':
@@ -95,7 +110,8 @@ def export_checkpoint(
     MMLogger.get_instance('export', log_level='WARNING')
     try:
         student = load_student(checkpoint, config)
-        written = _write(student, kind, out, image, input_size, dynamic, opset)
+        version = opset or onnx_file.OPSET
+        written = _write(student, kind, out, image, input_size, dynamic, version)
     except ValueError as error:
         raise ValueError(f'{checkpoint}: {error}') from error
     if config_out:
@@ -103,6 +119,34 @@ def export_checkpoint(
         student.cfg.dump(config_out)
         written += f'\n{config_out}: its config.'
     return written
+
+
+def _format_of(out: str) -> str:
+    """The format that the ending of a file's name says."""
+    ending = Path(out).suffix.lower()
+    if ending not in _ENDINGS:
+        near = near_names(ending, _ENDINGS, count=1) if ending else []
+        meant = f' Did you mean {near[0]}?' if near else ''
+        raise ValueError(
+            f'{out}: its ending says no format; expected one of {", ".join(_ENDINGS)}.'
+            f'{meant} With another ending, or none, give --format.'
+        )
+    return _ENDINGS[ending]
+
+
+def _refuse_unused(kind: str, out: str, **options: Any) -> None:
+    """Refuse options that would have no effect on a file of weights alone."""
+    given = [
+        f'--{name.replace("_", "-")}'
+        for name, value in options.items()
+        if value not in (None, 'auto')
+    ]
+    if given and kind in FORMATS:
+        raise ValueError(
+            f'{", ".join(given)}: no effect on {out}, a file of the format {kind}, '
+            'which holds weights and no traced network. Leave out what has no effect, '
+            'or write an .onnx or .torchscript file (by its ending, or by --format).'
+        )
 
 
 def _write(

@@ -76,17 +76,18 @@ def write_onnx(
                 opset_version=opset,
                 **options,
             )
+        written = onnx.load(path)
+        onnx.helper.set_model_props(written, dict(meta))
+        onnx.checker.check_model(written)
     except Exception as error:
-        # Any operator may raise anything while it is translated.
+        # Any operator may raise anything while it is translated, and those of old
+        # versions are written without being what the version asks for.
         raise ValueError(
             f'the {type(model.model).__name__} cannot be written as ONNX with opset '
             f'{opset}: {type(error).__name__}: {str(error).strip()[:300]}\nTry another '
             '--opset, or --format torchscript; models with operators of their own are '
             f"mmdeploy's ({MMDEPLOY})."
         ) from error
-    written = onnx.load(path)
-    onnx.helper.set_model_props(written, dict(meta))
-    onnx.checker.check_model(written)
     onnx.save(written, path)
 
 

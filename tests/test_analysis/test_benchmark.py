@@ -648,6 +648,15 @@ def test_one_size_is_no_line():
         (['--suite', 'layers', '--plot', 'x.png'], '--suite and --only leave nothing'),
         (['--only', 'R56', '--plot', 'x.png'], '--suite and --only leave nothing'),
         (['--only', '('], 'unterminated subpattern'),
+        (
+            ['--suite', 'layers', 'limits', '--config', 'nowhere.py'],
+            '--config has no effect on --suite layers limits: it is for step.',
+        ),
+        (['--suite', 'growth', '--cfg-options', 'a=1'], '--cfg-options has no effect'),
+        (
+            ['--suite', 'pyramid', '--image-size', '8'],
+            'it is for step, detection, launches',
+        ),
         (['--amp', 'float16'], 'no half precision but bfloat16'),
         (
             ['--config', str(DIGITS / 'r18w4_1xb50_digits.py')],
@@ -666,19 +675,14 @@ def test_refused_commands(arguments, message):
     assert message in str(stopped.value)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='has a GPU')
-def test_no_gpu():
-    with pytest.raises(SystemExit) as stopped:
-        run('--device', 'cuda')
-    assert 'finds no GPU here' in str(stopped.value)
-    assert '--device cpu' in str(stopped.value)
-
-
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['--suite', 'speed'], "invalid choice: 'speed'"),
         (['--rounds', '0'], '0: expected a positive number'),
+        (['--min-time', 'nan'], 'nan: expected seconds, 0 or more'),
+        (['--min-time=-1'], '-1: expected seconds'),
+        (['--min-time', 'x'], 'x: expected seconds'),
     ],
 )
 def test_refused_options(arguments, message, capsys):

@@ -24,7 +24,8 @@ from mmfakd.analysis.compare_runs import (
 )
 from mmfakd.analysis.count_parameters import count_parameters
 from mmfakd.analysis.curves import draw_curves
-from mmfakd.analysis.read_run import _may_be_one, read_run
+from mmfakd.analysis.read_run import read_run
+from mmfakd.analysis.run_log import _may_be_one
 from mmfakd.pictures.line_figures import keep_apart
 from tests.helpers import forked
 from tests.helpers.tiny_runs import (

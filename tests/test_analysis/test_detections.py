@@ -368,6 +368,12 @@ def test_errors(call, folder, options, message, tmp_path, monkeypatch):
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.parametrize('score', ['30', 'nan'])
+def test_scores_above_all(call, folder, score):
+    with pytest.raises(SystemExit, match=f'--score-thr {score}: nothing would be'):
+        call(folder / 'pair.py', folder / 'student.pth', '--score-thr', score)
+
+
 def test_configs_without_detectors(call, folder, tmp_path):
     classifiers = tmp_path / 'classifiers.py'
     run_config(tmp_path, distillation(None)).dump(classifiers)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmfakd.analysis.learning_courses import read_courses
 from mmfakd.analysis.learning_page import CAPTIONS, NO_HOOK, plot
 from mmfakd.analysis.read_run import read_run
 from mmfakd.analysis.trained_levels import look_at_levels
@@ -84,19 +83,6 @@ def test_page_without_the_hook(work_dir, tmp_path):
 def test_logs_of_looks_are_no_validations(work_dir):
     run = read_run(str(work_dir))
     assert list(run.scores) == ['accuracy/top1']
-
-
-def test_courses_of_several_logs(tmp_path):
-    """What a later log has from its first look on counts."""
-    key = 'learning/loss_level0/ratio'
-    for start, steps in (('1', (1, 10, 20)), ('2', (20, 30))):
-        folder = tmp_path / start / 'vis_data'
-        folder.mkdir(parents=True)
-        rows = [json.dumps({key: float(start), 'step': step}) for step in steps]
-        (folder / 'scalars.json').write_text('\n'.join([*rows, '{"learning/l']))
-    courses = read_courses(str(tmp_path))
-    assert courses == dict(loss_level0=dict(ratio={1: 1, 10: 1, 20: 2, 30: 2}))
-    assert read_courses(str(tmp_path / 'none')) == {}
 
 
 def test_what_is_missing_is_told(work_dir, tmp_path):

@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from mmfakd.cli import main
 from mmfakd.engine.launch import (
     build_runner,
     merge_launch_options,
@@ -52,7 +53,7 @@ def test_work_dir_is_named_after_the_config(config, name):
     assert cfg.work_dir == f'./work_dirs/{name}'
 
 
-def test_work_dir_of_a_path(tmp_path):
+def test_work_dir_of_a_path(tmp_path, monkeypatch):
     path = tmp_path / 'folder' / 'my_0.5x.py'
     path.parent.mkdir()
     path.write_text('a = 1\n')
@@ -61,8 +62,24 @@ def test_work_dir_of_a_path(tmp_path):
     assert cfg.work_dir == './work_dirs/my_0.5x'
     merge_launch_options(cfg, cfg_options=['work_dir=here'])
     assert cfg.work_dir == 'here'
+    monkeypatch.setenv('SLURM_PROCID', '0')
+    monkeypatch.setenv('SLURM_NTASKS', '1')
     merge_launch_options(cfg, work_dir='there', launcher='slurm')
     assert (cfg.work_dir, cfg.launcher) == ('there', 'slurm')
+
+
+@pytest.mark.parametrize('command', ['train', 'test'])
+def test_launcher_that_started_nothing(command, monkeypatch, tmp_path, capsys):
+    """Both commands say so, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('SLURM_PROCID', raising=False)
+    path = tmp_path / 'plain.pth'
+    torch.save(dict(state_dict={'weight': torch.zeros(1)}), path)
+    words = [command, NAME, *[str(path)][: command == 'test'], '--launcher', 'slurm']
+    said = rf'^mmfakd {command}: --launcher slurm: the environment has no SLURM_PROCID'
+    with pytest.raises(SystemExit, match=said):
+        main(words)
+    assert [*tmp_path.iterdir()] == [path]
 
 
 @pytest.mark.parametrize(

@@ -322,6 +322,64 @@ def test_folders_that_are_missing_are_made(classifier_ckpt, tmp_path, ending):
     assert out.is_file() and config.is_file()
 
 
+@pytest.mark.parametrize('name', ['x.pth', 'x.safetensors', 'x.bin'])
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [
+        ('config', 'r18w4_1xb50_digits'),
+        ('image', 'cells.jpg'),
+        ('input_size', (24, 32)),
+        ('dynamic', 'none'),
+        ('opset', 17),
+    ],
+)
+def test_options_without_effect_are_refused(name, option, value, tmp_path):
+    kind = 'pth' if name == 'x.bin' else None
+    said = f'--{option.replace("_", "-")}.* no effect on .*{name}.*onnx'
+    with pytest.raises(ValueError, match=said):
+        export_checkpoint(
+            'none.pth', str(tmp_path / name), file_format=kind, **{option: value}
+        )
+
+
+def test_versions_of_operators_that_are_too_old(tmp_path):
+    """Torch writes what ONNX's own check refuses."""
+    pytest.importorskip('onnxruntime')
+    path = save(classifier_config(), tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match='cannot be written as ONNX with opset 1: '):
+        export_checkpoint(path, str(tmp_path / 'x.onnx'), opset=1)
+    assert [*tmp_path.iterdir()] == [tmp_path / 'x.pth']
+
+
+def test_opset_of_torchscript_is_refused():
+    with pytest.raises(ValueError, match='--opset has no effect on x.torchscript'):
+        export_checkpoint('none.pth', 'x.torchscript', opset=17)
+
+
+@pytest.mark.parametrize(
+    ('name', 'said'),
+    [
+        ('student.onxx', r'says no format.*\.safetensors.*Did you mean \.onnx\?'),
+        ('student', r'says no format; expected one of \.pth, .*give --format'),
+        ('student.bin', 'says no format'),
+    ],
+)
+def test_endings_that_nobody_knows(classifier_ckpt, tmp_path, name, said):
+    out = tmp_path / name
+    with pytest.raises(ValueError, match=said):
+        export_checkpoint(classifier_ckpt, str(out))
+    assert not out.exists()
+    # --format says what it is.
+    export_checkpoint(classifier_ckpt, str(out), file_format='pth')
+    assert fetch_checkpoint(str(out))['state_dict']
+
+
+@pytest.mark.parametrize('name', ['x.pt', 'x.ckpt', 'x.pth.tar', 'X.PTH'])
+def test_usual_endings_of_checkpoints(classifier_ckpt, tmp_path, name):
+    export_checkpoint(classifier_ckpt, str(tmp_path / name))
+    assert torch.load(tmp_path / name, weights_only=True)['meta']['cfg']
+
+
 def test_pictures_that_are_none(classifier_ckpt, tmp_path):
     with pytest.raises(FileNotFoundError, match='--image none.png'):
         export_checkpoint(

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import Measurement, Timer
 
+from mmfakd.engine.devices import find_device
+
 _SECOND = 'second call'
 
 
@@ -41,12 +43,9 @@ class Options:
     min_time: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.device == 'cuda' and not torch.cuda.is_available():
-            raise ValueError(
-                f'--device cuda: torch {torch.__version__} (built for CUDA '
-                f'{torch.version.cuda}) finds no GPU here. Check `nvidia-smi`, or '
-                'measure with --device cpu.'
-            )
+        # On 'meta' nothing is computed.
+        if self.device != 'meta':
+            find_device(self.device)
         if self.device == 'cpu' and self.amp == 'float16':
             raise ValueError(
                 '--amp float16: on a CPU training has no half precision but bfloat16; '

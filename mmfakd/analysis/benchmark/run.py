@@ -29,6 +29,12 @@ from .step import step_cases
 from .suites import CONFIGS, PYRAMIDS, growth_cases, layer_cases, pyramid_cases
 from .ways import way_cases
 
+# Options that only some suites take, by what calls them on the command line.
+_OF_SUITES = {
+    '--config': ('step',),
+    '--cfg-options': ('step',),
+    '--image-size': ('step', 'detection', 'launches'),
+}
 STEP_CONFIGS = [str(CONFIGS / path) for path in PYRAMIDS['R56-R20'][:2]]
 
 
@@ -61,9 +67,10 @@ def run_benchmark(
 
     Raises:
         FileNotFoundError: If a config is not there.
-        ValueError: If nothing is left to measure or to draw, or the device cannot do
-            what is asked for.
+        ValueError: If nothing is left to measure or to draw, an option has no effect
+            on the suites, or the device cannot do what is asked for.
     """
+    _refuse_unused(suite, config, cfg_options, image_size)
     # Models speak of their teachers.
     MMLogger.get_instance('benchmark', log_level='WARNING')
     options = Options(threads=threads or torch.get_num_threads(), **measuring)
@@ -102,6 +109,16 @@ def run_benchmark(
             print(f'\n{format_growth(results)}', flush=True)
     for path in pictures:
         save_growth(report['suites']['growth'], path)
+
+
+def _refuse_unused(suite: Sequence[str], *given: object) -> None:
+    """Refuse options, in the order of ``_OF_SUITES``, that none of the suites takes."""
+    for value, (option, takers) in zip(given, _OF_SUITES.items()):
+        if value and not {'all', *takers}.intersection(suite):
+            raise ValueError(
+                f'{option} has no effect on --suite {" ".join(suite)}: it is for '
+                f'{", ".join(takers)}. Leave it out, or choose one of these.'
+            )
 
 
 def _makers(
