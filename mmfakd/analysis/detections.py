@@ -24,7 +24,7 @@ from torch import nn
 from mmfakd.checkpoints.class_names import trained_classes
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.messages import progress
-from mmfakd.model_zoo.outputs import check_outputs
+from mmfakd.model_zoo.outputs import check_outputs, check_writable, explain_unwritten
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.models.algorithms import TeacherEvaluation
 from mmfakd.models.algorithms.count_classes import predicted_counts
@@ -255,10 +255,12 @@ def draw_detections(
     Raises:
         FileExistsError: If a picture would take the place of an image.
         FileNotFoundError: If there is no such config; near names are listed.
+        OSError: If the folder cannot be written.
         ValueError: If there is nothing to draw, or weights or images are not there.
             The message names the config.
     """
     MMLogger.get_instance('detections', log_level='WARNING')
+    check_writable(osp.join(out, 'picture.png'))
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg:
         files = None if images is None else list_images(images)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
@@ -286,6 +288,7 @@ def draw_detections(
             if 'instances' in info:
                 samples = {_TRUTH: truth, **samples}
             picture, counts = draw(image, samples, names, score_thr)
-            mmcv.imwrite(mmcv.rgb2bgr(picture), path)
+            with explain_unwritten(path):
+                mmcv.imwrite(mmcv.rgb2bgr(picture), path)
             found = ', '.join(f'{title} {count}' for title, count in counts.items())
             print(f'{path}: {found}')

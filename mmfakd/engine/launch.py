@@ -44,7 +44,7 @@ from .safety import add_safety_hooks, drop_absent_hooks, set_on_hooks
 from .signals import end_with_parent
 from .tta import add_tta
 from .unwrap import unwrapped_model
-from .work_dir import explain_full_disk, prepare_work_dir
+from .work_dir import check_work_dir, explain_full_disk, prepare_work_dir
 
 # What --out may be, by --out-item.
 _PICKLES = ('.pkl', '.pickle')
@@ -109,6 +109,7 @@ def test(
     Raises:
         FileExistsError: If the file for the results is one that is read.
         FileNotFoundError: If there is no such config or checkpoint.
+        OSError: If the work dir or the file for the results cannot be written.
         ValueError: If something is to be written and no file is given, or one of
             another kind, or an option does not go with the config.
     """
@@ -119,6 +120,7 @@ def test(
     check_outputs(True, [out], [checkpoint, *config_sources(file)])
     cfg = Config.fromfile(file)
     cfg = merge_test_options(cfg, checkpoint, **options)
+    check_work_dir(cfg)
 
     def evaluate() -> None:
         runner = build_runner(cfg, TEST)

@@ -130,7 +130,6 @@ def _write(
     meta = _meta(student, preprocessing, model.names, axes)
     # Traced with two images, a batch of one is no constant.
     example = batch if varies == 'none' else batches[1]
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as part:
         if kind == 'onnx':
             meta['opset'] = str(opset)

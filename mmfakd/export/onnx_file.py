@@ -55,6 +55,7 @@ def write_onnx(
         meta (Mapping[str, str]): What the file is to say of itself.
 
     Raises:
+        OSError: If the file cannot be written.
         ValueError: If the model cannot be traced.
     """
     import onnx
@@ -76,6 +77,9 @@ def write_onnx(
                 opset_version=opset,
                 **options,
             )
+    except OSError:
+        # Of the file, not of the model.
+        raise
     except Exception as error:
         # Any operator may raise anything while it is translated.
         raise ValueError(

@@ -9,7 +9,12 @@ from pathlib import Path
 from mmfakd.messages import near_names
 
 from .find import config_file, package_folder
-from .outputs import check_config_name, check_outputs, config_sources
+from .outputs import (
+    check_config_name,
+    check_outputs,
+    config_sources,
+    explain_unwritten,
+)
 
 
 def config_folder() -> Path:
@@ -82,6 +87,7 @@ def copy_config(config: str, out: str | None = None, force: bool = False) -> str
 
     Raises:
         FileExistsError: If the file exists, or the config is made of it.
+        OSError: If it cannot be written.
         ValueError: If its name is that of no config.
     """
     file = config_file(config)
@@ -89,5 +95,8 @@ def copy_config(config: str, out: str | None = None, force: bool = False) -> str
     path = Path(out or f'{name}.py')
     check_config_name(str(path))
     check_outputs(force, [str(path)], config_sources(file))
-    path.write_text(f'# {name}, with all that it inherits.\n{show_config(config)}\n')
+    text = f'# {name}, with all that it inherits.\n{show_config(config)}\n'
+    with explain_unwritten(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     return f'Written: {path}. To train it: mmfakd train {path}'
