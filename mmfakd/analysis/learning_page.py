@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os.path as osp
+import shlex
 from collections.abc import Iterator, Sequence
 
 from mmfakd.checkpoints.atomic import whole_file
@@ -267,6 +268,6 @@ def _newest(work_dir: str) -> str:
         skipped = ''.join(f' Passed over: {why}' for why in found.skipped)
         raise FileNotFoundError(
             f'{work_dir}: no checkpoint of a training in it; give one, `mmfakd plot '
-            f'{work_dir} CHECKPOINT`.{skipped}'
+            f'{shlex.quote(work_dir)} CHECKPOINT`.{skipped}'
         )
     return found.path

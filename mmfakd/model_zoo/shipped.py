@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fnmatch
+import shlex
 from pathlib import Path
 
 from mmfakd.messages import near_names
@@ -99,4 +100,4 @@ def copy_config(config: str, out: str | None = None, force: bool = False) -> str
     with explain_unwritten(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return f'Written: {path}. To train it: mmfakd train {path}'
+    return f'Written: {path}. To train it: mmfakd train {shlex.quote(str(path))}'

@@ -90,7 +90,7 @@ def write_pair(
         'student, and leaves none in it.',
         *about_checkpoints(plan, added),
         f'Written: {out}. To train it:',
-        f'  mmfakd train {out}',
+        f'  mmfakd train {shlex.quote(out)}',
     ]
     return '\n'.join(lines)
 
