@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
 
 from mmfakd.engine.cfg_options import merge_cfg_options
+from mmfakd.engine.check_config import check_sources
 from mmfakd.model_zoo.absent import check_installed
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.registered_types import registered_types_only
@@ -71,6 +72,7 @@ def open_distillation(
             )
         if teacher_ckpt is not None:
             model.teacher_ckpt = teacher_ckpt
+        check_sources(cfg)
         with nullcontext() if own else registered_types_only():
             yield cfg
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:

@@ -17,8 +17,11 @@ from .check_config import warn_unknown_keys
 
 # What MMEngine's reading would take for a word, or for words with commas between.
 _HOLDS_DICT = re.compile(r'[\[({]*(\{|dict\().*[\])}]', re.S)
+# One pair of quotes around all of it.
+_QUOTED = re.compile(r'"[^"]*"|\'[^\']*\'')
 _EXPECTED = {
-    False: 'a number, a word, or a list or tuple of them in brackets that close',
+    False: 'a number, a word, a text in quotes within those of the shell, or a list or '
+    'tuple of them in brackets that close',
     True: 'words within a dict in quotes, and all of it in those of the shell: '
     '\'transform=dict(type="FrequencyAttention", modes=8)\'',
 }
@@ -45,12 +48,13 @@ def merge_cfg_options(cfg: Config, pairs: Sequence[str] | None) -> None:
 
 
 def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Read overrides of a config as MMEngine does, and dicts.
+    """Read overrides of a config as MMEngine does, and dicts and texts.
 
     Args:
         pairs (Sequence[str], optional): ``'key=value'`` each. A value is a number, a
             word, a list or tuple of them, or of literals with a dict among them,
-            ``dict(...)`` or ``{...}``.
+            ``dict(...)`` or ``{...}``. What is in quotes of its own, and neither number
+            nor in brackets, is one text, with the commas in it.
 
     Returns:
         dict: Keys and values.
@@ -84,8 +88,19 @@ def _parse(pair: str, key: str, text: str) -> dict[str, Any]:
             return {key: config_literals(f'value = {text}')['value']}
         # MMEngine's reading recurses without end at brackets behind a word.
         with usual_recursion_limit():
-            return parser.parse_args(['--', pair]).pairs
+            read = parser.parse_args(['--', pair]).pairs
     except (AssertionError, RecursionError, ValueError) as error:
         raise ValueError(
             f'--cfg-options {pair}: cannot be read; expected {_EXPECTED[holds_dict]}.'
         ) from error
+    within = text.strip('\'"').strip()
+    if isinstance(read[key], str):
+        # MMEngine takes spaces out of it, of paths, too.
+        return {key: within}
+    if (
+        isinstance(read[key], list)
+        and _QUOTED.fullmatch(text)
+        and within[0] not in '[('
+    ):
+        return {key: within}
+    return read

@@ -19,6 +19,18 @@ EMA = dict(type='EMAHook', momentum=0.1)
         ('', ''),
         ('None', None),
         ("'x=y'", 'x=y'),
+        # A path is one text, in quotes even with a comma.
+        ('a run/b.pth', 'a run/b.pth'),
+        ('"b, ä.pth"', 'b, ä.pth'),
+        ("'a,b'", 'a,b'),
+        (r'"C:\new, x.pth"', r'C:\new, x.pth'),
+        # As before, where a shell has left the quotes.
+        ('"[1,2]"', [1, 2]),
+        ('"(a,b)"', ('a', 'b')),
+        ('"3"', 3),
+        ('"None"', None),
+        ('"a","b"', ['a', 'b']),
+        ('""', ''),
         ('[1,2]', [1, 2]),
         ('1,b', [1, 'b']),
         ('[(a,1),[True]]', [('a', 1), [True]]),
