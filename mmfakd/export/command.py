@@ -55,8 +55,8 @@ def export_checkpoint(
     """Export the student of a checkpoint.
 
     Args:
-        checkpoint (str): Distillation checkpoint, for ONNX and TorchScript an exported
-            student as well: path, URL or model-zoo name.
+        checkpoint (str): Distillation checkpoint, or an exported student: path, URL or
+            model-zoo name.
         out (str): File to write.
         config_out (str, optional): File for the stock student's config.
         file_format (str, optional): ``'pth'``, ``'safetensors'``, ``'onnx'`` or
