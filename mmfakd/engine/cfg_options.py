@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -39,12 +39,28 @@ def merge_cfg_options(cfg: Config, pairs: Sequence[str] | None) -> None:
     """
     options = parse_cfg_options(pairs)
     warn_unknown_keys(cfg, options)
+    for key, value in options.items():
+        # With a number, a word or None there is nothing that a dict could join.
+        if isinstance(value, dict) and _is_single(cfg, key):
+            value['_delete_'] = True
     try:
         cfg.merge_from_dict(options)
     except (AssertionError, KeyError, TypeError) as error:
         raise ValueError(
             f'--cfg-options {" ".join(pairs or ())}: {error.args[0]}'
         ) from error
+
+
+def _is_single(cfg: Any, key: str) -> bool:
+    """Tell whether a config has something under a key that is no dict and no list."""
+    for part in key.split('.'):
+        if isinstance(cfg, (list, tuple)) and part.isdigit() and int(part) < len(cfg):
+            cfg = cfg[int(part)]
+        elif isinstance(cfg, (Config, Mapping)) and part in cfg:
+            cfg = cfg[part]
+        else:
+            return False
+    return not isinstance(cfg, (Mapping, list, tuple))
 
 
 def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from mmfakd.checkpoints.student import student_config
 from mmfakd.datasets.wrappers import type_name
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.outputs import check_outputs, config_sources
+from mmfakd.model_zoo.read_config import read_config
 from mmfakd.model_zoo.resolve import inline_models
 
 from .cfg_options import merge_cfg_options
@@ -65,9 +66,10 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
         FileNotFoundError: If there is no such config; near names are listed.
         KeyError: If there is no such optimizer, likewise.
         OSError: If the work dir cannot be written, or another training uses it.
-        ValueError: If an option does not go with the config, or that has no model.
+        ValueError: If the config cannot be read or has no model, or an option does not
+            go with it.
     """
-    cfg = merge_train_options(Config.fromfile(config_file(config)), **options)
+    cfg = merge_train_options(read_config(config_file(config)), **options)
     check_training(cfg)
     inline_models(cfg)
     add_safety_hooks(cfg)
@@ -118,8 +120,7 @@ def test(
     _check_results_name(out, out_item or 'pred')
     file = config_file(config)
     check_outputs(True, [out], [checkpoint, *config_sources(file)])
-    cfg = Config.fromfile(file)
-    cfg = merge_test_options(cfg, checkpoint, **options)
+    cfg = merge_test_options(read_config(file), checkpoint, **options)
     check_work_dir(cfg)
 
     def evaluate() -> None:

@@ -16,6 +16,7 @@ from .outputs import (
     config_sources,
     explain_unwritten,
 )
+from .read_config import read_config
 
 
 def config_folder() -> Path:
@@ -69,10 +70,7 @@ def show_config(config: str) -> str:
     Returns:
         str: The text.
     """
-    # Listing needs no torch.
-    from mmengine.config import Config
-
-    return Config.fromfile(config_file(config)).pretty_text.rstrip()
+    return read_config(config_file(config)).pretty_text.rstrip()
 
 
 def copy_config(config: str, out: str | None = None, force: bool = False) -> str:

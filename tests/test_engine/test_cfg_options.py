@@ -84,6 +84,15 @@ def test_dicts_join_those_of_the_config():
     assert cfg.hooks == [dict(a=1)]
 
 
+@pytest.mark.parametrize('before', [1.0, 'balance', None])
+def test_dicts_take_the_place_of_what_is_none(before):
+    cfg = Config(dict(CONFIG, weight=before, heads=[dict(weight=before)]))
+    pairs = ['weight=dict(type="balance")', 'weight.ratio=1', 'new=dict(a=1)']
+    merge_cfg_options(cfg, [*pairs, 'heads.0.weight=dict(a=1)'])
+    assert cfg.weight == dict(type='balance', ratio=1)
+    assert cfg.new == dict(a=1) and cfg.heads == [dict(weight=dict(a=1))]
+
+
 @pytest.mark.parametrize(
     ('pair', 'message'),
     [
