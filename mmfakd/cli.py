@@ -516,7 +516,7 @@ def _cfg_options(parser: Any) -> None:
         action='extend',
         metavar='KEY=VALUE',
         help='override settings of the config: key=value, key="[a,(b,c)]", '
-        'key=\'[dict(type="Name", x=1)]\'',
+        'key=\'[dict(type="Name", x=1)]\', with a comma key=\'"a, b.pth"\'',
     )
 
 

@@ -601,6 +601,7 @@ def compare_work_dirs(
     Raises:
         FileExistsError: If a file to write is one of a work dir that is read.
         FileNotFoundError: If there is no log of the teacher.
+        OSError: If a file cannot be written.
         ValueError: If there is nothing to compare, or a file to write has an ending
             that says nothing.
     """
@@ -629,7 +630,8 @@ def compare_work_dirs(
     if not any(methods.values()):
         raise ValueError('\n'.join(notes))
     of_teacher = _read(teacher, trust) if teacher else None
-    check_outputs(True, out, _logs([*seen, *([teacher] if teacher else [])]))
+    outs = [*out, *([add_to] if add_to else [])]
+    check_outputs(True, outs, _logs([*seen, *([teacher] if teacher else [])]))
     older = _older(add_to) if add_to else None
     # It may be one of the older methods.
     among = None if older and baseline not in methods else baseline
@@ -637,12 +639,13 @@ def compare_work_dirs(
     if older:
         comparison = extend(older, comparison, baseline, notes)
     table = format_table(comparison)
-    for path in [*out, *([add_to] if add_to else [])]:
+    for path in outs:
         if path.endswith('.json'):
             with whole_file(path) as part:
                 mmengine.dump(comparison, part, file_format='json', indent=2)
         elif path.endswith('.md'):
-            Path(path).write_text(f'{table}\n')
+            with whole_file(path) as part:
+                Path(part).write_text(f'{table}\n')
         else:
             save_curves(comparison, path)
     return table

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmfakd.pictures.line_figures import COLORS, DASHES, MARKERS, STYLE, label_lines
+from mmfakd.pictures.picture_file import save_picture
 
 
 def draw_curves(comparison: dict) -> Figure:
@@ -71,7 +72,7 @@ def save_curves(comparison: dict, path: str) -> None:
     """
     figure = draw_curves(comparison)
     with matplotlib.rc_context(STYLE):
-        figure.savefig(path, dpi=200)
+        save_picture(figure, path, dpi=200)
 
 
 def _draw_panel(axis: Axes, methods: list[dict], key: str) -> None:

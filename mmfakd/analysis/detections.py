@@ -25,7 +25,7 @@ from mmfakd.checkpoints.class_names import trained_classes
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.engine.devices import find_device
 from mmfakd.messages import progress
-from mmfakd.model_zoo.outputs import check_outputs
+from mmfakd.model_zoo.outputs import check_outputs, check_writable, explain_unwritten
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.models.algorithms import TeacherEvaluation
 from mmfakd.models.algorithms.count_classes import predicted_counts
@@ -256,6 +256,7 @@ def draw_detections(
     Raises:
         FileExistsError: If a picture would take the place of an image.
         FileNotFoundError: If there is no such config; near names are listed.
+        OSError: If the folder cannot be written.
         ValueError: If there is nothing to draw, no score is as high, or weights, images
             or the device are not there.
     """
@@ -266,6 +267,7 @@ def draw_detections(
             '1; give 0.3 for 30 %.'
         )
     place = find_device(device)
+    check_writable(osp.join(out, 'picture.png'))
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg:
         files = None if images is None else list_images(images)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
@@ -293,6 +295,7 @@ def draw_detections(
             if 'instances' in info:
                 samples = {_TRUTH: truth, **samples}
             picture, counts = draw(image, samples, names, score_thr)
-            mmcv.imwrite(mmcv.rgb2bgr(picture), path)
+            with explain_unwritten(path):
+                mmcv.imwrite(mmcv.rgb2bgr(picture), path)
             found = ', '.join(f'{title} {count}' for title, count in counts.items())
             print(f'{path}: {found}')

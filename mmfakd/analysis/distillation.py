@@ -13,8 +13,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
 
 from mmfakd.engine.cfg_options import merge_cfg_options
+from mmfakd.engine.check_config import check_sources
 from mmfakd.model_zoo.absent import check_installed
 from mmfakd.model_zoo.find import config_file
+from mmfakd.model_zoo.read_config import read_config
 from mmfakd.model_zoo.registered_types import registered_types_only
 from mmfakd.models.algorithms import FeatureDistill, TeacherEvaluation
 from mmfakd.registry import MODELS
@@ -44,8 +46,9 @@ def open_distillation(
 
     Raises:
         FileNotFoundError: If there is no such config; near names are listed.
-        ValueError: If it describes no distillation, for mistakes within the block, or
-            if a work dir is not one's own and to build its models could run something.
+        ValueError: If it cannot be read or describes no distillation, for mistakes
+            within the block, or if a work dir is not one's own and to build its models
+            could run something.
     """
     if osp.isdir(config):
         run = read_run(config)
@@ -58,7 +61,7 @@ def open_distillation(
         if cfg.get('custom_imports'):
             import_modules_from_strings(**cfg.custom_imports)
     else:
-        cfg = Config.fromfile(config_file(config))
+        cfg = read_config(config_file(config))
     own = trust or not osp.isdir(config)
     try:
         merge_cfg_options(cfg, cfg_options)
@@ -71,6 +74,7 @@ def open_distillation(
             )
         if teacher_ckpt is not None:
             model.teacher_ckpt = teacher_ckpt
+        check_sources(cfg)
         with nullcontext() if own else registered_types_only():
             yield cfg
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import math
 import os.path as osp
+import shlex
 from collections.abc import Iterator, Sequence
 
 from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.checkpoints.latest import find_checkpoint
+from mmfakd.model_zoo.outputs import check_outputs
 from mmfakd.models.algorithms.judge_balance import STRONGEST, WEAKEST
 from mmfakd.pictures import figures
 from mmfakd.pictures.html_page import Section, html_page
@@ -107,6 +109,7 @@ def plot(
 
     Raises:
         FileNotFoundError: If there is no such config, or no checkpoint in the work dir.
+        OSError: If it cannot be written.
         ValueError: If checkpoint or picture of a config are not given, or there is
             nothing to draw.
     """
@@ -146,11 +149,13 @@ def plot_work_dir(
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
+        OSError: If the page cannot be written.
         ValueError: If the page has another ending, or the training was no distillation.
     """
     if osp.splitext(out)[1].lower() not in ('.html', '.htm'):
         raise ValueError(f'-o {out}: a work dir is drawn as one page; name it *.html.')
     checkpoint = checkpoint or _newest(work_dir)
+    check_outputs(True, [out], [checkpoint])
     with open_distillation(work_dir, teacher_ckpt, trust=trust) as cfg:
         seen = look_at_levels(cfg, checkpoint, batches)
     sections = list(learning_sections(work_dir, seen))
@@ -263,6 +268,6 @@ def _newest(work_dir: str) -> str:
         skipped = ''.join(f' Passed over: {why}' for why in found.skipped)
         raise FileNotFoundError(
             f'{work_dir}: no checkpoint of a training in it; give one, `mmfakd plot '
-            f'{work_dir} CHECKPOINT`.{skipped}'
+            f'{shlex.quote(work_dir)} CHECKPOINT`.{skipped}'
         )
     return found.path

@@ -9,7 +9,9 @@ after.
 
 from __future__ import annotations
 
+from mmfakd.model_zoo.outputs import check_outputs
 from mmfakd.pictures.figures import draw_overview
+from mmfakd.pictures.picture_file import save_picture
 
 from .distillation import open_distillation
 from .trained_levels import look_at_levels
@@ -35,9 +37,12 @@ def plot_spectra(
         str: What was drawn.
 
     Raises:
+        FileExistsError: If the picture is a file that is read.
         FileNotFoundError: If there is no such config; near names are listed.
+        OSError: If the picture cannot be written.
         ValueError: If the distiller has no frequency attention on maps.
     """
+    check_outputs(True, [out], [checkpoint])
     with open_distillation(config, teacher_ckpt) as cfg:
         seen = look_at_levels(cfg, checkpoint, batches)
         levels, before = seen.maps()
@@ -47,6 +52,6 @@ def plot_spectra(
                 'no FrequencyAttention on maps larger than 1x1 in its distiller; '
                 'expected a FAM-KD config.'
             )
-    draw_overview(levels, before).savefig(out, dpi=120)
+    save_picture(draw_overview(levels, before), out, dpi=120)
     drawn = f'{out}: {len(filters)} filters, {len(levels)} spectra.'
     return f'{drawn}\n{seen.note}'.strip()

@@ -15,6 +15,7 @@ from mmfakd.checkpoints.class_names import renamed_classes
 from mmfakd.datasets.wrappers import dataset_meta
 from mmfakd.engine.config_dump import TEACHER
 from mmfakd.engine.launch import build_runner, merge_launch_options
+from mmfakd.engine.work_dir import check_work_dir
 from mmfakd.messages import documentation, progress
 from mmfakd.model_zoo.published_scores import METRICS, Published, published_scores
 from mmfakd.models.algorithms import TeacherEvaluation
@@ -51,6 +52,7 @@ def check_teacher(
 
     Raises:
         FileNotFoundError: If there is no such config; near names are listed.
+        OSError: If the work dir cannot be written.
         ValueError: If the config describes no distillation, has no validation set, or
             the teacher no weights, and for a score that is no percentage. The message
             names the config.
@@ -61,6 +63,7 @@ def check_teacher(
         # Not that of the training, whose logs it would mix with.
         own = osp.join('./work_dirs', f'{Path(cfg.filename).stem}_teacher')
         merge_launch_options(cfg, work_dir=work_dir or own)
+        check_work_dir(cfg)
         published = None if expected is not None else published_scores(cfg)
         progress('building teacher and validation set')
         runner = build_runner(evaluation_config(cfg), TEACHER)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os.path as osp
+import shlex
 import time
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
@@ -195,11 +196,12 @@ def lack_error(
         ValueError: The error to raise. It names the checkpoint beside it to resume.
     """
     near = _nearest(path, checkpoint, needed)
+    other = f'Give --resume {shlex.quote(str(near))}, which lacks nothing. '
     return ValueError(
         f'--resume: {path} lacks {find_lack(checkpoint, needed)}, as best checkpoints '
         'do, and those of `save_optimizer=False` or `save_param_scheduler=False`. '
         'Optimizer and schedule would start anew, at the learning rate of the first '
-        f'step. {f"Give --resume {near}, which lacks nothing. " if near else ""}'
+        f'step. {other if near else ""}'
         'A new training from these weights is begun with --student-ckpt or '
         '--cfg-options load_from=...; --allow-changes resumes all the same.'
     )

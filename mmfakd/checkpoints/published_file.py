@@ -10,6 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmfakd.compat import load_checkpoint_file
+from mmfakd.model_zoo.outputs import check_writable
 from mmfakd.model_zoo.published import published_entry
 
 from .atomic import whole_file
@@ -41,6 +42,7 @@ def get_published(name: str, out: str = '.', force: bool = False) -> str:
 
     Raises:
         FileExistsError: If there is another file of that name.
+        OSError: If a file cannot be written.
         DownloadError: If a download fails.
         ValueError: If there is no such model, it has no weights, or their file does not
             have the hash in its name.
@@ -67,7 +69,7 @@ def get_published(name: str, out: str = '.', force: bool = False) -> str:
                 f'{path} exists, with other content; choose another folder, or give '
                 '--force.'
             )
-    weights.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(str(path))
     with whole_file(weights) as part:
         shutil.copyfile(file, part)
     with whole_file(as_file) as part:

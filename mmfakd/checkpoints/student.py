@@ -77,6 +77,15 @@ def export_plain(checkpoint: dict) -> dict:
     return _exported(state_dict, checkpoint.get('meta', {}), 'type')
 
 
+def _is_plain(checkpoint: dict) -> bool:
+    """Tell whether a checkpoint says itself that it is one of a plain model."""
+    if student_state_dict(without_wrappers(checkpoint.get('state_dict', checkpoint))):
+        return False
+    text = (checkpoint.get('meta') or {}).get('cfg')
+    model = read_config_text(text).get('model') if isinstance(text, str) else None
+    return isinstance(model, dict) and 'type' in model and 'architecture' not in model
+
+
 def _exported(
     state_dict: Mapping[str, Tensor],
     old_meta: dict[str, Any],
@@ -105,7 +114,8 @@ def export_file(
     """Export the student of a checkpoint file.
 
     Args:
-        checkpoint (str): Distillation checkpoint: path, URL or model-zoo name.
+        checkpoint (str): Distillation checkpoint, or one of a plain model with its
+            config, such as an exported student: path, URL or model-zoo name.
         out (str): File to write.
         config_out (str, optional): File for the stock student's config.
         file_format (str, optional): ``'pth'`` or ``'safetensors'``. By default what
@@ -125,7 +135,8 @@ def export_file(
     check_config_name(config_out)
     check_outputs(force, [out, config_out], [checkpoint])
     try:
-        student = export_student(fetch_checkpoint(checkpoint))
+        loaded = fetch_checkpoint(checkpoint)
+        student = export_plain(loaded) if _is_plain(loaded) else export_student(loaded)
     except ValueError as error:
         raise ValueError(f'{checkpoint}: {error}') from error
     if config_out and 'cfg' not in student['meta']:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -33,13 +34,16 @@ def write_weights(
 
     Raises:
         ModuleNotFoundError: If the package safetensors is wanted and not installed.
+        OSError: If the file cannot be written.
         ValueError: If ``meta`` holds what JSON cannot, or ``state_dict`` what
             safetensors cannot.
     """
-    save = _save_safetensors if is_safetensors(path, file_format) else torch.save
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        save(checkpoint, part)
+    to_bytes = _as_safetensors if is_safetensors(path, file_format) else _as_pth
+    # In memory first, as MMEngine does with checkpoints: torch and safetensors have
+    # words of their own for a full disk.
+    content = to_bytes(checkpoint)
+    with whole_file(path, len(content)) as part, open(part, 'wb') as file:
+        file.write(content)
 
 
 def is_safetensors(path: str | os.PathLike[str], file_format: str | None) -> bool:
@@ -55,9 +59,15 @@ def is_safetensors(path: str | os.PathLike[str], file_format: str | None) -> boo
     return (file_format or Path(path).suffix.lstrip('.')) == 'safetensors'
 
 
-def _save_safetensors(checkpoint: dict[str, Any], path: str) -> None:
+def _as_pth(checkpoint: dict[str, Any]) -> memoryview:
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    return buffer.getbuffer()
+
+
+def _as_safetensors(checkpoint: dict[str, Any]) -> bytes:
     try:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             'Writing .safetensors needs the package safetensors, which is not '
@@ -84,4 +94,4 @@ def _save_safetensors(checkpoint: dict[str, Any], path: str) -> None:
         name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in checkpoint['state_dict'].items()
     }
-    save_file(copies, path, metadata=texts)
+    return save(copies, metadata=texts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -17,8 +17,11 @@ from .check_config import warn_unknown_keys
 
 # What MMEngine's reading would take for a word, or for words with commas between.
 _HOLDS_DICT = re.compile(r'[\[({]*(\{|dict\().*[\])}]', re.S)
+# One pair of quotes around all of it.
+_QUOTED = re.compile(r'"[^"]*"|\'[^\']*\'')
 _EXPECTED = {
-    False: 'a number, a word, or a list or tuple of them in brackets that close',
+    False: 'a number, a word, a text in quotes within those of the shell, or a list or '
+    'tuple of them in brackets that close',
     True: 'words within a dict in quotes, and all of it in those of the shell: '
     '\'transform=dict(type="FrequencyAttention", modes=8)\'',
 }
@@ -36,6 +39,10 @@ def merge_cfg_options(cfg: Config, pairs: Sequence[str] | None) -> None:
     """
     options = parse_cfg_options(pairs)
     warn_unknown_keys(cfg, options)
+    for key, value in options.items():
+        # With a number, a word or None there is nothing that a dict could join.
+        if isinstance(value, dict) and _is_single(cfg, key):
+            value['_delete_'] = True
     try:
         cfg.merge_from_dict(options)
     except (AssertionError, KeyError, TypeError) as error:
@@ -44,13 +51,26 @@ def merge_cfg_options(cfg: Config, pairs: Sequence[str] | None) -> None:
         ) from error
 
 
+def _is_single(cfg: Any, key: str) -> bool:
+    """Tell whether a config has something under a key that is no dict and no list."""
+    for part in key.split('.'):
+        if isinstance(cfg, (list, tuple)) and part.isdigit() and int(part) < len(cfg):
+            cfg = cfg[int(part)]
+        elif isinstance(cfg, (Config, Mapping)) and part in cfg:
+            cfg = cfg[part]
+        else:
+            return False
+    return not isinstance(cfg, (Mapping, list, tuple))
+
+
 def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Read overrides of a config as MMEngine does, and dicts.
+    """Read overrides of a config as MMEngine does, and dicts and texts.
 
     Args:
         pairs (Sequence[str], optional): ``'key=value'`` each. A value is a number, a
             word, a list or tuple of them, or of literals with a dict among them,
-            ``dict(...)`` or ``{...}``.
+            ``dict(...)`` or ``{...}``. What is in quotes of its own, and neither number
+            nor in brackets, is one text, with the commas in it.
 
     Returns:
         dict: Keys and values.
@@ -84,8 +104,19 @@ def _parse(pair: str, key: str, text: str) -> dict[str, Any]:
             return {key: config_literals(f'value = {text}')['value']}
         # MMEngine's reading recurses without end at brackets behind a word.
         with usual_recursion_limit():
-            return parser.parse_args(['--', pair]).pairs
+            read = parser.parse_args(['--', pair]).pairs
     except (AssertionError, RecursionError, ValueError) as error:
         raise ValueError(
             f'--cfg-options {pair}: cannot be read; expected {_EXPECTED[holds_dict]}.'
         ) from error
+    within = text.strip('\'"').strip()
+    if isinstance(read[key], str):
+        # MMEngine takes spaces out of it, of paths, too.
+        return {key: within}
+    if (
+        isinstance(read[key], list)
+        and _QUOTED.fullmatch(text)
+        and within[0] not in '[('
+    ):
+        return {key: within}
+    return read

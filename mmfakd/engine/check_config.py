@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import os.path as osp
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -34,13 +35,14 @@ def check_training(cfg: Config) -> None:
 
     Raises:
         KeyError: If there is no such optimizer or wrapper of it; near names are listed.
-        ValueError: If there is no model, the seed is none, the loop has no length, the
-            loop or a loader has an argument that does not exist, or the optimizer could
-            take no step.
+        ValueError: If there is no model, weights are no name of a file, the seed is
+            none, the loop has no length, the loop or a loader has an argument that does
+            not exist, or the optimizer could take no step.
         ModuleNotFoundError: If a library that it names is not installed.
     """
     check_installed(cfg, cfg.filename or 'the config')
     check_model(cfg)
+    check_sources(cfg)
     _check_keys(cfg)
     _check_units(cfg.get('train_cfg'))
     _check_lengths(cfg.get('train_cfg'))
@@ -138,6 +140,34 @@ def check_weights(**weights: Any) -> None:
                 f'{option} {value}: it is a folder; give a file in it, such as '
                 f'{osp.join(value, "epoch_12.pth")}.'
             )
+
+
+def check_sources(cfg: Config) -> None:
+    """Check what a config itself says of files of weights.
+
+    Args:
+        cfg (Config): The whole config.
+
+    Raises:
+        ValueError: For what is neither a text nor None.
+    """
+    model = cfg.get('model')
+    found = {'load_from': cfg.get('load_from')}
+    for key in ('teacher_ckpt', 'student_ckpt'):
+        found[f'model.{key}'] = model.get(key) if isinstance(model, dict) else None
+    for key, value in found.items():
+        if value is None or isinstance(value, (str, os.PathLike)):
+            continue
+        text = (
+            f'{key} is {value!r}; expected a path, a URL or a name of the model zoos.'
+        )
+        if isinstance(value, (list, tuple)):
+            path = ', '.join(map(str, value))
+            text += (
+                ' Among the --cfg-options a comma divides a list; a path that has one '
+                f'stands in quotes within those of the shell: \'{key}="{path}"\'.'
+            )
+        raise ValueError(text)
 
 
 def warn_unknown_keys(cfg: Config, keys: Iterable[str]) -> None:

@@ -29,6 +29,7 @@ from mmfakd.checkpoints.student import student_config
 from mmfakd.datasets.wrappers import type_name
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.outputs import check_outputs, config_sources
+from mmfakd.model_zoo.read_config import read_config
 from mmfakd.model_zoo.resolve import inline_models
 
 from .cfg_options import merge_cfg_options
@@ -45,7 +46,7 @@ from .safety import add_safety_hooks, drop_absent_hooks, set_on_hooks
 from .signals import end_with_parent
 from .tta import add_tta
 from .unwrap import unwrapped_model
-from .work_dir import explain_full_disk, prepare_work_dir
+from .work_dir import check_work_dir, explain_full_disk, prepare_work_dir
 
 # What --out may be, by --out-item.
 _PICKLES = ('.pkl', '.pickle')
@@ -66,9 +67,10 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
         FileNotFoundError: If there is no such config; near names are listed.
         KeyError: If there is no such optimizer, likewise.
         OSError: If the work dir cannot be written, or another training uses it.
-        ValueError: If an option does not go with the config, or that has no model.
+        ValueError: If the config cannot be read or has no model, or an option does not
+            go with it.
     """
-    cfg = merge_train_options(Config.fromfile(config_file(config)), **options)
+    cfg = merge_train_options(read_config(config_file(config)), **options)
     check_training(cfg)
     inline_models(cfg)
     add_safety_hooks(cfg)
@@ -110,6 +112,7 @@ def test(
     Raises:
         FileExistsError: If the file for the results is one that is read.
         FileNotFoundError: If there is no such config or checkpoint.
+        OSError: If the work dir or the file for the results cannot be written.
         ValueError: If something is to be written and no file is given, or one of
             another kind, or an option does not go with the config.
     """
@@ -118,8 +121,8 @@ def test(
     _check_results_name(out, out_item or 'pred')
     file = config_file(config)
     check_outputs(True, [out], [checkpoint, *config_sources(file)])
-    cfg = Config.fromfile(file)
-    cfg = merge_test_options(cfg, checkpoint, **options)
+    cfg = merge_test_options(read_config(file), checkpoint, **options)
+    check_work_dir(cfg)
 
     def evaluate() -> None:
         runner = build_runner(cfg, TEST)

@@ -10,6 +10,7 @@ import os.path as osp
 import re
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -61,6 +62,23 @@ def prepare_work_dir(cfg: Config) -> AbstractContextManager:
         for folder in folders if other or not cfg.get('resume') else ():
             move_earlier(folder, named_files(cfg), other)
         return locks.pop_all()
+
+
+def check_work_dir(cfg: Config) -> None:
+    """Make the work dir of a run that is no training, and see that it can be written.
+
+    Args:
+        cfg (Config): The whole config. Only the first process looks.
+
+    Raises:
+        OSError: If it cannot.
+    """
+    if is_first_process(cfg):
+        try:
+            os.makedirs(cfg.work_dir, exist_ok=True)
+            tempfile.TemporaryFile(dir=cfg.work_dir).close()
+        except OSError as error:
+            _refuse(cfg.work_dir, error)
 
 
 def training_folders(cfg: Config) -> list[str]:

@@ -60,8 +60,8 @@ def export_checkpoint(
     """Export the student of a checkpoint.
 
     Args:
-        checkpoint (str): Distillation checkpoint, for ONNX and TorchScript an exported
-            student as well: path, URL or model-zoo name.
+        checkpoint (str): Distillation checkpoint, or an exported student: path, URL or
+            model-zoo name.
         out (str): File to write.
         config_out (str, optional): File for the stock student's config.
         file_format (str, optional): ``'pth'``, ``'safetensors'``, ``'onnx'`` or
@@ -174,7 +174,6 @@ def _write(
     meta = _meta(student, preprocessing, model.names, axes)
     # Traced with two images, a batch of one is no constant.
     example = batch if varies == 'none' else batches[1]
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as part:
         if kind == 'onnx':
             meta['opset'] = str(opset)

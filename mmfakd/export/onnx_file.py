@@ -55,6 +55,7 @@ def write_onnx(
         meta (Mapping[str, str]): What the file is to say of itself.
 
     Raises:
+        OSError: If the file cannot be written.
         ValueError: If the model cannot be traced.
     """
     import onnx
@@ -79,6 +80,9 @@ def write_onnx(
         written = onnx.load(path)
         onnx.helper.set_model_props(written, dict(meta))
         onnx.checker.check_model(written)
+    except OSError:
+        # Of the file, not of the model.
+        raise
     except Exception as error:
         # Any operator may raise anything while it is translated, and those of old
         # versions are written without being what the version asks for.

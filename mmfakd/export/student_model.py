@@ -23,6 +23,7 @@ from mmfakd.checkpoints.student import (
 )
 from mmfakd.model_zoo.build import build_without_weights
 from mmfakd.model_zoo.find import config_file
+from mmfakd.model_zoo.read_config import read_config
 from mmfakd.pairing.probe import is_classifier, is_detector, is_segmentor
 
 MMDEPLOY = 'https://github.com/open-mmlab/mmdeploy'
@@ -67,7 +68,7 @@ def load_student(checkpoint: str, config: str | None = None) -> Student:
     distilled = student_state_dict(find_state_dict(loaded, checkpoint))
     meta = dict((export_student(loaded) if distilled else loaded).get('meta') or {})
     if config is not None:
-        cfg = Config.fromfile(config_file(config))
+        cfg = read_config(config_file(config))
     elif meta.get('cfg'):
         cfg = read_config_text(meta['cfg'])
     else:

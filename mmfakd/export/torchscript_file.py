@@ -29,13 +29,16 @@ def write_torchscript(
         meta (Mapping[str, str]): What the file is to say of itself.
 
     Raises:
+        OSError: If the file cannot be written.
         ValueError: If the model cannot be traced.
     """
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter('ignore')
             traced = torch.jit.trace(model, torch.from_numpy(example))
-            traced.save(path, _extra_files={META: json.dumps(dict(meta))})
+            # torch ends the process where a disk is full.
+            files = {META: json.dumps(dict(meta))}
+            content = traced.save_to_buffer(_extra_files=files)
     except Exception as error:
         # Any module may raise anything while it is traced.
         raise ValueError(
@@ -43,6 +46,8 @@ def write_torchscript(
             f'{type(error).__name__}: {str(error).strip()[:300]}\nModels with '
             f"operators of their own are mmdeploy's ({MMDEPLOY})."
         ) from error
+    with open(path, 'wb') as file:
+        file.write(content)
 
 
 def run_torchscript(path: str) -> Any:

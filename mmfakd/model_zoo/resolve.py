@@ -15,6 +15,7 @@ from mmfakd.compat.config_literals import leaves_package
 from mmfakd.messages import quoted
 
 from .find import near_configs, package_folder
+from .read_config import read_config
 
 # Modules that a config imports for its teacher alone.
 TEACHER_IMPORTS = 'teacher_imports'
@@ -32,7 +33,8 @@ def resolve_model_cfg(
     Args:
         cfg (dict): A model config; or ``dict(cfg_path='mmpretrain::...')`` with
             overrides beside it; ``cfg_path`` may also be the path of a file, and
-            ``pretrained=True`` asks for the weights of its metafile.
+            ``pretrained=True`` asks for the weights that the metafiles of the package
+            list.
         data_preprocessor (dict, optional): The data preprocessor from the top level
             of the config around. It yields to one within ``cfg`` and goes before
             that of the ``cfg_path`` config.
@@ -187,7 +189,7 @@ def _load_config(path: str, pretrained: bool) -> Config:
             message = f'cfg_path={path!r}: {error}.{_near(path)}'
             raise FileNotFoundError(message) from error
     elif osp.isfile(path):
-        cfg = Config.fromfile(path)
+        cfg = read_config(path)
     else:
         raise FileNotFoundError(
             f'cfg_path={path!r} is no file; give a config file or '
@@ -195,11 +197,12 @@ def _load_config(path: str, pretrained: bool) -> Config:
             f"'mmpretrain::resnet/resnet34_8xb32_in1k.py'.{_near(path)}"
         )
     if pretrained and 'model_path' not in cfg:
-        has_none = 'has no weights in the metafiles of its package'
+        why = 'has no weights in the metafiles of its package'
+        if '::' not in path:
+            why = "is a file, and weights are looked up for 'package::' names alone"
         raise ValueError(
-            f'cfg_path={path!r} {has_none if "::" in path else "has no metafile"}, but '
-            'pretrained=True asks for weights. Give them with `teacher_ckpt` or '
-            '`student_ckpt` instead.'
+            f'cfg_path={path!r} {why}, but pretrained=True asks for weights. Give them '
+            'with `teacher_ckpt` or `student_ckpt` instead.'
         )
     return cfg
 

@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 import fnmatch
+import shlex
 from pathlib import Path
 
 from mmfakd.messages import near_names
 
 from .find import config_file, package_folder
-from .outputs import check_config_name, check_outputs, config_sources
+from .outputs import (
+    check_config_name,
+    check_outputs,
+    config_sources,
+    explain_unwritten,
+)
+from .read_config import read_config
 
 
 def config_folder() -> Path:
@@ -63,10 +70,7 @@ def show_config(config: str) -> str:
     Returns:
         str: The text.
     """
-    # Listing needs no torch.
-    from mmengine.config import Config
-
-    return Config.fromfile(config_file(config)).pretty_text.rstrip()
+    return read_config(config_file(config)).pretty_text.rstrip()
 
 
 def copy_config(config: str, out: str | None = None, force: bool = False) -> str:
@@ -82,6 +86,7 @@ def copy_config(config: str, out: str | None = None, force: bool = False) -> str
 
     Raises:
         FileExistsError: If the file exists, or the config is made of it.
+        OSError: If it cannot be written.
         ValueError: If its name is that of no config.
     """
     file = config_file(config)
@@ -89,5 +94,8 @@ def copy_config(config: str, out: str | None = None, force: bool = False) -> str
     path = Path(out or f'{name}.py')
     check_config_name(str(path))
     check_outputs(force, [str(path)], config_sources(file))
-    path.write_text(f'# {name}, with all that it inherits.\n{show_config(config)}\n')
-    return f'Written: {path}. To train it: mmfakd train {path}'
+    text = f'# {name}, with all that it inherits.\n{show_config(config)}\n'
+    with explain_unwritten(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return f'Written: {path}. To train it: mmfakd train {shlex.quote(str(path))}'

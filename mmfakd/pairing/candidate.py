@@ -7,12 +7,12 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import PurePath
 
-from mmengine.config import Config
 from mmengine.model import BaseModel
 
 from mmfakd.messages import progress
 from mmfakd.model_zoo.build import build_without_weights
 from mmfakd.model_zoo.find import config_file, find_config
+from mmfakd.model_zoo.read_config import read_config
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 
 from .check_trainable import check_trainable
@@ -66,12 +66,9 @@ class Candidate:
         self.trained: set[tuple] | None = None
         self.unreached: list[str] = []
         try:
-            self.cfg = Config.fromfile(config_file(self.config))
-        except Exception as error:
-            raise ValueError(
-                f'{name!r}: the config {self.config} cannot be read: '
-                f'{type(error).__name__}: {error}'
-            ) from error
+            self.cfg = read_config(config_file(self.config))
+        except (ImportError, ValueError) as error:
+            raise ValueError(f'{name!r}: {error}') from error
         if 'model' not in self.cfg:
             raise ValueError(f'{name!r}: the config {self.config} has no `model`.')
 

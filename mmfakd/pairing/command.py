@@ -9,6 +9,7 @@ import shlex
 import tempfile
 from collections.abc import Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +18,16 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
 import mmfakd.models  # noqa: F401
+from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.engine.check_config import check_weights
 from mmfakd.messages import progress
 from mmfakd.model_zoo.find import config_file
-from mmfakd.model_zoo.outputs import check_config_name, check_outputs, config_sources
+from mmfakd.model_zoo.outputs import (
+    check_config_name,
+    check_outputs,
+    config_sources,
+    explain_unwritten,
+)
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 
 from .notes import about_checkpoints, describe_pairs, write_notes
@@ -54,6 +61,7 @@ def write_pair(
     Raises:
         FileExistsError: If the config exists, or a model's is made of it.
         FileNotFoundError: If a model is not known.
+        OSError: If the config cannot be written.
         ValueError: If the two cannot be a pair, ``out`` is no name of a config, or that
             of a file of weights is empty.
     """
@@ -69,6 +77,9 @@ def write_pair(
     progress(f'Writing {out}')
     try:
         added = write_checked(write_config(plan, out), out)
+    except OSError:
+        # Of the file, not of the pair.
+        raise
     except Exception as error:
         raise ValueError(f'the config of this pair does not work: {error}') from error
     lines = [
@@ -79,7 +90,7 @@ def write_pair(
         'student, and leaves none in it.',
         *about_checkpoints(plan, added),
         f'Written: {out}. To train it:',
-        f'  mmfakd train {out}',
+        f'  mmfakd train {shlex.quote(out)}',
     ]
     return '\n'.join(lines)
 
@@ -93,14 +104,17 @@ def write_checked(text: str, path: str) -> int:
 
     Returns:
         int: Number of weights of the distiller, which only training has.
+
+    Raises:
+        OSError: If it cannot be written.
     """
-    folder = osp.dirname(osp.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    # In the same folder, as paths in it are relative.
-    with tempfile.NamedTemporaryFile('w', suffix='.py', dir=folder) as file:
-        file.write(text)
-        file.flush()
-        cfg = Config.fromfile(file.name)
+    with explain_unwritten(path):
+        folder = osp.dirname(osp.abspath(path))
+        os.makedirs(folder, exist_ok=True)
+        # In the same folder, as paths in it are relative.
+        with tempfile.NamedTemporaryFile(suffix='.py', dir=folder) as file:
+            Path(file.name).write_text(text)
+            cfg = Config.fromfile(file.name)
     for role in ('architecture', 'teacher'):
         # A file that it names is there, and has a model.
         resolve_model_cfg(cfg.model[role])
@@ -114,6 +128,6 @@ def write_checked(text: str, path: str) -> int:
         except RuntimeError:
             # CRD draws numbers for its banks, which needs values.
             distiller = MODELS.build(cfg.model.distiller)
-    with open(path, 'w') as file:
-        file.write(text)
+    with whole_file(path) as part:
+        Path(part).write_text(text)
     return sum(p.numel() for p in distiller.parameters() if p.requires_grad)

@@ -1,11 +1,14 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Names of pictures, told before anything is drawn."""
+"""Pictures as files; a wrong name is told before anything is drawn."""
 
 from __future__ import annotations
 
 from pathlib import PurePath
 
 from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.figure import Figure
+
+from mmfakd.checkpoints.atomic import whole_file
 
 
 def check_picture_name(path: str, others: str = '') -> None:
@@ -25,3 +28,19 @@ def check_picture_name(path: str, others: str = '') -> None:
             f'-o {path}: expected {others}a picture (.png, .pdf, .svg). The ending '
             'says what is written.'
         )
+
+
+def save_picture(figure: Figure, path: str, dpi: int) -> None:
+    """Write a figure, as a whole or not at all.
+
+    Args:
+        figure (Figure): The figure.
+        path (str): The picture, whose ending is its format.
+        dpi (int): Pixels an inch.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    kind = PurePath(path).suffix.lower().lstrip('.')
+    with whole_file(path) as part:
+        figure.savefig(part, format=kind, dpi=dpi)

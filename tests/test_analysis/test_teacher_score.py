@@ -94,6 +94,12 @@ def test_score_is_that_of_the_teacher_alone(call, config, weights, tmp_path):
     assert folder.name == 'pair_teacher'
 
 
+def test_a_work_dir_that_cannot_be_written(call, config, tmp_path):
+    place = tmp_path / 'pair.py' / 'run'
+    status, said = call(config, '--teacher-ckpt', 'gone.pth', '--work-dir', place)
+    assert status == 1 and f'The work dir {place} cannot be written: it, or a' in said
+
+
 @pytest.mark.parametrize(
     ('given', 'message'),
     [

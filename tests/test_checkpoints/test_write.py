@@ -113,6 +113,30 @@ def test_exported_student_is_loaded_everywhere(name, distilled, capsys):
     )
 
 
+@pytest.mark.parametrize('name', ['s.pth', 's.safetensors'])
+def test_a_student_is_exported_once_more(name, distilled):
+    """From one format to the other, as to ONNX; what it says of itself is kept."""
+    cli.main(['export', 'epoch_1.pth', '-o', 'epoch_1_student.pth'])
+    options = ['-o', name, '--config-out', 'student.py']
+    cli.main(['export', 'epoch_1_student.pth', *options])
+    meta = fetch_checkpoint('epoch_1_student.pth')['meta']
+    again = fetch_checkpoint(name)
+    assert again['state_dict'].keys() == distilled.keys()
+    for key in ('dataset_meta', 'iter', 'cfg'):
+        assert again['meta'][key] == meta[key]
+    assert Config.fromfile('student.py').model == read_config_text(meta['cfg']).model
+
+
+def test_a_plain_model_without_a_config_is_no_distillation(distilled):
+    weights = torch.load('epoch_1.pth', weights_only=True)
+    plain = {k.partition('.')[2]: v for k, v in weights['state_dict'].items()}
+    # The second one has the config of the distillation, not its own.
+    for meta in ({}, weights['meta']):
+        torch.save(dict(state_dict=plain, meta=meta), 'plain.pth')
+        with pytest.raises(SystemExit, match='plain.pth: No key begins with'):
+            cli.main(['export', 'plain.pth', '-o', 's.pth'])
+
+
 def test_export_by_option(distilled):
     cli.main(['export', 'epoch_1.pth', '-o', 's.bin', '--format', 'safetensors'])
     assert safetensors.load_file('s.bin').keys() == distilled.keys()

@@ -19,6 +19,18 @@ EMA = dict(type='EMAHook', momentum=0.1)
         ('', ''),
         ('None', None),
         ("'x=y'", 'x=y'),
+        # A path is one text, in quotes even with a comma.
+        ('a run/b.pth', 'a run/b.pth'),
+        ('"b, ä.pth"', 'b, ä.pth'),
+        ("'a,b'", 'a,b'),
+        (r'"C:\new, x.pth"', r'C:\new, x.pth'),
+        # As before, where a shell has left the quotes.
+        ('"[1,2]"', [1, 2]),
+        ('"(a,b)"', ('a', 'b')),
+        ('"3"', 3),
+        ('"None"', None),
+        ('"a","b"', ['a', 'b']),
+        ('""', ''),
         ('[1,2]', [1, 2]),
         ('1,b', [1, 'b']),
         ('[(a,1),[True]]', [('a', 1), [True]]),
@@ -70,6 +82,15 @@ def test_dicts_join_those_of_the_config():
     merge_cfg_options(cfg, ['model.backbone=dict(width=4)', 'hooks=[dict(a=1)]'])
     assert cfg.model.backbone == dict(depth=18, width=4)
     assert cfg.hooks == [dict(a=1)]
+
+
+@pytest.mark.parametrize('before', [1.0, 'balance', None])
+def test_dicts_take_the_place_of_what_is_none(before):
+    cfg = Config(dict(CONFIG, weight=before, heads=[dict(weight=before)]))
+    pairs = ['weight=dict(type="balance")', 'weight.ratio=1', 'new=dict(a=1)']
+    merge_cfg_options(cfg, [*pairs, 'heads.0.weight=dict(a=1)'])
+    assert cfg.weight == dict(type='balance', ratio=1)
+    assert cfg.new == dict(a=1) and cfg.heads == [dict(weight=dict(a=1))]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Mistakes that are told before anything is built."""
 
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 
+from mmfakd import cli
 from mmfakd.engine import check_config
 from mmfakd.engine.cfg_options import merge_cfg_options
-from mmfakd.engine.check_config import check_training, check_weights
+from mmfakd.engine.check_config import check_sources, check_training, check_weights
 from mmfakd.engine.launch import merge_train_options, train
 from tests.helpers.toy import classifier
 
@@ -108,6 +111,27 @@ def test_seed(seed):
 def test_empty_work_dir():
     with pytest.raises(ValueError, match='--work-dir is empty; give a folder'):
         train(PAIR, work_dir=' ')
+
+
+@pytest.mark.parametrize('key', ['load_from', 'teacher_ckpt', 'student_ckpt'])
+def test_weights_that_are_no_text(key, tmp_path):
+    name = key if key == 'load_from' else f'model.{key}'
+    for value, message in {
+        (f'{name}=b, ä.pth',): f"{name} is .'b', 'ä.pth'.; .*'{name}=\"b, ä.pth\"'",
+        (f'{name}=True',): f'{name} is True; expected a path',
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            train(PAIR, work_dir=str(tmp_path), cfg_options=value)
+    if key == 'teacher_ckpt':
+        with pytest.raises(SystemExit, match=f'{PAIR}: {name} is .*quotes within'):
+            cli.main(['check-teacher', PAIR, '--cfg-options', f'{name}=b, ä.pth'])
+
+
+def test_weights_that_are_texts():
+    for value in (None, 'b, ä.pth', Path('a.pth')):
+        cfg = config(load_from=value)
+        cfg.model.update(teacher_ckpt=value, student_ckpt=value)
+        check_sources(cfg)
 
 
 # ---- configs

@@ -224,6 +224,16 @@ def test_weights_that_do_not_fit_are_not_scored(tmp_path):
             evaluate(str(path), weights)()
 
 
+def test_a_work_dir_that_cannot_be_written(tmp_path):
+    cfg = run_config(tmp_path / 'work', student(), validate=True)
+    path = tmp_path / 'plain.py'
+    cfg.dump(path)
+    with pytest.raises(OSError, match='plain.py/run cannot be written: it, or a folde'):
+        evaluate(str(path), 'gone.pth', work_dir=str(path / 'run'))
+    with pytest.raises(OSError, match='plain.py/x.json could not be written'):
+        evaluate(*(str(path), 'gone.pth'), out=str(path / 'x.json'), out_item='metrics')
+
+
 def test_weights_that_fit_are_scored(tmp_path):
     """Without counters, with names that wrappers left, a distillation's, averages."""
     plain = run_config(tmp_path / 'work', student(), validate=True)

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -179,6 +180,35 @@ def test_a_file_that_differs_never_gets_its_name(
     assert [p.name for p in tmp_path.iterdir()] == ['student.torchscript']
     with pytest.raises(FileExistsError, match='--force'):
         export_checkpoint(classifier_ckpt, str(path))
+
+
+@pytest.fixture
+def small_files():
+    """Files of 2,000 bytes at most: as on a full disk, writing fails half-way."""
+    resource = pytest.importorskip('resource')
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    @contextmanager
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
+
+
+@pytest.mark.parametrize('kind', ['pth', 'safetensors', 'onnx', 'torchscript'])
+def test_a_disk_that_is_full(kind, classifier_ckpt, tmp_path, small_files):
+    pytest.importorskip(dict(onnx='onnxruntime').get(kind, 'safetensors'))
+    path = tmp_path / f'student.{kind}'
+    path.write_bytes(b'the one before')
+    match = f'student.{kind} .*could not be written: File'
+    with pytest.raises(OSError, match=match), small_files():
+        export_checkpoint(classifier_ckpt, str(path), force=True)
+    assert path.read_bytes() == b'the one before'
+    assert [p.name for p in tmp_path.iterdir()] == [f'student.{kind}']
 
 
 def test_not_a_number_is_a_difference():

@@ -1,10 +1,14 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """What commands read is never overwritten, with --force neither."""
 
+import errno
+import os
+import tempfile
+
 import pytest
 
 from mmfakd import cli
-from mmfakd.model_zoo.outputs import check_outputs, config_sources
+from mmfakd.model_zoo.outputs import check_outputs, config_sources, explain_unwritten
 
 
 def test_existing_files_and_sources(tmp_path, monkeypatch):
@@ -18,6 +22,72 @@ def test_existing_files_and_sources(tmp_path, monkeypatch):
     for name in ('there', './there', 'link', str(tmp_path / 'there')):
         with pytest.raises(FileExistsError, match='that this command reads'):
             check_outputs(True, [name], ['there'])
+
+
+def test_what_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').write_text('mine')
+    (tmp_path / 'folder').mkdir()
+    check_outputs(False, ['new', 'a/b/new', 's3://bucket/new', str(tmp_path / 'c/d')])
+    for path, message in {
+        'file/new': 'file/new could not be written: Not a directory. Choose another',
+        'file/a/b': 'file/a/b could not be written: Not a directory',
+        'folder': 'folder could not be written: It is a folder',
+    }.items():
+        with pytest.raises(OSError, match=f'^{message}'):
+            check_outputs(True, [path])
+    assert sorted(os.listdir()) == ['file', 'folder']
+
+    def refuse(dir):
+        raise PermissionError(errno.EACCES, 'Permission denied', f'{dir}/tmp0')
+
+    monkeypatch.setattr(tempfile, 'TemporaryFile', refuse)
+    with pytest.raises(PermissionError, match='^a/new could .*: Permission denied.'):
+        check_outputs(False, ['a/new'])
+    # It can be written where nothing else can.
+    check_outputs(True, ['file'])
+
+
+def test_errors_that_are_not_of_the_file(tmp_path):
+    path = tmp_path / 'a' / 'new'
+    for error in (
+        FileNotFoundError(errno.ENOENT, 'No such file or directory', 'images/1.png'),
+        OSError('what a library says'),
+        ValueError('no error of the system'),
+    ):
+        with pytest.raises(type(error)) as caught, explain_unwritten(path):
+            raise error
+        assert caught.value is error
+    for name in (None, str(path), f'{path}.part', str(tmp_path / 'a')):
+        error = OSError(errno.EROFS, 'Read-only file system', name)
+        with pytest.raises(OSError) as caught, explain_unwritten(path):
+            raise error
+        assert str(caught.value).startswith(f'{path} could not be written: Read-only ')
+        assert caught.value.errno == errno.EROFS
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        'pair r18w4_1xb50_digits r18w32_1xb50_digits -o file/x.py',
+        'export gone.pth -o file/x.pth',
+        'export gone.pth -o file/x.onnx',
+        'export gone.pth -o x.onnx --config-out file/x.py',
+        'convert gone.pth -o file/x.pth',
+        'configs copy r18w4_1xb50_digits -o file/x.py',
+        'zoo get r18w4_1xb50_digits -o file/x',
+        'test r18w4_1xb50_digits gone.pth --out file/x.pkl',
+        'plot r18w4_1xb50_digits gone.pth -o file/x.png',
+        'detections r18w4_1xb50_digits gone.pth -o file/x',
+        'benchmark -o file/x.json',
+    ],
+)
+def test_commands_tell_it_before_they_begin(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').write_text('mine')
+    with pytest.raises(SystemExit, match='file/x.* could not be written: Not a dir'):
+        cli.main(command.split())
+    assert os.listdir() == ['file']
 
 
 def test_sources_of_a_config(tmp_path):

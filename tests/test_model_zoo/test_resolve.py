@@ -237,7 +237,9 @@ def test_package_that_is_not_installed(monkeypatch):
 
 def test_no_pretrained_weights_of_a_file(tmp_path):
     path = write(tmp_path, 'model = dict(type="M")')
-    with pytest.raises(ValueError, match='has no metafile.*`teacher_ckpt`'):
+    with pytest.raises(
+        ValueError, match="is a file.*'package::' names.*`teacher_ckpt`"
+    ):
         resolve_model_cfg(dict(cfg_path=path, pretrained=True))
 
 

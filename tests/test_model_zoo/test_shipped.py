@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """The configs that come with mmfakd: their names, their copies."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,10 @@ def test_copy_is_the_config(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='mine: a config is a Python file'):
         copy_config(NAME, out='mine')
     copy_config(NAME, force=True)
-    copy_config(NAME, out='mine.py')
-    assert Path('mine.py').is_file()
+    said = copy_config(NAME, out="my 'é'.py")
+    assert Path("my 'é'.py").is_file()
+    # As a shell takes it.
+    assert shlex.split(said)[-3:] == ['mmfakd', 'train', "my 'é'.py"]
 
 
 def test_show(capsys):

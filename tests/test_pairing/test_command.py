@@ -2,6 +2,7 @@
 """Configs that the command writes, and what it says to bad input."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 import pytest
@@ -115,9 +116,10 @@ def test_the_published_pair(make, tmp_path):
 
 def test_same_command_same_file(make, tmp_path):
     texts = []
-    for folder in ('once', 'again'):
+    for folder in ('once', 'again, é'):
         out = tmp_path / folder / 'pair.py'
-        make('mobilenet-v2_8xb32_in1k', R18, '--input-size', 64, out=out)
+        _, said = make('mobilenet-v2_8xb32_in1k', R18, '--input-size', 64, out=out)
+        assert shlex.split(said.splitlines()[-1]) == ['mmfakd', 'train', str(out)]
         texts.append(out.read_text())
     assert texts[0] == texts[1]
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from mmfakd.pictures.line_figures import COLORS, DASHES, MARKERS, STYLE, label_lines
+from mmfakd.pictures.picture_file import save_picture
 
 QUANTITIES = {
     'pixels': 'height and width, pixels',
@@ -109,7 +110,7 @@ def save_growth(cases: list[dict], path: str) -> None:
         path (str): The picture, ``.png``, ``.pdf`` or ``.svg``.
     """
     with matplotlib.rc_context(STYLE):
-        draw_growth(cases).savefig(path, dpi=200)
+        save_picture(draw_growth(cases), path, dpi=200)
 
 
 def _draw_panel(axis: Axes, sides: dict[str, list[dict]], key: str) -> None:

@@ -14,8 +14,10 @@ import mmengine
 import torch
 from mmengine.logging import MMLogger
 
+from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.engine.cfg_options import parse_cfg_options
 from mmfakd.messages import progress
+from mmfakd.model_zoo.outputs import check_outputs
 from mmfakd.pictures.picture_file import check_picture_name
 
 from .compiled import compile_cases
@@ -67,10 +69,12 @@ def run_benchmark(
 
     Raises:
         FileNotFoundError: If a config is not there.
+        OSError: If a file cannot be written.
         ValueError: If nothing is left to measure or to draw, an option has no effect
             on the suites, or the device cannot do what is asked for.
     """
     _refuse_unused(suite, config, cfg_options, image_size)
+    check_outputs(True, out)
     # Models speak of their teachers.
     MMLogger.get_instance('benchmark', log_level='WARNING')
     options = Options(threads=threads or torch.get_num_threads(), **measuring)
@@ -103,7 +107,8 @@ def run_benchmark(
             results.append(measure(case, options))
             # After each, so that a run that is stopped leaves something behind.
             for path in set(out).difference(pictures):
-                mmengine.dump(report, path, indent=2)
+                with whole_file(path) as part:
+                    mmengine.dump(report, part, file_format='json', indent=2)
         print(f'\n{format_suite(name, results)}', flush=True)
         if name == 'growth':
             print(f'\n{format_growth(results)}', flush=True)

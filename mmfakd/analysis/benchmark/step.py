@@ -18,6 +18,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from mmfakd.model_zoo.find import config_file
+from mmfakd.model_zoo.read_config import read_config
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.pairing.input_size import read_input_size
 
@@ -167,7 +168,7 @@ def read_distillation(path: Path | str, overrides: dict | None = None) -> Config
     Raises:
         ValueError: If its model has no teacher.
     """
-    cfg = Config.fromfile(config_file(str(path)))
+    cfg = read_config(config_file(str(path)))
     cfg.merge_from_dict(overrides or {})
     model = cfg.get('model') or {}
     if not {'teacher', 'architecture', 'distiller'} <= set(model):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import os.path as osp
 from collections.abc import Iterator
 from typing import Any
@@ -68,7 +67,6 @@ class FirstStepHook(Hook):
         step = getattr(unwrapped_model(runner), 'first_step', None)
         if step is None:
             return
-        os.makedirs(runner.work_dir, exist_ok=True)
         path = osp.join(runner.work_dir, FILE)
         with whole_file(path) as part, open(part, 'w') as file:
             json.dump(step.as_dict(), file, indent=2, allow_nan=False)
