@@ -136,7 +136,8 @@ def _warnings(plan: Plan) -> list[str]:
 
 def _about_levels(plan: Plan) -> list[str]:
     """What else was possible, and how to take it."""
-    if plan.method == 'kd' or plan.of_logit_maps or plan.levels != 'auto':
+    of_logits = METHODS[plan.method].compares == 'logits' or plan.of_logit_maps
+    if of_logits or plan.levels != 'auto':
         return []
     notes = []
     for candidate in (plan.student, plan.teacher):
