@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, MODELS, DefaultScope
+from torch.nn import functional as F
 
 pytest.importorskip('mmcv.ops', reason='mmseg needs the full mmcv')
 pytest.importorskip('mmseg.models', reason='mmseg is not installed')
@@ -19,6 +20,7 @@ pytest.importorskip('mmseg.models', reason='mmseg is not installed')
 from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from mmrazor.models.task_modules.recorder import RecorderManager
+from mmseg.models.decode_heads import FCNHead
 from mmseg.structures import SegDataSample
 from mmseg.visualization import SegLocalVisualizer
 
@@ -37,6 +39,8 @@ from mmfakd.models.algorithms.run_mode import run_model
 from mmfakd.models.algorithms.teacher_input import TeacherInput
 from mmfakd.pairing.candidate import Candidate
 from mmfakd.pairing.input_size import choose_probe_size, read_input_size
+from mmfakd.pairing.probe import probe_features
+from mmfakd.pairing.segmentor_levels import find_logit_map
 from tests.helpers.toy_segmentors import CLASSES, write_segmentors
 
 PSPNET = 'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'
@@ -178,6 +182,77 @@ def test_logits_need_a_layer_and_equal_classes(folder):
         folder, 'm.py', 'teacher.py', model__decode_head=dict(head, _delete_=True)
     )
     refused(folder, student, masks, 'cwd', 'no layer of the teacher .* its logits')
+
+
+def head_of(path, **head):
+    """The logits found behind another head."""
+    model = Config.fromfile(path).model
+    common = dict(in_channels=64, in_index=3, channels=8, num_classes=3)
+    model.decode_head = {**common, 'norm_cfg': dict(type='BN'), **head}
+    probe = probe_features(build_without_weights(model, 'mmseg'), (48, 64))
+    return find_logit_map(probe, 3)
+
+
+@MODELS.register_module(force=True)
+class LargeHead(FCNHead):
+    """Brings its logits to another size itself."""
+
+    def forward(self, inputs):
+        return F.interpolate(super().forward(inputs), scale_factor=2)
+
+
+def test_logits_are_what_the_head_returns(folder):
+    student = folder / 'student.py'
+    # One of its outputs is a vector of the classes that are there.
+    inputs = dict(in_channels=[32, 64], in_index=[2, 3])
+    encoded = head_of(student, type='EncHead', num_codes=2, **inputs)
+    assert encoded.name == 'decode_head.conv_seg'
+    # Two more maps of logits are for its loss alone.
+    dual = head_of(student, type='DAHead', pam_channels=4)
+    assert dual.name == 'decode_head.conv_seg'
+    large = head_of(student, type='mmengine.LargeHead', num_convs=1)
+    assert large.name == 'decode_head.conv_seg'
+    # K-Net's kernels go on where its convolution ends.
+    update = dict(
+        type='KernelUpdateHead',
+        num_classes=3,
+        num_ffn_fcs=2,
+        num_heads=1,
+        num_mask_fcs=1,
+        feedforward_channels=8,
+        in_channels=8,
+        out_channels=8,
+        kernel_updator_cfg=dict(
+            type='KernelUpdator', in_channels=8, feat_channels=8, out_channels=8
+        ),
+    )
+    knet = dict(
+        type='IterativeDecodeHead',
+        num_stages=1,
+        kernel_update_head=[update],
+        kernel_generate_head=dict(
+            type='FCNHead',
+            in_channels=128,
+            in_index=3,
+            channels=8,
+            num_convs=1,
+            num_classes=3,
+        ),
+    )
+    theirs = write(
+        folder, 'k.py', 'teacher.py', model__decode_head=dict(knet, _delete_=True)
+    )
+    refused(folder, student, theirs, 'kd', 'logits, which its IterativeDecodeHead comp')
+
+
+def test_logits_of_a_cascade():
+    two = cascade('OCRHead', ocr_channels=4, in_channels=64, in_index=3)
+    found = find_logit_map(probe_features(two, (64, 64)), 3)
+    assert found.name == 'decode_head.1.conv_seg'
+    # A PointRend refines points of what the first one yields.
+    points = cascade('PointHead', num_fcs=1, coarse_pred_each_layer=True)
+    found = find_logit_map(probe_features(points, (64, 64)), 3)
+    assert found.name == 'decode_head.0.conv_seg'
 
 
 def test_one_channel_has_no_classes_to_compare(folder):
@@ -386,7 +461,8 @@ def cascade(last, **options):
     head = dict(type='FCNHead', in_channels=64, in_index=3, channels=8, num_convs=1)
     common = dict(num_classes=3, norm_cfg=dict(type='BN'))
     backbone = dict(type='ResNetV1c', depth=18, base_channels=8)
-    second = dict(type=last, in_channels=[64], in_index=[3], channels=8, **options)
+    second = dict(type=last, in_channels=[64], in_index=[3], channels=8)
+    second.update(options)
     return build_without_weights(
         dict(
             type='CascadeEncoderDecoder',

@@ -48,6 +48,7 @@ class Candidate:
         levels (Levels): Its levels.
         trained (set[tuple], optional): Keys of the features that a training step
             reaches. None where no step was tried.
+        failed (str): Why that step was none of the whole model, if so.
         unreached (list[str]): Levels that would have been chosen, had a training step
             reached them.
 
@@ -64,6 +65,7 @@ class Candidate:
         self.name, self.role = name, role
         self.config = find_config(name)
         self.trained: set[tuple] | None = None
+        self.failed = ''
         self.unreached: list[str] = []
         try:
             self.cfg = read_config(config_file(self.config))
@@ -178,8 +180,9 @@ class Candidate:
         if self.role == 'student':
             progress(f'Taking a training step of {self.name}')
             try:
-                self.trained = check_trainable(self.model, self.probe, self.cfg)
+                found = check_trainable(self.model, self.probe, self.cfg)
             except ValueError as error:
                 raise ValueError(f'{self.name!r}: {error}') from error
+            self.trained, self.failed = found
             self.unreached = [f.name for f in self.levels.all if not self.learns(f)]
             self.levels = choose(self.probe, self.trained)

@@ -9,6 +9,7 @@ from mmfakd.models.algorithms.check_one_class import refuse_mixing
 from .loss_weight import is_balanced
 from .matching import Matching, Pairs
 from .methods import METHODS, methods_for
+from .named_levels import name_levels
 from .overhaul import find_margin
 from .plan import Plan
 
@@ -48,16 +49,21 @@ def choose_pairs(plan: Plan, matching: Matching) -> Matching:
         CRD with nothing else, for FitNet with the level in the middle.
 
     Raises:
-        ValueError: If nothing is left.
+        ValueError: If nothing is left, or a level that was named would be left out.
     """
+    named = matching.pairs if plan.levels != 'auto' else []
     method = METHODS[plan.method]
     if method.compares == 'pooled':
         matching.pairs = _pooled(plan, matching)
         matching.rule, matching.left = 'pooled features', []
+        _refuse_others(plan, named, matching.pairs, 'one pooled feature', 'a map')
     if method.compares == 'maps':
         matching.pairs = [pair for pair in matching.pairs if not _has_vector(pair)]
+        _refuse_others(plan, named, matching.pairs, 'maps', 'a vector')
         if plan.method == 'ofd':
             matching.pairs = _with_margin(plan, matching.pairs)
+            ends = 'levels of the teacher that end in a batch norm or its activation'
+            _refuse_others(plan, named, matching.pairs, ends, 'another')
         if not matching.pairs:
             raise ValueError(
                 f'--method {plan.method} compares maps, and {plan.student.name} and '
@@ -137,6 +143,19 @@ def _pooled(plan: Plan, matching: Matching) -> Pairs:
         f'{"found" if plan.levels == "auto" else "named"}. Name it with --levels '
         'student_layer=teacher_layer (mmfakd layers lists them).'
     )
+
+
+def _refuse_others(
+    plan: Plan, named: Pairs, kept: Pairs, wanted: str, found: str
+) -> None:
+    """Raise where not all levels that were named are kept."""
+    others = [pair for pair in named if pair not in kept]
+    if others:
+        name = name_levels(Matching(others[:1], ''))
+        raise ValueError(
+            f'--levels {name}: --method {plan.method} compares {wanted}, and this '
+            f'names {found}. Leave it out, or use fakd-review, fakd-layer or reviewkd.'
+        )
 
 
 def _has_vector(pair: tuple) -> bool:

@@ -3,25 +3,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
 from .features import find_features
 from .gradient_paths import GradientPaths, learning_parameters
-from .probe import CallRecorder, Probe, dummy_images, is_detector, is_segmentor
+from .probe import (
+    CallRecorder,
+    Probe,
+    dummy_images,
+    is_detector,
+    is_reid,
+    is_segmentor,
+)
+
+
+class Trained(NamedTuple):
+    """What a training step reaches.
+
+    Args:
+        keys (set[tuple] | None): ``Feature.key`` of the features that gradients flow
+            back from, to a parameter that learns; None where a detector cannot be run
+            so.
+        failed (str): Why there was no whole step, if so: heads then count as reached.
+    """
+
+    keys: set[tuple] | None
+    failed: str = ''
 
 
 def check_trainable(
     model: BaseModel, probe: Probe, cfg: Config | None = None
-) -> set[tuple] | None:
+) -> Trained:
     """Take a training step of a student on a dummy batch.
 
     Some models of mmpretrain are for inference only: their heads raise when they are
     to compute a loss. Others run layers outside of autograd, which nothing can be
     learned from (reversible ones, or within a checkpointed block, to save memory), or
     have frozen parts. Of detectors, whose losses need annotations, backbone and neck
-    alone are run.
+    alone are run; of a classifier, too, whose loss wants what a dummy batch has not.
 
     Args:
         model (BaseModel): The student, with random weights.
@@ -30,14 +54,13 @@ def check_trainable(
             are. Defaults to None.
 
     Returns:
-        set[tuple] | None: ``Feature.key`` of the features that gradients flow back
-        from, to a parameter that learns; None where a detector cannot be run so.
+        Trained: What the step reaches.
 
     Raises:
         ValueError: If it cannot be trained.
     """
     if is_detector(model):
-        return _of_neck(model, probe, cfg)
+        return Trained(_of_neck(model, probe, cfg))
     head = getattr(model, 'decode_head', getattr(model, 'head', None))
     if head is None:
         raise ValueError(
@@ -49,14 +72,9 @@ def check_trainable(
     model.train()
     try:
         if is_segmentor(model):
-            return _reached(model, probe, cfg, _segmented(model, probe.input_shape))
-        try:
-            return _step(model, probe, cfg, scores=False)
-        except NotImplementedError:
-            raise
-        except Exception:
-            # Models with several labels an image take scores.
-            return _step(model, probe, cfg, scores=True)
+            samples = _segmented(model, probe.input_shape)
+            return Trained(_reached(model, probe, cfg, samples))
+        return _of_classifier(model, probe, cfg)
     except Exception as error:
         raise ValueError(
             f'its own library cannot train it ({type(head).__name__}: '
@@ -68,19 +86,50 @@ def check_trainable(
         model.train(training)
 
 
-def _step(
-    model: BaseModel, probe: Probe, cfg: Config | None, scores: bool
-) -> set[tuple]:
-    # An optional library.
-    from mmpretrain.structures import DataSample
+def _of_classifier(model: BaseModel, probe: Probe, cfg: Config | None) -> Trained:
+    """Take a step of a classifier or, where its loss fails, run it up to its neck."""
+    failed = ''
+    # Models with several labels an image take scores.
+    for scores in (False, True):
+        try:
+            return Trained(_reached(model, probe, cfg, _labelled(model, probe, scores)))
+        except NotImplementedError:
+            raise
+        except Exception as error:
+            failed = failed or f'{type(error).__name__}: {str(error).strip(" .")}'
+    model.zero_grad()
+    keys = _reached(model, probe, cfg, None)
+    heads = (f for f in find_features(probe) if f.call.name.startswith('head'))
+    return Trained(keys.union(f.key for f in heads), failed)
 
+
+def _labelled(model: BaseModel, probe: Probe, scores: bool) -> list:
+    """Data samples of a dummy batch for a classifier's loss."""
+    if is_reid(model):
+        # An optional library.
+        from mmdet.structures import ReIDDataSample as Sample
+    else:
+        # Another one.
+        from mmpretrain.structures import DataSample as Sample
     count = probe.input_shape[0]
-    classes = getattr(probe.output, 'shape', (count, count))[-1]
-    samples = [DataSample().set_gt_label(i % classes) for i in range(count)]
+    return [_sample(Sample, probe.output, i, count, scores) for i in range(count)]
+
+
+def _sample(kind: type, output: Any, number: int, count: int, scores: bool) -> Any:
+    """The sample of one image, with a part for each task of a model of several."""
+    if isinstance(output, Mapping):
+        # An optional library.
+        from mmpretrain.structures import MultiTaskDataSample
+
+        tasks = MultiTaskDataSample()
+        for name, part in output.items():
+            tasks.set_field(_sample(kind, part, number, count, scores), name)
+        return tasks
+    classes = getattr(output, 'shape', (count, count))[-1]
+    sample = kind().set_gt_label(number % classes)
     if scores:
-        for sample, row in zip(samples, torch.eye(classes)):
-            sample.set_gt_score(row)
-    return _reached(model, probe, cfg, samples)
+        sample.set_gt_score(torch.eye(classes)[number % classes])
+    return sample
 
 
 def _reached(

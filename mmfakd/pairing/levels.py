@@ -112,15 +112,22 @@ def find_logits(probe: Probe) -> Feature | None:
     Returns:
         Feature | None: The innermost layer that returns just what the model returns.
     """
-    logits = _logits(probe)
+    logits = returned(probe)
     for feature in find_features(probe):
         if feature.data_idx is None and feature.info.id in logits:
             return feature
     return None
 
 
-def _logits(probe: Probe) -> set[int]:
-    """Numbers of the tensors that the model returns."""
+def returned(probe: Probe) -> set[int]:
+    """List the tensors that a model returns.
+
+    Args:
+        probe (Probe): A probe of the model with its head.
+
+    Returns:
+        set[int]: Their numbers, see :class:`~mmfakd.pairing.probe.TensorInfo`.
+    """
     return {info.id for _, info in tensors_of(probe.output)} - {-1}
 
 
@@ -161,7 +168,7 @@ def _pooled(features: list[Feature], probe: Probe) -> Feature | None:
     end = _classified(ends, probe)
     if not end.is_vector:
         return None
-    logits = _logits(probe)
+    logits = returned(probe)
     vectors = [f for f in parts if f.is_vector and f.call.kind not in _PASSING]
     if end.info.id in logits:
         before = [f for f in vectors if f.info.id not in logits]

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field
 from itertools import product
 
+from mmfakd.models.algorithms.why_no_softmax import why_no_softmax
+
 from .candidate import Candidate
 from .features import Feature
 from .levels import MOST_STAGES, Levels, find_logits
@@ -138,7 +140,8 @@ def match_logits(
 
     Raises:
         ValueError: If one is no classifier, has no layer that yields just its logits,
-            or has other classes.
+            or has other classes; and where a softmax over them would mean nothing, as
+            of several labels an image or of one class.
     """
     others = 'fakd-review, fakd-layer or reviewkd'
     found: list[Feature] = []
@@ -148,6 +151,12 @@ def match_logits(
             raise ValueError(
                 f'--method {method} compares the logits of classifiers, and {who} is a '
                 f'{candidate.kind}. Use {others}.'
+            )
+        why = why_no_softmax(candidate.model)
+        if why is not None:
+            raise ValueError(
+                f'--method {method} compares a softmax over classes, and {who} {why}. '
+                f'Use {others}.'
             )
         logits = find_logits(candidate.probe)
         if logits is None or not candidate.learns(logits):
@@ -162,6 +171,11 @@ def match_logits(
             f'--method {method} compares logits, and the student has {ours.channels} '
             f'classes, the teacher {theirs.channels}. Features do not mind: use '
             f'{others}.'
+        )
+    if ours.channels == 1:
+        raise ValueError(
+            f'--method {method} compares a softmax over classes, and both heads yield '
+            f'one value, of which it is always 1. Use {others}.'
         )
     several = any(isinstance(side.probe.output, tuple) for side in (student, teacher))
     rule = 'logits (the first of several)' if several else 'logits'

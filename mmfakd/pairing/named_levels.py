@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from mmfakd.messages import near_names
 
 from .candidate import Candidate
@@ -87,8 +89,24 @@ def _nothing(name: str, candidate: Candidate) -> str:
             f'--levels: {name!r} of the {candidate.role} is no map, vector or sequence '
             f'of tokens of known grid. What it yields: {lister}'
         )
+    if candidate.kind == 'detector' and _in_a_head(base, candidate.model):
+        return (
+            f'--levels: {name!r} of the {candidate.role} {candidate.name} lies in a '
+            'head, and detectors are run up to their necks here: heads call a layer '
+            'once for each map. Name layers of backbone or neck, and write those of '
+            'heads into the config, in student_levels and teacher_levels: '
+            f'dict(recorder={base!r}, record_idx=0) for the first map, 1 for the next.'
+        )
     near = near_names(base, sorted(called))
     return (
         f'--levels: the {candidate.role} {candidate.name} calls no layer {base!r}. '
         f'Near names: {", ".join(near) or "none"}. All of them: {lister}'
     )
+
+
+def _in_a_head(name: str, model: nn.Module) -> bool:
+    """Whether a name is that of a layer behind the neck."""
+    layer = dict(model.named_modules()).get(name)
+    lists = (nn.ModuleList, nn.ModuleDict)
+    behind = name.partition('.')[0] not in ('', 'backbone', 'neck')
+    return behind and layer is not None and not isinstance(layer, lists)

@@ -118,6 +118,12 @@ def _warnings(plan: Plan) -> list[str]:
             f'the teacher ({theirs / 1e6:.1f} M parameters) is smaller than the '
             f'student ({ours / 1e6:.1f} M). Are they the wrong way round?'
         )
+    if plan.student.failed:
+        notes.append(
+            'the loss of the student fails on a dummy batch '
+            f'({plan.student.failed}), so only its backbone and neck have been tried. '
+            'If its own data gives it what it needs, all is well.'
+        )
     if plan.student.unreached:
         notes.append(
             'in training no gradient flows back from these layers of the student, '
@@ -130,7 +136,8 @@ def _warnings(plan: Plan) -> list[str]:
 
 def _about_levels(plan: Plan) -> list[str]:
     """What else was possible, and how to take it."""
-    if plan.method == 'kd' or plan.of_logit_maps or plan.levels != 'auto':
+    of_logits = METHODS[plan.method].compares == 'logits' or plan.of_logit_maps
+    if of_logits or plan.levels != 'auto':
         return []
     notes = []
     for candidate in (plan.student, plan.teacher):

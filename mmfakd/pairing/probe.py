@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any, Union
+from weakref import ref
 
 import torch
 from mmengine.model import BaseModel
@@ -57,8 +59,8 @@ class TensorInfo:
     Args:
         shape (tuple[int, ...]): Its shape.
         non_negative (bool): Whether it has no negative value, as after a ReLU.
-        id (int): Number of a tensor (N, C), which layers that hand it on share; -1 for
-            others.
+        id (int): Number of a tensor (N, C), or of a map in a decode head, which layers
+            that hand it on share; -1 for others.
         has_graph (bool): Whether gradients flow back from it to a parameter that
             learns.
     """
@@ -154,7 +156,7 @@ def _probe(model: BaseModel, inputs: Tensor, heads: bool) -> Probe:
     probe = Probe(tuple(inputs.shape))
     with CallRecorder(model, probe) as recorder:
         try:
-            probe.output = recorder.describe(_run(model, inputs, heads))
+            probe.output = recorder.describe(_run(model, inputs, heads), maps=True)
         except Exception as error:
             if not heads or is_classifier(model):
                 raise
@@ -229,6 +231,18 @@ def is_segmentor(model: BaseModel) -> bool:
     return _has_base(model, 'mmseg.models.segmentors.base', 'BaseSegmentor')
 
 
+def is_reid(model: BaseModel) -> bool:
+    """Tell whether a classifier is one of mmdet's models for re-identification.
+
+    Args:
+        model (BaseModel): The model.
+
+    Returns:
+        bool: Whether it is.
+    """
+    return _has_base(model, 'mmdet.models.reid.base_reid', 'BaseReID')
+
+
 def _has_base(model: BaseModel, module: str, name: str) -> bool:
     """Whether a model has a base class, of a library that need not be there."""
     bases = type(model).__mro__
@@ -267,8 +281,9 @@ class CallRecorder:
         self._stack: list[str] = []
         self._entered: list[tuple[int, ...]] = []
         self._counts: Counter[str] = Counter()
-        # Tensors (N, C) are kept, so that none takes another's place.
-        self._numbered: dict[int, tuple[Tensor, int]] = {}
+        # A tensor that is gone may leave its place, and its identity, to another.
+        self._numbered: dict[int, tuple[ref[Tensor], int]] = {}
+        self._numbers = count()
         self._handles: list[Any] = []
 
     def __enter__(self) -> CallRecorder:
@@ -288,11 +303,12 @@ class CallRecorder:
         for handle in self._handles:
             handle.remove()
 
-    def describe(self, value: Any) -> Any:
+    def describe(self, value: Any, maps: bool = False) -> Any:
         """Replace the tensors in what a layer returned by what is known of them.
 
         Args:
             value (Any): What it returned.
+            maps (bool): Whether maps are numbered, too. Defaults to False.
 
         Returns:
             Any: The same with a :class:`TensorInfo` for each tensor.
@@ -303,21 +319,24 @@ class CallRecorder:
                 not value.numel() or value.min() >= 0
             )
             has_graph = self.paths is not None and self.paths.reach(value)
-            shape, number = tuple(value.shape), self._number(value)
+            shape, number = tuple(value.shape), self._number(value, maps)
             return TensorInfo(shape, non_negative, number, has_graph)
         if isinstance(value, Mapping):
-            return {str(key): self.describe(item) for key, item in value.items()}
+            return {str(k): self.describe(item, maps) for k, item in value.items()}
         if isinstance(value, (tuple, list)):
-            return tuple(self.describe(item) for item in value)
+            return tuple(self.describe(item, maps) for item in value)
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         return type(value).__name__
 
-    def _number(self, tensor: Tensor) -> int:
-        if tensor.dim() != 2:
+    def _number(self, tensor: Tensor, maps: bool = False) -> int:
+        if tensor.dim() != 2 and not (maps and tensor.dim() == 4):
             return -1
-        known = (tensor, len(self._numbered))
-        return self._numbered.setdefault(id(tensor), known)[1]
+        known = self._numbered.get(id(tensor))
+        if known is None or known[0]() is not tensor:
+            known = ref(tensor), next(self._numbers)
+            self._numbered[id(tensor)] = known
+        return known[1]
 
     def _before(self, name: str, module: nn.Module, args: tuple) -> None:
         self._stack.append(name)
@@ -332,7 +351,8 @@ class CallRecorder:
         index, order = self._counts[name], len(self.probe.calls)
         self._counts[name] += 1
         kind, is_leaf = type(module).__name__, next(module.children(), None) is None
-        path, value = tuple(self._stack), self.describe(output)
+        path = tuple(self._stack)
+        value = self.describe(output, maps=name.startswith('decode_head.'))
         entered = self._entered.pop()
         call = Call(name, kind, index, order, path, weights, is_leaf, value, entered)
         self.probe.calls.append(call)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from .features import Feature, find_features
-from .levels import MOST_STAGES, Levels, choose_classifier_levels
+from .levels import MOST_STAGES, Levels, choose_classifier_levels, returned
 from .probe import Probe
 
 # The decode head gets what the last of them yields.
@@ -55,16 +55,25 @@ def find_logit_map(probe: Probe, classes: int) -> Feature | None:
 
     Returns:
         Feature | None: The last convolution of the decode head, or of the last in a
-        cascade, with that many channels; None where logits are computed otherwise.
+        cascade, with that many channels, whose map the model returns, or brings to
+        another size; None where logits are computed otherwise. Of a cascade that
+        refines points of a map (PointRend) it is the one that yields the map.
     """
+    logits = returned(probe)
+    heads = [c for c in probe.calls if c.name.startswith('decode_head.')]
+    weighted = [call for call in heads if call.is_leaf and call.weights]
     found = [
         f
         for f in find_features(probe)
-        if f.call.name.startswith('decode_head.')
-        and f.call.is_leaf
-        and f.call.weights
+        if f.call in weighted
+        and len(f.info.shape) == 4
         and f.data_idx is None
         and f.tokens is None
         and f.channels == classes
+        and (
+            f.info.id in logits
+            or f.call is weighted[-1]
+            or f.call.name.split('.')[1].isdigit()
+        )
     ]
     return found[-1] if found else None

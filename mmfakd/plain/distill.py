@@ -101,7 +101,8 @@ def distill(
         TypeError: For what is no module, or cannot be recorded.
         ValueError: For layers that do not exist (near names are listed), do not run on
             the example or yield no features; lists of different lengths; levels that
-            run deep to shallow; models that share weights; and bad arguments.
+            run deep to shallow; models that share weights; predictions of one class
+            that are to be compared; and bad arguments.
 
     Examples:
         >>> import mmfakd, torch, torchvision
@@ -140,6 +141,7 @@ def distill(
         predictions = [side.logits for side in sides if side.logits is not None]
         if predictions:
             check_logits(*predictions)
+            _refuse_one_class(predictions[0])
         distiller = plan.build(sides[0].maps, sides[1].maps)
         compute_all_in_full(distiller)
         made = Distillation(sides[0], sides[1], distiller, any_size, report)
@@ -216,4 +218,14 @@ def _refuse_reversed(maps: Sequence[MapInfo], role: str) -> None:
         raise ValueError(
             f'{role}_layers run deep to shallow: {quoted(m.layer.title for m in maps)} '
             f'have sizes {sizes}, which grow. Turn both lists round.'
+        )
+
+
+def _refuse_one_class(predictions: torch.Tensor) -> None:
+    """Raise for predictions over which a softmax is always 1."""
+    if predictions.dim() > 1 and predictions.shape[1] == 1:
+        raise ValueError(
+            f'The models predict {tuple(predictions.shape)}: one class, over which a '
+            'softmax is always 1, so that there is nothing to compare. Leave out '
+            "`kd_weight`; in the place of method='kd' take one that compares levels."
         )

@@ -544,6 +544,15 @@ class TestDetectors:
                 [RETINANET, RETINANET, '--levels', 'neck=backbone'],
                 '5 maps of the student stand against 4 of the teacher',
             ),
+            (
+                [RETINANET, RETINANET, '--levels', 'bbox_head.cls_convs.0.conv'],
+                r"lies in a head.*dict\(recorder='bbox_head.cls_convs.0.conv', record_",
+            ),
+            # A list is called by nobody.
+            (
+                [RETINANET, RETINANET, '--levels', 'bbox_head.cls_convs'],
+                "calls no layer 'bbox_head.cls_convs'",
+            ),
         ],
     )
     def test_bad_input(self, tmp_path, arguments, message):

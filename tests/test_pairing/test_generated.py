@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
+from mmpretrain.models import LinearClsHead
 
 from mmfakd.cli import main
 from mmfakd.engine.safety import DISTILLATION_HOOKS, distillation_hooks
@@ -22,6 +23,11 @@ from mmfakd.pairing.input_size import measure_images, read_input_size
 from mmfakd.pairing.methods import METHODS
 from tests.helpers.toy import batch, classifier, step, without_gradient
 from tests.helpers.toy_detectors import retinanet
+
+
+def of_logits(method):
+    return METHODS[method].compares == 'logits'
+
 
 DATA = dict(type='CIFAR10', pipeline=[dict(type='RandomCrop', crop_size=32, padding=4)])
 
@@ -152,6 +158,58 @@ class TestMethods:
         detector = dict(model=retinanet(), default_scope='mmdet')
         with pytest.raises(SystemExit, match='pooled features of classifiers, and .*'):
             make(detector, detector, '--method', 'rkd')
+
+    @pytest.mark.parametrize('method', [m for m in METHODS if of_logits(m)])
+    @pytest.mark.parametrize('role', ['student', 'teacher'])
+    def test_sigmoids_have_no_softmax(self, make, method, role):
+        pair = dict(student=student(), teacher=student(8))
+        pair[role]['model']['head']['type'] = 'MultiLabelLinearClsHead'
+        pair[role]['model']['head']['loss']['use_sigmoid'] = True
+        message = f'softmax over classes, and the {role} .* several labels an image: '
+        with pytest.raises(SystemExit, match=message + '.*Use fakd-review'):
+            make(*pair.values(), '--method', method)
+
+    def test_several_labels_learn_from_features(self, make):
+        ours = student()
+        ours['model']['head']['type'] = 'MultiLabelLinearClsHead'
+        ours['model']['head']['loss']['use_sigmoid'] = True
+        assert 'WARNING: the loss' not in make(ours, student(8))[1]
+
+    @pytest.mark.parametrize('method', [m for m in METHODS if of_logits(m)])
+    def test_one_class(self, make, method):
+        one = student()
+        one['model']['head']['num_classes'] = 1
+        with pytest.raises(SystemExit, match='yield one value, of which it is always'):
+            make(one, one, '--method', method)
+
+    def test_a_loss_of_sigmoids_for_one_class_an_image(self, make):
+        """ImageNet's newer recipes have it, and predict by a softmax all the same."""
+        ours = student()
+        ours['model']['head']['loss']['use_sigmoid'] = True
+        for method in ('kd', 'dist'):
+            text = make(ours, student(8), '--method', method)[1]
+            assert 'WARNING: the loss' not in text
+
+    @pytest.mark.parametrize('method', [m for m in METHODS if of_logits(m)])
+    def test_logits_are_no_levels_to_name(self, make, method):
+        assert '--levels' not in make(student(), student(8), '--method', method)[1]
+
+    @pytest.mark.parametrize(
+        ('method', 'levels', 'message'),
+        [
+            ('at', 'backbone.layer3,neck.gap', 'neck.gap: .* maps, and .* a vector'),
+            ('fitnet', 'backbone.layer3,neck.gap', 'neck.gap: .* a vector. Leave it'),
+            (
+                'ofd',
+                'backbone.layer2,backbone.layer3.0.conv1=backbone.layer3.0.conv1',
+                'backbone.layer3.0.conv1: .* end in a batch norm',
+            ),
+            ('rkd', 'backbone.layer3,neck.gap', 'backbone.layer3: .* one pooled'),
+        ],
+    )
+    def test_no_named_level_is_dropped_in_silence(self, make, method, levels, message):
+        with pytest.raises(SystemExit, match=f'--levels {message}'):
+            make(student(), student(8), '--method', method, '--levels', levels)
 
     @pytest.mark.parametrize('method', ['dkd', 'nkd'])
     def test_labels_of_dkd_and_nkd(self, make, method):
@@ -359,6 +417,77 @@ class TestFrozen:
         assert len(cfg.model.distiller.student_levels) == 4
         with pytest.raises(SystemExit, match='no gradient flows back'):
             make(ours, student(8), '--levels', 'backbone.layer2.0.conv1')
+
+
+@MODELS.register_module(force=True)
+class PairsHead(LinearClsHead):
+    """Its loss wants more than classes and scores."""
+
+    def loss(self, feats, data_samples, **kwargs):
+        return dict(loss=self(feats)[data_samples[0].partner].sum())
+
+
+class TestTraining:
+    def test_a_model_of_several_tasks(self, make):
+        ours = student()
+        plain = dict(type='LinearClsHead', num_classes=5)
+        several = dict(type='MultiLabelLinearClsHead', num_classes=3)
+        nested = dict(type='MultiTaskHead', task_heads=dict(c=plain))
+        ours['model']['head'] = dict(
+            type='MultiTaskHead',
+            in_channels=16,
+            task_heads=dict(a=plain, b=several, n=nested),
+        )
+        cfg, text = make(ours, student(8, frozen_stages=1))
+        assert 'backbone.layer1' in cfg.model.distiller.student_levels
+        assert 'WARNING: the loss' not in text
+        frozen = dict(ours, model=dict(ours['model']))
+        frozen['model']['backbone'] = dict(ours['model']['backbone'], frozen_stages=1)
+        _, text = make(frozen, student(8))
+        assert 'which are left out: backbone.layer1. They are frozen' in text
+        with pytest.raises(SystemExit, match='yields just its logits'):
+            make(ours, student(8), '--method', 'kd')
+
+    @pytest.mark.parametrize('method', ['fakd-review', 'kd'])
+    def test_a_loss_that_wants_more(self, make, method):
+        """What has not been tried is told, and not refused."""
+        ours = student(frozen_stages=1)
+        ours['model']['head'] = dict(type='PairsHead', num_classes=10, in_channels=16)
+        cfg, text = make(ours, student(8), '--method', method)
+        told = 'fails on a dummy batch (AttributeError: '
+        assert f'WARNING: the loss of the student {told}' in text
+        if method == 'fakd-review':
+            assert 'backbone.layer1' not in cfg.model.distiller.student_levels
+
+    def test_re_identification(self, make):
+        """Its batches are one sample of several images."""
+        pytest.importorskip('mmcv.ops')
+        structures = pytest.importorskip('mmdet.structures')
+        ours, theirs = reid(4), reid(8)
+        with pytest.raises(SystemExit, match='student .* yields an embedding'):
+            make(ours, theirs, '--method', 'kd', '--input-size', 32)
+        cfg, text = make(ours, theirs, '--input-size', 32)
+        assert 'WARNING: the loss' not in text
+        model = build(cfg)
+        labels = structures.ReIDDataSample().set_gt_label([0, 0, 1, 1])
+        images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+        losses = step(model, dict(inputs=[images], data_samples=[labels]))
+        assert 'student.triplet_loss' in losses and 'distill.loss_level0' in losses
+        assert without_gradient(model) == []
+
+
+def reid(width):
+    """Config of one of mmdet's models for re-identification."""
+    head = dict(type='LinearReIDHead', num_fcs=1, in_channels=4 * width, fc_channels=8)
+    head.update(out_channels=8, num_classes=5, norm_cfg=dict(type='BN1d'))
+    head.update(act_cfg=dict(type='ReLU'))
+    head['loss_cls'] = dict(type='mmpretrain.CrossEntropyLoss', loss_weight=1.0)
+    head['loss_triplet'] = dict(type='TripletLoss', margin=0.3)
+    model = dict(classifier(width), type='BaseReID', head=head, _scope_='mmdet')
+    model['backbone'] = dict(model['backbone'], type='mmpretrain.ResNet_CIFAR')
+    model['neck'] = dict(type='mmpretrain.GlobalAveragePooling')
+    model['data_preprocessor'] = dict(type='ReIDDataPreprocessor')
+    return dict(default_scope='mmdet', model=model)
 
 
 class TestPooled:

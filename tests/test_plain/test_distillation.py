@@ -614,6 +614,15 @@ def test_predictions_of_other_classes():
         )
 
 
+@pytest.mark.parametrize('options', [dict(method='kd'), dict(kd_weight=1.0)])
+def test_predictions_of_one_class(options):
+    """A softmax over them is always 1, and the loss would always be 0."""
+    layers = () if 'method' in options else ['0.0', '1']
+    student, teacher = network(classes=1), network(classes=1)
+    with pytest.raises(ValueError, match=r'predict \(1, 1\): one class, over which'):
+        distilled(student, teacher, layers, **options)
+
+
 class Nothing(nn.Module):
     def forward(self, x):
         return ()

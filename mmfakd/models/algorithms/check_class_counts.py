@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
@@ -18,6 +20,7 @@ from mmfakd.models.distillers.level import Level, as_path
 from mmfakd.models.losses import LogitMapLoss, StandardizedLogitsLoss
 
 from .count_classes import count_classes
+from .why_no_softmax import why_no_softmax
 
 # They compare class with class ...
 _BY_CLASS = {
@@ -102,6 +105,35 @@ def check_class_counts(
                 f'it {ours.width} channels ({ours.source!r}) and the teacher '
                 f"{theirs.width} ({theirs.source!r}). Bring the student's to the "
                 "teacher's number with a connector, or record layers of equal width."
+            )
+
+
+def warn_of_softmax(
+    distiller: ConfigurableDistiller, student: nn.Module, teacher: nn.Module
+) -> None:
+    """Warn of losses with a softmax over predictions that have none.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller, its recorders prepared.
+        student (nn.Module): The student.
+        teacher (nn.Module): The teacher.
+    """
+    models = dict(student=student, teacher=teacher)
+    said = [(role, why_no_softmax(model)) for role, model in models.items()]
+    reasons = [f'the {role} {why}' for role, why in said if why]
+    if not reasons:
+        return
+    for name, kind, *sides in _compared(distiller, student, teacher, False):
+        # A cross entropy may be one of sigmoids.
+        by_softmax = kind in _BY_CLASS - {'CrossEntropyLoss'}
+        if by_softmax and all(side.is_prediction for side in sides):
+            print_log(
+                f'{name}: {kind} compares a softmax over classes, and '
+                f'{", and ".join(reasons)}. Two opposite predictions may then differ '
+                'by nothing. Distil features (mmfakd.ReviewDistiller), or take a loss '
+                'that compares class by class, such as mmrazor.L2Loss.',
+                logger='current',
+                level=logging.WARNING,
             )
 
 

@@ -35,7 +35,7 @@ from mmfakd.registry import MODELS
 
 from .built_models import build_model, check_ckpt, drop_pretrained
 from .check_batches import check_batches, refuse_channels
-from .check_class_counts import check_class_counts
+from .check_class_counts import check_class_counts, warn_of_softmax
 from .check_correspondence import check_correspondence
 from .check_counters import check_counters
 from .check_distiller import build_distiller, check_balance, freeze_student
@@ -217,6 +217,7 @@ class FeatureDistill(SingleTeacherDistill):
             getattr(self.distiller, f'prepare_from_{role}')(model)
         pair = self.architecture, self.teacher
         check_class_counts(self.distiller, *pair, recorded=False)
+        warn_of_softmax(self.distiller, *pair)
         check_correspondence(self.distiller, *pair)
 
     def _prepare_networks(

@@ -30,6 +30,9 @@ def run_model(
     Returns:
         Any: What comes out.
     """
+    if mode in ('backbone', 'neck') and inputs.dim() == 5:
+        # Images (1, T, C, H, W), which models for re-identification unpack themselves.
+        inputs = inputs.flatten(0, 1)
     if mode == 'backbone':
         return model.backbone(inputs)
     if mode == 'neck':

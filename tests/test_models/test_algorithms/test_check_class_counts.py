@@ -7,6 +7,7 @@ import pytest
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmfakd.models.algorithms import check_class_counts
 from tests.helpers.toy import (
     batch,
     classifier,
@@ -257,3 +258,40 @@ def test_convolutions_of_a_head_are_features():
     narrow = retinanet(3)
     narrow['bbox_head'].update(feat_channels=128)
     feature_distill(architecture=narrow, teacher=retinanet(80), distiller=distiller)
+
+
+# ---- a softmax where there is none
+
+
+def several_labels(kind='MultiLabelLinearClsHead', **kwargs):
+    cfg = classifier(num_classes=STUDENT, **kwargs)
+    cfg['head'].update(type=kind, loss=dict(type='CrossEntropyLoss', use_sigmoid=True))
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ('kind', 'distiller', 'warned'),
+    [
+        ('MultiLabelLinearClsHead', logits_distiller(), True),
+        ('MultiLabelLinearClsHead', logits_distiller('mmrazor.DISTLoss'), True),
+        ('MultiLabelLinearClsHead', logits_distiller('mmrazor.L2Loss'), False),
+        ('MultiLabelLinearClsHead', logits_distiller(source='neck'), False),
+        ('MultiLabelLinearClsHead', review_distiller(), False),
+        # One class an image, by a loss of sigmoids.
+        ('LinearClsHead', logits_distiller(), False),
+    ],
+)
+def test_softmax_over_sigmoids_is_told(kind, distiller, warned, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        check_class_counts, 'print_log', lambda text, **_: told.append(text)
+    )
+    feature_distill(
+        architecture=several_labels(kind),
+        teacher=several_labels(kind, width=8),
+        distiller=distiller,
+    )
+    assert bool(told) == warned
+    for text in told:
+        assert 'compares a softmax over classes, and the student has several' in text
+        assert 'a sigmoid of its own, and the teacher has several labels' in text
