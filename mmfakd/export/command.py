@@ -30,6 +30,7 @@ from .preprocessing import check_preprocessing, describe_preprocessing, prepare
 from .student_model import (
     RawOutputs,
     Student,
+    binary_threshold,
     cannot_be_traced,
     input_channels,
     load_student,
@@ -172,12 +173,16 @@ def _write(
         f'{name} {_shape(x.shape, {i: short[i] for i in axes.get(name, {})})}'
         for name, x in zip(model.names, outputs)
     )
+    limit = binary_threshold(student.model)
+    binary = (
+        '' if limit is None else f'\nthreshold: sigmoid, above {limit:g} is class 1'
+    )
     with_opset = f' (opset {opset})' if kind == 'onnx' else ''
     return (
         f'{out}: {kind}{with_opset} of a {type(student.model).__name__}, '
         f'{sum(p.numel() for p in student.model.parameters()):,} parameters.\n'
         f'input: {onnx_file.INPUT} {_shape(batch.shape, axes.get(onnx_file.INPUT, {}))}'
-        f'\noutputs: {shapes}\npreprocessing: {_told(preprocessing)}\n'
+        f'\noutputs: {shapes}{binary}\npreprocessing: {_told(preprocessing)}\n'
         f'checked: {len(batches)} batches differ from PyTorch by {apart:.1e} of the '
         f'largest value at most ({TOLERANCE:g} is allowed).{_doubt(outputs, others)}'
     )
@@ -256,7 +261,9 @@ def _meta(
     axes: Mapping[str, Mapping[int, str]],
 ) -> dict[str, str]:
     """What the file says of itself, JSON texts as in a file of safetensors."""
+    limit = binary_threshold(student.model)
     found = dict(
+        {} if limit is None else dict(threshold=limit),
         mmfakd=__version__,
         task=student.task,
         preprocessing=dict(preprocessing),
