@@ -27,6 +27,7 @@ from mmfakd.ops.maps import as_map
 from .autocast import autocast_dtype
 from .call_warmup import CallWarmup
 from .inputs import Arguments
+from .logits import by_position, check_logits
 from .plain_look import PlainLook, counts_backward, may_run_backward
 from .watched_model import WITHOUT_GRAPH, MapInfo, WatchedModel
 
@@ -268,8 +269,11 @@ class Distillation(nn.Module):
             )
         self._check_sizes(student, teacher, ours, theirs)
         if student.with_output:
-            ours, theirs = [*ours, student.output()], [*theirs, teacher.output()]
-            check_logits(ours[-1], theirs[-1])
+            predictions = [student.output(), teacher.output()]
+            check_logits(*predictions)
+            if student.classes_last or teacher.classes_last:
+                predictions = [by_position(logits) for logits in predictions]
+            ours, theirs = [*ours, predictions[0]], [*theirs, predictions[1]]
         theirs = [_as_precise(target, own) for target, own in zip(theirs, ours)]
         for role, features in (('student', ours), ('teacher', theirs)):
             recorders = getattr(self.distiller, f'{role}_recorders').recorders
@@ -427,21 +431,3 @@ def _as_precise(target: Tensor, feature: Tensor) -> Tensor:
     """A teacher's feature where the student's is, and not coarser than that."""
     wide = torch.promote_types(target.dtype, feature.dtype)
     return target.to(feature.device, wide, non_blocking=True)
-
-
-def check_logits(ours: Tensor, theirs: Tensor) -> None:
-    """Refuse predictions that cannot be compared.
-
-    Args:
-        ours (Tensor): The student's.
-        theirs (Tensor): The teacher's.
-
-    Raises:
-        ValueError: If they have different shapes.
-    """
-    if ours.shape != theirs.shape:
-        raise ValueError(
-            f'The student predicts {tuple(ours.shape)}, the teacher '
-            f'{tuple(theirs.shape)}: their predictions cannot be compared. Give them '
-            'the same classes, or leave out `kd_weight`.'
-        )

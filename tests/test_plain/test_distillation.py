@@ -145,6 +145,73 @@ def test_predictions_and_their_temperature():
     assert list(made.losses) == ['loss_kd'] and not made.losses['loss_kd'].requires_grad
 
 
+class Tagger(nn.Module):
+    """Scores of five classes at each of the tokens, last or in dimension 1."""
+
+    def __init__(self, width, classes_last=True):
+        super().__init__()
+        self.embed = nn.Embedding(50, width)
+        self.mix, self.head = nn.Linear(width, width), nn.Linear(width, 5)
+        self.classes_last = classes_last
+
+    def forward(self, input_ids):
+        logits = self.head(self.mix(self.embed(input_ids)).relu())
+        return dict(logits=logits if self.classes_last else logits.transpose(1, 2))
+
+
+@pytest.mark.parametrize('last', [(True, True), (False, True), (False, False)])
+def test_predictions_of_sequences(last):
+    """A mean over all positions, if one of them has its classes last."""
+    torch.manual_seed(0)
+    models = [Tagger(width, at) for width, at in zip((8, 16), last)]
+    batch = dict(input_ids=torch.randint(50, (4, 12)))
+    example = dict(input_ids=batch['input_ids'][:1, :7])
+    made = distilled(*models, (), example_input=example, method='kd', tau=2.0)
+    rows = []
+    for model, classes_last in zip(models, last):
+        logits = model(**batch)['logits']
+        logits = logits if classes_last else logits.transpose(1, 2)
+        rows.append((logits / 2).softmax(2).detach())
+    ours, theirs = rows
+    divergence = 4 * (theirs * (theirs / ours).log()).sum(2)
+    expected = divergence.mean() if any(last) else divergence.sum(1).mean()
+    torch.testing.assert_close(made.loss(), expected)
+
+
+def test_predictions_of_one_class():
+    student, teacher = network(classes=1), network(6, classes=1)
+    for layers, given in (((), dict(method='kd')), (('0', '1'), dict(kd_weight=1.0))):
+        with pytest.raises(ValueError, match='over one class is constant.*`kd_weight`'):
+            distilled(student, teacher, layers, **given)
+    assert distilled(student, teacher)
+
+
+class WithLoss(nn.Module):
+    """Returns its loss before its logits where it gets labels."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = network()
+
+    def forward(self, x, labels=None):
+        logits = self.body(x)
+        if labels is None:
+            return (logits,)
+        return F.cross_entropy(logits, labels), logits
+
+
+@pytest.mark.parametrize('labels', [(), (torch.arange(4),)])
+def test_predictions_behind_a_loss(labels):
+    torch.manual_seed(0)
+    student, teacher = WithLoss(), WithLoss()
+    example = (images(), *labels)
+    made = distilled(student, teacher, (), method='kd', example_input=example)
+    ours = student(images(), torch.arange(4))[1]
+    theirs = teacher(images())[0].detach()
+    expected = F.kl_div(ours.log_softmax(1), theirs.softmax(1), reduction='batchmean')
+    torch.testing.assert_close(made.loss(), expected)
+
+
 def test_warmup_counts_calls_and_is_resumed():
     student, teacher = pair()
     made = distilled(student, teacher, warmup=4)
