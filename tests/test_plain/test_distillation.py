@@ -465,6 +465,38 @@ def test_what_only_training_changes_in_place_is_told():
     assert made.loss() > 0
 
 
+def test_what_only_training_changes_in_place_is_recorded_when_compiled():
+    """No version of a tensor is to be seen there."""
+    torch.manual_seed(0)
+    student, teacher = InPlaceInTraining(), InPlaceInTraining()
+    made = distilled(student, teacher, ['layer'], method='fitnet')
+    torch.compile(student, backend='aot_eager')(images())
+    [ours] = made._sides[0].read()
+    torch.testing.assert_close(ours, student.layer(images()))
+
+
+class Normalises(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.body = network(width)
+
+    def forward(self, x):
+        return self.body(x.sub_(0.5).div_(0.25))
+
+
+@pytest.mark.parametrize('compiled', [False, True])
+def test_a_student_that_changes_its_inputs(compiled):
+    torch.manual_seed(0)
+    student, teacher = Normalises(), Normalises(6)
+    run = torch.compile(student, backend='aot_eager') if compiled else student
+    made = distilled(run, teacher, ['body.0'], example_input=images())
+    run(images())
+    with pytest.raises(RuntimeError, match=r'changed in place since, by the student'):
+        made.loss()
+    run(images())
+    assert made.loss(images()) > 0
+
+
 def test_changed_inputs_are_told():
     student, teacher = pair()
     made = distilled(student, teacher)
