@@ -648,15 +648,17 @@ def test_strides_that_differ_by_no_whole_number():
         assert made.loss() > 0
 
 
+@pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('given', ['both', 'student'])
-def test_connectors_that_the_optimizer_lacks_are_told(given):
+def test_connectors_that_the_optimizer_lacks_are_told(given, fused):
+    """Fused optimizers do not raise the versions of weights."""
     student, teacher = pair()
     made = distilled(student, teacher)
     parameters = [
         *student.parameters(),
         *(made.parameters() if given == 'both' else ()),
     ]
-    optimizer = torch.optim.AdamW(parameters)
+    optimizer = torch.optim.AdamW(parameters, fused=fused)
     with patch('mmfakd.plain.distillation.print_log') as said:
         for i in range(5):
             student(images(i))
@@ -668,6 +670,21 @@ def test_connectors_that_the_optimizer_lacks_are_told(given):
     assert said.call_count == (given == 'student')
     if given == 'student':
         assert 'the connectors of the distillation have not' in said.call_args[0][0]
+
+
+def test_connectors_move_after_the_warmup_began():
+    """A plain optimizer for the student, a fused one for what gets no gradient yet."""
+    student, teacher = pair()
+    made = distilled(student, teacher, warmup=dict(begin=3, end=6))
+    sgd = torch.optim.SGD(student.parameters(), 0.1)
+    fused = torch.optim.SGD(made.parameters(), 0.1, fused=True)
+    with patch('mmfakd.plain.distillation.print_log') as said:
+        for i in range(8):
+            (student(images(i)).square().mean() + made.loss()).backward()
+            for optimizer in (sgd, fused):
+                optimizer.step()
+                optimizer.zero_grad()
+    assert not said.called and made._moves.known
 
 
 def test_several_teachers_and_several_students():
