@@ -18,7 +18,7 @@ def trained_classes(checkpoint: str | None) -> Sequence[str]:
     Returns:
         Sequence[str]: The names; none where they are not known.
     """
-    meta = fetch_checkpoint(checkpoint).get('meta', {}) if checkpoint else {}
+    meta = (fetch_checkpoint(checkpoint).get('meta') or {}) if checkpoint else {}
     info = {**meta, **first_meta(meta.get('dataset_meta'))}
     return info.get('classes') or info.get('CLASSES') or ()
 

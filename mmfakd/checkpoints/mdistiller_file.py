@@ -15,7 +15,7 @@ from .fetch import fetch_checkpoint
 from .mdistiller import convert_mdistiller_state_dict, find_mdistiller_archs
 from .mdistiller_zoo import mdistiller_model_cfg
 from .state_dict import COUNTER, find_state_dict
-from .write import write_weights
+from .write import format_of, write_weights
 
 # Inferencers read files as BGR; the classifiers of CIFAR take RGB.
 _CIFAR_PIPELINE = [
@@ -30,6 +30,10 @@ _IMAGENET_PIPELINE = [
     dict(type='CenterCrop', crop_size=224),
     dict(type='PackInputs'),
 ]
+_OTHER_ENDING = (
+    'What is converted are weights; `mmfakd export` writes .onnx and .torchscript '
+    'files of them.'
+)
 _ERRORS = (ImportError, OSError, RuntimeError, TypeError, ValueError, UnpicklingError)
 
 
@@ -45,7 +49,7 @@ def convert_file(
     Args:
         source (str): Path or URL of the checkpoint.
         out (str): File to write: a checkpoint of mmpretrain, from which inferencers
-            build the model alone.
+            build the model alone. It ends as files of weights do, or in nothing.
         arch (str, optional): Name of the network. Found out by default.
         num_classes (int, optional): Number of classes that it must have.
         force (bool): Whether to overwrite the file.
@@ -55,8 +59,10 @@ def convert_file(
 
     Raises:
         FileExistsError: If the file exists, or is the checkpoint.
-        ValueError: If the weights are not those of the network, or cannot be read.
+        ValueError: If the weights are not those of the network, or cannot be read; if
+            the ending of ``out`` says a format that holds no weights alone, or none.
     """
+    kind = format_of(out, _OTHER_ENDING, bare='pth')
     check_outputs(force, [out], [source])
     try:
         weights = find_state_dict(fetch_checkpoint(source))
@@ -69,7 +75,7 @@ def convert_file(
             )
     except _ERRORS as error:
         raise ValueError(f'{source}: {error}') from error
-    write_weights(dict(meta=_meta(found, classes), state_dict=state_dict), out)
+    write_weights(dict(meta=_meta(found, classes), state_dict=state_dict), out, kind)
     buffers = ('running_mean', 'running_var', COUNTER)
     count = sum(v.numel() for k, v in state_dict.items() if not k.endswith(buffers))
     return (

@@ -83,12 +83,11 @@ def replace_mmengine_loaders() -> None:
         module: Any, state_dict: Any, strict: bool = False, logger: Any = None
     ) -> None:
         """Load weights, whatever wrapped their model; see mmengine.runner."""
-        torch: Any = import_module('torch')
         names = import_module('mmfakd.checkpoints.state_dict')
-        values = state_dict.values()
+        found = names.weights_in(state_dict)
+        parts = any(isinstance(value, Mapping) for value in state_dict.values())
         # Beside weights a dict is what some module keeps, its `_extra_state`.
-        weights = any(isinstance(value, torch.Tensor) for value in values)
-        if not weights and any(isinstance(value, Mapping) for value in values):
+        if found is not state_dict or (parts and not names.tensor_shapes(found)):
             # Other libraries have them under `model` and other keys.
             state_dict = names.find_state_dict(state_dict, 'The checkpoint')
         plain = names.without_wrappers(state_dict)

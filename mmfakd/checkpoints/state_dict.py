@@ -18,6 +18,8 @@ _EXTRA_STATE = '_extra_state'
 # parallelism before all of a model's.
 _COMPILED = re.compile(r'(?:^|(?<=\.))_orig_mod\.')
 _PARALLEL = 'module.'
+# What averaged models count, beside a model under `module.`: torch's and MMEngine's.
+_AVERAGED = ('n_averaged', 'steps')
 # Where libraries keep weights; averaged ones only where there are no others.
 _PLACES = (
     *('state_dict', 'model', 'model_state_dict', 'model_state', 'net', 'network'),
@@ -43,7 +45,7 @@ def find_state_dict(checkpoint: Mapping, name: str = 'it') -> OrderedDict[str, T
     Raises:
         ValueError: If there are no weights.
     """
-    weights = _find_weights(checkpoint)
+    weights = weights_in(checkpoint)
     state_dict = OrderedDict(
         (key, value)
         for key, value in weights.items()
@@ -59,20 +61,29 @@ def find_state_dict(checkpoint: Mapping, name: str = 'it') -> OrderedDict[str, T
     return without_wrappers(state_dict)
 
 
-def _find_weights(checkpoint: Mapping) -> Mapping:
-    """The part of a checkpoint that holds tensors by their names."""
-    if any(isinstance(value, Tensor) for value in checkpoint.values()):
-        return checkpoint
+def weights_in(checkpoint: Mapping) -> Mapping:
+    """Find the part of a checkpoint that holds tensors by their names.
+
+    Args:
+        checkpoint (Mapping): As for :func:`find_state_dict`.
+
+    Returns:
+        Mapping: The part as it is, or the checkpoint where no part is known to be it.
+    """
     parts = {
         key: part
         for key, part in checkpoint.items()
-        if isinstance(part, Mapping)
-        and any(isinstance(value, Tensor) for value in part.values())
+        if isinstance(part, Mapping) and _has_tensors(part)
     }
+    # Before loose tensors, such as a score or a random state beside the weights.
     first = [parts[key] for key in _PLACES if key in parts]
-    if not first and len(parts) == 1:
+    if not first and len(parts) == 1 and not _has_tensors(checkpoint):
         first = list(parts.values())
     return first[0] if first else checkpoint
+
+
+def _has_tensors(values: Mapping) -> bool:
+    return any(isinstance(value, Tensor) for value in values.values())
 
 
 def without_wrappers(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
@@ -81,10 +92,12 @@ def without_wrappers(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
     Args:
         state_dict (Mapping[str, Any]): Weights, whose names may begin with
             ``module.``, ``_orig_mod.``, or several of them. A compiled part of a model
-            has ``_orig_mod.`` in the middle of its names.
+            has ``_orig_mod.`` in the middle of its names. An averaged model has a
+            counter beside ``module.``.
 
     Returns:
-        OrderedDict[str, Any]: The same under the names of the model itself.
+        OrderedDict[str, Any]: The same under the names of the model itself, without
+        the counters of averaged models.
     """
     renamed = OrderedDict(
         (_COMPILED.sub('', key), value) for key, value in state_dict.items()
@@ -94,8 +107,8 @@ def without_wrappers(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
         (_COMPILED.sub('', f'{key}.')[:-1], value)
         for key, value in getattr(state_dict, '_metadata', {}).items()
     )
-    while renamed and all(key.startswith(_PARALLEL) for key in renamed):
-        renamed = OrderedDict((k[len(_PARALLEL) :], v) for k, v in renamed.items())
+    while inner := _under_module(renamed):
+        renamed = inner
         versions = OrderedDict(
             (key[len(_PARALLEL) :], value)
             for key, value in versions.items()
@@ -103,6 +116,18 @@ def without_wrappers(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
         )
     renamed._metadata = versions  # type: ignore[attr-defined]
     return renamed
+
+
+def _under_module(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """The weights of the model that one wrapper holds; none without a wrapper."""
+    inside = [
+        key
+        for key, value in state_dict.items()
+        if key not in _AVERAGED or not isinstance(value, Tensor) or value.dim()
+    ]
+    if not all(key.startswith(_PARALLEL) for key in inside):
+        return OrderedDict()
+    return OrderedDict((key[len(_PARALLEL) :], state_dict[key]) for key in inside)
 
 
 def tensor_shapes(state_dict: Mapping[str, Any]) -> dict[str, Size]:

@@ -61,7 +61,7 @@ def export_student(checkpoint: dict, own: bool = False) -> dict:
             f'No key begins with {_PREFIX!r}: got {some(state_dict)}. Expected a '
             'checkpoint of a distillation run; one of a plain model needs no export.'
         )
-    return _exported(student, checkpoint.get('meta', {}), 'architecture', own)
+    return _exported(student, checkpoint.get('meta') or {}, 'architecture', own)
 
 
 def export_plain(checkpoint: dict) -> dict:
@@ -74,7 +74,7 @@ def export_plain(checkpoint: dict) -> dict:
         dict: As :func:`export_student` makes it.
     """
     state_dict = without_wrappers(checkpoint.get('state_dict', checkpoint))
-    return _exported(state_dict, checkpoint.get('meta', {}), 'type')
+    return _exported(state_dict, checkpoint.get('meta') or {}, 'type')
 
 
 def _is_plain(checkpoint: dict) -> bool:

@@ -6,15 +6,54 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mmfakd.messages import near_names
+
 from .atomic import whole_file
 from .state_dict import some
 
 FORMATS = ('pth', 'safetensors')
+# The first four are names that people give to files of torch.save.
+ENDINGS = {
+    **dict.fromkeys(('.pth', '.pt', '.ckpt', '.tar'), 'pth'),
+    '.safetensors': 'safetensors',
+}
+
+
+def format_of(
+    out: str, cure: str, endings: Mapping[str, str] = ENDINGS, bare: str | None = None
+) -> str:
+    """Tell the format that the ending of a file's name says.
+
+    Args:
+        out (str): The file.
+        cure (str): What a message says of other endings.
+        endings (Mapping[str, str]): Ending -> format.
+        bare (str, optional): The format of a name without an ending. Defaults to None,
+            for none.
+
+    Returns:
+        str: The format.
+
+    Raises:
+        ValueError: If the ending is none of these.
+    """
+    ending = Path(out).suffix.lower()
+    if not ending and bare is not None:
+        return bare
+    if ending not in endings:
+        near = near_names(ending, endings, count=1) if ending else []
+        meant = f' Did you mean {near[0]}?' if near else ''
+        raise ValueError(
+            f'{out}: its ending says no format; expected one of {", ".join(endings)}.'
+            f'{meant} {cure}'
+        )
+    return endings[ending]
 
 
 def write_weights(

@@ -19,8 +19,7 @@ from torch import Tensor
 from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.checkpoints.first_meta import first_meta
 from mmfakd.checkpoints.student import export_file
-from mmfakd.checkpoints.write import FORMATS
-from mmfakd.messages import near_names
+from mmfakd.checkpoints.write import ENDINGS, FORMATS, format_of
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.outputs import check_config_name, check_outputs, config_sources
 from mmfakd.version import __version__
@@ -31,16 +30,14 @@ from .preprocessing import check_preprocessing, describe_preprocessing, prepare
 from .student_model import (
     RawOutputs,
     Student,
+    binary_threshold,
     cannot_be_traced,
     input_channels,
     load_student,
 )
 
-# The first four are names that people give to files of torch.save.
-_ENDINGS = {
-    **dict.fromkeys(('.pth', '.pt', '.ckpt', '.tar'), 'pth'),
-    **{f'.{kind}': kind for kind in ('safetensors', 'onnx', 'torchscript')},
-}
+_ENDINGS = {**ENDINGS, '.onnx': 'onnx', '.torchscript': 'torchscript'}
+_OTHER_ENDING = 'With another ending, or none, give --format.'
 # Pixels by which another size is larger than the first; a multiple of all strides.
 _LARGER = 64
 
@@ -88,7 +85,7 @@ def export_checkpoint(
         ValueError: If the model cannot be traced, or its file computes something else;
             if the ending says no format, or an option has no effect on the file's.
     """
-    kind = file_format or _format_of(out)
+    kind = file_format or format_of(out, _OTHER_ENDING, _ENDINGS)
     _refuse_unused(
         kind, out, config=config, image=image, input_size=input_size, dynamic=dynamic
     )
@@ -119,19 +116,6 @@ def export_checkpoint(
         student.cfg.dump(config_out)
         written += f'\n{config_out}: its config.'
     return written
-
-
-def _format_of(out: str) -> str:
-    """The format that the ending of a file's name says."""
-    ending = Path(out).suffix.lower()
-    if ending not in _ENDINGS:
-        near = near_names(ending, _ENDINGS, count=1) if ending else []
-        meant = f' Did you mean {near[0]}?' if near else ''
-        raise ValueError(
-            f'{out}: its ending says no format; expected one of {", ".join(_ENDINGS)}.'
-            f'{meant} With another ending, or none, give --format.'
-        )
-    return _ENDINGS[ending]
 
 
 def _refuse_unused(kind: str, out: str, **options: Any) -> None:
@@ -189,12 +173,16 @@ def _write(
         f'{name} {_shape(x.shape, {i: short[i] for i in axes.get(name, {})})}'
         for name, x in zip(model.names, outputs)
     )
+    limit = binary_threshold(student.model)
+    binary = (
+        '' if limit is None else f'\nthreshold: sigmoid, above {limit:g} is class 1'
+    )
     with_opset = f' (opset {opset})' if kind == 'onnx' else ''
     return (
         f'{out}: {kind}{with_opset} of a {type(student.model).__name__}, '
         f'{sum(p.numel() for p in student.model.parameters()):,} parameters.\n'
         f'input: {onnx_file.INPUT} {_shape(batch.shape, axes.get(onnx_file.INPUT, {}))}'
-        f'\noutputs: {shapes}\npreprocessing: {_told(preprocessing)}\n'
+        f'\noutputs: {shapes}{binary}\npreprocessing: {_told(preprocessing)}\n'
         f'checked: {len(batches)} batches differ from PyTorch by {apart:.1e} of the '
         f'largest value at most ({TOLERANCE:g} is allowed).{_doubt(outputs, others)}'
     )
@@ -273,7 +261,9 @@ def _meta(
     axes: Mapping[str, Mapping[int, str]],
 ) -> dict[str, str]:
     """What the file says of itself, JSON texts as in a file of safetensors."""
+    limit = binary_threshold(student.model)
     found = dict(
+        {} if limit is None else dict(threshold=limit),
         mmfakd=__version__,
         task=student.task,
         preprocessing=dict(preprocessing),

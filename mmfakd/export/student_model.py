@@ -156,6 +156,20 @@ def cannot_be_traced(model: BaseModel) -> str:
     )
 
 
+def binary_threshold(model: BaseModel) -> float | None:
+    """Read above which score a pixel is of the class, where a segmentor has but one.
+
+    Args:
+        model (BaseModel): The model.
+
+    Returns:
+        float | None: The threshold of the sigmoid of its one channel; None for other
+        models.
+    """
+    head: Any = getattr(model, 'decode_head', None)
+    return head.threshold if getattr(head, 'out_channels', None) == 1 else None
+
+
 def input_channels(model: BaseModel) -> int | None:
     """Read how many channels images have off the first convolution.
 

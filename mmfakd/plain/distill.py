@@ -13,9 +13,10 @@ from torch import nn
 from mmfakd.messages import quoted
 from mmfakd.models.distillers.full_precision import compute_all_in_full
 
-from .distillation import Distillation, check_logits
+from .distillation import Distillation
 from .inputs import arguments_of
 from .layer import LayerLike
+from .logits import check_logits
 from .methods import LossWeight, Method
 from .unwrap import unwrap
 from .watched_model import Forward, MapInfo, WatchedModel
@@ -74,14 +75,17 @@ def distill(
             arguments; a mapping of keyword arguments. Its size counts, its values do
             not, nor does the number of images.
         method (str): ``'fakd-review'``, ``'fakd-layer'``, ``'reviewkd'``,
-            ``'fitnet'``, ``'fft'`` or ``'kd'``, which compares the predictions alone.
+            ``'fitnet'``, ``'fft'`` or ``'kd'``, which compares the predictions alone,
+            (N, classes, ...) or, of sequences, (N, L, classes).
         loss_weight (float | Sequence[float] | str | Mapping): Weight of the levels, or
             one for each; or ``'balance'``, by which the first steps find them, see
             :class:`BalancedWeights`.
         level_loss (nn.Module, optional): Called with the prediction and the teacher's
             feature, each (N, C, H, W). Defaults to None: the method's.
         kd_weight (float): Weight of the divergence of the predictions, beside the
-            levels. Defaults to 0, for none. Of ``'kd'`` it is ``loss_weight``.
+            levels. Defaults to 0, for none. Of ``'kd'`` it is ``loss_weight``. It is
+            a mean over samples, of sequences over all positions; what else there is,
+            such as the pixels of an image, is summed.
         tau (float): Its temperature.
         warmup (int | Mapping, optional): Number of calls over which the weight of the
             levels grows from zero; or ``dict(begin=..., end=...)``. Defaults to None.
@@ -101,8 +105,8 @@ def distill(
         TypeError: For what is no module, or cannot be recorded.
         ValueError: For layers that do not exist (near names are listed), do not run on
             the example or yield no features; lists of different lengths; levels that
-            run deep to shallow; models that share weights; predictions of one class
-            that are to be compared; and bad arguments.
+            run deep to shallow; predictions that cannot be compared, or of a single
+            class; models that share weights; and bad arguments.
 
     Examples:
         >>> import mmfakd, torch, torchvision
@@ -141,7 +145,6 @@ def distill(
         predictions = [side.logits for side in sides if side.logits is not None]
         if predictions:
             check_logits(*predictions)
-            _refuse_one_class(predictions[0])
         distiller = plan.build(sides[0].maps, sides[1].maps)
         compute_all_in_full(distiller)
         made = Distillation(sides[0], sides[1], distiller, any_size, report)
@@ -218,14 +221,4 @@ def _refuse_reversed(maps: Sequence[MapInfo], role: str) -> None:
         raise ValueError(
             f'{role}_layers run deep to shallow: {quoted(m.layer.title for m in maps)} '
             f'have sizes {sizes}, which grow. Turn both lists round.'
-        )
-
-
-def _refuse_one_class(predictions: torch.Tensor) -> None:
-    """Raise for predictions over which a softmax is always 1."""
-    if predictions.dim() > 1 and predictions.shape[1] == 1:
-        raise ValueError(
-            f'The models predict {tuple(predictions.shape)}: one class, over which a '
-            'softmax is always 1, so that there is nothing to compare. Leave out '
-            "`kd_weight`; in the place of method='kd' take one that compares levels."
         )

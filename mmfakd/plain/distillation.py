@@ -27,6 +27,8 @@ from mmfakd.ops.maps import as_map
 from .autocast import autocast_dtype
 from .call_warmup import CallWarmup
 from .inputs import Arguments
+from .logits import by_position, check_logits
+from .moves import Moves
 from .plain_look import PlainLook, counts_backward, may_run_backward
 from .watched_model import WITHOUT_GRAPH, MapInfo, WatchedModel
 
@@ -70,9 +72,7 @@ class Distillation(nn.Module):
         self.losses: dict[str, Tensor] = {}
         self.first_step: FirstStep | None = None
         self._looks, self._started = report, False
-        # How often student and connectors had been changed at the last call, until it
-        # is known that both are.
-        self._moves: Any = None
+        self._moves = Moves()
         # Outside of the module tree; copies of this module have none.
         self._sides: tuple[WatchedModel, WatchedModel] | None = (student, teacher)
         teacher.core.eval()
@@ -268,8 +268,11 @@ class Distillation(nn.Module):
             )
         self._check_sizes(student, teacher, ours, theirs)
         if student.with_output:
-            ours, theirs = [*ours, student.output()], [*theirs, teacher.output()]
-            check_logits(ours[-1], theirs[-1])
+            predictions = [student.output(), teacher.output()]
+            check_logits(*predictions)
+            if student.classes_last or teacher.classes_last:
+                predictions = [by_position(logits) for logits in predictions]
+            ours, theirs = [*ours, predictions[0]], [*theirs, predictions[1]]
         theirs = [_as_precise(target, own) for target, own in zip(theirs, ours)]
         for role, features in (('student', ours), ('teacher', theirs)):
             recorders = getattr(self.distiller, f'{role}_recorders').recorders
@@ -323,20 +326,13 @@ class Distillation(nn.Module):
 
     def _warn_if_left_out(self, student: WatchedModel) -> None:
         """Warn if the optimizer moves the student, and no connector."""
-        if self._moves is True:
+        warmup = getattr(self.distiller, 'warmup', None)
+        if isinstance(warmup, CallWarmup) and not warmup.factor():
+            # Connectors get no gradient yet.
             return
-        models = (student.core, self)
-        moves = [
-            sum(p._version for p in model.parameters() if p.requires_grad)
-            for model in models
-        ]
-        before, self._moves = self._moves, moves
-        if before is None or moves[0] == before[0]:
-            return
-        self._moves = True
-        if moves[1] == before[1] and any(p.requires_grad for p in self.parameters()):
+        if self._moves.left_out(student.core, self):
             print_log(
-                'The student has learned since the last call, the connectors of the '
+                'The student has learned in the last calls, the connectors of the '
                 'distillation have not: they are at random, and so is what it '
                 'imitates. Give the optimizer both: '
                 '[*student.parameters(), *distillation.parameters()].',
@@ -427,21 +423,3 @@ def _as_precise(target: Tensor, feature: Tensor) -> Tensor:
     """A teacher's feature where the student's is, and not coarser than that."""
     wide = torch.promote_types(target.dtype, feature.dtype)
     return target.to(feature.device, wide, non_blocking=True)
-
-
-def check_logits(ours: Tensor, theirs: Tensor) -> None:
-    """Refuse predictions that cannot be compared.
-
-    Args:
-        ours (Tensor): The student's.
-        theirs (Tensor): The teacher's.
-
-    Raises:
-        ValueError: If they have different shapes.
-    """
-    if ours.shape != theirs.shape:
-        raise ValueError(
-            f'The student predicts {tuple(ours.shape)}, the teacher '
-            f'{tuple(theirs.shape)}: their predictions cannot be compared. Give them '
-            'the same classes, or leave out `kd_weight`.'
-        )

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from mmfakd.ops.compiling import is_compiling
 
@@ -37,6 +38,7 @@ class Recorder:
         inputs (tuple[tuple, dict], optional): Arguments of the model's last pass.
         without_graph (bool): Whether a layer ran without a graph in the meantime.
         autocast (dtype, optional): Autocast's type in the last call that was recorded.
+        changes_inputs (bool): Whether the model is known to change its inputs in place.
         copy (set[str]): Layers whose outputs are changed in place later on, so that
             copies are recorded.
         calls (dict[str, int]): Layer -> its calls in a pass, where that is known. No
@@ -52,6 +54,7 @@ class Recorder:
         self.inputs: tuple[tuple, dict] | None = None
         self.without_graph = False
         self.autocast: torch.dtype | None = None
+        self.changes_inputs = False
         self.copy: set[str] = set()
         self.calls: dict[str, int] = {}
         self.with_graph = with_graph
@@ -59,6 +62,10 @@ class Recorder:
         # Layer -> of each record its tensors and their versions.
         self._taken: dict[str, list[list[tuple[Tensor, int]]]] = {}
         self._model = model
+        # What they change in place cannot be seen while a graph is compiled.
+        self._drops_in_place = with_graph and any(
+            isinstance(m, _DropoutNd) and m.inplace and m.p for m in model.modules()
+        )
         self._begins = model.register_forward_pre_hook(
             PassHook(self, ''), with_kwargs=True
         )
@@ -102,7 +109,7 @@ class Recorder:
         """
         if not self._records_now():
             return
-        if name in self.copy:
+        if name in self.copy or (self._drops_in_place and is_compiling()):
             output = copied(output)
         self._keep(self.records[name], output, name)
         if is_compiling():
@@ -132,7 +139,12 @@ class Recorder:
 
     @property
     def inputs_changed(self) -> bool:
-        """bool: Whether the inputs of the last pass were changed in place since."""
+        """bool: Whether the inputs of the last pass were changed in place since.
+
+        Compiled passes do not tell; of these it is what is known of the model.
+        """
+        if not self._given:
+            return self.inputs is not None and self.changes_inputs
         return any(tensor._version != before for tensor, before in self._given)
 
     @property

@@ -17,6 +17,7 @@ from mmfakd.pairing.probe import Call, CallRecorder, Probe
 
 from .inputs import Arguments, fitted, left_alone, telling
 from .layer import Layer, LayerLike, describe, tensors_in
+from .logits import has_classes_last, logits_of
 from .recorder import Recorder
 from .unwrap import layer_name, unwrap
 
@@ -59,8 +60,9 @@ class WatchedModel:
     Attributes:
         maps (list[MapInfo]): What the example input showed, a level each.
         calls (dict[str, int]): How often each layer ran in a pass.
-        logits (Tensor, optional): Its logits for the example input, if its output is
-            recorded.
+        logits (Tensor, optional): Its logits for the example input, (N, classes, ...),
+            if its output is recorded.
+        classes_last (bool): Whether it yields those of a sequence, (N, L, classes).
 
     Raises:
         TypeError: If it is no module that hooks run in.
@@ -98,6 +100,7 @@ class WatchedModel:
         # Layers of which it was said which call counts.
         self._chosen: set[str] = set()
         self.logits: Tensor | None = None
+        self.classes_last = False
 
     def run(self, arguments: Arguments) -> Any:
         """Run the model.
@@ -131,12 +134,14 @@ class WatchedModel:
             # What they were before needs a copy.
             self.recorder.copy |= self.recorder.changed
             records = self._run_example(arguments, Probe(probe.input_shape))
+        self.recorder.changes_inputs = self.recorder.inputs_changed
         self.recorder.clear()
-        sequences = any(
-            x.dim() == 2 and not x.is_floating_point() for _, x in tensors_in(arguments)
-        )
+        inputs = [x for _, x in tensors_in(arguments)]
+        sequences = any(x.dim() == 2 and not x.is_floating_point() for x in inputs)
         if self.with_output:
-            self.logits = _logits_of(records[''], self.role)
+            logits = logits_of(records[''], self.role)
+            self.classes_last = has_classes_last(logits, inputs, self.role)
+            self.logits = self._classes_first(logits)
         self.calls = {name: len(calls) for name, calls in records.items()}
         self.recorder.calls = self.calls
         self._chosen = {layer.name for layer in self.layers if layer.call is not None}
@@ -295,12 +300,15 @@ class WatchedModel:
         """Read the logits that the model returned in its last pass.
 
         Returns:
-            Tensor: (N, classes, ...).
+            Tensor: (N, classes, ...), also of a sequence.
 
         Raises:
             ValueError: If the model did not return any.
         """
-        return _logits_of(self.recorder.records[''], self.role)
+        return self._classes_first(logits_of(self.recorder.records[''], self.role))
+
+    def _classes_first(self, logits: Tensor) -> Tensor:
+        return logits.movedim(-1, 1) if self.classes_last else logits
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -309,40 +317,6 @@ def _is_compiled(module: nn.Module) -> bool:
 
 def _call(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
     return model(*args, **kwargs)
-
-
-def logits_in(output: Any) -> Tensor | None:
-    """Find the logits in what a model returned.
-
-    Args:
-        output (Any): A tensor; a mapping or named tuple with ``logits``; or a tuple
-            that begins with them.
-
-    Returns:
-        Tensor | None: The logits, if there are any.
-    """
-    if isinstance(output, Tensor):
-        return output
-    named = output.get('logits') if hasattr(output, 'get') else None
-    named = getattr(output, 'logits', None) if named is None else named
-    if isinstance(named, Tensor):
-        return named
-    first = output[0] if isinstance(output, (tuple, list)) and output else None
-    return first if isinstance(first, Tensor) else None
-
-
-def _logits_of(records: list, role: str) -> Tensor:
-    output = records[-1] if records else None
-    found = logits_in(output)
-    if found is None:
-        what = (
-            f'returned {describe(output)}' if records else 'was not called as a whole'
-        )
-        raise ValueError(
-            f'The {role} {what}; to compare predictions, it has to return a tensor, or '
-            'a tuple or mapping with logits first or under the name "logits".'
-        )
-    return found
 
 
 def _only_part(record: Any, owner: str) -> tuple:

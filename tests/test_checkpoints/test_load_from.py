@@ -37,6 +37,10 @@ WRAPS = [
     lambda weights: dict(model=weights),
     lambda weights: dict(state_dict_ema=weights, epoch=3),
     lambda weights: dict(anything=weights, optimizer=dict(state={}, groups=[])),
+    lambda weights: dict(model=weights, rng_state=torch.get_rng_state()),
+    lambda weights: dict(
+        {f'module.{k}': v for k, v in weights.items()}, n_averaged=torch.tensor(3)
+    ),
     lambda weights: dict(state_dict={f'module.{k}': v for k, v in weights.items()}),
     lambda weights: dict(
         state_dict={f'architecture.{k}': v for k, v in weights.items()}
@@ -140,7 +144,14 @@ def test_where_weights_are_found():
         dict(state_dict_ema=averaged, state_dict=good),
         dict(params=good),
         dict(state=dict(step=1), mine=good),
+        # As PyTorch's ImageNet example has them, and with a random state.
+        dict(best_acc1=torch.ones(()), state_dict=good),
+        dict(rng_state=torch.zeros(9, dtype=torch.uint8), model_ema=averaged, net=good),
     ):
-        assert find_state_dict(checkpoint)['a'] == 1
+        found = find_state_dict(checkpoint)
+        assert found == good
+    # Names of parameters may be those of places.
+    named = {'model': torch.ones(1), 'weights': torch.ones(2), 'net.a': torch.ones(3)}
+    assert find_state_dict(named) == named
     with pytest.raises(ValueError, match='holds no weights'):
         find_state_dict(dict(mine=good, yours=averaged))

@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """A checkpoint of the zoo becomes a file that mmpretrain's inferencer works from."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -91,6 +92,26 @@ def test_network_is_found(convert, wrap):
     assert out == (
         'out.pth: wrn_16_1 (found by its tensors), 180,916 parameters, 100 classes.\n'
     )
+
+
+@pytest.mark.parametrize(
+    ('name', 'said'),
+    [
+        ('teacher.onnx', r'expected one of \.pth, .* `mmfakd export` writes \.onnx'),
+        ('teacher.safetensor', r'Did you mean \.safetensors\?'),
+    ],
+)
+def test_endings_of_other_formats_are_refused(source, convert, name, said):
+    with pytest.raises(SystemExit) as error:
+        convert(source, name)
+    assert re.search(f'{name}: its ending says no format.*{said}', str(error.value))
+    assert not Path(name).exists()
+
+
+@pytest.mark.parametrize('name', ['out', 'out.PTH', 'out.tar'])
+def test_names_of_files_of_torch(source, convert, name):
+    convert(source, name)
+    assert converted(name)['state_dict']
 
 
 def test_other_classes_have_no_names(convert):

@@ -2,10 +2,12 @@
 """Weights are found in checkpoints of all kinds, long lists of keys are cut."""
 
 from collections import OrderedDict
+from functools import partial
 
 import mmengine
 import pytest
 import torch
+from mmengine.model import ExponentialMovingAverage, StochasticWeightAverage
 from mmengine.runner import load_checkpoint
 from torch import nn
 
@@ -86,6 +88,46 @@ def test_names_of_wrappers_are_undone(wrapper, tmp_path):
         other = net()
         load(other)
         torch.testing.assert_close(dict(other.state_dict()), dict(model.state_dict()))
+
+
+AVERAGED = {
+    'torch': torch.optim.swa_utils.AveragedModel,
+    'mmengine': ExponentialMovingAverage,
+    'of a parallel one': lambda model: StochasticWeightAverage(nn.DataParallel(model)),
+    'in a parallel one': lambda model: nn.DataParallel(
+        torch.optim.swa_utils.AveragedModel(model)
+    ),
+}
+
+
+@pytest.mark.parametrize('average', AVERAGED)
+def test_counters_of_averaged_models_are_left_out(average, tmp_path):
+    model, path = net(), str(tmp_path / 'averaged.pth')
+    state_dict = AVERAGED[average](model).state_dict()
+    plain = without_wrappers(state_dict)
+    assert list(plain) == list(model.state_dict())
+    assert plain._metadata['1'] == dict(version=2)
+    for checkpoint in (state_dict, dict(model_ema=state_dict)):
+        torch.save(checkpoint, path)
+        for load in (partial(load_weights, role='teacher'), load_checkpoint):
+            other = net()
+            load(other, path)
+            torch.testing.assert_close(other.state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize('average', ['torch', 'mmengine'])
+def test_a_model_that_is_averaged_itself_has_the_counter(average):
+    first, again = (AVERAGED[average](net()) for _ in range(2))
+    state_dict = first.state_dict()
+    mmengine.runner.checkpoint.load_state_dict(again, state_dict, strict=True)
+    torch.testing.assert_close(again.state_dict(), state_dict)
+
+
+@pytest.mark.parametrize('steps', [None, torch.ones(3)])
+def test_what_is_called_like_a_counter_stays(steps):
+    names = {'module.weight': torch.ones(1), 'steps': steps}
+    assert list(without_wrappers(names)) == list(names)
+    assert list(without_wrappers(dict(n_averaged=torch.tensor(1)))) == ['n_averaged']
 
 
 def test_wrapped_distillation_is_exported():

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.structures import BaseDataElement
@@ -195,6 +196,31 @@ def test_segmentors_that_pad_in_tests(tmp_path, test_cfg, size, value):
     fill = how['divisor_value']
     scaled = np.pad(scaled, [*margins, (0, 0)], constant_values=fill)
     np.testing.assert_allclose(scaled, expected, atol=1e-4)
+
+
+def test_segmentors_of_one_channel_say_their_threshold(tmp_path):
+    cfg = segmentor_config({})
+    loss = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    cfg.model.decode_head.update(
+        num_classes=2, out_channels=1, threshold=0.4, loss_decode=loss
+    )
+    path, out = save(cfg, tmp_path / 'x.pth'), str(tmp_path / 'x.torchscript')
+    assert '\nthreshold: sigmoid, above 0.4 is class 1\n' in export_checkpoint(
+        path, out
+    )
+    files = {'meta.json': ''}
+    network = torch.jit.load(out, _extra_files=files)
+    threshold = json.loads(json.loads(files['meta.json'])['threshold'])
+    # As mmseg decides.
+    model = load_student(path).model
+    images = torch.randn(1, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+    logits = F.interpolate(network(images)[0], (40, 56), mode='bilinear')
+    # An untrained model says the same everywhere.
+    logits = (logits - logits.mean()) / logits.std()
+    [found] = model.postprocess_result(logits)
+    expected = logits[0].sigmoid() > threshold
+    assert torch.equal(found.pred_sem_seg.data, expected.to(torch.float32))
+    assert 0 < expected.sum() < expected.numel()
 
 
 def segmentor_config(data_preprocessor, **model):

@@ -145,6 +145,73 @@ def test_predictions_and_their_temperature():
     assert list(made.losses) == ['loss_kd'] and not made.losses['loss_kd'].requires_grad
 
 
+class Tagger(nn.Module):
+    """Scores of five classes at each of the tokens, last or in dimension 1."""
+
+    def __init__(self, width, classes_last=True):
+        super().__init__()
+        self.embed = nn.Embedding(50, width)
+        self.mix, self.head = nn.Linear(width, width), nn.Linear(width, 5)
+        self.classes_last = classes_last
+
+    def forward(self, input_ids):
+        logits = self.head(self.mix(self.embed(input_ids)).relu())
+        return dict(logits=logits if self.classes_last else logits.transpose(1, 2))
+
+
+@pytest.mark.parametrize('last', [(True, True), (False, True), (False, False)])
+def test_predictions_of_sequences(last):
+    """A mean over all positions, if one of them has its classes last."""
+    torch.manual_seed(0)
+    models = [Tagger(width, at) for width, at in zip((8, 16), last)]
+    batch = dict(input_ids=torch.randint(50, (4, 12)))
+    example = dict(input_ids=batch['input_ids'][:1, :7])
+    made = distilled(*models, (), example_input=example, method='kd', tau=2.0)
+    rows = []
+    for model, classes_last in zip(models, last):
+        logits = model(**batch)['logits']
+        logits = logits if classes_last else logits.transpose(1, 2)
+        rows.append((logits / 2).softmax(2).detach())
+    ours, theirs = rows
+    divergence = 4 * (theirs * (theirs / ours).log()).sum(2)
+    expected = divergence.mean() if any(last) else divergence.sum(1).mean()
+    torch.testing.assert_close(made.loss(), expected)
+
+
+def test_predictions_of_one_class():
+    student, teacher = network(classes=1), network(6, classes=1)
+    for layers, given in (((), dict(method='kd')), (('0', '1'), dict(kd_weight=1.0))):
+        with pytest.raises(ValueError, match='over one class is constant.*`kd_weight`'):
+            distilled(student, teacher, layers, **given)
+    assert distilled(student, teacher)
+
+
+class WithLoss(nn.Module):
+    """Returns its loss before its logits where it gets labels."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = network()
+
+    def forward(self, x, labels=None):
+        logits = self.body(x)
+        if labels is None:
+            return (logits,)
+        return F.cross_entropy(logits, labels), logits
+
+
+@pytest.mark.parametrize('labels', [(), (torch.arange(4),)])
+def test_predictions_behind_a_loss(labels):
+    torch.manual_seed(0)
+    student, teacher = WithLoss(), WithLoss()
+    example = (images(), *labels)
+    made = distilled(student, teacher, (), method='kd', example_input=example)
+    ours = student(images(), torch.arange(4))[1]
+    theirs = teacher(images())[0].detach()
+    expected = F.kl_div(ours.log_softmax(1), theirs.softmax(1), reduction='batchmean')
+    torch.testing.assert_close(made.loss(), expected)
+
+
 def test_warmup_counts_calls_and_is_resumed():
     student, teacher = pair()
     made = distilled(student, teacher, warmup=4)
@@ -398,6 +465,38 @@ def test_what_only_training_changes_in_place_is_told():
     assert made.loss() > 0
 
 
+def test_what_only_training_changes_in_place_is_recorded_when_compiled():
+    """No version of a tensor is to be seen there."""
+    torch.manual_seed(0)
+    student, teacher = InPlaceInTraining(), InPlaceInTraining()
+    made = distilled(student, teacher, ['layer'], method='fitnet')
+    torch.compile(student, backend='aot_eager')(images())
+    [ours] = made._sides[0].read()
+    torch.testing.assert_close(ours, student.layer(images()))
+
+
+class Normalises(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.body = network(width)
+
+    def forward(self, x):
+        return self.body(x.sub_(0.5).div_(0.25))
+
+
+@pytest.mark.parametrize('compiled', [False, True])
+def test_a_student_that_changes_its_inputs(compiled):
+    torch.manual_seed(0)
+    student, teacher = Normalises(), Normalises(6)
+    run = torch.compile(student, backend='aot_eager') if compiled else student
+    made = distilled(run, teacher, ['body.0'], example_input=images())
+    run(images())
+    with pytest.raises(RuntimeError, match=r'changed in place since, by the student'):
+        made.loss()
+    run(images())
+    assert made.loss(images()) > 0
+
+
 def test_changed_inputs_are_told():
     student, teacher = pair()
     made = distilled(student, teacher)
@@ -549,15 +648,17 @@ def test_strides_that_differ_by_no_whole_number():
         assert made.loss() > 0
 
 
+@pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('given', ['both', 'student'])
-def test_connectors_that_the_optimizer_lacks_are_told(given):
+def test_connectors_that_the_optimizer_lacks_are_told(given, fused):
+    """Fused optimizers do not raise the versions of weights."""
     student, teacher = pair()
     made = distilled(student, teacher)
     parameters = [
         *student.parameters(),
         *(made.parameters() if given == 'both' else ()),
     ]
-    optimizer = torch.optim.AdamW(parameters)
+    optimizer = torch.optim.AdamW(parameters, fused=fused)
     with patch('mmfakd.plain.distillation.print_log') as said:
         for i in range(5):
             student(images(i))
@@ -569,6 +670,21 @@ def test_connectors_that_the_optimizer_lacks_are_told(given):
     assert said.call_count == (given == 'student')
     if given == 'student':
         assert 'the connectors of the distillation have not' in said.call_args[0][0]
+
+
+def test_connectors_move_after_the_warmup_began():
+    """A plain optimizer for the student, a fused one for what gets no gradient yet."""
+    student, teacher = pair()
+    made = distilled(student, teacher, warmup=dict(begin=3, end=6))
+    sgd = torch.optim.SGD(student.parameters(), 0.1)
+    fused = torch.optim.SGD(made.parameters(), 0.1, fused=True)
+    with patch('mmfakd.plain.distillation.print_log') as said:
+        for i in range(8):
+            (student(images(i)).square().mean() + made.loss()).backward()
+            for optimizer in (sgd, fused):
+                optimizer.step()
+                optimizer.zero_grad()
+    assert not said.called and made._moves.known
 
 
 def test_several_teachers_and_several_students():
@@ -612,15 +728,6 @@ def test_predictions_of_other_classes():
             kd_weight=1.0,
             teacher_layers=['0', '1'],
         )
-
-
-@pytest.mark.parametrize('options', [dict(method='kd'), dict(kd_weight=1.0)])
-def test_predictions_of_one_class(options):
-    """A softmax over them is always 1, and the loss would always be 0."""
-    layers = () if 'method' in options else ['0.0', '1']
-    student, teacher = network(classes=1), network(classes=1)
-    with pytest.raises(ValueError, match=r'predict \(1, 1\): one class, over which'):
-        distilled(student, teacher, layers, **options)
 
 
 class Nothing(nn.Module):
