@@ -135,7 +135,7 @@ def format_page(results: dict[Pair, Result]) -> str:
                     'x'.join(map(str, pair.size)),
                     result.facts.get('levels', ''),
                     added if result.passed else '',
-                    str(result).replace('|', '\\|'),
+                    str(result),
                 ]
             )
         count = f'{passed} of {len(found)} pairs pass.'

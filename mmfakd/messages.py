@@ -89,10 +89,15 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
         rows (Sequence[Sequence[str]]): Rows of equal length, the heading first.
 
     Returns:
-        list[str]: A line for each row, and the rule below the heading.
+        list[str]: A line for each row, and the rule below the heading. Within cells,
+        bars are escaped and lines joined.
     """
-    lines = [f'| {" | ".join(row)} |' for row in rows]
+    lines = [f'| {" | ".join(map(_cell, row))} |' for row in rows]
     return [lines[0], '|' + ' --- |' * len(rows[0]), *lines[1:]]
+
+
+def _cell(text: str) -> str:
+    return ' '.join(text.splitlines()).replace('|', r'\|')
 
 
 def documentation(page: str) -> str:

@@ -275,3 +275,4 @@ def test_tables():
     assert aligned(rows).splitlines()[1] == 'a                 10'
     assert aligned(rows, widest=5).splitlines()[1] == 'a      10'
     assert markdown(rows)[:2] == ['| layer | n |', '| --- | --- |']
+    assert markdown([('a|b', 'c\nd')])[0] == r'| a\|b | c d |'

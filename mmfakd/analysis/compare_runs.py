@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import glob
 import math
+import os
 import os.path as osp
 import re
 import statistics
@@ -25,6 +26,7 @@ from mmfakd.pictures.picture_file import check_picture_name
 from .config_digests import config_digests, differing_keys
 from .count_parameters import count_parameters
 from .curves import save_curves
+from .earlier_comparison import read_comparison
 from .notes import Notes
 from .read_run import read_run
 from .run import Run
@@ -209,23 +211,6 @@ def _longest(method: str, runs: list[dict], notes: Notes) -> list[dict]:
             remark = f'ends at {_end(run)}; left out, as the longest has {longest}'
             notes.add(_label(method, run), remark)
     return [run for run in runs if _end(run) == longest]
-
-
-def _older(path: str) -> dict | None:
-    """The comparison of a file; None where there is no file."""
-    if not path.endswith('.json'):
-        raise ValueError(f'--add-to {path}: expected a file of figures, FILE.json.')
-    if not osp.exists(path):
-        return None
-    older = mmengine.load(path)
-    if not isinstance(older, dict) or not {'metric', 'baseline', 'methods'} <= set(
-        older
-    ):
-        raise ValueError(
-            f'--add-to {path}: expected what `mmfakd compare --json` wrote; it is left '
-            'as it is.'
-        )
-    return older
 
 
 def _note_differences(
@@ -562,9 +547,18 @@ def _natural(path: str) -> list:
     return [int(p) if p.isdigit() else p for p in re.split(r'(\d+)', path)]
 
 
-def _logs(folders: Iterable[str]) -> list[str]:
-    patterns = (osp.join(glob.escape(folder), '**', '*.json') for folder in folders)
-    return [log for pattern in patterns for log in glob.glob(pattern, recursive=True)]
+def _logs(folders: Sequence[str]) -> list[str]:
+    """Files of figures in folders: logs, and whatever may be one."""
+    # Neither follows links, which may lead in circles, beyond the folders of starts.
+    found = [
+        osp.join(place, name)
+        for folder in folders
+        for place, _, names in os.walk(folder)
+        for name in names
+    ]
+    patterns = (osp.join(glob.escape(f), '*', 'vis_data', '*') for f in folders)
+    found += [path for pattern in patterns for path in glob.glob(pattern)]
+    return [path for path in found if path.endswith('.json')]
 
 
 def _read(folder: str, trust: bool) -> Run:
@@ -602,8 +596,8 @@ def compare_work_dirs(
         FileExistsError: If a file to write is one of a work dir that is read.
         FileNotFoundError: If there is no log of the teacher.
         OSError: If a file cannot be written.
-        ValueError: If there is nothing to compare, or a file to write has an ending
-            that says nothing.
+        ValueError: If there is nothing to compare, a file to write has an ending that
+            says nothing, or ``add_to`` is no file of figures.
     """
     for path in out:
         if not path.endswith(('.json', '.md')):
@@ -623,8 +617,9 @@ def compare_work_dirs(
             seen.add(osp.realpath(folder))
             try:
                 run = _read(folder, trust)
-            except (FileNotFoundError, ValueError) as error:
-                notes.append(f'Left out: {error}')
+            except (OSError, ValueError) as error:
+                named = '' if folder in str(error) else f'{folder}: '
+                notes.append(f'Left out: {named}{error}')
             else:
                 methods.setdefault(name or run.name, []).append(run)
     if not any(methods.values()):
@@ -632,7 +627,7 @@ def compare_work_dirs(
     of_teacher = _read(teacher, trust) if teacher else None
     outs = [*out, *([add_to] if add_to else [])]
     check_outputs(True, outs, _logs([*seen, *([teacher] if teacher else [])]))
-    older = _older(add_to) if add_to else None
+    older = read_comparison(add_to) if add_to else None
     # It may be one of the older methods.
     among = None if older and baseline not in methods else baseline
     comparison = compare(methods, metric, among, of_teacher, notes)

@@ -49,7 +49,7 @@ def draw_curves(comparison: dict) -> Figure:
         for axis, (key, label) in zip(axes, panels.items()):
             _draw_panel(axis, methods, key)
             axis.set_xlabel(unit)
-            axis.set_ylabel(label)
+            axis.set_ylabel(label, parse_math=False)
             axis.set_xmargin(0.02)
             axis.xaxis.get_major_locator().set_params(integer=True)
             positive = all(min(line.get_ydata()) > 0 for line in axis.lines)

@@ -12,6 +12,7 @@ from typing import Any
 
 from mmfakd.engine.config_dump import trained_name
 
+from .log_rows import is_number, is_of_student
 from .run import Run
 from .run_log import RunLog
 from .stitched_logs import COUNT, StitchedLogs, read_logs
@@ -33,6 +34,7 @@ def read_run(work_dir: str) -> Run:
 
     Raises:
         FileNotFoundError: If there is no log of a training.
+        ValueError: If a log, or the config beside it, holds what no training writes.
     """
     work_dir = str(work_dir)
     logs = read_logs(work_dir)
@@ -46,7 +48,9 @@ def read_run(work_dir: str) -> Run:
     training = stitched.training
     config = logs[-1].config
     loop = config.get('train_cfg') or {}
-    unit = 'iteration' if 'max_iters' in loop else 'epoch'
+    length = loop.get('max_iters')
+    unit = 'epoch' if length is None else 'iteration'
+    length = length or loop.get('max_epochs')
     remarks = []
     if stitched.starts > 1:
         remarks.append(
@@ -59,10 +63,12 @@ def read_run(work_dir: str) -> Run:
         )
     scores: dict[str, dict[int, float]] = {}
     for before, row in stitched.validations:
-        position = _position(unit, before, row, loop)
+        # Before the first epoch ends there may be no row of training.
+        step = row['step']
+        position = before.get('epoch', step) if unit == 'epoch' else step
         for key, value in row.items():
-            is_score = isinstance(value, (int, float)) and math.isfinite(value)
-            if is_score and key not in ('step', 'time', 'data_time'):
+            is_score = key not in ('step', 'time', 'data_time')
+            if is_score and is_number(value) and math.isfinite(value):
                 scores.setdefault(key, {})[position] = value
     times: Any = _times(training)
     return Run(
@@ -71,24 +77,13 @@ def read_run(work_dir: str) -> Run:
         seed=_seed(stitched.first),
         config=config,
         unit=unit,
-        length=loop.get('max_iters') or loop.get('max_epochs'),
+        length=None if length is None else int(length),
         scores=scores,
         losses=_losses(unit, training),
         remarks=remarks,
         risk=logs[-1].risk,
         **times,
     )
-
-
-def _position(unit: str, before: dict, row: dict, loop: dict) -> int:
-    """Epoch or iteration of a validation; `before` is the training row before it."""
-    if unit == 'epoch':
-        return before.get('epoch', row['step'])
-    if row['step'] > 0 or not before:
-        return row['step']
-    # The logger counts epochs unless told otherwise, and iteration loops have none.
-    interval = loop.get('val_interval', 1000)
-    return min(-(-before['step'] // interval) * interval, loop['max_iters'])
 
 
 def _losses(unit: str, training: list[dict]) -> dict[int, float]:
@@ -103,7 +98,7 @@ def _losses(unit: str, training: list[dict]) -> dict[int, float]:
 
 def _own_loss(row: dict) -> float:
     """Loss of the student's own task: what a student alone has as well, or NaN."""
-    own = [v for k, v in row.items() if k.startswith('student.') and 'loss' in k]
+    own = [value for key, value in row.items() if is_of_student(key)]
     if own:
         return sum(own)
     distilled = any(key.startswith('distill.') for key in row)
@@ -111,7 +106,7 @@ def _own_loss(row: dict) -> float:
 
 
 def _times(training: list[dict]) -> dict[str, float | None]:
-    if not all('time' in row for row in training):
+    if not all(math.isfinite(row.get('time', math.nan)) for row in training):
         return dict(seconds=None, step_seconds=None, data_share=None)
     # Times are means over a window, in general of the iterations since the last row.
     seconds = sum(row['time'] * row[COUNT] for row in training)
@@ -119,7 +114,7 @@ def _times(training: list[dict]) -> dict[str, float | None]:
     return dict(
         seconds=seconds,
         step_seconds=statistics.median(row['time'] for row in training),
-        data_share=waited / seconds if seconds else None,
+        data_share=waited / seconds if seconds and math.isfinite(waited) else None,
     )
 
 
@@ -129,7 +124,8 @@ def _seed(log: RunLog) -> int | None:
         return seed
     # Drawn by the runner, which writes it down among the environment.
     for path in sorted(glob.glob(osp.join(glob.escape(log.folder), '*.log'))):
-        with open(path) as file:
+        # Whatever else stands in it need not be text.
+        with open(path, encoding='utf-8', errors='replace') as file:
             found = re.search(r'^\s+seed: (\d+)$', file.read(), re.MULTILINE)
         if found:
             return int(found[1])

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import json
 import os.path as osp
-import re
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +13,12 @@ from mmengine.config import Config
 
 from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.compat.config_literals import find_risk
-from mmfakd.compat.json_text import read_json
 from mmfakd.engine.work_dir import checkpoint_of_another, training_folders
 from mmfakd.model_zoo.resolve import model_files
 
-# Of the first step's report, and of what is learned.
-_FIRST_STEP, _LOOK = 'first_step/', 'learning/'
+from .log_config import check_log_config, logger_of
+from .log_rows import epoch_in, is_training, read_rows
+from .validation_steps import with_validation_steps
 
 
 @dataclass
@@ -156,8 +154,7 @@ class RunLog:
     @property
     def interval(self) -> int:
         """Iterations between two rows, at most."""
-        hooks = self.config.get('default_hooks') or {}
-        return (hooks.get('logger') or {}).get('interval', 10)
+        return logger_of(self.config).get('interval') or 10
 
 
 def read_log(path: str) -> RunLog | None:
@@ -170,35 +167,22 @@ def read_log(path: str) -> RunLog | None:
         RunLog | None: The log; None if it has no row of training.
 
     Raises:
-        ValueError: If a line but the last is no row of a log.
+        ValueError: If a line but the last is no row of a log, or the config has other
+            values than trainings have; file and line or key are named.
     """
-    with open(path) as file:
-        lines = [line for line in file if line.strip()]
-    rows, looks = [], []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = read_json(line)
-            if not isinstance(row, dict) or not isinstance(row.get('step'), int):
-                raise ValueError(
-                    f'{path}: line {number} is no row of a log: {line.strip()[:60]!r}. '
-                    'Expected an object with a "step".'
-                )
-            # What is seen of the distillation is no validation.
-            if any(key.startswith(_LOOK) for key in row):
-                looks.append(row)
-            elif not any(key.startswith(_FIRST_STEP) for key in row):
-                rows.append(_without_prefix(row))
-        except json.JSONDecodeError as error:
-            # A killed process leaves half a line at the end.
-            if number < len(lines):
-                raise ValueError(f'{path}: line {number} is no JSON: {error}') from None
+    rows, looks = read_rows(path)
     if not any(map(is_training, rows)):
         return None
     folder = osp.dirname(osp.dirname(path))
-    with open(osp.join(folder, 'vis_data', 'config.py')) as file:
-        text = file.read()
-    config, risk = read_config_text(text), find_risk(text)
-    files = model_files(config.get('model'))
+    source = osp.join(folder, 'vis_data', 'config.py')
+    try:
+        text = Path(source).read_text('utf-8')
+        config, risk = read_config_text(text), find_risk(text)
+        check_log_config(config)
+        rows = with_validation_steps(rows, config)
+        files = model_files(config.get('model'))
+    except ValueError as error:
+        raise ValueError(f'{source}: {error}') from error
     if risk is None and files:
         risk = f'its model is one of a file, cfg_path={files[0]!r}'
     return RunLog(folder, config, risk, rows, looks)
@@ -211,34 +195,3 @@ def _may_be_one(folder: str, other: str) -> bool:
     relative, absolute = sorted((folder, other), key=osp.isabs)
     end = [part for part in Path(osp.normpath(relative)).parts if part != '..']
     return not end or list(Path(osp.normpath(absolute)).parts[-len(end) :]) == end
-
-
-def _without_prefix(row: dict) -> dict:
-    """Undo the log processor's ``log_with_hierarchy``."""
-    return {re.sub('^(train|val)/', '', key): value for key, value in row.items()}
-
-
-def is_training(row: dict) -> bool:
-    """Tell rows of training from those of validation.
-
-    Args:
-        row (dict): A row of a log.
-
-    Returns:
-        bool: Whether it is of training.
-    """
-    # Only what is logged after a training iteration counts iterations.
-    return 'iter' in row
-
-
-def epoch_in(row: dict) -> int:
-    """Give the epoch of a row.
-
-    Args:
-        row (dict): A row of a log.
-
-    Returns:
-        int: The epoch, from 1; 0 where it says none.
-    """
-    epoch = row.get('epoch')
-    return epoch if isinstance(epoch, int) else 0

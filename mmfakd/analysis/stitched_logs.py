@@ -7,7 +7,8 @@ import glob
 import os.path as osp
 from collections.abc import Iterable
 
-from .run_log import RunLog, epoch_in, is_training, read_log
+from .log_rows import epoch_in, is_training
+from .run_log import RunLog, read_log
 
 # What is added to rows of training: their log, and how many iterations they stand for.
 _LOG, COUNT = 'mmfakd/log', 'mmfakd/iterations'
@@ -91,11 +92,12 @@ def read_logs(work_dir: str) -> list[RunLog]:
         list[RunLog]: Those that have a row of training, the oldest first.
 
     Raises:
-        ValueError: If a line of a log is no row.
+        ValueError: If a line of a log is no row, or the config beside it none.
     """
     paths = glob.glob(osp.join(glob.escape(work_dir), '*', 'vis_data', 'scalars.json'))
-    # Their folders are named after the time of the start.
-    return [log for log in map(read_log, sorted(paths)) if log is not None]
+    # Their folders are named after the time of the start; a link to the newest is none.
+    files = {osp.realpath(path): path for path in sorted(paths, reverse=True)}
+    return [log for log in map(read_log, sorted(files.values())) if log is not None]
 
 
 def _is_before(old: dict, log: RunLog, looks: Iterable[dict] = ()) -> bool:

@@ -22,12 +22,13 @@ def read_config(file: str) -> Config:
     Raises:
         ImportError: If it imports what is not there.
         ValueError: If it cannot be read otherwise; the error's name and place are told.
+            Or if its model is of a kind that is no config.
     """
     # Listing configs needs no mmengine.
     from mmengine.config import Config
 
     try:
-        return Config.fromfile(file)
+        config = Config.fromfile(file)
     except ImportError:
         # It says what is to be installed.
         raise
@@ -36,6 +37,10 @@ def read_config(file: str) -> Config:
             f'The config {file} cannot be read: {type(error).__name__}: {error}'
             f'{_place(error)}'
         ) from error
+    model = config.get('model')
+    if not isinstance(model, (dict, type(None))):
+        raise ValueError(f'The config {file} has model = {model!r}; expected a dict.')
+    return config
 
 
 def _place(error: Exception) -> str:

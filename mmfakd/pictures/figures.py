@@ -72,7 +72,7 @@ def draw_overview(levels: Sequence[LevelMaps], before: Sequence[LevelMaps]) -> F
         for axis, level in zip(axes[1], levels):
             axis.set_visible(True)
             _draw_spectra(axis, level, earlier.get(level.name))
-            axis.set_title(level.title)
+            _title(axis, level.title)
             _count(axis)
         axes[0][0].set_ylabel('cycles per image')
         axes[1][0].set_ylabel('root mean square amplitude')
@@ -97,7 +97,7 @@ def draw_spectra(
         figure, axes = _panels(1, len(levels))
         for axis, level in zip(axes[0], levels):
             _draw_spectra(axis, level, earlier.get(level.name))
-            axis.set_title(level.title)
+            _title(axis, level.title)
             _count(axis)
         axes[0][0].set_ylabel('root mean square amplitude')
         _explain(figure, axes[0][0])
@@ -136,7 +136,7 @@ def draw_gaps(levels: Sequence[LevelMaps], before: Sequence[LevelMaps] = ()) -> 
             axis.set_xticks(range(len(BANDS)), list(BANDS))
             axis.axhline(1, color='0.4', linewidth=0.8, linestyle=':')
             axis.set_axisbelow(True)
-            axis.set_title(level.title)
+            _title(axis, level.title)
         axes[0][0].set_ylabel('gap to the teacher')
         _explain(figure, axes[0][0])
     return figure
@@ -180,7 +180,7 @@ def draw_attention(
                 axis.imshow(heat, cmap='inferno', vmin=0, vmax=1, alpha=0.7)
         axes[0][0].set_title('image')
         for axis, level in zip(axes[0][1:], levels):
-            axis.set_title(level.title.replace(': ', '\n'))
+            _title(axis, level.title.replace(': ', '\n'))
     return figure
 
 
@@ -209,12 +209,13 @@ def draw_courses(
                     linestyle=dash,
                     label=name,
                 )
-            axis.set_title(title)
+            _title(axis, title)
             axis.set_xlabel('iteration')
             axis.set_yscale(scale)
             if scale == 'linear':
                 axis.set_ylim(bottom=0)
-            axis.legend()
+            for text in axis.legend().get_texts():
+                text.set_parse_math(False)
     return figure
 
 
@@ -243,6 +244,11 @@ def _panels(rows: int, columns: int, share: bool = False) -> tuple[Figure, np.nd
     return figure, axes
 
 
+def _title(axis: Axes, text: str) -> None:
+    # Losses and layers have names that users give; a dollar in one is no formula.
+    axis.set_title(text, parse_math=False)
+
+
 def _draw_filter(axis: Axes, level: LevelMaps) -> None:
     assert level.filter is not None
     height, width = level.filter.grid
@@ -254,7 +260,7 @@ def _draw_filter(axis: Axes, level: LevelMaps) -> None:
     axis.figure.colorbar(image, ax=axis, fraction=0.046)
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(False)
-    axis.set_title(f'{level.title}\n{height}x{width} frequencies')
+    _title(axis, f'{level.title}\n{height}x{width} frequencies')
     _count(axis)
 
 

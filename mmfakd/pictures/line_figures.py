@@ -54,6 +54,8 @@ def label_lines(axis: Axes) -> None:
             xytext=(1.07, place),
             textcoords='axes fraction',
             color=color,
+            # A name may have a dollar.
+            parse_math=False,
             va='center',
             annotation_clip=False,
             arrowprops=dict(

@@ -2,6 +2,7 @@
 """The comparison of trainings, on logs that real trainings wrote."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from mmfakd.analysis.compare_runs import (
     format_table,
 )
 from mmfakd.analysis.count_parameters import count_parameters
-from mmfakd.analysis.curves import draw_curves
+from mmfakd.analysis.curves import draw_curves, save_curves
 from mmfakd.analysis.read_run import read_run
 from mmfakd.analysis.run_log import _may_be_one
 from mmfakd.pictures.line_figures import keep_apart
@@ -58,6 +59,11 @@ def logs(work_dir):
 
 def rows(log):
     return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def short(value):
+    """The name of a parameter, however long it is."""
+    return repr(value)[:20]
 
 
 def seed(number):
@@ -310,6 +316,256 @@ def test_iteration_loop_with_prefixed_keys(log_by_epoch, tmp_path):
     assert (run.unit, run.length) == ('iteration', 5)
     assert list(run.scores[TOP1]) == [2, 4, 5]
     assert list(run.losses) == [1, 2, 3, 4, 5]
+
+
+def train_by_iteration(work_dir, iters, interval, log_by_epoch, **cfg):
+    """Scores of a training are the iterations after which it was validated."""
+    loop = dict(by_epoch=False, max_iters=iters, **cfg.pop('loop'))
+    logger = dict(
+        type='LoggerHook', interval=interval, log_metric_by_epoch=log_by_epoch
+    )
+    checkpoint = dict(type='CheckpointHook', interval=4, by_epoch=False)
+    evaluator = dict(scripted(**{TOP1: range(1, 99)}), counter='iter')
+    train_in(
+        work_dir,
+        student(),
+        iters=iters,
+        train_cfg=loop,
+        val_evaluator=evaluator,
+        default_hooks=dict(logger=logger, checkpoint=checkpoint),
+        **cfg,
+    )
+
+
+LOOPS = {
+    'more often than logged': (5, dict(val_interval=2), [2, 4, 6, 8, 10, 11]),
+    'before the first row': (50, dict(val_interval=3), [3, 6, 9, 11]),
+    'later': (5, dict(val_interval=2, val_begin=7), [8, 10, 11]),
+    'whole floats': (5, dict(val_interval=4.0, val_begin=0), [4, 8, 11]),
+    'other intervals': (
+        3,
+        dict(val_interval=4, dynamic_intervals=[(6, 3), (9, 1)]),
+        [4, 6, 8, 9, 10, 11],
+    ),
+    'never but at the end': (5, {}, [11]),
+}
+
+
+@pytest.mark.parametrize('log_by_epoch', [True, False])
+@pytest.mark.parametrize('name', LOOPS)
+def test_validations_of_iteration_loops(name, log_by_epoch, tmp_path):
+    """Each is of the iteration that the loop's schedule says; the log says 0."""
+    interval, loop, expected = LOOPS[name]
+    train_by_iteration(tmp_path, 11, interval, log_by_epoch, loop=loop)
+    entries = [row for row in rows(logs(tmp_path)[0]) if TOP1 in row]
+    assert any(row['step'] for row in entries) != log_by_epoch
+    run = read_run(tmp_path)
+    assert run.scores[TOP1] == {step: step for step in expected}
+    assert compare({'it': [run]})['notes'] == []
+
+
+@pytest.mark.parametrize('log_by_epoch', [True, False])
+@pytest.mark.parametrize('interval', [3, 5, 10])
+def test_resumed_iteration_loop(interval, log_by_epoch, tmp_path):
+    """From before its last row, with another schedule, and anew."""
+    every = dict(loop=dict(val_interval=2))
+    train_by_iteration(tmp_path, 11, interval, log_by_epoch, **every)
+    resumed = dict(resume=True, load_from=str(tmp_path / 'iter_8.pth'))
+    # Scores of what is run again are marked.
+    train_by_iteration(
+        tmp_path, 17, interval, log_by_epoch, loop=dict(val_interval=3), **resumed
+    )
+    log = logs(tmp_path)[1]
+    again = [
+        {**row, TOP1: row[TOP1] + 100} if TOP1 in row else row for row in rows(log)
+    ]
+    log.write_text('\n'.join(map(json.dumps, again)))
+    scores = read_run(tmp_path).scores[TOP1]
+    assert {step: score for step, score in scores.items() if score > 100} == {
+        step: step + 100 for step in (9, 12, 15, 17)
+    }
+    assert {step for step, score in scores.items() if score < 100} >= {2, 4, 6, 8}
+    train_by_iteration(tmp_path, 6, interval, log_by_epoch, **every)
+    assert read_run(tmp_path).scores[TOP1] == {2: 2, 4: 4, 6: 6}
+
+
+def test_validation_before_the_first_iteration(tmp_path):
+    """Hooks may ask for one; it takes the place of none."""
+    train_by_iteration(tmp_path, 6, 5, True, loop=dict(val_interval=2))
+    [log] = logs(tmp_path)
+    first = json.dumps({TOP1: 50, 'step': 0})
+    log.write_text(f'{first}\n{log.read_text()}')
+    assert read_run(tmp_path).scores[TOP1] == {0: 50, 2: 2, 4: 4, 6: 6}
+
+
+def changed(folder, tmp_path, **values):
+    """A work dir whose first row of training has other values."""
+    shutil.copytree(folder / 'alone_seed0', tmp_path / 'run')
+    [log] = logs(tmp_path / 'run')
+    first, *others = rows(log)
+    log.write_text('\n'.join(map(json.dumps, [{**first, **values}, *others])))
+    return str(tmp_path / 'run')
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'expected'),
+    [
+        ('loss', 'x', 'a number'),
+        ('loss', [1], 'a number'),
+        ('loss', 10**400, 'a number'),
+        ('student.loss', 'a', 'a number'),
+        ('time', '1', 'a number'),
+        ('data_time', 'z', 'a number'),
+        ('epoch', '2', 'a whole number'),
+        ('epoch', None, 'a whole number'),
+        (TOP1, 10**400, 'a number'),
+        ('learning/loss_level0/ratio', 'x', 'a number'),
+    ],
+    ids=short,
+)
+def test_values_that_no_training_logs(key, value, expected, folder, tmp_path):
+    """The run is left out, and the others are compared."""
+    run = changed(folder, tmp_path, **{key: value})
+    message = rf'scalars\.json: line 1: "{key}" is .*; expected {expected}\.'
+    with pytest.raises(ValueError, match=message):
+        read_run(run)
+    table = compare_work_dirs([f'a={run}', f'b={folder}/alone_seed1'])
+    assert f'- Left out: {run}/' in table and f'"{key}" is' in table
+
+
+def test_null_is_what_strict_json_has_for_nan(folder, tmp_path):
+    run = read_run(changed(folder, tmp_path, time=None, loss=None, note='seen', lr='x'))
+    assert (run.seconds, run.step_seconds, run.data_share) == (None, None, None)
+    whole = read_run(folder / 'alone_seed0')
+    assert run.scores == whole.scores and list(run.losses) == [1, 2, 3]
+    table = compare_work_dirs([f'a={tmp_path}/run'])
+    assert 'nan' not in table and '| a | 0 |' in table
+
+
+def test_scores_that_are_no_numbers(folder, tmp_path):
+    """mmdet logs texts, mmpretrain lists; they are no mistake."""
+    shutil.copytree(folder / 'alone_seed0', tmp_path / 'run')
+    [log] = logs(tmp_path / 'run')
+    others = {'coco/copypaste': '0.1 0.2', 'classwise': [1, 2], 'ok': True, 'no': None}
+    lines = [{**row, **others} if TOP1 in row else row for row in rows(log)]
+    log.write_text('\n'.join(map(json.dumps, lines)))
+    assert list(read_run(tmp_path / 'run').scores) == [TOP1]
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('randomness = [1]', r'randomness is \[1\]; expected a dict'),
+        ('train_cfg = [1]', r'train_cfg is \[1\]; expected a dict'),
+        ('default_hooks = [1]', r'default_hooks is \[1\]; expected a dict'),
+        (
+            'default_hooks = dict(logger=5)',
+            'default_hooks.logger is 5; expected a dict',
+        ),
+        (
+            'default_hooks = dict(logger=dict(interval=0))',
+            'logger.interval is 0; expected a whole number above 0',
+        ),
+        ('model = [1]', r'model is \[1\]; expected a dict'),
+        ('custom_hooks = 5', 'custom_hooks is 5; expected a list'),
+        ("randomness = dict(seed='a')", "randomness.seed is 'a'; expected a whole"),
+        ("train_cfg = dict(max_iters='5')", "max_iters is '5'; expected a whole"),
+        (
+            'train_cfg = dict(max_iters=5, val_interval=0)',
+            "train_cfg has {'val_interval': 0}, by which no iteration",
+        ),
+        ('x =', 'expected|invalid'),
+        ('# \udcff', "can't decode byte 0xff"),
+    ],
+)
+def test_configs_that_no_training_dumps(line, message, folder, tmp_path):
+    shutil.copytree(folder / 'alone_seed0', tmp_path / 'run')
+    [log] = logs(tmp_path / 'run')
+    lines = [dict(row, step=0) if TOP1 in row else row for row in rows(log)]
+    log.write_text('\n'.join(map(json.dumps, lines)))
+    with open(log.with_name('config.py'), 'a', errors='surrogateescape') as file:
+        file.write(f'\n{line}\n')
+    with pytest.raises(ValueError, match=rf'vis_data/config\.py: .*{message}'):
+        read_run(tmp_path / 'run')
+    table = compare_work_dirs([f'a={tmp_path}/run', f'b={folder}/alone_seed1'])
+    assert f'- Left out: {tmp_path}/run/' in table and '| b | 1 |' in table
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        'default_hooks = None',
+        'default_hooks = dict(logger=None)',
+        'randomness = None',
+        'train_cfg = dict(max_epochs=3.0, val_interval=0)',
+        'train_cfg = None',
+        'custom_hooks = [5]',
+    ],
+)
+def test_configs_that_trainings_dump(line, folder, tmp_path):
+    shutil.copytree(folder / 'alone_seed0', tmp_path / 'run')
+    [log] = logs(tmp_path / 'run')
+    with open(log.with_name('config.py'), 'a') as file:
+        file.write(f'\n{line}\n')
+    run = read_run(tmp_path / 'run')
+    assert run.scores == read_run(folder / 'alone_seed0').scores
+    assert run.length == (None if 'train_cfg = None' in line else 3)
+
+
+def test_bytes_that_are_no_text(folder, tmp_path):
+    """In the runner's log they are passed over; in the numbers they are told."""
+    shutil.copytree(folder / 'alone_seed0', tmp_path / 'run')
+    [log] = logs(tmp_path / 'run')
+    with open(log.with_name('config.py'), 'a') as file:
+        file.write('\nrandomness = dict(seed=None)\n')
+    text = log.parents[1] / 'runner.log'
+    for old in log.parents[1].glob('*.log'):
+        old.unlink()
+    text.write_bytes(b'caf\xe9\n    seed: 5\n')
+    assert read_run(tmp_path / 'run').seed == 5
+    log.write_bytes(b'{"x": "\xff"}\n' + log.read_bytes())
+    with pytest.raises(ValueError, match=r'scalars\.json: line 1 is no JSON'):
+        read_run(tmp_path / 'run')
+
+
+def test_notes_name_what_is_left_out(folder, tmp_path, monkeypatch):
+    """Whatever is wrong with it, and though the error may name nothing."""
+    shutil.copytree(folder / 'alone_seed0', tmp_path / 'run')
+    [log] = logs(tmp_path / 'run')
+    log.unlink()
+    log.mkdir()
+    items = [f'a={tmp_path}/run', f'b={folder}/alone_seed1']
+    table = compare_work_dirs(items)
+    assert f"Is a directory: '{log}'" in table and '| b | 1 |' in table
+
+    def fail(work_dir):
+        raise ValueError('no name in it')
+
+    monkeypatch.setattr(compare_runs, 'read_run', fail)
+    with pytest.raises(ValueError, match=f'Left out: {tmp_path}/run: no name in it'):
+        compare_work_dirs(items)
+
+
+def test_links_in_a_work_dir(folder, tmp_path):
+    """Those that lead in circles, to the newest log, and to the work dir itself."""
+    shutil.copytree(folder / 'alone_seed0', tmp_path / 'run')
+    [log] = logs(tmp_path / 'run')
+    for name in ('last', 'latest', 'newest'):
+        (tmp_path / 'run' / name).symlink_to('.')
+    (tmp_path / 'run' / 'log').symlink_to(log.parents[1].name)
+    (tmp_path / 'link').symlink_to('run')
+    whole = read_run(folder / 'alone_seed0')
+    for name in ('run', 'link'):
+        run = read_run(tmp_path / name)
+        assert (run.scores, run.remarks) == (whole.scores, [])
+        with pytest.raises(FileExistsError, match='that this command reads'):
+            compare_work_dirs([f'a={tmp_path}/{name}'], out=[str(log)])
+    # A log that lies elsewhere is read, too.
+    shutil.move(log.parents[1], tmp_path / 'elsewhere')
+    (tmp_path / 'run' / '20260101_000009').symlink_to('../elsewhere')
+    moved = tmp_path / 'elsewhere/vis_data/scalars.json'
+    with pytest.raises(FileExistsError, match='that this command reads'):
+        compare_work_dirs([f'a={tmp_path}/link'], out=[str(moved)])
 
 
 def test_seed_that_the_runner_drew(tmp_path):
@@ -585,17 +841,66 @@ def test_shorter_run_of_another_day_is_left_out(run):
     assert 'alone seed 0' in note and 'alone seed 1' in note
 
 
+def figures(**changed):
+    """A file of figures without a method, with other keys."""
+    return json.dumps({**dict(metric=TOP1, baseline='a', methods=[]), **changed})
+
+
 @pytest.mark.parametrize(
     ('name', 'text', 'message'),
-    [('log.txt', None, 'FILE.json'), ('zoo.json', '{"models": []}', 'as it is')],
+    [
+        ('log.txt', None, 'FILE.json'),
+        ('zoo.json', '{"models": []}', 'as it is'),
+        ('empty.json', '', 'as it is'),
+        ('deep.json', '[' * 100_000, 'as it is'),
+        ('dict.json', figures(methods={'a': 1}), 'as it is'),
+        ('runless.json', figures(methods=[{'method': 'a'}]), 'as it is'),
+        ('curveless.json', figures(methods=[{'runs': [{'seed': 0}]}]), 'as it is'),
+        ('remarks.json', figures(remarks=5), 'as it is'),
+        ('metric.json', figures(metric=1), 'as it is'),
+        ('nested.json', figures(x=json.loads('[' * 200 + ']' * 200)), 'as it is'),
+    ],
+    ids=short,
 )
 def test_files_that_are_no_comparison(name, text, message, folder, tmp_path):
     path = tmp_path / name
-    if text:
+    if text is not None:
         path.write_text(text)
     with pytest.raises(ValueError, match=f'--add-to .*{name}: expected .*{message}'):
         compare_work_dirs([f'alone={folder}/alone_seed*'], add_to=str(path))
     assert (path.read_text() if path.exists() else None) == text
+
+
+@pytest.mark.parametrize(
+    ('change', 'good'),
+    [
+        (lambda whole: whole['methods'][0]['runs'][0].pop('curve'), False),
+        (lambda whole: whole['methods'][0]['runs'][0].update(curve=[]), False),
+        (lambda whole: whole['methods'][0]['runs'][0].update(last=None), False),
+        (lambda whole: whole['methods'][0]['runs'][0].update(best=10**400), False),
+        (lambda whole: whole['methods'][0]['runs'][0].update(config=[]), False),
+        (lambda whole: whole['methods'][0].update(last=1), False),
+        (lambda whole: whole.update(teacher={}), False),
+        # What older versions wrote, and what others have added.
+        (lambda whole: whole['methods'][0]['runs'][0].pop('config'), True),
+        (lambda whole: (whole.pop('teacher'), whole.pop('remarks')), True),
+        (lambda whole: whole['methods'][0]['runs'][0].update(fit={'a': [1]}), True),
+        (lambda whole: whole['methods'][0]['runs'][0].update(seconds=None), True),
+    ],
+)
+def test_figures_of_another_shape(change, good, folder, tmp_path):
+    path = tmp_path / 'figures.json'
+    compare_work_dirs([f'alone={folder}/alone_seed*'], add_to=str(path))
+    whole = json.loads(path.read_text())
+    change(whole)
+    path.write_text(json.dumps(whole))
+    items = [f'fam={folder}/fam_seed*']
+    if good:
+        assert '| alone |' in compare_work_dirs(items, add_to=str(path))
+        return
+    with pytest.raises(ValueError, match=f'--add-to {path}: expected what'):
+        compare_work_dirs(items, add_to=str(path))
+    assert json.loads(path.read_text()) == whole
 
 
 def test_files_that_cannot_be_written(folder, tmp_path):
@@ -887,6 +1192,19 @@ def test_labels_move_no_farther_than_needed():
     spread = keep_apart([0.45, 0.50, 0.51], gap=0.1)
     mean = (0.45 + 0.40 + 0.31) / 3
     assert spread == pytest.approx([mean, mean + 0.1, mean + 0.2])
+
+
+@pytest.mark.parametrize('name', [r'$\bad$', 'a|b', 'two\nlines', '_x'])
+def test_names_with_signs_of_their_own(name, run, tmp_path):
+    """They are no formula in the picture, and no cell or row more in the table."""
+    comparison = compare({name: [run], 'other': [variant(run, [1, 2, 3])]})
+    figure = draw_curves(comparison)
+    figure.draw_without_rendering()
+    assert figure.axes[0].texts[-1].get_text() == name
+    save_curves(comparison, f'{tmp_path}/curves.svg')
+    table = format_table(comparison).partition('\n\n')[0].splitlines()
+    assert len(table) == 4
+    assert len({len(re.findall(r'(?<!\\)\|', line)) for line in table}) == 1
 
 
 def test_only_scores_are_drawn_without_losses(run):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mmfakd.analysis.learning_courses import read_courses
+from mmfakd.analysis.learning_courses import read_courses, read_first_step
 from mmfakd.analysis.read_run import read_run
 
 RATIO = 'learning/loss_level0/ratio'
@@ -111,6 +111,36 @@ def test_looks_between_rows(tmp_path):
     write_log(tmp_path, 1, 100, range(1, 98), interval=50)
     write_log(tmp_path, 2, 100, range(71, 201), interval=50, resume=True)
     assert course(tmp_path) == starts(70, 130)
+
+
+def test_losses_with_a_slash_in_their_name(tmp_path):
+    write_log(tmp_path, 1, 10, range(1, 3))
+    [log] = tmp_path.glob('*/vis_data/scalars.json')
+    log.write_text(log.read_text().replace('loss_level0', 'a/loss'))
+    assert read_courses(str(tmp_path)) == {'a/loss': {'ratio': {1: 1, 2: 1}}}
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        *('[]', '', '{', '[' * 100_000, '{"levels": 5}', '{"levels": [3]}'),
+        *('{"levels": [{"name": "a"}]}', '{"levels": [{"name": "a", "ratio": "x"}]}'),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_report_that_is_none(text, tmp_path):
+    path = tmp_path / 'distillation.json'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf'{path} is no .*Remove it') as raised:
+        read_first_step(str(tmp_path))
+    assert len(str(raised.value)) < 400
+
+
+def test_report_of_the_first_step(tmp_path):
+    assert read_first_step(str(tmp_path)) == {}
+    for report in ({}, dict(levels=[dict(name='a', ratio=r) for r in (1, 0.5, None)])):
+        (tmp_path / 'distillation.json').write_text(json.dumps(report))
+        assert read_first_step(str(tmp_path)) == report
 
 
 def test_no_logs(tmp_path):

@@ -55,6 +55,13 @@ def test_a_config_that_is_right(folder):
         read_config('imports.py')
 
 
+@pytest.mark.parametrize('model', [5, [1], 'resnet18'])
+def test_a_model_that_is_no_config(model, folder):
+    (folder / 'model.py').write_text(f'model = {model!r}\n')
+    with pytest.raises(ValueError, match=r'model\.py has model = .*; expected a dict'):
+        read_config('model.py')
+
+
 @pytest.mark.parametrize(
     'command',
     [

@@ -1,6 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Figures show the numbers that they are given."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -92,6 +94,23 @@ def test_many_courses_are_all_drawn_and_told_apart():
     looks = {(line.get_color(), line.get_linestyle()) for line in lines}
     assert len(looks) == 18
     assert {line.get_linestyle() for line in lines[:7]} == {'-'}
+
+
+def test_names_are_no_formulas():
+    """Users give losses and layers their names."""
+    name = r'$\bad$'
+    maps = [replace(level(0), name=name, layer=name)]
+    courses = {name: {name: {1: 0.5, 10: 0.25}}}
+    filters = [replace(level(0, FrequencyAttention(2, 3, size=8)), layer=name)]
+    for figure in (
+        figures.draw_spectra(maps),
+        figures.draw_gaps(maps),
+        figures.draw_overview(filters, maps),
+        figures.draw_attention(torch.rand(2, 1, 8, 8), maps),
+        figures.draw_courses(courses),
+    ):
+        assert any(name in axis.get_title() for axis in figure.axes)
+        figure.draw_without_rendering()
 
 
 def test_images_are_those_of_the_figure():
