@@ -91,7 +91,8 @@ class LevelDistiller(ConfigurableDistiller):
             crop of each. One of your own says by its attribute ``mean_over`` which it
             is, see :func:`mmfakd.models.losses.mean_over.mean_over`. This needs
             :class:`FeatureDistill` and data samples with ``img_shape``, as mmdet's.
-            Defaults to False, as published.
+            What a ``Pad`` of the pipeline adds counts as image: let the data
+            preprocessor pad. Defaults to False, as published.
         **kwargs: Other arguments of ``ConfigurableDistiller``.
 
     Shapes:
