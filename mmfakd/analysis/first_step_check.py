@@ -15,13 +15,15 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmfakd.checkpoints.download import is_cached, one_try
 from mmfakd.checkpoints.schemes import published_file, scheme_of
 from mmfakd.engine.check_config import check_training, check_weights
+from mmfakd.engine.check_pipelines import check_switches, tell_pad
 from mmfakd.engine.devices import find_device
 from mmfakd.engine.hooks.first_step_hook import note_optimized
 from mmfakd.messages import progress
@@ -74,10 +76,12 @@ def check_distillation(
         set_random_seed((cfg.get('randomness') or {}).get('seed') or 0)
         init_default_scope(cfg.get('default_scope') or 'mmengine')
         progress('loading one batch of the training set')
-        batch = _one_batch(cfg)
+        loader = _loader(cfg)
+        batch = _one_batch(loader)
         progress('building student and teacher')
         model = _model(cfg)
-        notes = _fill(model, given=teacher_ckpt is not None)
+        notes = _check_pipelines(cfg, loader, model)
+        notes += _fill(model, given=teacher_ckpt is not None)
         if place.type == 'cpu':
             batch = _fewer_images(batch, notes)
         if cfg.get('load_from'):
@@ -86,8 +90,8 @@ def check_distillation(
         return _look(model.to(place), batch, cfg, amp, notes)
 
 
-def _one_batch(cfg: Config) -> Any:
-    """A batch of the training pipeline, loaded in this process."""
+def _loader(cfg: Config) -> DataLoader:
+    """The loader of the training, for this process."""
     loader = copy.deepcopy(cfg.get('train_dataloader'))
     if not loader:
         raise ValueError('it has no train_dataloader, so there is no batch to look at.')
@@ -96,10 +100,32 @@ def _one_batch(cfg: Config) -> Any:
     for key in ('persistent_workers', 'prefetch_factor', 'pin_memory'):
         loader.pop(key, None)
     seed = (cfg.get('randomness') or {}).get('seed') or 0
-    batch = next(iter(Runner.build_dataloader(loader, seed=seed)), None)
+    return Runner.build_dataloader(loader, seed=seed)
+
+
+def _one_batch(loader: DataLoader) -> Any:
+    """A batch of the training pipeline."""
+    batch = next(iter(loader), None)
     if batch is None:
         raise ValueError('its training set gives no batch: see `batch_size`.')
     return batch
+
+
+def _check_pipelines(
+    cfg: Config, loader: DataLoader, model: FeatureDistill
+) -> list[str]:
+    """Refuse what would end the training later, as its hook does; say what else is."""
+    hooks = []
+    for hook in copy.deepcopy(cfg.get('custom_hooks') or []):
+        if isinstance(hook, dict):
+            # The runner's, who takes it out as well.
+            hook.pop('priority', None)
+            hook = HOOKS.build(hook)
+        hooks.append(hook)
+    check_switches(hooks, loader.dataset, model.calculate_student_loss)
+    if not getattr(model.distiller, 'ignore_padding', False):
+        return []
+    return [told] if (told := tell_pad(hooks, loader.dataset)) else []
 
 
 def _fewer_images(batch: Any, notes: list[str]) -> Any:

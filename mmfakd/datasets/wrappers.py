@@ -112,6 +112,27 @@ def pipeline_of(dataset: Any) -> list[Any]:
     return list(getattr(pipeline, 'transforms', pipeline) or [])
 
 
+def walk_transforms(transforms: Any) -> Iterator[Any]:
+    """Go through transforms, and through those within them.
+
+    Args:
+        transforms (Any): Transforms or their configs, in lists, lists of lists or a
+            ``Compose``; of a ``RandomChoice`` and the like, what it chooses from
+            follows.
+
+    Yields:
+        Any: Each transform or config.
+    """
+    row = getattr(transforms, 'transforms', transforms)
+    # Under this name a class of one's own may have anything.
+    for transform in row if isinstance(row, (list, tuple)) else ():
+        if isinstance(transform, (list, tuple)):
+            yield from walk_transforms(transform)
+        else:
+            yield transform
+            yield from walk_transforms(_child(transform, 'transforms'))
+
+
 def type_name(config: Mapping) -> str:
     """Read what a config is of, without its package.
 

@@ -12,6 +12,7 @@ from mmfakd.datasets.wrappers import (
     pipeline_of,
     type_name,
     walk_loaders,
+    walk_transforms,
     walk_wrappers,
 )
 
@@ -42,6 +43,12 @@ def test_pipeline(cfg: Config) -> Iterator[dict]:
             if pipeline_of(dataset):
                 yield from (_plain(t) for t in pipeline_of(dataset))
                 return
+
+
+def _all_transforms(cfg: Config) -> Iterator[Mapping]:
+    """Go through the transforms of test images, and through those within them."""
+    found = walk_transforms(list(test_pipeline(cfg)))
+    return (transform for transform in found if isinstance(transform, Mapping))
 
 
 def _plain(transform: Any) -> Any:
@@ -77,7 +84,7 @@ def refuse_values(cfg: Config) -> None:
     Raises:
         ValueError: If there is one; it is named.
     """
-    for transform in _flat(test_pipeline(cfg)):
+    for transform in _all_transforms(cfg):
         name = type_name(transform)
         # With `keys` it is mmcv's, which turns arrays into tensors and no more.
         if name in _VALUES and 'keys' not in transform:
@@ -108,7 +115,7 @@ def read_padding(
         ValueError: If the size depends on the image, or the values do.
     """
     pad: Mapping = {}
-    for transform in _flat(test_pipeline(cfg)):
+    for transform in _all_transforms(cfg):
         name = type_name(transform)
         if name in ('Pad', 'RandomCenterCropPad'):
             pad = transform
@@ -156,16 +163,6 @@ def _padded_size(
         return None
     found = [max(sides)] * 2 if square else sides
     return [padded(side, pad.get('size_divisor') or 1) for side in found]
-
-
-def _flat(transforms: Any) -> Iterator[Mapping]:
-    """Go through transforms, and through those within them."""
-    for transform in transforms:
-        if isinstance(transform, (list, tuple)):
-            yield from _flat(transform)
-        elif isinstance(transform, Mapping):
-            yield transform
-            yield from _flat(transform.get('transforms') or ())
 
 
 def channel_order(cfg: Config, channels: int, swap: bool) -> str:

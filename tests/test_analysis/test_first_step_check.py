@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmfakd import cli
@@ -89,6 +90,27 @@ def test_a_teacher_that_is_not_to_be_had(check):
     assert "the teacher's weights (nowhere.pth) are not to be had" in out
     code, out = check('--teacher-ckpt', 'elsewhere.pth')
     assert code == 1 and "'elsewhere.pth' is neither a file" in out
+
+
+def test_what_would_end_the_training_later(check, tmp_path):
+    check(teacher_ckpt=save_teacher(tmp_path))
+    hook = 'custom_hooks=[dict(type="mmdet.YOLOXModeSwitchHook", priority=48)]'
+    code, out = check('--cfg-options', hook)
+    assert code == 1 and 'YOLOXModeSwitchHook would end the training' in out
+    harmless = hook.replace('YOLOXModeSwitchHook', 'SyncNormHook')
+    code, out = check('--cfg-options', harmless)
+    assert code == 0, out
+
+
+def test_a_pad_beside_ignore_padding(check, tmp_path):
+    check(teacher_ckpt=save_teacher(tmp_path))
+    path = tmp_path / 'config.py'
+    cfg = Config.fromfile(path)
+    cfg.train_dataloader.dataset.pipeline.insert(0, dict(type='Pad', size=(12, 12)))
+    cfg.model.distiller.ignore_padding = True
+    cfg.dump(path)
+    _, out = check()
+    assert 'NOTE: ignore_padding=True, and the training pipeline has a Pad' in out
 
 
 def test_what_is_no_distillation(check, tmp_path):

@@ -33,3 +33,50 @@ def test_one_ending_as_a_text(tmp_path):
 def test_no_images(tmp_path, name, why):
     with pytest.raises(FileNotFoundError, match=f'data_root=.*{why}'):
         UnlabelledImages(str(tmp_path / name))
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in ('train/a.png', 'val/b.png'):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    'prefix',
+    ['train/', dict(img='train'), dict(img_path='train/'), dict(img='train', seg='')],
+)
+def test_one_folder_of_the_root(folders, prefix):
+    dataset = UnlabelledImages(str(folders), data_prefix=prefix)
+    assert [info['img_path'] for info in dataset] == [str(folders / 'train/a.png')]
+    whole = UnlabelledImages('elsewhere', data_prefix=str(folders / 'train'))
+    assert [info['img_path'] for info in whole] == [str(folders / 'train/a.png')]
+
+
+@pytest.mark.parametrize('prefix', ['', None, {}, dict(img_path='')])
+def test_no_folder_of_the_root(folders, prefix):
+    empty = dict(ann_file='', filter_cfg=None, data_prefix=prefix)
+    dataset = UnlabelledImages(str(folders), **empty)
+    names = ('train/a.png', 'val/b.png')
+    assert [info['img_path'] for info in dataset] == [str(folders / n) for n in names]
+
+
+def test_folder_that_is_not_there(folders):
+    with pytest.raises(FileNotFoundError, match="with data_prefix, '.*/test': no fol"):
+        UnlabelledImages(str(folders), data_prefix=dict(img='test'))
+
+
+@pytest.mark.parametrize('prefix', [dict(img='train', seg='val'), dict(img=1), ['a']])
+def test_prefixes_of_no_form(folders, prefix):
+    with pytest.raises(ValueError, match='data_prefix=.*: expected one folder below'):
+        UnlabelledImages(str(folders), data_prefix=prefix)
+
+
+@pytest.mark.parametrize(
+    'given', [dict(ann_file='list.txt'), dict(filter_cfg=dict(min_size=32))]
+)
+def test_what_nothing_would_read(folders, given):
+    (name,) = given
+    with pytest.raises(ValueError, match=f'{name}=.*all images below.*Leave {name} '):
+        UnlabelledImages(str(folders), **given)

@@ -1,7 +1,10 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Data sets within data sets, as configs and built."""
 
+from types import SimpleNamespace
+
 import pytest
+from mmcv.transforms import Compose
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, init_default_scope
 from torch.utils.data import ConcatDataset, DataLoader, Subset
@@ -12,6 +15,7 @@ from mmfakd.datasets.wrappers import (
     pipeline_of,
     read_datasets,
     walk_loaders,
+    walk_transforms,
     walk_wrappers,
 )
 from mmfakd.model_zoo.find import config_file
@@ -51,6 +55,29 @@ def test_pipeline_of_a_config_is_found_and_can_be_changed():
     assert dataset.type == 'mmfakd.Digits'
     dataset.pipeline = []
     assert cfg.train_dataloader.dataset.dataset.pipeline == []
+
+
+def test_transforms_within_transforms():
+    load, flip, pad, pack = (
+        dict(type=t) for t in ('Load', 'RandomFlip', 'Pad', 'Pack')
+    )
+    choice = dict(type='RandomChoice', transforms=[[flip], [flip, pad]])
+    albu = dict(type='Albu', transforms=[pad])
+    found = list(walk_transforms([load, choice, albu, pack]))
+    assert found == [load, choice, flip, flip, pad, albu, pad, pack]
+    init_default_scope('mmdet')
+    choice['transforms'] = [
+        [dict(type='RandomFlip', prob=0.5)],
+        [dict(type='Pad', size=(8, 8))],
+    ]
+    built = [type(t).__name__ for t in walk_transforms(Compose([choice]))]
+    assert [name for name in built if name != 'Compose'] == [
+        'RandomChoice',
+        'RandomFlip',
+        'Pad',
+    ]
+    own = SimpleNamespace(transforms='all')
+    assert list(walk_transforms([own])) == [own] and not list(walk_transforms(None))
 
 
 def digits(**kwargs):

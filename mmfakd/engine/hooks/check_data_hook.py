@@ -23,6 +23,7 @@ from mmfakd.datasets.wrappers import (
     walk_wrappers,
 )
 from mmfakd.engine.check_last_batch import check_last_batch
+from mmfakd.engine.check_pipelines import check_switches, tell_pad
 from mmfakd.engine.known_meta import known_meta
 from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.models.algorithms.check_batches import (
@@ -46,8 +47,11 @@ class CheckDataHook(Hook):
     tells of joined data sets that call a label by different names and, if a loss
     compares predictions, of a teacher whose checkpoint has other names for the
     classes. A hook that would overwrite the teacher, mmdet's ``MeanTeacherHook``, is
-    refused. From then on the model itself looks at the labels of every batch, and
-    images that do not fit into one batch are named.
+    refused, and so is one that would later switch to a pipeline that fails, as mmdet's
+    ``YOLOXModeSwitchHook`` and ``PipelineSwitchHook`` do on images without labels. Of
+    a pipeline with a ``Pad`` beside ``ignore_padding`` a warning tells. From then on
+    the model itself looks at the labels of every batch, and images that do not fit
+    into one batch are named.
 
     Raises:
         ValueError: At the beginning of the training if one of this is not so; later
@@ -64,7 +68,7 @@ class CheckDataHook(Hook):
 
         Raises:
             ValueError: If there is no batch, one of too few images, classes do not
-                fit, or a hook would overwrite the teacher.
+                fit, or a hook would overwrite the teacher or end the training.
         """
         whole = unwrapped_model(runner)
         model = getattr(whole, 'architecture', whole)
@@ -75,6 +79,9 @@ class CheckDataHook(Hook):
             check_mean_teacher(runner.hooks)
         for loader in walk_loaders(runner.train_dataloader):
             _check_length(loader)
+            check_switches(runner.hooks, loader.dataset, labelled)
+            if getattr(distiller, 'ignore_padding', False):
+                _warn(tell_pad(runner.hooks, loader.dataset))
             if distiller is not None:
                 check_last_batch(loader, distiller, runner.max_iters)
             # Of a data set without labels nothing of them is asked.
@@ -114,6 +121,11 @@ class _NamingCollate:
                 'end the pipeline in a crop or resize to one size, or collate with '
                 "dict(type='pseudo_collate') where the data_preprocessor pads."
             ) from error
+
+
+def _warn(text: str) -> None:
+    if text:
+        print_log(text, logger='current', level=logging.WARNING)
 
 
 def _check_length(loader: DataLoader) -> None:

@@ -29,6 +29,7 @@ from mmfakd.models.distillers.attach_recorders import (
 )
 from mmfakd.models.distillers.changed_records import tell_changed_records
 from mmfakd.models.distillers.check_layer_names import check_layer_names
+from mmfakd.models.distillers.valid_area import note_stale
 from mmfakd.ops.compiling import is_compiling
 from mmfakd.ops.determinism import prepare_cublas
 from mmfakd.registry import MODELS
@@ -191,6 +192,8 @@ class FeatureDistill(SingleTeacherDistill):
         self.distillation_stopped = False
 
         self.distiller = build_distiller(distiller)
+        if getattr(self.distiller, 'ignore_padding', False):
+            note_stale(student.data_preprocessor)
         check_one_class(self.distiller, student)
         check_balance(self.distiller, calculate_student_loss, student_trainable)
         if not student_trainable:

@@ -24,6 +24,7 @@ from .valid_area import (
     Share,
     check_shapes,
     refuse_unmaskable,
+    tell_stale,
     valid_shares,
     without_padding,
 )
@@ -91,7 +92,9 @@ class LevelDistiller(ConfigurableDistiller):
             crop of each. One of your own says by its attribute ``mean_over`` which it
             is, see :func:`mmfakd.models.losses.mean_over.mean_over`. This needs
             :class:`FeatureDistill` and data samples with ``img_shape``, as mmdet's.
-            Defaults to False, as published.
+            What a ``Pad`` of the pipeline adds counts as image: let the data
+            preprocessor pad. Batches whose ``img_shape`` is not that of their images
+            count as a whole, which a warning tells. Defaults to False, as published.
         **kwargs: Other arguments of ``ConfigurableDistiller``.
 
     Shapes:
@@ -164,6 +167,7 @@ class LevelDistiller(ConfigurableDistiller):
         self._check_losses(*(self.distill_losses[name] for name in own_losses))
         self._shares: list[Share] = []
         self._shapes_known: bool | None = None
+        self._stale_told = False
         # The losses of this step: of mappings, and of levels with their weights.
         self._full: tuple[dict[str, Tensor], list[tuple[Tensor, float]]] = {}, []
 
@@ -224,6 +228,7 @@ class LevelDistiller(ConfigurableDistiller):
             # Told once.
             if self._shapes_known is None:
                 self._shapes_known = check_shapes(data_samples)
+            self._stale_told = self._stale_told or tell_stale(data_samples)
             self._shares = valid_shares(inputs, data_samples)
 
     @property

@@ -18,6 +18,8 @@ from mmfakd.models.losses.mean_over import BATCH, IMAGES, PIXELS, mean_over
 Share = tuple[float, float]
 # What preprocessors write that pad a batch and keep `img_shape` true to it.
 _PADDED = ('batch_input_shape', 'padding_size', 'img_padding_size')
+# What is noted here: an `img_shape`, and the size that the image really had.
+_STALE = 'stale_shape'
 
 
 def valid_shares(inputs: Tensor, data_samples: Any) -> list[Share]:
@@ -30,8 +32,11 @@ def valid_shares(inputs: Tensor, data_samples: Any) -> list[Share]:
 
     Returns:
         list[tuple[float, float]]: Share of height and width for each image. Empty
-        where there is no padding, or the samples say nothing about it.
+        where there is no padding, or the samples say nothing about it that is known
+        to be true, see :func:`tell_stale`.
     """
+    if _stale_shape(data_samples) is not None:
+        return []
     height, width = inputs.shape[-2:]
     shares = []
     for shape in map(_image_shape, samples_of(data_samples)):
@@ -96,6 +101,78 @@ def check_shapes(data_samples: Any) -> bool:
     return False
 
 
+def note_stale(preprocessor: nn.Module) -> None:
+    """Let a data preprocessor note whose ``img_shape`` is wrong, before it pads.
+
+    Not every transform keeps ``img_shape`` true, and not every preprocessor says that
+    it pads: mmpretrain's torchvision transforms and its ``ClsDataPreprocessor`` do
+    neither.
+
+    Args:
+        preprocessor (nn.Module): The student's data preprocessor; it notes in training.
+    """
+    preprocessor.register_forward_pre_hook(_note, with_kwargs=True)
+
+
+def _note(module: nn.Module, args: tuple, kwargs: dict) -> None:
+    data = args[0] if args else kwargs.get('data')
+    if not module.training or not isinstance(data, Mapping):
+        return
+    inputs, samples = data.get('inputs'), data.get('data_samples')
+    if not isinstance(inputs, (Tensor, list, tuple)) or not isinstance(samples, list):
+        return
+    for image, sample in zip(inputs, samples):
+        shape = _image_shape(sample)
+        if shape is None or not isinstance(image, Tensor):
+            continue
+        told, loaded = tuple(shape[:2]), tuple(image.shape[-2:])
+        if told != loaded and hasattr(sample, 'set_metainfo'):
+            sample.set_metainfo({_STALE: (told, loaded)})
+
+
+def tell_stale(data_samples: Any) -> bool:
+    """Warn if ``img_shape`` is older than the last resizing of an image.
+
+    What such an image does not cover of its batch need not be padding. Samples that
+    say that they were padded, and those that a preprocessor has corrected, are
+    believed.
+
+    Args:
+        data_samples (Sequence | Mapping, optional): See :func:`samples_of`.
+
+    Returns:
+        bool: Whether it warned.
+    """
+    stale = _stale_shape(data_samples)
+    if stale is None:
+        return False
+    told, loaded = stale
+    print_log(
+        'ignore_padding=True has no effect on batches such as this one: an image has '
+        f'img_shape={told}, but came out of the pipeline with {loaded}. A transform '
+        "changed its size and did not say so, as mmpretrain's 'torchvision/...' do, "
+        'and what is padding cannot be told. Take transforms that keep `img_shape`, as '
+        "mmcv's Resize and RandomResize; if a pipeline or a collate_fn of your own "
+        'has padded it, add `batch_input_shape` to the `metainfo` of its sample; or '
+        'leave out `ignore_padding`.',
+        logger='current',
+        level=logging.WARNING,
+    )
+    return True
+
+
+def _stale_shape(data_samples: Any) -> tuple[tuple, tuple] | None:
+    """Size of an image as its sample has it, and as it was, if these differ."""
+    for sample in samples_of(data_samples):
+        shape, info = _image_shape(sample), _metainfo(sample)
+        noted = info.get(_STALE)
+        if shape is None or noted is None or any(key in info for key in _PADDED):
+            continue
+        if tuple(shape[:2]) == noted[0]:
+            return noted
+    return None
+
+
 def padded_images(
     data_samples: Any, height: int, width: int
 ) -> Iterator[tuple[int, tuple[int, int], bool]]:
@@ -114,7 +191,7 @@ def padded_images(
     """
     for i, sample in enumerate(samples_of(data_samples)):
         shape = _image_shape(sample)
-        info = sample if isinstance(sample, Mapping) else _metainfo(sample)
+        info = _metainfo(sample)
         if shape is not None and (shape[0] < height or shape[1] < width):
             yield i, (shape[0], shape[1]), any(key in info for key in _PADDED)
 
@@ -127,6 +204,8 @@ def _image_shape(sample: Any) -> Sequence[int] | None:
 
 
 def _metainfo(sample: Any) -> Mapping:
+    if isinstance(sample, Mapping):
+        return sample
     return getattr(sample, 'metainfo', {})
 
 

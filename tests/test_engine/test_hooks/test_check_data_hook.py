@@ -15,7 +15,7 @@ from mmfakd.engine.hooks import CheckDataHook, check_data_hook
 from tests.helpers.tiny_runs import distillation, save_teacher, student, train
 from tests.helpers.tiny_runs import run_config as config
 from tests.helpers.toy import classifier, review_distiller
-from tests.helpers.toy_detectors import detection_run, retinanet
+from tests.helpers.toy_detectors import detection_run, pyramid_distiller, retinanet
 
 
 @TRANSFORMS.register_module(force=True)
@@ -206,16 +206,85 @@ def test_mean_teachers_without_distillation(work_dir, told):
     assert told == []
 
 
+# ---- hooks that switch to another pipeline, and padding
+
+
+LOAD = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(96, 96))]
+PACK = dict(type='PackDetInputs')
+YOLOX_SWITCH = dict(type='YOLOXModeSwitchHook', num_last_epochs=1)
+
+
+def pipeline_switch(*transforms):
+    pipeline = [*LOAD, *transforms, PACK]
+    return dict(type='PipelineSwitchHook', switch_epoch=1, switch_pipeline=pipeline)
+
+
+def label_free(folder, hooks, transforms=(), **distiller):
+    distiller = dict(pyramid_distiller(), loss_weight=1.0, **distiller)
+    model = dict(
+        type='mmfakd.FeatureDistill',
+        architecture=retinanet(),
+        teacher=retinanet(width=16),
+        calculate_student_loss=False,
+        distiller=distiller,
+    )
+    cfg = without_validation(detection_run(folder, model, epochs=2))
+    cfg.train_dataloader.dataset = dict(
+        type='mmfakd.UnlabelledImages',
+        data_root=str(folder / 'images'),
+        pipeline=[*LOAD, *transforms, PACK],
+    )
+    cfg.custom_hooks = hooks
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ('hook', 'said'),
+    [
+        (YOLOX_SWITCH, 'YOLOXModeSwitchHook would end .*UnlabelledImages.*`custom_hoo'),
+        (
+            pipeline_switch(dict(type='LoadAnnotations', with_bbox=True)),
+            'PipelineSwitchHook would switch .*without LoadAnnotations',
+        ),
+    ],
+)
+def test_hooks_that_would_end_a_label_free_training(hook, said, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        run(label_free(tmp_path, [hook]))
+
+
+def test_a_label_free_training_with_the_other_hooks(tmp_path, told):
+    ema = dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=2e-4, priority=49)
+    hooks = [ema, dict(type='SyncNormHook'), pipeline_switch()]
+    run(label_free(tmp_path, hooks))
+    assert told == []
+
+
+def test_a_pad_beside_ignore_padding(tmp_path, told):
+    pad = dict(type='Pad', size=(128, 128))
+    run(label_free(tmp_path, [], [pad], ignore_padding=True))
+    (text,) = told
+    assert 'what `Pad` adds counts as image' in text and '`pad_size_divisor`' in text
+    run(label_free(tmp_path, [], [pad]))
+    assert len(told) == 1
+    run(label_free(tmp_path, [], ignore_padding=True))
+    assert len(told) == 1
+
+
 # ---- detection
+
+
+def without_validation(cfg):
+    for name in ('val', 'test'):
+        for part in ('cfg', 'dataloader', 'evaluator'):
+            cfg[f'{name}_{part}'] = None
+    return cfg
 
 
 def detection(folder, classes, num_classes=3):
     cfg = detection_run(folder, retinanet(num_classes=num_classes))
     cfg.train_dataloader.dataset.metainfo.classes = classes
-    for name in ('val', 'test'):
-        for part in ('cfg', 'dataloader', 'evaluator'):
-            cfg[f'{name}_{part}'] = None
-    return cfg
+    return without_validation(cfg)
 
 
 def test_detection(tmp_path, told):

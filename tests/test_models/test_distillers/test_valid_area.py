@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.registry import MODELS
+from mmpretrain.structures import DataSample
 from torch import nn
 
+from mmfakd.models.distillers import valid_area
 from mmfakd.models.distillers.valid_area import (
     check_shapes,
     mask_padding,
@@ -69,6 +71,107 @@ def test_a_step_with_all_samples_in_one_dict():
     model.distiller.ignore_padding = False
     with pytest.raises(TypeError, match=r"dict of batches \(\['sup', 'unsup'\]\)"):
         model(dict(sup=inputs, unsup=inputs), dict(sup=[], unsup=[]), mode='loss')
+
+
+def classifiers(**preprocessor):
+    """A distillation of classifiers, in training, that ignores padding."""
+    preprocessor = dict(
+        type='ClsDataPreprocessor', mean=[127.0] * 3, std=[60.0] * 3, **preprocessor
+    )
+    return feature_distill(
+        architecture=classifier(data_preprocessor=preprocessor),
+        teacher=classifier(data_preprocessor=preprocessor),
+        distiller=dict(
+            type='mmfakd.LevelDistiller',
+            student_levels=['backbone.layer1'],
+            teacher_levels=['backbone.layer1'],
+            level_loss=dict(type='mmrazor.L2Loss', normalize=False),
+            ignore_padding=True,
+        ),
+    )
+
+
+def shares_of(model, sizes, shapes, stacked=False, **info):
+    """What a step takes to be images of these sizes whose samples say these shapes."""
+    inputs = [torch.randint(0, 255, (3, *size), dtype=torch.uint8) for size in sizes]
+    data_samples = [
+        DataSample(metainfo=dict(img_shape=shape, **info)).set_gt_label(1)
+        for shape in shapes
+    ]
+    data = dict(inputs=inputs, data_samples=data_samples)
+    if stacked:
+        data['inputs'] = torch.stack(inputs)
+    step(model, data)
+    return model.distiller._shares
+
+
+@pytest.fixture
+def told(monkeypatch):
+    texts = []
+    log = lambda text, **kwargs: texts.append(text)  # noqa: E731
+    monkeypatch.setattr(valid_area, 'print_log', log)
+    return texts
+
+
+@pytest.mark.parametrize('stacked', [True, False])
+@pytest.mark.parametrize(
+    ('shape', 'expected'),
+    [
+        ((16, 16), [(1, 1), (0.5, 0.5)]),
+        ((16, 32, 3), [(1, 1), (0.5, 1)]),
+        ((64, 32), []),
+    ],
+)
+def test_shapes_older_than_the_last_resizing(shape, expected, stacked, told):
+    """As behind mmpretrain's `torchvision/Resize`."""
+    model = classifiers()
+    for _ in range(2):
+        sizes, shapes = [(32, 32)] * 2, [(32, 32), shape]
+        assert shares_of(model, sizes, shapes, stacked) == []
+    (text,) = told
+    assert f'img_shape={shape[:2]}, but came out of the pipeline with (32, 32)' in text
+    # Whoever padded it, the sample says so.
+    marked = shares_of(model, sizes, shapes, stacked, batch_input_shape=(32, 32))
+    assert marked == expected
+    assert len(told) == 1
+
+
+def test_preprocessors_that_pad_and_do_not_say_so(told):
+    """Images of several sizes, and a size that is a multiple of a number."""
+    sizes = [(32, 16), (16, 32)]
+    assert shares_of(classifiers(), sizes, sizes) == [(1, 0.5), (0.5, 1)]
+    sizes = [(24, 32)] * 2
+    for stacked in (True, False):
+        model = classifiers(pad_size_divisor=32)
+        assert shares_of(model, sizes, sizes, stacked) == [(0.75, 1)] * 2
+    assert shares_of(classifiers(), sizes, [(24, 32, 3)] * 2) == []
+    assert told == []
+
+
+def test_shapes_that_a_preprocessor_corrects(told):
+    model = classifiers()
+
+    def correct(module, inputs, made):
+        for sample in made['data_samples']:
+            sample.set_metainfo(dict(img_shape=(32, 24)))
+
+    model.data_preprocessor.register_forward_hook(correct)
+    shares = shares_of(model, [(32, 32)] * 2, [(16, 16)] * 2)
+    assert shares == [(1, 0.75)] * 2 and told == []
+
+
+def test_shapes_are_noted_in_training_alone():
+    model = classifiers()
+    images, info = [torch.zeros(3, 8, 8)] * 2, dict(img_shape=(4, 4))
+    for training in (False, True):
+        samples = [DataSample(metainfo=info), DataSample()]
+        data = dict(inputs=images, data_samples=samples)
+        stale, plain = model.train(training).data_preprocessor(data)['data_samples']
+        assert ('stale_shape' in stale.metainfo) is training
+        assert not plain.metainfo
+    # Views of an image, and batches without samples, pass as they are.
+    for other in (dict(data, data_samples=None), dict(data, inputs=[[1], [2]])):
+        valid_area._note(model.data_preprocessor, (other, True), {})
 
 
 def test_pixels_that_an_image_covers_in_part_are_valid():
