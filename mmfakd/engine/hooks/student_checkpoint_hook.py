@@ -167,13 +167,15 @@ class StudentCheckpointHook(Hook):
     after_train_epoch = after_val_epoch = after_train_iter
 
     def _restore(self, hook: CheckpointHook, path: str) -> None:
-        """Write the student of an older checkpoint if it is missing or damaged."""
+        """Write the student of an older checkpoint if it is not that of the file."""
         student = self._student_path(path)
         if hook.file_backend.isfile(student):
             flaw = None if '://' in student else find_flaw(student)
-            if flaw is None:
+            if flaw is not None:
+                _warn(f'{flaw} It is written anew.')
+            # Saved again, behind a validation, a checkpoint may be of a later epoch.
+            elif '://' in student or _place(path) in (None, _place(student)):
                 return
-            _warn(f'{flaw} It is written anew.')
         try:
             with hook.file_backend.get_local_path(path) as local:
                 checkpoint = load_checkpoint_file(local)
@@ -226,3 +228,12 @@ def _best(runner: Runner) -> dict[str, float]:
         info.get(k.replace('best_score', 'best_ckpt', 1)): v for k, v in scores.items()
     }
     return {path: float(score) for path, score in paths.items() if path}
+
+
+def _place(path: str) -> tuple[Any, Any] | None:
+    """Epoch and iteration of a local file; None if it is none that can be read."""
+    try:
+        meta = load_checkpoint_file(path, mmap=True)['meta']
+        return meta.get('epoch'), meta.get('iter')
+    except (KeyError, *LOAD_ERRORS):
+        return None

@@ -215,6 +215,17 @@ def test_the_best_of_another_folder(moved, tmp_path, teacher_ckpt, monkeypatch):
     assert os.path.isfile(expected) and names(old) == before
 
 
+def test_a_student_of_the_checkpoint_before_is_written_anew(work_dir, teacher_ckpt):
+    """Killed between the two files, which are saved again behind a validation."""
+    train(config(work_dir, teacher_ckpt))
+    path = Path(work_dir, 'epoch_2_student.pth')
+    student = load_checkpoint_file(path)
+    student['meta']['epoch'] = 1
+    torch.save(student, path)
+    train(config(work_dir, teacher_ckpt, resume=True))
+    assert load_checkpoint_file(path)['meta']['epoch'] == 2
+
+
 def test_a_damaged_student_file_is_written_anew(work_dir, teacher_ckpt):
     train(config(work_dir, teacher_ckpt, checkpoint=dict(max_keep_ckpts=3)))
     whole = Path(work_dir, 'epoch_2_student.pth').read_bytes()
