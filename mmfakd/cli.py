@@ -10,6 +10,7 @@ help needs no torch. Each command's options are the arguments of the function in
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 import warnings
@@ -607,6 +608,10 @@ def _positive(text: str) -> int:
 
 def _seconds(text: str) -> float:
     # Whoever waits for NaN seconds waits for ever.
-    if not re.fullmatch(r'\d*\.?\d+(e-?\d+)?|\d+\.', text.strip()):
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
         raise argparse.ArgumentTypeError(f'{text}: expected seconds, 0 or more')
-    return float(text)
+    return seconds

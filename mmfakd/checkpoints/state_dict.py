@@ -79,7 +79,8 @@ def weights_in(checkpoint: Mapping) -> Mapping:
     first = [parts[key] for key in _PLACES if key in parts]
     if not first and len(parts) == 1 and not _has_tensors(checkpoint):
         first = list(parts.values())
-    return first[0] if first else checkpoint
+    # Under the same names, loose ones are the weights themselves, these their average.
+    return first[0] if first and not first[0].keys() & checkpoint.keys() else checkpoint
 
 
 def _has_tensors(values: Mapping) -> bool:

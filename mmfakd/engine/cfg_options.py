@@ -45,7 +45,7 @@ def merge_cfg_options(cfg: Config, pairs: Sequence[str] | None) -> None:
             value['_delete_'] = True
     try:
         cfg.merge_from_dict(options)
-    except (AssertionError, KeyError, TypeError) as error:
+    except (AssertionError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f'--cfg-options {" ".join(pairs or ())}: {error.args[0]}'
         ) from error
@@ -69,8 +69,8 @@ def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     Args:
         pairs (Sequence[str], optional): ``'key=value'`` each. A value is a number, a
             word, a list or tuple of them, or of literals with a dict among them,
-            ``dict(...)`` or ``{...}``. What is in quotes of its own, and neither number
-            nor in brackets, is one text, with the commas in it.
+            ``dict(...)`` or ``{...}``. Words in quotes of their own, and not in
+            brackets, are one text, with the commas in it.
 
     Returns:
         dict: Keys and values.
@@ -113,10 +113,7 @@ def _parse(pair: str, key: str, text: str) -> dict[str, Any]:
     if isinstance(read[key], str):
         # MMEngine takes spaces out of it, of paths, too.
         return {key: within}
-    if (
-        isinstance(read[key], list)
-        and _QUOTED.fullmatch(text)
-        and within[0] not in '[('
-    ):
+    words = isinstance(read[key], list) and any(isinstance(v, str) for v in read[key])
+    if words and _QUOTED.fullmatch(text) and within[0] not in '[(':
         return {key: within}
     return read

@@ -46,7 +46,12 @@ from .safety import add_safety_hooks, drop_absent_hooks, set_on_hooks
 from .signals import end_with_parent
 from .tta import add_tta
 from .unwrap import unwrapped_model
-from .work_dir import check_work_dir, explain_full_disk, prepare_work_dir
+from .work_dir import (
+    check_work_dir,
+    explain_full_disk,
+    is_first_process,
+    prepare_work_dir,
+)
 
 # What --out may be, by --out-item.
 _PICKLES = ('.pkl', '.pickle')
@@ -120,7 +125,9 @@ def test(
         raise ValueError('--out-item needs --out, the file to write.')
     _check_results_name(out, out_item or 'pred')
     file = config_file(config)
-    check_outputs(True, [out], [checkpoint, *config_sources(file)])
+    # Other machines need not have the folder: one process writes.
+    written = [out] if is_first_process(options) else []
+    check_outputs(True, written, [checkpoint, *config_sources(file)])
     cfg = merge_test_options(read_config(file), checkpoint, **options)
     check_work_dir(cfg)
 

@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
@@ -114,11 +114,12 @@ def checkpoint_of_another(cfg: Config) -> str | None:
     return None if places & own else path
 
 
-def is_first_process(cfg: Config) -> bool:
+def is_first_process(cfg: Config | Mapping[str, Any]) -> bool:
     """Tell whether this is the process that writes, before processes have met.
 
     Args:
-        cfg (Config): The config of a training; its ``launcher`` counts.
+        cfg (Config | Mapping[str, Any]): A config, or options of a command; their
+            ``launcher`` counts.
 
     Returns:
         bool: Whether it is.

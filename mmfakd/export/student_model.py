@@ -167,7 +167,10 @@ def binary_threshold(model: BaseModel) -> float | None:
         models.
     """
     head: Any = getattr(model, 'decode_head', None)
-    return head.threshold if getattr(head, 'out_channels', None) == 1 else None
+    one = getattr(head, 'out_channels', None) == 1
+    # The one channel of mmseg's DepthEstimator is no score.
+    binary = one and type(model).__name__ != 'DepthEstimator'
+    return getattr(head, 'threshold', None) if binary else None
 
 
 def input_channels(model: BaseModel) -> int | None:

@@ -54,7 +54,7 @@ def check_writable(path: str) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    if '://' in path or (osp.isfile(path) and os.access(path, os.W_OK)):
+    if '://' in path:
         return
     folder = osp.dirname(osp.abspath(path))
     with explain_unwritten(path):

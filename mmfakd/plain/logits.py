@@ -83,6 +83,11 @@ def has_classes_last(logits: Tensor, inputs: Sequence[Tensor], role: str) -> boo
     first = any(x.shape[-1] == logits.shape[2] for x in given)
     if last != first:
         return last
+    # Models that turn their input, as those of points do.
+    turned = [x.shape[1:] for x in inputs if x.dim() == 3]
+    positions = [any(logits.shape[i] in shape for shape in turned) for i in (1, 2)]
+    if positions[0] != positions[1]:
+        return positions[0]
     if tokens and not last:
         # Of a part of the tokens, or with others before them.
         return True

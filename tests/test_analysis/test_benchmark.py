@@ -682,6 +682,7 @@ def test_refused_commands(arguments, message):
         (['--rounds', '0'], '0: expected a positive number'),
         (['--min-time', 'nan'], 'nan: expected seconds, 0 or more'),
         (['--min-time=-1'], '-1: expected seconds'),
+        (['--min-time', '1e999'], '1e999: expected seconds'),
         (['--min-time', 'x'], 'x: expected seconds'),
     ],
 )

@@ -130,6 +130,14 @@ def test_what_is_called_like_a_counter_stays(steps):
     assert list(without_wrappers(dict(n_averaged=torch.tensor(1)))) == ['n_averaged']
 
 
+def test_weights_beside_their_average():
+    """Loose ones are the weights themselves."""
+    own = net().state_dict()
+    average = {key: torch.full_like(value, 7) for key, value in own.items()}
+    found = find_state_dict({**own, 'ema': average, 'best_acc1': torch.tensor(69.7)})
+    assert all(torch.equal(found[key], own[key]) for key in own)
+
+
 def test_wrapped_distillation_is_exported():
     layer = nn.ModuleDict(dict(architecture=net(), distiller=nn.Linear(1, 1)))
     for wrap in (nn.DataParallel, torch.compile):

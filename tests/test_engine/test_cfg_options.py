@@ -26,6 +26,8 @@ EMA = dict(type='EMAHook', momentum=0.1)
         (r'"C:\new, x.pth"', r'C:\new, x.pth'),
         # As before, where a shell has left the quotes.
         ('"[1,2]"', [1, 2]),
+        ('"1,2"', [1, 2]),
+        ("'0.9, 0.999'", [0.9, 0.999]),
         ('"(a,b)"', ('a', 'b')),
         ('"3"', 3),
         ('"None"', None),

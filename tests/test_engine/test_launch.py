@@ -82,6 +82,22 @@ def test_launcher_that_started_nothing(command, monkeypatch, tmp_path, capsys):
     assert [*tmp_path.iterdir()] == [path]
 
 
+@pytest.mark.parametrize('rank', ['0', '1'])
+def test_one_process_writes_the_results(rank, tmp_path, monkeypatch):
+    """Other machines need not have the folder."""
+    monkeypatch.setenv('RANK', rank)
+    (tmp_path / 'file').touch()
+    path = tmp_path / 'plain.pth'
+    torch.save(dict(state_dict={'weight': torch.zeros(1)}), path)
+    options = dict(launcher='pytorch', work_dir=str(tmp_path / 'here'))
+    arguments = NAME, str(path), str(tmp_path / 'file/x.pkl')
+    if rank == '0':
+        with pytest.raises(OSError, match='could not be written: Not a directory'):
+            evaluate(*arguments, **options)
+    else:
+        assert callable(evaluate(*arguments, **options))
+
+
 @pytest.mark.parametrize(
     ('kind', 'by_epoch'), [('EpochBasedTrainLoop', True), ('IterBasedTrainLoop', False)]
 )

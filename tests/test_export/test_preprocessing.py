@@ -12,11 +12,12 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.structures import BaseDataElement
 from mmpretrain import ImageClassificationInferencer, get_model
+from torch import nn
 
 from mmfakd.checkpoints.mdistiller_file import convert_file
 from mmfakd.export.command import export_checkpoint
 from mmfakd.export.preprocessing import describe_preprocessing
-from mmfakd.export.student_model import load_student
+from mmfakd.export.student_model import binary_threshold, load_student
 from tests.helpers.mdistiller_zoo import zoo_state_dict
 from tests.test_export.conftest import classifier_config, save
 
@@ -221,6 +222,17 @@ def test_segmentors_of_one_channel_say_their_threshold(tmp_path):
     expected = logits[0].sigmoid() > threshold
     assert torch.equal(found.pred_sem_seg.data, expected.to(torch.float32))
     assert 0 < expected.sum() < expected.numel()
+
+
+def test_a_depth_has_no_threshold():
+    """Its one channel is no score."""
+    from mmseg.models import DepthEstimator
+
+    depth = DepthEstimator.__new__(DepthEstimator)
+    nn.Module.__init__(depth)
+    depth.decode_head = nn.Identity()
+    depth.decode_head.out_channels, depth.decode_head.threshold = 1, 0.3
+    assert binary_threshold(depth) is None
 
 
 def segmentor_config(data_preprocessor, **model):

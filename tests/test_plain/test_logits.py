@@ -22,6 +22,9 @@ TOKENS = torch.zeros(2, 12, dtype=torch.long)
         # Series, by what they share with the predictions.
         ([torch.zeros(2, 12, 3)], (2, 12, 5), True),
         ([torch.zeros(2, 3, 12)], (2, 5, 12), False),
+        # Points, which the model turns.
+        ([torch.zeros(2, 64, 3)], (2, 5, 64), False),
+        ([torch.zeros(2, 3, 64)], (2, 64, 5), True),
         # Of these it is known.
         ([TOKENS], (2, 5), False),
         ([torch.zeros(2, 3, 8, 8)], (2, 5, 8, 8), False),
