@@ -26,6 +26,7 @@ from mmfakd.engine.check_config import check_training, check_weights
 from mmfakd.engine.check_pipelines import check_switches, tell_pad
 from mmfakd.engine.devices import find_device
 from mmfakd.engine.hooks.first_step_hook import note_optimized
+from mmfakd.engine.safety import loops_by_epoch
 from mmfakd.messages import progress
 from mmfakd.models.algorithms import FeatureDistill
 from mmfakd.models.algorithms.built_models import drop_pretrained, pretrained_from
@@ -122,7 +123,9 @@ def _check_pipelines(
             hook.pop('priority', None)
             hook = HOOKS.build(hook)
         hooks.append(hook)
-    check_switches(hooks, loader.dataset, model.calculate_student_loss)
+    train_cfg = cfg.get('train_cfg') or {}
+    epochs = train_cfg.get('max_epochs', 1) if loops_by_epoch(cfg) else 1
+    check_switches(hooks, loader.dataset, model.calculate_student_loss, epochs)
     if not getattr(model.distiller, 'ignore_padding', False):
         return []
     return [told] if (told := tell_pad(hooks, loader.dataset)) else []

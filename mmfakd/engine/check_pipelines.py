@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from mmengine.dataset import Compose
 from mmengine.hooks import Hook
 
 from mmfakd.datasets import UnlabelledImages
+from mmfakd.datasets.random_state import same_random_state
 from mmfakd.datasets.wrappers import (
     pipeline_of,
     read_datasets,
@@ -17,21 +20,28 @@ from mmfakd.datasets.wrappers import (
     walk_wrappers,
 )
 
+# Images that a pipeline is tried on: it may drop some by chance.
+_TRIED = 3
 
-def check_switches(hooks: Iterable[Hook], dataset: Any, labelled: bool) -> None:
+
+def check_switches(
+    hooks: Iterable[Hook], dataset: Any, labelled: bool, epochs: int
+) -> None:
     """Refuse hooks that change the pipeline to one that fails, near the end.
 
     Configs of YOLOX and RTMDet have mmdet's ``YOLOXModeSwitchHook`` and
-    ``PipelineSwitchHook``, which act in the last epochs.
+    ``PipelineSwitchHook``, which act in the last epochs. A pipeline is tried on images
+    without labels, which many transforms drop.
 
     Args:
         hooks (Iterable[Hook]): The hooks of a training.
         dataset (Any): The data set of its loader.
         labelled (bool): Whether the student's own loss counts, which needs labels.
+        epochs (int): Epochs of the training; 1 where it counts iterations.
 
     Raises:
         ValueError: If a hook calls a method that the data set lacks, or switches to a
-            pipeline that loads annotations which the images do not have.
+            pipeline that takes no image of :class:`UnlabelledImages`.
     """
     for hook in hooks:
         name = type(hook).__name__
@@ -46,15 +56,35 @@ def check_switches(hooks: Iterable[Hook], dataset: Any, labelled: bool) -> None:
                 'update_skip_type_keys, as mmdet.MultiImageMixDataset has). Leave this '
                 f'hook out (`custom_hooks`){wrap}.'
             )
-        loads = any(map(_loads_labels, _switched(hook)))
-        if loads and not labelled and _is_unlabelled(dataset):
+        acts = getattr(hook, 'switch_epoch', 0) < epochs
+        pipeline = getattr(hook, 'switch_pipeline', None)
+        failure = _failure(pipeline, dataset) if pipeline and acts else ''
+        if failure and not labelled:
             raise ValueError(
-                f'The hook {name} would switch to a pipeline with LoadAnnotations, but '
-                'the images have no labels (calculate_student_loss=False, and the data '
-                f'set, {type(dataset).__name__}, loads none): the training would end '
-                'with an error then. Leave this hook out (`custom_hooks`), or give it '
-                'a pipeline without LoadAnnotations.'
+                f'The hook {name} would switch to a pipeline that takes no image '
+                f'without labels ({failure}): the training would end with an error '
+                'then. Leave this hook out (`custom_hooks`), or give it a pipeline '
+                'without LoadAnnotations and crops that look for boxes.'
             )
+
+
+def _failure(pipeline: Any, dataset: Any) -> str:
+    """What a pipeline does with images that have no labels; '' if it takes them."""
+    found = ''
+    for images in read_datasets(dataset):
+        if not isinstance(images, UnlabelledImages):
+            continue
+        with same_random_state():
+            for index in range(min(_TRIED, len(images))):
+                try:
+                    transforms = Compose(copy.deepcopy(pipeline))
+                    if transforms(images.get_data_info(index)) is not None:
+                        return ''
+                    found = 'it drops those without boxes'
+                # A transform may raise anything.
+                except Exception as error:
+                    found = f'{type(error).__name__}: {error}'
+    return found
 
 
 def tell_pad(hooks: Iterable[Hook], dataset: Any) -> str:
@@ -89,21 +119,6 @@ def _transforms(dataset: Any) -> Iterator[Any]:
 def _switched(hook: Hook) -> Iterator[Any]:
     """The transforms that a hook switches to later, mostly configs."""
     return walk_transforms(getattr(hook, 'switch_pipeline', None))
-
-
-def _is_unlabelled(dataset: Any) -> bool:
-    """Whether images have no labels, or labels that no transform loads by now."""
-    if any(isinstance(one, UnlabelledImages) for one in read_datasets(dataset)):
-        return True
-    return not any(map(_loads_labels, _transforms(dataset)))
-
-
-def _loads_labels(transform: Any) -> bool:
-    # Also of mmdet's panoptic and mmseg's maps.
-    return any(
-        name.startswith('Load') and name.endswith('Annotations')
-        for name in _names(transform)
-    )
 
 
 def _names(transform: Any) -> list[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,7 +35,7 @@ def check_channels(name: str, **channels: object) -> None:
         ValueError: If one is not.
     """
     for argument, number in channels.items():
-        if not isinstance(number, int) or number < 1:
+        if not isinstance(number, Integral) or number < 1:
             raise ValueError(
                 f'{name} got {argument}={number!r}, expected a number of channels, a '
                 'positive integer.'

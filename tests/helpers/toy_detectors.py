@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from tests.helpers.toy import classifier
+
 CHANNELS = 16
 
 
@@ -64,6 +66,20 @@ def retinanet(width=8, channels=CHANNELS, num_outs=3, num_classes=3, **kwargs):
         ),
         **kwargs,
     )
+
+
+def reid(width):
+    """Config of a model for re-identification, which has five classes to learn."""
+    head = dict(type='LinearReIDHead', num_fcs=1, in_channels=4 * width, fc_channels=8)
+    head.update(out_channels=8, num_classes=5, norm_cfg=dict(type='BN1d'))
+    head.update(act_cfg=dict(type='ReLU'))
+    head['loss_cls'] = dict(type='mmpretrain.CrossEntropyLoss', loss_weight=1.0)
+    head['loss_triplet'] = dict(type='TripletLoss', margin=0.3)
+    model = dict(classifier(width), type='BaseReID', head=head, _scope_='mmdet')
+    model['backbone'] = dict(model['backbone'], type='mmpretrain.ResNet_CIFAR')
+    model['neck'] = dict(type='mmpretrain.GlobalAveragePooling')
+    model['data_preprocessor'] = dict(type='ReIDDataPreprocessor')
+    return model
 
 
 def pyramid_distiller(levels=3, channels=CHANNELS, teacher_channels=CHANNELS, **kwargs):

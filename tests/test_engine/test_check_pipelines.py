@@ -11,7 +11,10 @@ from mmfakd.datasets import UnlabelledImages
 from mmfakd.engine.check_pipelines import check_switches, tell_pad
 
 LABELS = dict(type='mmdet.LoadAnnotations', with_bbox=True)
-PANOPTIC = dict(type='mmdet.LoadPanopticAnnotations')
+LOAD = dict(type='LoadImageFromFile')
+FLIP = dict(type='mmdet.RandomFlip', prob=0.5)
+CROP = dict(type='mmdet.RandomCrop', crop_size=(2, 2))
+PACK = dict(type='mmdet.PackDetInputs', meta_keys=())
 PAD = dict(type='Pad', size=(8, 8))
 
 
@@ -19,7 +22,7 @@ class PipelineSwitch:
     """As mmdet's hook, with a pipeline that comes later."""
 
     def __init__(self, *transforms):
-        self.switch_pipeline = list(transforms)
+        self.switch_epoch, self.switch_pipeline = 2, list(transforms)
 
 
 class ModeSwitch:
@@ -57,31 +60,41 @@ def test_hooks_that_act_on_mixtures(unlabelled):
     for labelled, cure in ((True, '.*, or wrap the'), (False, r'.*_hooks`\).$')):
         for dataset in (unlabelled, Labelled(LABELS)):
             with pytest.raises(ValueError, match=f'ModeSwitch would end {cure}'):
-                check_switches([ModeSwitch()], dataset, labelled)
-        check_switches([ModeSwitch()], Mixed(Labelled(LABELS)), labelled)
+                check_switches([ModeSwitch()], dataset, labelled, 1)
+        check_switches([ModeSwitch()], Mixed(Labelled(LABELS)), labelled, 1)
 
 
 @pytest.mark.parametrize(
-    'switch',
+    ('transforms', 'why'),
     [
-        PipelineSwitch(LABELS),
-        PipelineSwitch(dict(type='RandomChoice', transforms=[[LABELS], [PANOPTIC]])),
-        PipelineSwitch(PANOPTIC),
+        ([LOAD, LABELS, CROP, PACK], 'it drops those without boxes'),
+        ([LOAD, dict(type='mmdet.Mosaic')], 'AssertionError: '),
+        ([dict(type='NoSuchTransform')], 'KeyError: .*NoSuchTransform'),
     ],
 )
-def test_pipelines_with_labels(switch, unlabelled):
-    for dataset in (unlabelled, Labelled(PAD), Mixed(unlabelled)):
-        with pytest.raises(ValueError, match='would switch to a pipeline with LoadA'):
-            check_switches([switch], dataset, labelled=False)
-        check_switches([switch], dataset, labelled=True)
+def test_pipelines_that_need_labels(transforms, why, unlabelled):
+    switch = PipelineSwitch(*transforms)
+    for dataset in (unlabelled, Mixed(unlabelled)):
+        state = np.random.get_state()[1].copy()
+        with pytest.raises(ValueError, match=rf'takes no image without.*\({why}'):
+            check_switches([switch], dataset, labelled=False, epochs=3)
+        assert np.array_equal(np.random.get_state()[1], state)
+        check_switches([switch], dataset, labelled=True, epochs=3)
+        # It acts after the last one.
+        check_switches([switch], dataset, labelled=False, epochs=2)
     # There are labels, which the student's loss alone does not use.
-    for dataset in (Labelled(LABELS), Mixed(Labelled(PANOPTIC))):
-        check_switches([switch], dataset, labelled=False)
+    for dataset in (Labelled(LABELS), Labelled(PAD), Mixed(Labelled())):
+        check_switches([switch], dataset, labelled=False, epochs=3)
 
 
-def test_pipelines_without_labels(unlabelled):
-    hooks = [PipelineSwitch(PAD), SimpleNamespace(), PipelineSwitch()]
-    check_switches(hooks, unlabelled, labelled=False)
+def test_pipelines_that_need_none(unlabelled):
+    hooks = [
+        PipelineSwitch(LOAD, LABELS, FLIP, PACK),
+        PipelineSwitch(LOAD, PACK),
+        SimpleNamespace(),
+        PipelineSwitch(),
+    ]
+    check_switches(hooks, unlabelled, labelled=False, epochs=3)
 
 
 def test_pads():

@@ -22,7 +22,7 @@ from mmfakd.pairing.connector_rate import connector_lr_mult
 from mmfakd.pairing.input_size import measure_images, read_input_size
 from mmfakd.pairing.methods import METHODS
 from tests.helpers.toy import batch, classifier, step, without_gradient
-from tests.helpers.toy_detectors import retinanet
+from tests.helpers.toy_detectors import reid, retinanet
 
 
 def of_logits(method):
@@ -463,7 +463,9 @@ class TestTraining:
         """Its batches are one sample of several images."""
         pytest.importorskip('mmcv.ops')
         structures = pytest.importorskip('mmdet.structures')
-        ours, theirs = reid(4), reid(8)
+        ours, theirs = (
+            dict(default_scope='mmdet', model=reid(width)) for width in (4, 8)
+        )
         with pytest.raises(SystemExit, match='student .* yields an embedding'):
             make(ours, theirs, '--method', 'kd', '--input-size', 32)
         cfg, text = make(ours, theirs, '--input-size', 32)
@@ -474,20 +476,6 @@ class TestTraining:
         losses = step(model, dict(inputs=[images], data_samples=[labels]))
         assert 'student.triplet_loss' in losses and 'distill.loss_level0' in losses
         assert without_gradient(model) == []
-
-
-def reid(width):
-    """Config of one of mmdet's models for re-identification."""
-    head = dict(type='LinearReIDHead', num_fcs=1, in_channels=4 * width, fc_channels=8)
-    head.update(out_channels=8, num_classes=5, norm_cfg=dict(type='BN1d'))
-    head.update(act_cfg=dict(type='ReLU'))
-    head['loss_cls'] = dict(type='mmpretrain.CrossEntropyLoss', loss_weight=1.0)
-    head['loss_triplet'] = dict(type='TripletLoss', margin=0.3)
-    model = dict(classifier(width), type='BaseReID', head=head, _scope_='mmdet')
-    model['backbone'] = dict(model['backbone'], type='mmpretrain.ResNet_CIFAR')
-    model['neck'] = dict(type='mmpretrain.GlobalAveragePooling')
-    model['data_preprocessor'] = dict(type='ReIDDataPreprocessor')
-    return dict(default_scope='mmdet', model=model)
 
 
 class TestPooled:

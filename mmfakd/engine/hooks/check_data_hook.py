@@ -79,7 +79,7 @@ class CheckDataHook(Hook):
             check_mean_teacher(runner.hooks)
         for loader in walk_loaders(runner.train_dataloader):
             _check_length(loader)
-            check_switches(runner.hooks, loader.dataset, labelled)
+            check_switches(runner.hooks, loader.dataset, labelled, runner.max_epochs)
             if getattr(distiller, 'ignore_padding', False):
                 _warn(tell_pad(runner.hooks, loader.dataset))
             if distiller is not None:

@@ -20,7 +20,7 @@ from mmfakd.models.distillers.level import Level, as_path
 from mmfakd.models.losses import LogitMapLoss, StandardizedLogitsLoss
 
 from .count_classes import count_classes
-from .why_no_softmax import why_no_softmax
+from .why_no_softmax import is_reid, why_no_softmax
 
 # They compare class with class ...
 _BY_CLASS = {
@@ -119,14 +119,19 @@ def warn_of_softmax(
         teacher (nn.Module): The teacher.
     """
     models = dict(student=student, teacher=teacher)
-    said = [(role, why_no_softmax(model)) for role, model in models.items()]
-    reasons = [f'the {role} {why}' for role, why in said if why]
-    if not reasons:
+    if not any(map(why_no_softmax, models.values())):
         return
     for name, kind, *sides in _compared(distiller, student, teacher, False):
+        reasons = [
+            f'the {role} {why_no_softmax(model)}'
+            for (role, model), side in zip(models.items(), sides)
+            # Behind its embedding a model for re-identification has classes, too.
+            if why_no_softmax(model)
+            and not (is_reid(model) and side.source == 'head.classifier')
+        ]
         # A cross entropy may be one of sigmoids.
         by_softmax = kind in _BY_CLASS - {'CrossEntropyLoss'}
-        if by_softmax and all(side.is_prediction for side in sides):
+        if reasons and by_softmax and all(side.is_prediction for side in sides):
             print_log(
                 f'{name}: {kind} compares a softmax over classes, and '
                 f'{", and ".join(reasons)}. Two opposite predictions may then differ '

@@ -12,6 +12,8 @@ from mmengine.model import BaseModel
 from mmrazor.models.task_modules.recorder import RecorderManager
 from torch import Tensor, nn
 
+from .why_no_softmax import is_reid
+
 # From shallow to deep.
 MODES = ('backbone', 'neck', 'tensor', 'loss')
 
@@ -30,8 +32,8 @@ def run_model(
     Returns:
         Any: What comes out.
     """
-    if mode in ('backbone', 'neck') and inputs.dim() == 5:
-        # Images (1, T, C, H, W), which models for re-identification unpack themselves.
+    if mode in ('backbone', 'neck') and inputs.dim() == 5 and is_reid(model):
+        # Images (1, T, C, H, W), which the model unpacks itself as a whole.
         inputs = inputs.flatten(0, 1)
     if mode == 'backbone':
         return model.backbone(inputs)

@@ -26,6 +26,19 @@ def why_no_softmax(model: nn.Module) -> str | None:
             f'has several labels an image: its {head.__name__} gives each class a '
             'sigmoid of its own'
         )
-    if any(base.__name__ == 'BaseReID' for base in type(model).__mro__):
+    if is_reid(model):
         return f'yields an embedding: its {head.__name__} tells no classes apart'
     return None
+
+
+def is_reid(model: nn.Module) -> bool:
+    """Tell whether a model is mmdet's for re-identification.
+
+    Args:
+        model (nn.Module): The model.
+
+    Returns:
+        bool: Whether it is: its batches hold several images a sample, and it yields an
+        embedding.
+    """
+    return any(base.__name__ == 'BaseReID' for base in type(model).__mro__)

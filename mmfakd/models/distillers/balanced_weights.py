@@ -244,6 +244,16 @@ class BalancedWeights(nn.Module):
                 level=logging.WARNING,
             )
 
+    def _apply(self, fn: Any, *args: Any) -> BalancedWeights:
+        # The sums have no room in half precision, which a model may be cast to.
+        sums = dict(log_ratios=self.log_ratios, counts=self.counts)
+        super()._apply(fn, *args)
+        for name, before in sums.items():
+            now = getattr(self, name)
+            if now.dtype in (torch.float16, torch.bfloat16):
+                setattr(self, name, before.to(now.device))
+        return self
+
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         if any(key.startswith(prefix) for key in state_dict):
             super()._load_from_state_dict(state_dict, prefix, *args)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -72,13 +74,14 @@ class LocalCrossAttention(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 3) -> None:
         super().__init__()
-        if not isinstance(channels, int) or channels < 2 or channels % 2:
+        if not isinstance(channels, (int, Integral)) or channels < 2 or channels % 2:
             raise ValueError(
                 f'LocalCrossAttention got channels={channels!r}, expected an even '
                 'number, as half of the channels get row offsets and half column '
                 'offsets: choose even `mid_channels`.'
             )
-        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+        odd = isinstance(kernel_size, (int, Integral)) and kernel_size % 2
+        if not odd or kernel_size < 1:
             raise ValueError(
                 f'LocalCrossAttention got kernel_size={kernel_size!r}, expected an odd '
                 'number: the window is centred on a pixel.'

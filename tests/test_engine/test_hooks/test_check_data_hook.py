@@ -210,6 +210,7 @@ def test_mean_teachers_without_distillation(work_dir, told):
 
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(96, 96))]
+LABELS = dict(type='LoadAnnotations', with_bbox=True)
 PACK = dict(type='PackDetInputs')
 YOLOX_SWITCH = dict(type='YOLOXModeSwitchHook', num_last_epochs=1)
 
@@ -243,8 +244,8 @@ def label_free(folder, hooks, transforms=(), **distiller):
     [
         (YOLOX_SWITCH, 'YOLOXModeSwitchHook would end .*UnlabelledImages.*`custom_hoo'),
         (
-            pipeline_switch(dict(type='LoadAnnotations', with_bbox=True)),
-            'PipelineSwitchHook would switch .*without LoadAnnotations',
+            pipeline_switch(LABELS, dict(type='RandomCrop', crop_size=(64, 64))),
+            'PipelineSwitchHook would switch .*it drops those without boxes',
         ),
     ],
 )
@@ -255,7 +256,7 @@ def test_hooks_that_would_end_a_label_free_training(hook, said, tmp_path):
 
 def test_a_label_free_training_with_the_other_hooks(tmp_path, told):
     ema = dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=2e-4, priority=49)
-    hooks = [ema, dict(type='SyncNormHook'), pipeline_switch()]
+    hooks = [ema, dict(type='SyncNormHook'), pipeline_switch(LABELS)]
     run(label_free(tmp_path, hooks))
     assert told == []
 

@@ -15,6 +15,7 @@ from tests.helpers.toy import (
     losses_of,
     review_distiller,
 )
+from tests.helpers.toy_detectors import reid
 
 STUDENT, TEACHER = 3, 7
 FC = dict(fc=dict(type='mmrazor.ModuleOutputs', source='head.fc'))
@@ -295,3 +296,18 @@ def test_softmax_over_sigmoids_is_told(kind, distiller, warned, monkeypatch):
     for text in told:
         assert 'compares a softmax over classes, and the student has several' in text
         assert 'a sigmoid of its own, and the teacher has several labels' in text
+
+
+def test_the_classes_of_a_re_identification_are_classes(monkeypatch):
+    """They stand behind its embedding, in a layer of the head."""
+    told = []
+    monkeypatch.setattr(
+        check_class_counts, 'print_log', lambda text, **_: told.append(text)
+    )
+    for source, warned in (('head.classifier', False), ('head.bn', True)):
+        feature_distill(
+            architecture=reid(4),
+            teacher=reid(8),
+            distiller=logits_distiller(source=source),
+        )
+        assert bool(told) == warned, source

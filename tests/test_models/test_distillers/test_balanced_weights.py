@@ -324,6 +324,15 @@ def test_an_average_of_buffers_keeps_what_was_measured():
     assert weights.values() == pytest.approx([1 / 8])
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_sums_of_a_model_in_another_precision(dtype):
+    weights = BalancedWeights(balance(iters=500), 1).to(dtype)
+    x = nn.Parameter(torch.ones(()))
+    for _ in range(500):
+        weights.measure(x * 1, [x * 1.1], [x])
+    assert weights.fixed and weights.values() == pytest.approx([1 / 1.1], rel=1e-4)
+
+
 def test_what_cannot_have_been_measured_is_measured_anew(log):
     """Earlier versions let an average change one of two sums."""
     weights = BalancedWeights(balance(), 2)

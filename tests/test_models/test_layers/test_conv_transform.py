@@ -1,4 +1,5 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -55,3 +56,8 @@ def test_bad_inputs(shape):
 def test_builds_from_the_root_registry():
     cfg = dict(type='mmfakd.ConvTransform', in_channels=2, out_channels=3)
     assert isinstance(MODELS.build(cfg), ConvTransform)
+
+
+def test_channels_of_numpy():
+    layer = ConvTransform(*np.array([2, 3]))
+    assert layer(torch.ones(1, 2, 4, 4)).shape == (1, 3, 4, 4)
