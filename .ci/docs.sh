@@ -6,6 +6,7 @@
 #
 #   bash .ci/docs.sh [FOLDER]    # by default docs/en/_build/html; open its index.html
 set -euo pipefail
+unset CDPATH
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 site=$(realpath -m "${1:-docs/en/_build/html}")

@@ -3,6 +3,7 @@
 #
 # Runs every linter, even where one before it fails, and fails if any did.
 set -uo pipefail
+unset CDPATH
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$(bash tools/install.sh --lint) || exit 1

@@ -9,6 +9,7 @@
 # PYTHON is that of an environment with mmfakd's requirements and pytest, of either
 # family. MIM is openmim, which works with both, or onedl-mim.
 set -euo pipefail
+unset CDPATH
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${1:-$(bash tools/install.sh --lite --tests)}

@@ -6,6 +6,7 @@
 #
 #   bash .ci/wheel.sh [EXTRA]    # stock (the default) or onedl, docs/en/installation.md
 set -euo pipefail
+unset CDPATH
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 extra=${1:-stock}

@@ -39,6 +39,18 @@ def test_every_check_has_a_job():
         assert script in told
 
 
+SCRIPTS = sorted([*(ROOT / 'tools').glob('*.sh'), *(ROOT / '.ci').iterdir()])
+
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.name)
+def test_scripts_find_themselves(script):
+    """Where CDPATH is set, `cd tools` may go elsewhere, and prints where it is."""
+    lines = script.read_text().splitlines()
+    assert lines.index('unset CDPATH') < next(
+        i for i, line in enumerate(lines) if re.search(r'\bcd "', line)
+    )
+
+
 def test_versions_are_those_of_nox():
     workflow = yaml.safe_load((ROOT / '.github/workflows/versions.yml').read_text())
     rows = workflow['jobs']['nox']['strategy']['matrix']['include']

@@ -3,6 +3,7 @@
 # usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of mmfakd test and of torchrun]
 # environment: NNODES, NODE_RANK, MASTER_ADDR, PORT, PYTHON
 set -euo pipefail
+unset CDPATH
 
 if [ $# -lt 3 ]; then
     echo "usage: $0 CONFIG CHECKPOINT GPUS [options of mmfakd test and of torchrun]" >&2

@@ -3,6 +3,7 @@
 # usage: tools/dist_train.sh CONFIG GPUS [options of mmfakd train and of torchrun]
 # environment: NNODES, NODE_RANK, MASTER_ADDR, PORT, MAX_RESTARTS, PYTHON
 set -euo pipefail
+unset CDPATH
 
 if [ $# -lt 2 ]; then
     echo "usage: $0 CONFIG GPUS [options of mmfakd train and of torchrun]" >&2

@@ -13,6 +13,7 @@
 #
 # Other options: --out FOLDER; environment: PYTHON.
 set -uo pipefail
+unset CDPATH
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python} device=cuda out=gpu_report wheels=''
@@ -28,6 +29,10 @@ while [ $# -gt 0 ]; do
     esac
     shift 2 || exit 2
 done
+# It is to be found from the repository, too; a link is that of a virtual environment.
+case $python in
+    */*) python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") ;;
+esac
 mkdir -p "$out" && out=$(cd "$out" && pwd) && page=$out/report.md || exit 1
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONWARNINGS=ignore
 if [ -n "$wheels" ]; then

@@ -16,6 +16,7 @@
 # interruption it continues. `bash tools/install.sh --help` explains the options and the
 # environment variables. The work is done by .dev_scripts/install.py, which uses uv.
 set -euo pipefail
+unset CDPATH
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 found=''

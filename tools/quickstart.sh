@@ -8,6 +8,7 @@
 #
 # --seeds 5 gives the table of the README: five seeds, with KD and ReviewKD.
 set -euo pipefail
+unset CDPATH
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/.."

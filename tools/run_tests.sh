@@ -10,6 +10,7 @@
 #   bash tools/run_tests.sh -m 'not slow'            # without the slow ones
 #   bash tools/run_tests.sh tests/test_models -k review
 set -euo pipefail
+unset CDPATH
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$(bash tools/install.sh --full --tests)

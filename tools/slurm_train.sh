@@ -5,6 +5,7 @@
 # environment: GPUS, GPUS_PER_NODE (0: on CPU, one process for each of GPUS),
 #     CPUS_PER_TASK, BATCH, SIGNAL, SRUN_ARGS, SBATCH_ARGS, PYTHON
 set -euo pipefail
+unset CDPATH
 
 if [ $# -lt 4 ]; then
     echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR [options of mmfakd train]" >&2

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import os.path as osp
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.dataset import BaseDataset
@@ -85,11 +86,7 @@ class UnlabelledImages(BaseDataset):
             FileNotFoundError: If there is no image.
         """
         there = '://' in self.folder or osp.isdir(self.folder)
-        names = (
-            list_dir_or_file(self.folder, list_dir=False, recursive=True)
-            if there
-            else ()
-        )
+        names = _files_below(self.folder) if there else ()
         images = sorted(n for n in names if n.lower().endswith(self.extensions))
         if not images:
             what = (
@@ -117,3 +114,27 @@ def _folder_of(prefix: Any) -> str:
             'else.'
         )
     return named[0] if named else ''
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """Files of a folder and of those in it, by their paths below it.
+
+    As MMEngine lists them, which follows links; but none to a folder on the way to it:
+    that would not end.
+    """
+    if '://' in folder:
+        yield from list_dir_or_file(folder, list_dir=False, recursive=True)
+    else:
+        yield from _walk(folder, '', frozenset())
+
+
+def _walk(folder: str, below: str, way: frozenset[str]) -> Iterator[str]:
+    real = osp.realpath(folder)
+    if real in way:
+        return
+    for entry in os.scandir(folder):
+        path = osp.join(below, entry.name)
+        if entry.is_dir():
+            yield from _walk(entry.path, path, way | {real})
+        elif entry.is_file() and not entry.name.startswith('.'):
+            yield path

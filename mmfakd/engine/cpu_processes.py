@@ -11,14 +11,23 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 
+# Names of torch's launcher, and those of Open MPI.
+_MPI = dict(
+    RANK='OMPI_COMM_WORLD_RANK',
+    WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
+    LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK',
+    LOCAL_WORLD_SIZE='OMPI_COMM_WORLD_LOCAL_SIZE',
+)
+
 
 def init_cpu_distributed(cfg: Config) -> None:
     """Prepare a config and the process group for several processes on CPU.
 
     MMEngine's launchers call ``torch.cuda.set_device`` whatever the machine, and its
-    DDP wrapper names a GPU. Where ``cfg.launcher`` is ``'pytorch'`` or ``'slurm'`` and
-    there is no GPU, this starts the process group with gloo before the runner looks
-    for it, and sets a wrapper without device. With a GPU nothing is changed.
+    DDP wrapper names a GPU. Where ``cfg.launcher`` is ``'pytorch'``, ``'slurm'`` or
+    ``'mpi'`` and there is no GPU, this starts the process group with gloo before the
+    runner looks for it, and sets a wrapper without device. With a GPU nothing is
+    changed.
 
     Args:
         cfg (Config): The config of the runner, changed in place.
@@ -27,6 +36,11 @@ def init_cpu_distributed(cfg: Config) -> None:
         return
     if cfg.get('launcher') == 'slurm' and 'SLURM_PROCID' in os.environ:
         _name_meeting_place()
+    elif cfg.get('launcher') == 'mpi' and _MPI['RANK'] in os.environ:
+        os.environ.update(
+            {name: os.environ.get(theirs, '1') for name, theirs in _MPI.items()}
+        )
+        os.environ.setdefault('MASTER_PORT', '29500')
     elif cfg.get('launcher') != 'pytorch':
         return
     # Two processes that each take every core wait for each other.
@@ -57,6 +71,16 @@ def _name_meeting_place() -> None:
         RANK=slurm['SLURM_PROCID'],
         WORLD_SIZE=tasks,
         LOCAL_RANK=slurm['SLURM_LOCALID'],
-        # As in '2(x3)': on each of three machines two.
-        LOCAL_WORLD_SIZE=slurm.get('SLURM_TASKS_PER_NODE', tasks).split('(')[0],
+        LOCAL_WORLD_SIZE=_own_tasks(
+            slurm.get('SLURM_TASKS_PER_NODE', tasks), slurm.get('SLURM_NODEID', '0')
+        ),
     )
+
+
+def _own_tasks(tasks: str, node: str) -> str:
+    """Tasks of one machine in Slurm's list: '4(x2),3' are four, four and three."""
+    counts: list[str] = []
+    for part in tasks.split(','):
+        count, _, times = part.partition('(x')
+        counts += [count] * int(times.rstrip(')') or 1)
+    return counts[min(int(node), len(counts) - 1)]

@@ -20,6 +20,28 @@ def test_images_below_a_folder(tmp_path):
     assert dataset[2]['img'].shape == (4, 5, 3) and dataset[2]['img_id'] == 2
 
 
+def test_links(tmp_path):
+    """They are followed, but not to where they come from."""
+    (tmp_path / 'root/sub').mkdir(parents=True)
+    (tmp_path / 'other').mkdir()
+    for name in ('root/a.png', 'root/sub/b.png', 'other/c.png', 'root/.hidden.png'):
+        (tmp_path / name).touch()
+    for name, target in {
+        'root/root': 'root',
+        'root/again': 'root',
+        'root/sub/up': '.',
+        'root/other': 'other',
+        'other/back': 'root',
+        'root/gone.png': 'nothing',
+    }.items():
+        (tmp_path / name).symlink_to(tmp_path / target)
+    root = tmp_path / 'root'
+    found = [info['img_path'] for info in UnlabelledImages(str(root))]
+    below = {path.removeprefix(f'{root}/') for path in found}
+    assert {'a.png', 'sub/b.png', 'other/c.png'} <= below
+    assert len(found) < 20 and not any('hidden' in path for path in found)
+
+
 def test_one_ending_as_a_text(tmp_path):
     for name in ('a.PNG', 'b.jpg', 'c.svg', 'log'):
         (tmp_path / name).touch()

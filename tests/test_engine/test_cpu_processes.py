@@ -6,6 +6,7 @@ import os
 import pytest
 from mmengine.config import Config
 
+from mmfakd.engine import cpu_processes
 from mmfakd.engine.cpu_processes import init_cpu_distributed
 
 
@@ -128,5 +129,40 @@ assert dist.get_backend() == 'gloo' and dist.get_world_size() == 1
 assert os.environ['MASTER_ADDR'] == 'localhost'
 assert os.environ['LOCAL_WORLD_SIZE'] == '1' and os.environ['LOCAL_RANK'] == '0'
 assert cfg.model_wrapper_cfg.device_ids is None
+dist.destroy_process_group()
+""")
+
+
+@pytest.mark.parametrize(
+    ('tasks', 'node', 'expected'),
+    [('2(x3)', 2, '2'), ('4,3', 0, '4'), ('4,3', 1, '3'), ('4(x2),3', 2, '3')],
+)
+def test_tasks_of_one_machine(tasks, node, expected):
+    assert cpu_processes._own_tasks(tasks, str(node)) == expected
+
+
+def test_processes_of_mpi(run_python, monkeypatch):
+    for name, value in dict(
+        OMPI_COMM_WORLD_RANK=0,
+        OMPI_COMM_WORLD_SIZE=1,
+        OMPI_COMM_WORLD_LOCAL_RANK=0,
+        OMPI_COMM_WORLD_LOCAL_SIZE=9999,
+        MASTER_ADDR='127.0.0.1',
+        MASTER_PORT=0,
+        CUDA_VISIBLE_DEVICES='',
+    ).items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    run_python("""
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmfakd.engine.cpu_processes import init_cpu_distributed
+
+cfg = Config(dict(launcher='mpi'))
+init_cpu_distributed(cfg)
+assert dist.get_backend() == 'gloo' and dist.get_world_size() == 1
+assert cfg.model_wrapper_cfg.device_ids is None
+assert torch.get_num_threads() == 1
 dist.destroy_process_group()
 """)

@@ -25,3 +25,20 @@ def test_nothing_else_is_removed(tmp_path):
     assert (tmp_path / 'out/cache/own').read_text() == 'precious'
     # Its own folder is gone.
     assert list((tmp_path / 'tmp').iterdir()) == []
+
+
+def test_a_relative_python_of_another_folder(tmp_path):
+    """It is found from the repository, where the parts run."""
+    python = tmp_path / 'bin/python'
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\nexit 0\n')
+    python.chmod(0o755)
+    process = subprocess.run(
+        ['bash', SCRIPT, '--device', 'cpu', '--out', 'out'],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHON='bin/python', CDPATH='.'),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 'Layers: 0 s, status 0' in process.stdout, process.stdout
