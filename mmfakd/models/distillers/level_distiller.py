@@ -19,7 +19,7 @@ from mmfakd.registry import MODELS
 
 from .balanced_weights import BalancedWeights
 from .check_layer_names import check_layer_names
-from .level import LevelCfg, parse_levels
+from .level import Level, LevelCfg, parse_levels
 from .valid_area import (
     Share,
     check_shapes,
@@ -135,17 +135,10 @@ class LevelDistiller(ConfigurableDistiller):
                 f'{count} student levels stand against {len(teacher)} teacher levels; '
                 'give as many `teacher_levels` as `student_levels`.'
             )
-        own_connectors = {}
-        for role, levels, given in (
-            ('student', student, student_connectors),
-            ('teacher', teacher, teacher_connectors),
-        ):
-            rows = per_level(given, len(levels), f'{role}_connectors', *_OWNER)
-            for i, row in enumerate(rows):
-                if row is not None:
-                    _check_row(row, f'{role}_connectors')
-                    own_connectors[f'{role}{i}'] = row
-                    levels[i] = replace(levels[i], connector=f'{role}{i}')
+        own_connectors = {
+            **_connect(student, student_connectors, 'student'),
+            **_connect(teacher, teacher_connectors, 'teacher'),
+        }
         own_losses = self._named_losses(level_loss, count)
         super().__init__(
             student_recorders=student_recorders,
@@ -407,6 +400,18 @@ class LevelDistiller(ConfigurableDistiller):
                 f'shapes {tuple(prediction.shape)} and {tuple(target.shape)}. Bring '
                 "the student's to the teacher's channels with `student_connectors`."
             ) from error
+
+
+def _connect(levels: list[Level], given: Any, role: str) -> dict[str, Any]:
+    """Give levels their connectors, by name; what they are built of is returned."""
+    named = {}
+    rows = per_level(given, len(levels), f'{role}_connectors', *_OWNER)
+    for i, row in enumerate(rows):
+        if row is not None:
+            _check_row(row, f'{role}_connectors')
+            named[f'{role}{i}'] = row
+            levels[i] = replace(levels[i], connector=f'{role}{i}')
+    return named
 
 
 def _check_row(row: Any, name: str) -> None:
