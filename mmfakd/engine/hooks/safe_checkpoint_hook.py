@@ -19,7 +19,7 @@ from mmfakd.checkpoints.atomic import PART
 from mmfakd.checkpoints.latest import ENDINGS
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.atomic_backend import AtomicBackend
-from mmfakd.engine.position import collect_position
+from mmfakd.engine.position import collect_position, random_states
 from mmfakd.engine.trained_weights import TrainedWeights
 from mmfakd.registry import HOOKS
 
@@ -60,6 +60,8 @@ class SafeCheckpointHook(CheckpointHook):
         # Iterations that were done when the last regular checkpoint was written.
         self._saved: int | None = None
         self._position: dict[str, Any] = {}
+        # Random states before the validation that is running.
+        self._before_val: dict[str, Any] | None = None
         # Paths that are to go once what replaces them is there.
         self._queue: list[str] = []
         self._weights = TrainedWeights()
@@ -138,6 +140,14 @@ class SafeCheckpointHook(CheckpointHook):
         self._batch = 0
         super().after_train_epoch(runner)
 
+    def before_val(self, runner: Runner) -> None:
+        """Keep the random states: cut off, this validation is run again as a whole.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        self._before_val = random_states()
+
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
         """Save the best checkpoint, and note that this validation is done.
 
@@ -145,6 +155,7 @@ class SafeCheckpointHook(CheckpointHook):
             runner (Runner): The runner.
             metrics (dict[str, float]): Its scores.
         """
+        self._before_val = None
         # A validation on its own has no epoch: asking for it would build the training.
         # Where that is built all the same, it has not begun, nor has this hook.
         if isinstance(runner._train_loop, BaseLoop) and hasattr(self, 'file_backend'):
@@ -238,7 +249,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _save(
         self, runner: Runner, name: str, meta: dict, by_epoch: bool, **kwargs: Any
     ) -> None:
-        self._position = collect_position(runner, self._batch)
+        self._position = collect_position(runner, self._batch, self._before_val)
         states = ('save_optimizer', 'save_param_scheduler')
         runner.save_checkpoint(
             self.out_dir,
