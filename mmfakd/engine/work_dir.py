@@ -23,6 +23,7 @@ from mmengine.logging import print_log
 
 from mmfakd.checkpoints.latest import checkpoint_files, checkpoint_folders
 
+from .file_names import name_pattern
 from .launchers import RANKS
 from .safety import hook_configs
 
@@ -243,15 +244,11 @@ def written_names(cfg: Config) -> str:
         str: A regular expression for such a name.
     """
     hooks = list(hook_configs(cfg))
-    suffixes = {'_student', *(hook.get('suffix') for hook in hooks)}
+    suffixes = ['_student', *(hook.get('suffix') for hook in hooks)]
     added = '|'.join(re.escape(s) for s in suffixes if isinstance(s, str))
-    names = [_WRITTEN]
-    for template in (hook.get('filename_tmpl') for hook in hooks):
-        if isinstance(template, str):
-            stem, ending = osp.splitext(template)
-            parts = map(re.escape, re.split(r'\{.*?\}', stem))
-            names.append(r'\d+'.join(parts) + f'(?:{added})?{re.escape(ending)}')
-    return '|'.join(names)
+    templates = [hook.get('filename_tmpl') for hook in hooks]
+    names = [name_pattern(t, f'(?:{added})?') for t in templates if isinstance(t, str)]
+    return '|'.join([_WRITTEN, *names])
 
 
 def move_earlier(

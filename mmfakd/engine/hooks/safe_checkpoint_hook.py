@@ -19,6 +19,12 @@ from mmfakd.checkpoints.atomic import PART
 from mmfakd.checkpoints.latest import ENDINGS
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.atomic_backend import AtomicBackend
+from mmfakd.engine.best_scores import (
+    BEST_OF,
+    hand_on_scores,
+    in_name,
+    noted_metrics,
+)
 from mmfakd.engine.position import collect_position, random_states
 from mmfakd.engine.trained_weights import TrainedWeights
 from mmfakd.registry import HOOKS
@@ -41,6 +47,8 @@ class SafeCheckpointHook(CheckpointHook):
       before. MMEngine removes them first.
     - A checkpoint holds under ``position`` what an exact resume takes, see
       :func:`~mmfakd.engine.position.collect_position`; ``ResumeHook`` restores it.
+    - A best score is that of its metric: a resumed run whose ``save_best`` names
+      another one does not compare with it.
     - What a killed run left behind is removed at the next start, and paths of a
       folder that was moved are mended.
 
@@ -92,7 +100,11 @@ class SafeCheckpointHook(CheckpointHook):
         info = runner.message_hub.runtime_info
         outdated = info.pop('outdated_ckpts', [])
         super().before_train(runner)
+        # The path may tell, which may be that of another folder.
+        known = noted_metrics(info, self.filename_tmpl, len(self.save_best or ()) > 1)
+        runner.message_hub.update_info(BEST_OF, known)
         self._move_paths(runner)
+        self._sort_best(runner)
         self._tell_incomplete(runner)
         if is_main_process():
             self._tidy_up(runner, outdated)
@@ -266,6 +278,10 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
         if self.save_best:
+            if 'auto' in self.key_indicators:
+                # Settled here, as MMEngine does it next: only now it can be compared.
+                self._init_rule(self.rules, list(metrics)[:1])
+                self._sort_best(runner)
             backend = self.file_backend
             self.file_backend = _LateRemoval(backend, self._queue)
             super()._save_best_checkpoint(runner, metrics)
@@ -316,10 +332,34 @@ class SafeCheckpointHook(CheckpointHook):
                     'none until a score is better.'
                 )
         self.last_ckpt = info.get('last_ckpt')
-        if getattr(self, 'best_ckpt_path', None):
+        self._take_best_paths(info)
+
+    def _take_best_paths(self, info: dict[str, Any]) -> None:
+        if hasattr(self, 'best_ckpt_path'):
             self.best_ckpt_path = info.get('best_ckpt')
         for key in getattr(self, 'best_ckpt_path_dict', {}):
             self.best_ckpt_path_dict[key] = info.get(f'best_ckpt_{key}')
+
+    def _sort_best(self, runner: Runner) -> None:
+        """Compare with the best scores so far where they are of the same metrics."""
+        hub = runner.message_hub
+        before = hub.get_info(BEST_OF)
+        now = list(self.key_indicators) if self.save_best else ['auto']
+        if now in (['auto'], before):
+            return
+        hub.update_info(BEST_OF, now)
+        left = hand_on_scores(hub, before, now)
+        self._take_best_paths(hub.runtime_info)
+        if left:
+            names = ', '.join(osp.basename(path) for path in left.values() if path)
+            known = set(map(in_name, before))
+            new = ', '.join(metric for metric in now if in_name(metric) not in known)
+            stays = f' The best checkpoint so far, {names}, stays.' if names else ''
+            begins = f' The best of {new} begins here.' if new else ''
+            runner.logger.warning(
+                f'save_best was {", ".join(before)}, is {", ".join(now)} now.'
+                f'{stays}{begins}'
+            )
 
     def _tidy_up(self, runner: Runner, outdated: list[str]) -> None:
         backend = self.file_backend
