@@ -215,7 +215,9 @@ def merge_train_options(
     if amp:
         _require(cfg, 'optim_wrapper', '--amp')
         _add_amp(cfg.optim_wrapper)
-    if resume is None and may_be_restarted():
+    # What a config itself resumes from is taken as `--resume PATH` is.
+    named = cfg.get('resume') is True and cfg.get('load_from')
+    if resume is None and may_be_restarted() and not named:
         resume = 'auto'
     if resume == 'auto':
         # `load_from` is kept, for a training that has nothing to go on from.

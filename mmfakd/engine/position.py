@@ -21,12 +21,16 @@ from torch import Tensor
 from .unwrap import optim_wrappers, unwrapped_model
 
 
-def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
+def collect_position(
+    runner: Runner, batch: int, states: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Describe where a training stands. Every process has to call it.
 
     Args:
         runner (Runner): The runner.
         batch (int): Batches of the current epoch that are done.
+        states (dict, optional): What :func:`random_states` returned in this process
+            where training is to go on from. Defaults to None: the present ones.
 
     Returns:
         dict: ``batch``; ``epoch_length`` in batches; ``time`` in seconds; ``random``,
@@ -41,7 +45,7 @@ def collect_position(runner: Runner, batch: int) -> dict[str, Any]:
         # Other data need not have a length.
         epoch_length=len(runner.train_dataloader) if in_epochs else 0,
         time=time.time(),
-        random=all_gather_object(random_states()),
+        random=all_gather_object(random_states() if states is None else states),
         buffers=all_gather_object(_own_buffers(runner)),
         gradients=all_gather_object(_gradients(runner)),
         sizes=batch_sizes(runner),

@@ -23,6 +23,7 @@ from mmengine.logging import print_log
 
 from mmfakd.checkpoints.latest import checkpoint_files, checkpoint_folders
 
+from .file_names import name_pattern
 from .launchers import RANKS
 from .safety import hook_configs
 
@@ -32,7 +33,7 @@ if sys.platform != 'win32':
 
 LOCK = 'training.lock'
 # What a training writes, as against weights that somebody has put there.
-_WRITTEN = re.compile(r'(epoch|iter|best)_|interrupted\.')
+_WRITTEN = r'(?:epoch|iter|best)_.*|interrupted\..*'
 
 
 def prepare_work_dir(cfg: Config) -> AbstractContextManager:
@@ -54,13 +55,13 @@ def prepare_work_dir(cfg: Config) -> AbstractContextManager:
     if not is_first_process(cfg):
         return nullcontext()
     folders = [folder for folder in training_folders(cfg) if '://' not in folder]
-    other = checkpoint_of_another(cfg)
+    other, written = checkpoint_of_another(cfg), written_names(cfg)
     # What goes wrong gives the locks back.
     with ExitStack() as locks:
         for folder in folders:
             locks.enter_context(lock_work_dir(folder))
         for folder in folders if other or not cfg.get('resume') else ():
-            move_earlier(folder, named_files(cfg), other)
+            move_earlier(folder, named_files(cfg), other, written)
         return locks.pop_all()
 
 
@@ -233,8 +234,28 @@ def named_files(cfg: Config) -> dict[str, str]:
     return {osp.realpath(osp.expanduser(text)): text for text in files}
 
 
+def written_names(cfg: Config) -> str:
+    """Describe the names of the files that a training writes weights to.
+
+    Args:
+        cfg (Config): Its config; ``filename_tmpl`` of any hook counts.
+
+    Returns:
+        str: A regular expression for such a name.
+    """
+    hooks = list(hook_configs(cfg))
+    suffixes = ['_student', *(hook.get('suffix') for hook in hooks)]
+    added = '|'.join(re.escape(s) for s in suffixes if isinstance(s, str))
+    templates = [hook.get('filename_tmpl') for hook in hooks]
+    names = [name_pattern(t, f'(?:{added})?') for t in templates if isinstance(t, str)]
+    return '|'.join([_WRITTEN, *names])
+
+
 def move_earlier(
-    folder: str | Path, named: dict[str, str], source: str | None = None
+    folder: str | Path,
+    named: dict[str, str],
+    source: str | None = None,
+    written: str = _WRITTEN,
 ) -> Path | None:
     """Move the checkpoints of an earlier training into a folder of their own.
 
@@ -247,6 +268,8 @@ def move_earlier(
             They stay where they are.
         source (str, optional): The checkpoint of another folder that it goes on from.
             Defaults to None: it starts anew.
+        written (str): What it writes, see :func:`written_names`. Defaults to the usual
+            names.
 
     Returns:
         Path | None: The new folder, if there was something to move.
@@ -260,7 +283,7 @@ def move_earlier(
     files.sort(key=lambda file: file.stat().st_mtime)
     used = [file for file in files if osp.realpath(file) in named]
     for file in used:
-        if _WRITTEN.match(file.name):
+        if re.fullmatch(written, file.name):
             raise ValueError(
                 f'The config names {named[osp.realpath(file)]}, and the training would '
                 f'write its own checkpoints into that folder, {folder}, under such '

@@ -69,10 +69,12 @@ def test_a_named_checkpoint_that_lacks_a_state(checkpoint):
 RESTARTS = ('SLURM_RESTART_COUNT', 'TORCHELASTIC_RESTART_COUNT')
 
 
+@pytest.mark.parametrize('place', ['option', 'config', 'override'])
 @pytest.mark.parametrize('variable', RESTARTS)
 def test_a_named_checkpoint_in_a_job_that_is_started_again(
-    variable, checkpoint, tmp_path, monkeypatch
+    variable, place, checkpoint, tmp_path, monkeypatch
 ):
+    """Named by `--resume`, by the config itself, or by `--cfg-options`."""
     for name in RESTARTS:
         monkeypatch.delenv(name, raising=False)
     parts = torch.load(checkpoint)
@@ -80,7 +82,13 @@ def test_a_named_checkpoint_in_a_job_that_is_started_again(
     work_dir.mkdir()
 
     def taken():
-        cfg = merge_train_options(config(work_dir), resume=str(checkpoint))
+        named = dict(resume=True, load_from=str(checkpoint))
+        cfg = config(work_dir, **(named if place == 'config' else dict(resume=False)))
+        options = dict(
+            option=dict(resume=str(checkpoint)),
+            override=dict(cfg_options=[f'{key}={named[key]}' for key in named]),
+        )
+        merge_train_options(cfg, **options.get(place, {}))
         prepare_resume(cfg)
         assert cfg.resume is True and cfg.randomness.seed == 7
         return cfg.load_from
@@ -107,6 +115,24 @@ def test_a_named_checkpoint_in_a_job_that_is_started_again(
     checkpoint.unlink()
     with pytest.warns(UserWarning, match='which is there, and .*epoch_1.pth is not'):
         assert taken() == later
+
+
+def test_several_machines_that_may_be_started_again(checkpoint, tmp_path, monkeypatch):
+    """Where every start resumes, the first one from what the config names."""
+    monkeypatch.setenv('GROUP_WORLD_SIZE', '2')
+    monkeypatch.setenv('TORCHELASTIC_MAX_RESTARTS', '3')
+    named = dict(load_from=str(checkpoint))
+    cfg = merge_train_options(config(tmp_path / 'new', **named))
+    prepare_resume(cfg)
+    assert cfg.resume is True and cfg.load_from == str(checkpoint)
+    # These are weights to begin with.
+    cfg = merge_train_options(config(tmp_path / 'other', resume=False, **named))
+    with pytest.warns(UserWarning, match='beginning, from the weights of'):
+        prepare_resume(cfg)
+    assert cfg.resume is False and cfg.load_from == str(checkpoint)
+    cfg = merge_train_options(config(checkpoint.parent))
+    prepare_resume(cfg)
+    assert cfg.resume is True and cfg.load_from is None
 
 
 def test_a_job_that_is_started_again_keeps_its_checkpoints(

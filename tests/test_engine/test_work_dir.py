@@ -336,5 +336,44 @@ def test_weights_of_the_training_itself(folder, warnings):
     assert {'epoch_1.pth', 'epoch_2.pth'} <= set(names(folder))
 
 
+@pytest.mark.parametrize(
+    ('template', 'name', 'writes'),
+    [
+        ('ckpt_{}.pth', 'ckpt_12.pth', True),
+        ('ckpt_{}.pth', 'ckpt_12_student.pth', True),
+        ('ckpt_{}.pth', 'ckpt_12-plain.pth', True),
+        ('ckpt_{:04d}.pth', 'ckpt_0012.pth', True),
+        ('run[1]+{}.pth', 'run[1]+3.pth', True),
+        # Written anew every time.
+        ('latest.pth', 'latest.pth', True),
+        ('{}.pth', '3.pth', True),
+        ('ckpt_{}.pth', 'best_score_ckpt_1.pth', True),
+        ('ckpt_{}.pth', 'ckpt_teacher.pth', False),
+        ('ckpt_{}.pth', 'ckpt_12_teacher.pth', False),
+        ('ckpt_{}.pth', 'my_ckpt_12.pth', False),
+        ('{}.pth', 'resnet50.pth', False),
+        (None, 'ckpt_12.pth', False),
+    ],
+)
+def test_weights_under_the_names_of_a_hook(template, name, writes, folder, warnings):
+    """Named as `filename_tmpl` says, they would be overwritten."""
+    write(folder, name, 'epoch_9.pth')
+    hooks = dict(
+        checkpoint=dict(type='CheckpointHook', filename_tmpl=template), student=None
+    )
+    student = dict(type='mmfakd.StudentCheckpointHook', suffix='-plain')
+    model = dict(type='M', teacher_ckpt=str(folder / name))
+    settings = dict(model=model, default_hooks=hooks, custom_hooks=[student])
+    cfg = Config(dict(work_dir=str(folder), **settings))
+    if writes:
+        with pytest.raises(ValueError, match='would write its own checkpoints into'):
+            prepare_work_dir(cfg)
+        assert {name, 'epoch_9.pth'} <= set(names(folder))
+        return
+    with prepare_work_dir(cfg):
+        (earlier,) = folder.glob('earlier_*')
+    assert (folder / name).is_file() and names(earlier) == ['epoch_9.pth']
+
+
 def test_nothing_to_move(folder):
     assert move_earlier(folder, {}) is None

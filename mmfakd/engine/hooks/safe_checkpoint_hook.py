@@ -19,7 +19,13 @@ from mmfakd.checkpoints.atomic import PART
 from mmfakd.checkpoints.latest import ENDINGS
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.atomic_backend import AtomicBackend
-from mmfakd.engine.position import collect_position
+from mmfakd.engine.best_scores import (
+    BEST_OF,
+    hand_on_scores,
+    in_name,
+    noted_metrics,
+)
+from mmfakd.engine.position import collect_position, random_states
 from mmfakd.engine.trained_weights import TrainedWeights
 from mmfakd.registry import HOOKS
 
@@ -41,6 +47,8 @@ class SafeCheckpointHook(CheckpointHook):
       before. MMEngine removes them first.
     - A checkpoint holds under ``position`` what an exact resume takes, see
       :func:`~mmfakd.engine.position.collect_position`; ``ResumeHook`` restores it.
+    - A best score is that of its metric: a resumed run whose ``save_best`` names
+      another one does not compare with it.
     - What a killed run left behind is removed at the next start, and paths of a
       folder that was moved are mended.
 
@@ -60,6 +68,8 @@ class SafeCheckpointHook(CheckpointHook):
         # Iterations that were done when the last regular checkpoint was written.
         self._saved: int | None = None
         self._position: dict[str, Any] = {}
+        # Random states before the validation that is running.
+        self._before_val: dict[str, Any] | None = None
         # Paths that are to go once what replaces them is there.
         self._queue: list[str] = []
         self._weights = TrainedWeights()
@@ -90,7 +100,11 @@ class SafeCheckpointHook(CheckpointHook):
         info = runner.message_hub.runtime_info
         outdated = info.pop('outdated_ckpts', [])
         super().before_train(runner)
+        # The path may tell, which may be that of another folder.
+        known = noted_metrics(info, self.filename_tmpl, len(self.save_best or ()) > 1)
+        runner.message_hub.update_info(BEST_OF, known)
         self._move_paths(runner)
+        self._sort_best(runner)
         self._tell_incomplete(runner)
         if is_main_process():
             self._tidy_up(runner, outdated)
@@ -138,6 +152,14 @@ class SafeCheckpointHook(CheckpointHook):
         self._batch = 0
         super().after_train_epoch(runner)
 
+    def before_val(self, runner: Runner) -> None:
+        """Keep the random states: cut off, this validation is run again as a whole.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        self._before_val = random_states()
+
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
         """Save the best checkpoint, and note that this validation is done.
 
@@ -145,6 +167,7 @@ class SafeCheckpointHook(CheckpointHook):
             runner (Runner): The runner.
             metrics (dict[str, float]): Its scores.
         """
+        self._before_val = None
         # A validation on its own has no epoch: asking for it would build the training.
         # Where that is built all the same, it has not begun, nor has this hook.
         if isinstance(runner._train_loop, BaseLoop) and hasattr(self, 'file_backend'):
@@ -238,7 +261,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _save(
         self, runner: Runner, name: str, meta: dict, by_epoch: bool, **kwargs: Any
     ) -> None:
-        self._position = collect_position(runner, self._batch)
+        self._position = collect_position(runner, self._batch, self._before_val)
         states = ('save_optimizer', 'save_param_scheduler')
         runner.save_checkpoint(
             self.out_dir,
@@ -255,6 +278,10 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
         if self.save_best:
+            if 'auto' in self.key_indicators:
+                # Settled here, as MMEngine does it next: only now it can be compared.
+                self._init_rule(self.rules, list(metrics)[:1])
+                self._sort_best(runner)
             backend = self.file_backend
             self.file_backend = _LateRemoval(backend, self._queue)
             super()._save_best_checkpoint(runner, metrics)
@@ -305,10 +332,34 @@ class SafeCheckpointHook(CheckpointHook):
                     'none until a score is better.'
                 )
         self.last_ckpt = info.get('last_ckpt')
-        if getattr(self, 'best_ckpt_path', None):
+        self._take_best_paths(info)
+
+    def _take_best_paths(self, info: dict[str, Any]) -> None:
+        if hasattr(self, 'best_ckpt_path'):
             self.best_ckpt_path = info.get('best_ckpt')
         for key in getattr(self, 'best_ckpt_path_dict', {}):
             self.best_ckpt_path_dict[key] = info.get(f'best_ckpt_{key}')
+
+    def _sort_best(self, runner: Runner) -> None:
+        """Compare with the best scores so far where they are of the same metrics."""
+        hub = runner.message_hub
+        before = hub.get_info(BEST_OF)
+        now = list(self.key_indicators) if self.save_best else ['auto']
+        if now in (['auto'], before):
+            return
+        hub.update_info(BEST_OF, now)
+        left = hand_on_scores(hub, before, now)
+        self._take_best_paths(hub.runtime_info)
+        if left:
+            names = ', '.join(osp.basename(path) for path in left.values() if path)
+            known = set(map(in_name, before))
+            new = ', '.join(metric for metric in now if in_name(metric) not in known)
+            stays = f' The best checkpoint so far, {names}, stays.' if names else ''
+            begins = f' The best of {new} begins here.' if new else ''
+            runner.logger.warning(
+                f'save_best was {", ".join(before)}, is {", ".join(now)} now.'
+                f'{stays}{begins}'
+            )
 
     def _tidy_up(self, runner: Runner, outdated: list[str]) -> None:
         backend = self.file_backend

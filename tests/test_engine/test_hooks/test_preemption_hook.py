@@ -12,6 +12,7 @@ from multiprocessing import active_children
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop
 
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.hooks import PreemptionHook
@@ -40,7 +41,9 @@ class Sender(Hook):
             self.send()
 
     def before_val_iter(self, runner, batch_idx, data_batch=None):
-        if runner.epoch == self.in_val:
+        # An iteration based loop stays in one epoch.
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        if (runner.epoch if by_epoch else runner.iter) == self.in_val:
             self.skip -= 1
             if self.skip < 0:
                 self.send()
@@ -138,6 +141,36 @@ def test_within_a_validation(tmp_path, caplog):
     assert not (run / 'epoch_1.pth').exists()
     second = resumed(run, checkpoint=rare, validate=True)
     assert second.losses == expected.losses[2:]
+
+
+@pytest.mark.parametrize(
+    ('iters', 'ema', 'skip'),
+    [
+        (None, {}, 0),
+        (6, {}, 0),
+        # It validates twice; the second time is cut off.
+        (None, dict(type='mmpretrain.EMAHook', evaluate_on_origin=True), 1),
+    ],
+)
+def test_random_states_within_a_validation(iters, ema, skip, tmp_path):
+    """Loading its images draws a number, and all of it is run again."""
+
+    def make(work_dir, **kwargs):
+        hooks = [dict(ema, momentum=0.5)] if ema else []
+        cfg = config(work_dir, iters=iters, validate=True, hooks=hooks, **kwargs)
+        # Nothing else gives an iteration based loop, or a plain config, other states.
+        del cfg.default_hooks['epoch_seed']
+        cfg.model.backbone.drop_path_rate = 0.5
+        cfg.train_cfg.val_interval = 2 if iters else 1
+        return cfg
+
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    train(make(tmp_path / 'whole'), whole)
+    sender = Sender(in_val=2 if iters else 1, skip=skip)
+    assert preempted(make(tmp_path / 'run'), first, sender) == 75
+    train(make(tmp_path / 'run', resume=True), second)
+    assert len(first.losses) == 2
+    assert first.losses + second.losses == whole.losses
 
 
 @pytest.mark.parametrize('iters', [None, 20])

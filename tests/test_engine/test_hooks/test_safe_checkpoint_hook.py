@@ -2,6 +2,7 @@
 """At every moment there is a complete checkpoint, and nothing is left behind."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mmengine.logging import MMLogger
 
 from mmfakd.checkpoints.latest import find_checkpoint
 from mmfakd.compat import load_checkpoint_file
-from tests.helpers.tiny_runs import distillation, run_config, train
+from tests.helpers.tiny_runs import distillation, run_config, student, train
 
 
 def config(work_dir, teacher_ckpt, scores=None, hooks=(), checkpoint=None, **kwargs):
@@ -65,6 +66,16 @@ def operations(monkeypatch):
     watch('replace')
     watch('remove')
     return seen
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """What is logged."""
+    told = []
+    monkeypatch.setattr(
+        MMLogger, 'callHandlers', lambda _, record: told.append(record.getMessage())
+    )
+    return told
 
 
 def test_the_order_of_things(operations, work_dir, teacher_ckpt):
@@ -188,12 +199,8 @@ def test_a_moved_folder_is_resumed_where_it_is(tmp_path, teacher_ckpt):
 
 
 @pytest.mark.parametrize('moved', [False, True])
-def test_the_best_of_another_folder(moved, tmp_path, teacher_ckpt, monkeypatch):
+def test_the_best_of_another_folder(moved, tmp_path, teacher_ckpt, lines):
     """Resumed from there, it is named, and nothing points to a file that is not."""
-    lines = []
-    monkeypatch.setattr(
-        MMLogger, 'callHandlers', lambda _, record: lines.append(record.getMessage())
-    )
     old, new = tmp_path / 'old', tmp_path / 'new'
     published = dict(checkpoint=dict(published_keys=['state_dict']))
     train(config(old, teacher_ckpt, scores=[2.0], epochs=1))
@@ -213,6 +220,117 @@ def test_the_best_of_another_folder(moved, tmp_path, teacher_ckpt, monkeypatch):
     expected = str(new / 'best_score_epoch_3.pth')
     assert runner.message_hub.runtime_info['best_ckpt'] == expected
     assert os.path.isfile(expected) and names(old) == before
+
+
+def judged(work_dir, save_best, epochs, scores=None, **kwargs):
+    """A plain run, whose two scores are of two scales."""
+    checkpoint = dict(save_best=save_best, rule='greater', max_keep_ckpts=1)
+    hooks = [dict(type='mmfakd.ResumeHook')]
+    settings = dict(validate=True, epochs=epochs, hooks=hooks, **kwargs)
+    cfg = run_config(work_dir, student(), checkpoint=checkpoint, **settings)
+    cfg.default_hooks.checkpoint.type = 'mmfakd.SafeCheckpointHook'
+    scores = scores or {
+        'm/big': [90.0, 91.0, 92.0, 91.0],
+        'small': [0.1, 0.3, 0.2, 0.1],
+    }
+    cfg.val_evaluator = dict(type='ScriptedScore', counter='epoch', **scores)
+    return cfg
+
+
+def bests(folder):
+    return sorted(name for name in names(folder) if name.startswith('best'))
+
+
+@pytest.fixture(scope='module')
+def by_big(tmp_path_factory):
+    """A run of an epoch that was judged by the one score, and noted it."""
+    folder = tmp_path_factory.mktemp('big')
+    train(judged(folder, 'm/big', 1))
+    return folder
+
+
+def without_note(folder):
+    """Make its checkpoint one of an earlier version."""
+    checkpoint = load_checkpoint_file(folder / 'epoch_1.pth')
+    assert checkpoint['message_hub']['runtime_info'].pop('best_of') == ['m/big']
+    torch.save(checkpoint, folder / 'epoch_1.pth')
+
+
+@pytest.mark.parametrize('noted', [True, False])
+@pytest.mark.parametrize('first', ['m/big', 'auto'])
+def test_the_best_by_another_metric(first, noted, tmp_path, by_big, lines):
+    """It begins anew, and that of the metric before stays."""
+    shutil.copytree(by_big, tmp_path / 'run')
+    if not noted:
+        without_note(tmp_path / 'run')
+    # As long as it is the same metric, nothing is said.
+    runner = train(judged(tmp_path / 'run', first, 2, resume=True))
+    assert bests(tmp_path / 'run') == ['best_m_big_epoch_2.pth']
+    assert runner.message_hub.get_info('best_of') == ['m/big']
+    assert not [line for line in lines if 'save_best was' in line]
+    runner = train(judged(tmp_path / 'run', 'small', 4, resume=True))
+    assert bests(tmp_path / 'run') == [
+        'best_m_big_epoch_2.pth',
+        'best_small_epoch_3.pth',
+    ]
+    info = runner.message_hub.runtime_info
+    assert (info['best_of'], info['best_score']) == (['small'], 0.2)
+    assert [line for line in lines if 'save_best was' in line] == [
+        'save_best was m/big, is small now. The best checkpoint so far, '
+        'best_m_big_epoch_2.pth, stays. The best of small begins here.'
+    ]
+
+
+def test_the_best_by_a_metric_that_is_found_out(tmp_path, by_big, lines):
+    """`auto` is known at the first validation: the scores that come first are new."""
+    shutil.copytree(by_big, tmp_path / 'run')
+    scores = {'small': [0.1, 0.3, 0.2], 'm/big': [90.0, 91.0, 92.0]}
+    train(judged(tmp_path / 'run', 'auto', 3, scores, resume=True))
+    assert bests(tmp_path / 'run') == [
+        'best_m_big_epoch_1.pth',
+        'best_small_epoch_2.pth',
+    ]
+    (said,) = [line for line in lines if 'save_best was' in line]
+    assert said.startswith('save_best was m/big, is small now. The best checkpoint so')
+
+
+def test_several_metrics_and_one(tmp_path, by_big, lines):
+    """What is named before and now goes on."""
+    shutil.copytree(by_big, tmp_path / 'run')
+    runner = train(judged(tmp_path / 'run', ['small', 'm/big'], 3, resume=True))
+    info = runner.message_hub.runtime_info
+    assert info['best_score_m/big'] == 92.0 and 'best_score' not in info
+    # That of the first epoch was replaced.
+    assert bests(tmp_path / 'run') == [
+        'best_m_big_epoch_3.pth',
+        'best_small_epoch_2.pth',
+    ]
+    assert not [line for line in lines if 'save_best was' in line]
+    runner = train(judged(tmp_path / 'run', 'm/big', 4, resume=True))
+    info = runner.message_hub.runtime_info
+    assert info['best_score'] == 92.0
+    assert info['best_ckpt'] == str(tmp_path / 'run' / 'best_m_big_epoch_3.pth')
+    assert 'best_score_small' not in info
+    assert [line for line in lines if 'save_best was' in line] == [
+        'save_best was small, m/big, is m/big now. The best checkpoint so far, '
+        'best_small_epoch_2.pth, stays.'
+    ]
+
+
+@pytest.mark.parametrize('noted', [True, False])
+def test_the_best_by_another_metric_of_another_folder(noted, tmp_path, by_big, lines):
+    """It is named where it was, and its name tells the metric."""
+    shutil.copytree(by_big, tmp_path / 'old')
+    if not noted:
+        without_note(tmp_path / 'old')
+    start = str(tmp_path / 'old' / 'epoch_1.pth')
+    cfg = judged(tmp_path / 'run', 'small', 2, resume=True, load_from=start)
+    train(cfg)
+    assert bests(tmp_path / 'run') == ['best_small_epoch_2.pth']
+    best = by_big / 'best_m_big_epoch_1.pth'
+    assert any(f'{best.name}, stays at {best}' in line for line in lines)
+    expected = 'save_best was m[/_]big, is small now. The best of small begins here.'
+    assert any(re.fullmatch(expected, line) for line in lines)
 
 
 def test_a_student_of_the_checkpoint_before_is_written_anew(work_dir, teacher_ckpt):
