@@ -19,8 +19,9 @@ from mmfakd.version import parse_version
 
 from .config_literals import find_risk
 from .deep_tuples import nests_tuples_deeply
-from .nesting import find_excess
-from .restricted_pickle import RefusedError, RestrictedPickle, checkpoint_globals
+from .nesting import find_excess, usual_recursion_limit
+from .refused_error import RefusedError
+from .restricted_pickle import RestrictedPickle, checkpoint_globals
 from .safetensors_file import is_safetensors, read_safetensors
 
 # What the two formats of torch.save begin with: a zip archive, or the pickled
@@ -41,18 +42,19 @@ def allow_mmengine_checkpoints() -> None:
     Since torch 2.6 ``weights_only`` is the default, and MMEngine 0.10 can no
     longer resume from what it has saved, because its message hub pickles
     ``HistoryBuffer`` objects (upstream thread
-    https://github.com/open-mmlab/mmengine/issues/1650). That class, the numpy
-    names in it (those of numpy 1, too) and a stand-in for ``getattr`` that
-    answers only for the statistics methods of ``HistoryBuffer`` are put on
-    torch's list of safe globals. Everything else stays refused. Before torch 2.6
-    nothing is changed: there MMEngine reads its files as it always did, and
-    :func:`load_checkpoint_file` keeps the same list itself.
+    https://github.com/open-mmlab/mmengine/issues/1650). Stand-ins for that class, for
+    the numpy names in it (those of numpy 1, too) and for ``getattr`` are put on torch's
+    list (see :func:`~mmfakd.compat.restricted_pickle.checkpoint_globals`). Everything
+    else stays refused. Before torch 2.6 nothing is changed: there MMEngine reads its
+    files as it always did, and :func:`load_checkpoint_file` keeps the same list itself.
     """
     import torch
 
     if parse_version(torch.__version__) >= (2, 6):
-        torch.serialization.add_safe_globals(
-            [(value, name) for name, value in checkpoint_globals().items()]
+        # Not by add_safe_globals: who has put numpy's own names there, as is advised
+        # against the same error, would get now these and now those.
+        torch._weights_only_unpickler._get_allowed_globals().update(
+            checkpoint_globals()
         )
 
 
@@ -191,6 +193,13 @@ def load_checkpoint_file(
     excess = find_excess(checkpoint)
     if excess:
         raise _refused(path, excess)
+    # It needs MMEngine, which is not imported with this module.
+    from .restored_types import restore_types
+
+    try:
+        restore_types(checkpoint)
+    except RefusedError as error:
+        raise _refused(path, error) from error
     _drop_risky_texts(checkpoint, path)
     return checkpoint
 
@@ -223,7 +232,11 @@ def _load_torch_file(path: Path, map_location: Any, mmap: bool) -> Any:
         raise _broken(path, 'it does not begin as files of torch.save do')
     _refuse_deep_tuples(path)
     try:
-        return _restricted_load(path, map_location, mmap)
+        # To make a ConfigDict, MMEngine goes down level by level.
+        with usual_recursion_limit():
+            return _restricted_load(path, map_location, mmap)
+    except RecursionError as error:
+        raise _refused(path, 'its values are nested too deeply') from error
     except (EOFError, IndexError, UnicodeError, struct.error) as error:
         raise _broken(path, _find_damage(path) or repr(error)) from error
     except Exception as error:

@@ -5,70 +5,58 @@ import collections
 import pickle
 from typing import Any
 
-# HistoryBuffer stores its statistics as functions, which protocol 2 pickles as
-# getattr(HistoryBuffer, name): these are the four names of MMEngine itself.
-_STATISTICS = ('min', 'max', 'current', 'mean')
+from .refused_error import RefusedError
 
 
-def _history_buffer_getattr(owner: Any, name: str, *default: Any) -> Any:
-    """``getattr`` that knows ``HistoryBuffer``'s own statistics and nothing else.
-
-    Args:
-        owner (type): Must be MMEngine's ``HistoryBuffer``.
-        name (str): ``'min'``, ``'max'``, ``'current'`` or ``'mean'``.
-        *default: Must be absent.
-
-    Returns:
-        Callable: The statistics function.
-
-    Raises:
-        pickle.UnpicklingError: If anything else is asked for.
-    """
-    from mmengine.logging import HistoryBuffer
-
-    if owner is HistoryBuffer and name in _STATISTICS and not default:
-        return getattr(HistoryBuffer, name)
-    raise pickle.UnpicklingError(
-        f'getattr({owner!r}, {name!r}) is not allowed: only '
-        f'HistoryBuffer.{{{", ".join(_STATISTICS)}}} are'
-    )
+def _empty_bytes() -> bytes:
+    """``bytes()``, as protocol 2 has empty ones; others are encoded texts there."""
+    return b''
 
 
 def checkpoint_globals() -> dict[str, Any]:
     """Names a checkpoint of MMEngine holds besides torch's own, and their meaning.
 
-    The numpy names are those of numpy 1 and numpy 2, whichever is installed.
+    All but ``ConfigDict`` are stand-ins: each is safe whatever a pickle calls it with,
+    as numpy's and MMEngine's own are not. The numpy names are those of numpy 1 and
+    numpy 2, whichever is installed.
     """
-    import numpy as np
     from mmengine.config import ConfigDict
-    from mmengine.logging import HistoryBuffer
 
-    reconstruct = np.empty(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
+    from .checkpoint_array import CheckpointArray, reconstruct, scalar
+    from .checkpoint_dtype import CheckpointDtype
+    from .checkpoint_history import CheckpointHistory, statistics_getattr
+
     names = {
-        'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
+        'mmengine.logging.history_buffer.HistoryBuffer': CheckpointHistory,
         # Where a data set's metainfo has a dict in it.
         'mmengine.config.config.ConfigDict': ConfigDict,
-        'builtins.getattr': _history_buffer_getattr,
-        'numpy.ndarray': np.ndarray,
-        'numpy.dtype': np.dtype,
+        'builtins.getattr': statistics_getattr,
+        'builtins.bytes': _empty_bytes,
+        'numpy.ndarray': CheckpointArray,
+        'numpy.dtype': CheckpointDtype,
     }
     for core in ('numpy.core', 'numpy._core'):
         names[f'{core}.multiarray._reconstruct'] = reconstruct
         names[f'{core}.multiarray.scalar'] = scalar
-    # Booleans, integers, floats, complex numbers and text; no object arrays.
-    for code in '?bhilqBHILQefdFDSU':
-        dtype_class = type(np.dtype(code))
-        names[f'{dtype_class.__module__}.{dtype_class.__qualname__}'] = dtype_class
     return names
 
 
-class RefusedError(pickle.UnpicklingError):
-    """A checkpoint holds something that is not on the list."""
+def _built_types() -> set[type]:
+    """Those whose state a pickle may set; that of a class is everybody's."""
+    import torch
+
+    own = {value for value in checkpoint_globals().values() if isinstance(value, type)}
+    return own | {torch.Tensor, torch.nn.Parameter, collections.OrderedDict}
 
 
-class _RestrictedUnpickler(pickle.Unpickler):
+# The one that is written in Python, whose steps can be replaced.
+_PythonUnpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+
+class _RestrictedUnpickler(_PythonUnpickler):
     """Unpickler for torch before 2.6, which knows the allowed names only."""
+
+    dispatch = dict(_PythonUnpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         """Look a global up in the list instead of importing it."""
@@ -93,6 +81,15 @@ class _RestrictedUnpickler(pickle.Unpickler):
         if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         raise RefusedError(f'Unsupported global: {full_name}')
+
+    def load_build(self) -> None:
+        """Set the state of an object, if it is of a type that may have one."""
+        kind = type(self.stack[-2])
+        if kind not in _built_types():
+            raise RefusedError(f'Setting the state of a {kind.__name__}')
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
 
 
 class RestrictedPickle:

@@ -13,7 +13,11 @@ import zipfile
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
 from torch import nn
+
+from . import opcodes
 
 WEIGHTS = dict(nn.Linear(2, 2).state_dict())
 
@@ -110,6 +114,21 @@ def _bomb(path, marker):
         archive.writestr('a/data.pkl', bytes(1 << 24))
 
 
+def _changed_type(path, marker):
+    """An array is given a type of 400 bytes a value after it was made of 8."""
+    kind = opcodes.dtype('S8', order='|', size=8) + b'q\x07'
+    array = opcodes.array([2], b'h\x07', opcodes.data(bytes(16)))
+    larger = opcodes.built(b'h\x07', *opcodes.dtype_state('|', 400))
+    opcodes.write(path, b'](' + kind + array + larger + b'e')
+
+
+def _addressed_log(path, marker):
+    """A log of what is at an address, which here is that of an array."""
+    interface = WEIGHTS['bias'].numpy().__array_interface__
+    log = Call(HistoryBuffer, ConfigDict(__array_interface__=interface), [1])
+    torch.save(dict(state_dict=WEIGHTS, extra=log), path)
+
+
 def _safetensors(path, marker):
     """A header with an offset behind the end, and a pickle where tensors should be."""
     header = dict(weight=dict(dtype='F32', shape=[10**9], data_offsets=[0, 4 * 10**9]))
@@ -130,6 +149,11 @@ REFUSED = {
     'object array of numpy': _torch_save(
         lambda c, m: np.array([Call(os.system, c)], dtype=object)
     ),
+    'array of pointers': _torch_save(
+        lambda c, m: Call(np.ndarray, (1,), 'O', bytearray(8))
+    ),
+    'type of numpy that is changed later': _changed_type,
+    'log that says where in memory it is': _addressed_log,
     'pickle of protocol 4': _protocol_4,
     'pickle in the format before torch 1.6': _torch_save(
         lambda c, m: Call(os.system, c), _use_new_zipfile_serialization=False
