@@ -51,10 +51,15 @@ def allow_mmengine_checkpoints() -> None:
     import torch
 
     if parse_version(torch.__version__) >= (2, 6):
-        # Not by add_safe_globals: who has put numpy's own names there, as is advised
-        # against the same error, would get now these and now those.
-        torch._weights_only_unpickler._get_allowed_globals().update(
-            checkpoint_globals()
+        # Not by add_safe_globals, where torch still has this table: who has put numpy's
+        # own names there, as is advised against the same error, would get now these
+        # and now those.
+        table = getattr(torch._weights_only_unpickler, '_get_allowed_globals', None)
+        if table is not None:
+            table().update(checkpoint_globals())
+            return
+        torch.serialization.add_safe_globals(
+            [(value, name) for name, value in checkpoint_globals().items()]
         )
 
 
