@@ -47,7 +47,8 @@ class CheckpointArray(np.ndarray):
         Raises:
             RefusedError: If it is another one, or the second.
         """
-        if self.dtype != _UNREAD:
+        # Not what a file may have put under that name.
+        if np.ndarray.dtype.__get__(self) != _UNREAD:  # type: ignore[attr-defined]
             raise RefusedError('the state of a numpy.ndarray is set twice')
         if type(state) is not tuple or len(state) != 5:
             raise RefusedError('the state of a numpy.ndarray is not as numpy writes it')

@@ -15,6 +15,22 @@ from .refused_error import RefusedError
 _STATISTICS = ('min', 'max', 'current', 'mean')
 
 
+class Statistic:
+    """A statistics function of ``HistoryBuffer``, as long as a file is being read.
+
+    No file gets the function itself: ``current`` returns what any object has under a
+    name, and torch calls what it is told to where it rebuilds a tensor.
+
+    Args:
+        name (str): Its name.
+    """
+
+    __slots__ = ('name',)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
 class CheckpointHistory(HistoryBuffer):
     """What a pickle gets where it asks for ``HistoryBuffer``.
 
@@ -56,14 +72,14 @@ def _checked(key: Any, value: Any) -> Any:
     numbers = isinstance(value, np.ndarray) and value.dtype.kind in 'biufc'
     if key in ('_log_history', '_count_history') and numbers:
         return np.array(value)
-    if key == 'statistics_methods' and type(value) is dict:
-        own = {name: getattr(HistoryBuffer, name) for name in _STATISTICS}
-        if all(own.get(name) is method for name, method in value.items()):
-            return value
+    methods = value.items() if type(value) is dict else [(None, None)]
+    own = all(type(v) is Statistic and v.name == name for name, v in methods)
+    if key == 'statistics_methods' and own:
+        return {name: getattr(HistoryBuffer, name) for name in value}
     raise RefusedError(f'a HistoryBuffer has a {type(value).__name__} as {key!r:.40}')
 
 
-def statistics_getattr(owner: Any, name: Any, *default: Any) -> Any:
+def statistics_getattr(owner: Any, name: Any, *default: Any) -> Statistic:
     """``getattr`` that knows ``HistoryBuffer``'s own statistics and nothing else.
 
     Args:
@@ -72,14 +88,14 @@ def statistics_getattr(owner: Any, name: Any, *default: Any) -> Any:
         *default: Must be absent.
 
     Returns:
-        Callable: The statistics function.
+        Statistic: What stands for the function.
 
     Raises:
         RefusedError: If anything else is asked for.
     """
     known = type(name) is str and name in _STATISTICS and not default
     if owner is CheckpointHistory and known:
-        return getattr(HistoryBuffer, name)
+        return Statistic(name)
     raise RefusedError(
         f'getattr({owner!r}, {name!r}) is not allowed: only '
         f'HistoryBuffer.{{{", ".join(_STATISTICS)}}} are'

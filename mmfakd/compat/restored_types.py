@@ -12,7 +12,7 @@ from mmengine.logging import HistoryBuffer
 
 from .checkpoint_array import CheckpointArray
 from .checkpoint_dtype import CheckpointDtype
-from .checkpoint_history import CheckpointHistory
+from .checkpoint_history import CheckpointHistory, Statistic
 from .refused_error import RefusedError
 
 _CLASSES = {
@@ -62,6 +62,8 @@ def _restored_itself(value: Any, seen: _Seen) -> Any:
         return _CLASSES.get(value, value)
     if isinstance(value, CheckpointDtype):
         return value.dtype
+    if isinstance(value, Statistic):
+        raise RefusedError('it holds a statistics function outside of a log')
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:
             raise RefusedError('it holds an array of objects')

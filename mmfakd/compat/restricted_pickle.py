@@ -13,6 +13,22 @@ def _empty_bytes() -> bytes:
     return b''
 
 
+def _rebuild_subclass(func: Any, new_type: Any, args: Any, state: Any) -> Any:
+    """Rebuild a tensor of another class, in place of torch's function for that.
+
+    torch's own calls whatever it is given, and sets any state on what that returns.
+    """
+    import torch
+    from torch._tensor import _rebuild_from_type_v2
+
+    known = [f for name, f in vars(torch._utils).items() if name.startswith('_rebuild')]
+    if not any(func is f for f in known):
+        raise RefusedError('a tensor is rebuilt by no function of torch')
+    if not (isinstance(new_type, type) and issubclass(new_type, torch.Tensor)):
+        raise RefusedError('a tensor is rebuilt as another class')
+    return _rebuild_from_type_v2(func, new_type, args, state)
+
+
 def checkpoint_globals() -> dict[str, Any]:
     """Names a checkpoint of MMEngine holds besides torch's own, and their meaning.
 
@@ -32,6 +48,7 @@ def checkpoint_globals() -> dict[str, Any]:
         'mmengine.config.config.ConfigDict': ConfigDict,
         'builtins.getattr': statistics_getattr,
         'builtins.bytes': _empty_bytes,
+        'torch._tensor._rebuild_from_type_v2': _rebuild_subclass,
         'numpy.ndarray': CheckpointArray,
         'numpy.dtype': CheckpointDtype,
     }

@@ -245,6 +245,87 @@ def test_nothing_is_set_for_everybody(value, unpickler, tmp_path):
     assert torch._utils._rebuild_tensor_v2.__kwdefaults__ is None
 
 
+class Calls:
+    """Is pickled as a call of a function with arguments."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def with_attributes(**values):
+    made = collections.OrderedDict()
+    made.__dict__.update(values)
+    return made
+
+
+def set_on(target, state):
+    """What had torch set a state on anything: it calls what it is given for that.
+
+    `HistoryBuffer.current` returns what an object has as the last of its history.
+    """
+    current = HistoryBuffer.current
+    found = with_attributes(_log_history={-1: target})
+    cast = with_attributes(
+        _log_history={-1: with_attributes(as_subclass=current)},
+    )
+    return Calls(torch._tensor._rebuild_from_type_v2, current, found, (cast,), state)
+
+
+def states_of_others():
+    log, array = HistoryBuffer([1.0, 2.0], [1, 1]), np.ones(64, 'f4')
+    tensor = Calls(
+        torch._utils._rebuild_device_tensor_from_numpy,
+        array,
+        torch.float32,
+        'cpu',
+        False,
+    )
+    freed = set_on(array, (1, (1,), np.dtype('f4'), False, bytes(4)))
+    return {
+        'class': [set_on(torch.Tensor, dict(marked=1))],
+        'log': [
+            log,
+            set_on(log, dict(statistics_methods=dict(mean=collections.OrderedDict))),
+        ],
+        'memory': [tensor, set_on(np.ndarray, dict(dtype='V1')), freed],
+        'function alone': [HistoryBuffer.current],
+    }
+
+
+@pytest.mark.parametrize('kind', states_of_others())
+def test_no_state_is_set_by_a_function_of_mmengine(kind, unpickler, tmp_path):
+    torch.save(dict(values=states_of_others()[kind]), tmp_path / 'evil.pth')
+    reason = 'rebuilt by no function of torch|statistics function outside of a log'
+    with pytest.raises(pickle.UnpicklingError, match=reason):
+        load_checkpoint_file(tmp_path / 'evil.pth')
+    assert not hasattr(torch.Tensor, 'marked')
+    assert HistoryBuffer._statistics_methods.get('mean') in (None, HistoryBuffer.mean)
+
+
+@weights_only_torch
+@pytest.mark.parametrize('kind', ['class', 'log', 'memory'])
+def test_no_state_is_set_by_torch_itself(kind, tmp_path):
+    torch.save(dict(values=states_of_others()[kind]), tmp_path / 'evil.pth')
+    with pytest.raises(pickle.UnpicklingError, match='rebuilt by no function of torch'):
+        torch.load(tmp_path / 'evil.pth', weights_only=True)
+    assert not hasattr(torch.Tensor, 'marked')
+
+
+def test_tensors_of_other_classes(unpickler, tmp_path):
+    """Parameters with attributes of their own, which torch rebuilds so."""
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.note = 'mine'
+    tensor = torch.zeros(3)
+    tensor.note = 'too'
+    torch.save(dict(a=parameter, b=tensor), tmp_path / 'good.pth')
+    loaded = load_checkpoint_file(tmp_path / 'good.pth')
+    assert (loaded['a'].note, loaded['b'].note) == ('mine', 'too')
+    assert torch.equal(loaded['b'], tensor)
+
+
 def good_arrays():
     """Arrays and scalars in all forms that checkpoints have them in."""
     arrays = [np.arange(6).astype(code).reshape(2, 3) for code in '?bhilBHILefdFD']

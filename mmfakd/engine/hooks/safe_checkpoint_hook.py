@@ -95,6 +95,8 @@ class SafeCheckpointHook(CheckpointHook):
         if local and self.backend_args is None and self.file_client_args is None:
             self.backend_args = dict(backend='mmfakd_atomic')
         self._iter = runner.iter
+        # Of a validation that was broken off before, in a notebook.
+        self._before_val = None
         if runner._resume and osp.basename(str(runner._load_from)) != INTERRUPTED:
             self._saved = runner.iter
         info = runner.message_hub.runtime_info
@@ -127,7 +129,7 @@ class SafeCheckpointHook(CheckpointHook):
         Args:
             runner (Runner): The runner.
         """
-        self._batch = 0
+        self._batch, self._before_val = 0, None
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any

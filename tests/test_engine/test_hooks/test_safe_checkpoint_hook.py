@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
+from mmengine.runner import Runner
 
 from mmfakd.checkpoints.latest import find_checkpoint
 from mmfakd.compat import load_checkpoint_file
@@ -465,3 +466,43 @@ def test_what_a_signal_saves_is_whole(work_dir, teacher_ckpt):
     train(cfg, Interrupt(diverges=False))
     saved = load_checkpoint_file(Path(work_dir) / 'interrupted.pth')
     assert {'optimizer', 'param_schedulers'} <= saved.keys()
+
+
+class States(Hook):
+    """Notes whether what is saved are the random states of that moment."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.same = []
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        # A best checkpoint has none.
+        if 'position' in checkpoint:
+            saved = checkpoint['position']['random'][0]['torch']
+            self.same.append(torch.equal(saved, torch.get_rng_state()))
+
+
+class BreakOff(Hook):
+    """Ends the first validation."""
+
+    done = False
+
+    def after_val_iter(self, runner, *args, **kwargs):
+        if not self.done:
+            self.done = True
+            raise KeyboardInterrupt
+
+
+def test_a_validation_that_was_broken_off_before(work_dir, teacher_ckpt):
+    """As in a notebook, where training follows."""
+    cfg = config(work_dir, teacher_ckpt, scores=[1.0, 2.0], epochs=2)
+    cfg.experiment_name = 'broken_off'
+    runner, states = Runner.from_cfg(cfg), States()
+    runner.register_hook(BreakOff())
+    runner.register_hook(states)
+    with pytest.raises(KeyboardInterrupt):
+        runner.val()
+    torch.rand(5)
+    runner.train()
+    assert len(states.same) >= 2 and all(states.same)
