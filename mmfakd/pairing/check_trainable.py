@@ -10,6 +10,8 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
+from mmfakd.models.algorithms.why_no_softmax import is_reid
+
 from .features import find_features
 from .gradient_paths import GradientPaths, learning_parameters
 from .probe import (
@@ -17,7 +19,6 @@ from .probe import (
     Probe,
     dummy_images,
     is_detector,
-    is_reid,
     is_segmentor,
 )
 

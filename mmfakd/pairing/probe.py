@@ -231,18 +231,6 @@ def is_segmentor(model: BaseModel) -> bool:
     return _has_base(model, 'mmseg.models.segmentors.base', 'BaseSegmentor')
 
 
-def is_reid(model: BaseModel) -> bool:
-    """Tell whether a classifier is one of mmdet's models for re-identification.
-
-    Args:
-        model (BaseModel): The model.
-
-    Returns:
-        bool: Whether it is.
-    """
-    return _has_base(model, 'mmdet.models.reid.base_reid', 'BaseReID')
-
-
 def _has_base(model: BaseModel, module: str, name: str) -> bool:
     """Whether a model has a base class, of a library that need not be there."""
     bases = type(model).__mro__

@@ -119,15 +119,15 @@ def warn_of_softmax(
         teacher (nn.Module): The teacher.
     """
     models = dict(student=student, teacher=teacher)
-    if not any(map(why_no_softmax, models.values())):
+    whys = {role: why_no_softmax(model) for role, model in models.items()}
+    if not any(whys.values()):
         return
     for name, kind, *sides in _compared(distiller, student, teacher, False):
         reasons = [
-            f'the {role} {why_no_softmax(model)}'
+            f'the {role} {whys[role]}'
             for (role, model), side in zip(models.items(), sides)
             # Behind its embedding a model for re-identification has classes, too.
-            if why_no_softmax(model)
-            and not (is_reid(model) and side.source == 'head.classifier')
+            if whys[role] and not (is_reid(model) and side.source == 'head.classifier')
         ]
         # A cross entropy may be one of sigmoids.
         by_softmax = kind in _BY_CLASS - {'CrossEntropyLoss'}
