@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfakd.ops import filter_storage
+from mmfakd.ops.derived_buffers import DerivedBuffers
 from mmfakd.ops.filter_inputs import FilterForm, FilterInputs
 from mmfakd.ops.frequency_filter import frequency_filter
 from mmfakd.ops.maps import check_map
 from mmfakd.ops.no_autocast import no_autocast
 
 
-class FrequencyAttention(nn.Module):
+class FrequencyAttention(DerivedBuffers):
     r"""Filter feature maps in the Fourier domain with one weight per frequency.
 
     .. math::
@@ -103,6 +104,8 @@ class FrequencyAttention(nn.Module):
         torch.Size([2, 32, 25, 42])
     """
 
+    copies: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -154,13 +157,21 @@ class FrequencyAttention(nn.Module):
             weight = filter_storage.pack_filter(weight, high_pass, groups)
             self.filter = nn.Parameter(weight)
             self.gate_global = nn.Parameter(torch.tensor([0.5]))
-            # Integers, because `.half()` would round the constants themselves.
-            copies = filter_storage.count_copies(self.grid, high_pass)
-            self.copies: Tensor
-            self.register_buffer('copies', copies, persistent=False)
         if with_local:
             self.local = nn.Conv2d(in_channels, out_channels, 1)
             self.gate_local = nn.Parameter(torch.tensor([0.5]))
+        self.register_derived()
+
+    def derived(self) -> dict[str, Tensor]:
+        """Derive what the state dict does not hold.
+
+        Returns:
+            dict[str, Tensor]: ``copies``, how many of each coefficient the mask leaves.
+        """
+        if not self.with_global:
+            return {}
+        # Integers, because `.half()` would round the constants themselves.
+        return dict(copies=filter_storage.count_copies(self.grid, self.high_pass))
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmfakd.ops.derived_buffers import DerivedBuffers
 from mmfakd.registry import MODELS
 
 from .check_number import check_number
@@ -73,7 +74,7 @@ def share_up_to_median(values: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class MultiLevelLogitsLoss(nn.Module):
+class MultiLevelLogitsLoss(DerivedBuffers):
     r"""Multi-level logit distillation.
 
     Logits are compared at several temperatures on three levels: image by image
@@ -137,8 +138,16 @@ class MultiLevelLogitsLoss(nn.Module):
             )
         self.views, self.standardize, self.loss_weight = views, standardize, loss_weight
         self.shared = len(taus)
-        all_taus = torch.tensor([*taus, *weak_taus]).view(-1, 1, 1)
-        self.register_buffer('taus', all_taus, persistent=False)
+        self._all_taus = (*taus, *weak_taus)
+        self.register_derived()
+
+    def derived(self) -> dict[str, Tensor]:
+        """Derive what the state dict does not hold.
+
+        Returns:
+            dict[str, Tensor]: ``taus``, all temperatures, (K, 1, 1).
+        """
+        return dict(taus=torch.tensor(self._all_taus).view(-1, 1, 1))
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         """Compute the weighted loss.
