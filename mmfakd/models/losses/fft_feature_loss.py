@@ -48,9 +48,10 @@ def fft_feature_loss(
     - ``log_amplitude``: :math:`\log(1 + |z|)`, weak coefficients count more.
 
     :math:`B` is 1 for frequencies in the band, else 0. The mean runs over all
-    frequencies, so that the losses of adjoining bands add up to the whole one.
-    :math:`w = (d / \max_k d)^\alpha`, with :math:`d` the distance (not squared) and
-    without gradient, is the weight of the focal frequency loss.
+    frequencies, so that without a focal weight the losses of adjoining bands add up to
+    the whole one. :math:`w = (d / \max_{B(k) = 1} d)^\alpha`, with :math:`d` the
+    distance (not squared) and without gradient, is the weight of the focal frequency
+    loss. Its maximum is that of the band.
 
     Sources: *Focal Frequency Loss for Image Reconstruction and Synthesis*, ICCV 2021
     (arXiv 2012.12821), for the focal weight; the spectra of features as a target
