@@ -81,7 +81,8 @@ def convert_famkd_state_dict(
         ``load_state_dict`` with ``strict=True``. Tensors are copies.
 
     Raises:
-        ValueError: If keys are unknown or missing; they are listed.
+        ValueError: If keys are unknown or missing; they are listed. For values that are
+            no tensors, and a ``weights1`` of another shape or kind.
     """
     if not state_dict:
         raise ValueError(
@@ -154,18 +155,36 @@ def _rename(
             'prefixes such as `module.` and other modules first.'
         )
     return {
-        names[key]: _convert(key.split('.')[-1], value, high_pass)
+        names[key]: _convert(prefix + key, value, high_pass)
         for key, value in state_dict.items()
     }
 
 
-def _convert(name: str, value: Tensor, high_pass: float) -> Tensor:
+def _convert(key: str, value: Tensor, high_pass: float) -> Tensor:
     """Convert one tensor."""
+    if not isinstance(value, Tensor):
+        raise ValueError(
+            f'convert_famkd_state_dict got {key} of type {type(value).__name__}, '
+            'expected a tensor: give the state dict as it was saved.'
+        )
+    name = key.split('.')[-1]
     if name == 'weights1':
-        if not value.is_complex():
-            value = torch.view_as_complex(value.contiguous())
-        return pack_filter(value, high_pass)
+        return pack_filter(_complex_filter(key, value), high_pass)
     value = value.detach().clone()
     if name in ('rate1', 'rate2'):
         return value.reshape(1)
     return value.flatten(1) if name in ('rel_h', 'rel_w') else value
+
+
+def _complex_filter(key: str, value: Tensor) -> Tensor:
+    """The full filter (Ci, Co, H, W), however it was saved."""
+    if value.is_complex() and value.ndim == 4:
+        return value
+    if value.is_floating_point() and value.ndim == 5 and value.shape[-1] == 2:
+        return torch.view_as_complex(value.contiguous())
+    raise ValueError(
+        f'convert_famkd_state_dict got {key} of shape {tuple(value.shape)} and dtype '
+        f'{value.dtype}, expected (in_channels, out_channels, height, width), complex, '
+        'or the same with a last dimension of 2, real and imaginary part: a filter '
+        'that has lost its imaginary part cannot be converted.'
+    )

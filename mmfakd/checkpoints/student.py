@@ -52,16 +52,17 @@ def export_student(checkpoint: dict, own: bool = False) -> dict:
         It loads under ``weights_only``.
 
     Raises:
-        ValueError: If the checkpoint holds no student.
+        ValueError: If the checkpoint holds no student, or something else where weights
+            and ``meta`` are expected.
     """
-    state_dict = without_wrappers(checkpoint.get('state_dict', checkpoint))
+    state_dict, meta = _parts(checkpoint)
     student = student_state_dict(state_dict)
     if not student:
         raise ValueError(
             f'No key begins with {_PREFIX!r}: got {some(state_dict)}. Expected a '
             'checkpoint of a distillation run; one of a plain model needs no export.'
         )
-    return _exported(student, checkpoint.get('meta') or {}, 'architecture', own)
+    return _exported(student, meta, 'architecture', own)
 
 
 def export_plain(checkpoint: dict) -> dict:
@@ -72,23 +73,49 @@ def export_plain(checkpoint: dict) -> dict:
 
     Returns:
         dict: As :func:`export_student` makes it.
+
+    Raises:
+        ValueError: If it holds something else where weights and ``meta`` are expected.
     """
-    state_dict = without_wrappers(checkpoint.get('state_dict', checkpoint))
-    return _exported(state_dict, checkpoint.get('meta') or {}, 'type')
+    return _exported(*_parts(checkpoint), 'type')
+
+
+def _parts(checkpoint: dict) -> tuple[OrderedDict[str, Tensor], Mapping]:
+    """Weights under the names of the model itself, and the meta information."""
+    state_dict = checkpoint.get('state_dict', checkpoint)
+    named = isinstance(state_dict, Mapping) and all(
+        isinstance(key, str) for key in state_dict
+    )
+    if not named:
+        what = f'a {type(state_dict).__name__}'
+        if isinstance(state_dict, Mapping):
+            what = f'one with the keys {some(map(repr, state_dict))}'
+        raise ValueError(
+            f'The state dict is {what}; expected tensors by their names. Give the file '
+            'as it was saved in training.'
+        )
+    meta = checkpoint.get('meta') or {}
+    if not isinstance(meta, Mapping):
+        raise ValueError(
+            f"'meta' is a {type(meta).__name__}; expected a dict, as MMEngine writes "
+            'it, or none. Give the file as it was saved in training.'
+        )
+    return without_wrappers(state_dict), meta
 
 
 def _is_plain(checkpoint: dict) -> bool:
     """Tell whether a checkpoint says itself that it is one of a plain model."""
-    if student_state_dict(without_wrappers(checkpoint.get('state_dict', checkpoint))):
+    state_dict, meta = _parts(checkpoint)
+    if student_state_dict(state_dict):
         return False
-    text = (checkpoint.get('meta') or {}).get('cfg')
+    text = meta.get('cfg')
     model = read_config_text(text).get('model') if isinstance(text, str) else None
     return isinstance(model, dict) and 'type' in model and 'architecture' not in model
 
 
 def _exported(
     state_dict: Mapping[str, Tensor],
-    old_meta: dict[str, Any],
+    old_meta: Mapping[str, Any],
     needed: str,
     own: bool = False,
 ) -> dict:
@@ -129,8 +156,8 @@ def export_file(
 
     Raises:
         FileExistsError: If a file exists, or is the checkpoint.
-        ValueError: If the checkpoint holds no student, or no config where one is
-            asked for.
+        ValueError: If the checkpoint holds no student, or something else where
+            weights and ``meta`` are expected, or no config where one is asked for.
     """
     check_config_name(config_out)
     check_outputs(force, [out, config_out], [checkpoint])

@@ -39,6 +39,22 @@ def test_real_view_and_scalar_gates():
         assert not value.is_complex()
 
 
+@pytest.mark.parametrize(
+    'given', [torch.ones(3, 5, 8, 8), torch.ones(3, 5, 8, 8, 3), torch.ones(1).cfloat()]
+)
+def test_filters_of_another_shape(chain, given):
+    state = NaiveFrequencyAttention(3, 5, (8, 8)).famkd_state_dict()
+    with pytest.raises(ValueError, match='got weights1 of shape .*a last dimension'):
+        convert_famkd_state_dict({**state, 'weights1': given})
+    with pytest.raises(ValueError, match=r'got 1\.conv2\.0\.weights1 of shape'):
+        convert_famkd_state_dict({**chain, '1.conv2.0.weights1': given})
+
+
+def test_what_is_no_tensor(chain):
+    with pytest.raises(ValueError, match=r'got 1\.conv2\.0\.rate1 of type float'):
+        convert_famkd_state_dict({**chain, '1.conv2.0.rate1': 0.5})
+
+
 def test_cross_attention():
     state = strip_prefix(load_golden('cross_attention_c8_6x6'), 'param.')
     layer = LocalCrossAttention(8)

@@ -13,6 +13,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mmfakd.checkpoints.student import (
+    export_file,
+    export_plain,
     export_student,
     student_config,
     student_state_dict,
@@ -106,6 +108,31 @@ def test_checkpoint_of_a_plain_model(state_dict):
         export_student(dict(state_dict=state_dict, meta={}))
     assert "No key begins with 'architecture.'" in str(error.value)
     assert next(iter(state_dict)) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('given', 'said'),
+    [
+        (
+            dict(state_dict=[torch.ones(1)]),
+            'state dict is a list; expected tensors',
+        ),
+        (dict(state_dict={1: torch.ones(1)}), 'one with the keys 1; expected tensors'),
+        ({2: torch.ones(1)}, 'one with the keys 2; expected tensors'),
+        (
+            dict(state_dict={'architecture.w': torch.ones(1)}, meta=[1]),
+            "'meta' is a list; expected a dict",
+        ),
+    ],
+)
+def test_other_things_in_the_place_of_weights(given, said, tmp_path):
+    for export in (export_student, export_plain):
+        with pytest.raises(ValueError, match=said):
+            export(given)
+    path = tmp_path / 'odd.pth'
+    torch.save(given, path)
+    with pytest.raises(ValueError, match=f'odd.pth: .*{said}'):
+        export_file(str(path), str(tmp_path / 'out.pth'))
 
 
 # ---- meta information
