@@ -29,6 +29,7 @@ from .call_warmup import CallWarmup
 from .inputs import Arguments
 from .logits import by_position, check_logits
 from .moves import Moves
+from .own_loss import check_own_loss, tell_if_without_graph
 from .plain_look import PlainLook, counts_backward, may_run_backward
 from .watched_model import WITHOUT_GRAPH, MapInfo, WatchedModel
 
@@ -109,9 +110,9 @@ class Distillation(nn.Module):
         Args:
             *inputs (Any): What the teacher is called with. Without any arguments it is
                 what the student was called with.
-            own (Tensor, optional): The student's own loss, which is needed where
-                weights are measured (``loss_weight='balance'``), and with which the
-                report compares. It is not part of the loss that comes back.
+            own (Tensor, optional): The student's own loss, one value with its graph. It
+                is needed where weights are measured (``loss_weight='balance'``), and
+                the report compares with it. It is not part of the loss that comes back.
             **kwargs (Any): Further arguments of the teacher.
 
         Returns:
@@ -121,9 +122,12 @@ class Distillation(nn.Module):
             RuntimeError: If the student has not run since the last call, or ran without
                 gradients; if this module is in evaluation mode, closed or a copy; if a
                 loss can teach nothing (first call).
-            ValueError: If features of student and teacher do not go together.
+            ValueError: If features of student and teacher do not go together, or
+                ``own`` is no tensor of one value.
         """
         student, teacher = self._both()
+        if own is not None:
+            check_own_loss(own)
         self._refuse_idle(student)
         arguments: Arguments = (inputs, kwargs)
         try:
@@ -142,7 +146,11 @@ class Distillation(nn.Module):
     def _compute(self, arguments: Arguments, own: Tensor | None) -> Tensor:
         student, teacher = self._both()
         distiller = self.distiller
-        if getattr(distiller, 'measures', False):
+        first, look = not self._started, None
+        measures = getattr(distiller, 'measures', False)
+        if first and (measures or self._looks):
+            tell_if_without_graph(own)
+        if measures:
             if own is None or counts_backward(own):
                 raise RuntimeError(
                     "loss_weight='balance' measures the levels against the student's "
@@ -152,7 +160,6 @@ class Distillation(nn.Module):
             core = student.core
             models = may_run_backward(core, distiller)
             distiller.take_own_loss(own, core.parameters(), models)
-        first, look = not self._started, None
         self._warn_if_left_out(student)
         if first:
             self._warn_if_apart()

@@ -24,6 +24,7 @@ from .watched_model import WatchedModel
 # Brightest pixel of a batch above which nobody has divided it by 255.
 _RAW = 16.0
 _ALONE = 'the student has no loss of its own here'
+_AT_ZERO = 'a head that begins at zero'
 _CLOSING = (
     'Nothing has been trained. `report=False` of mmfakd.distill skips this check.'
 )
@@ -97,6 +98,9 @@ class PlainLook(FirstLook):
         step = super().at_losses(own, losses, warmup)
         step.warnings = [_in_own_words(text) for text in step.warnings]
         step.notes = [_in_own_words(text) for text in step.notes]
+        if not any(loss.requires_grad for loss in own.values()):
+            # A loss without a graph has been told already.
+            step.notes = [text for text in step.notes if _AT_ZERO not in text]
         if not own:
             step.notes = [text for text in step.notes if _ALONE not in text]
             step.notes.append(

@@ -255,6 +255,42 @@ def test_weights_are_measured_against_the_loss_of_the_loop():
     assert made.loss() > 0
 
 
+@pytest.mark.parametrize('given', [dict(), dict(loss_weight='balance')])
+def test_what_is_no_loss_of_the_student_is_refused(given):
+    student, teacher = pair()
+    made = distilled(student, teacher, report=True, **given)
+    own = F.cross_entropy(student(images()), torch.arange(4), reduction='none')
+    with pytest.raises(ValueError, match=r'a tensor of shape \(4,\) .*losses.mean\(\)'):
+        made.loss(own=own)
+    with pytest.raises(ValueError, match=r'a float as `own`.*not loss.item\(\)'):
+        made.loss(own=own.mean().item())
+    # The pass was not used up.
+    assert made.loss(own=own.mean()[None]) > 0
+
+
+@pytest.mark.parametrize('given', [dict(report=True), dict(loss_weight='balance')])
+def test_a_loss_of_the_student_without_graph_is_told(given):
+    student, teacher = pair()
+    made = distilled(student, teacher, **given)
+    with patch('mmfakd.plain.own_loss.print_log') as said:
+        for seed in range(2):
+            own = F.cross_entropy(student(images(seed)), torch.arange(4))
+            made.loss(own=own.detach())
+    assert said.call_count == 1 and 'without detach()' in said.call_args[0][0]
+    if made.first_step is not None:
+        assert 'begins at zero' not in made.report()
+
+
+def test_a_loss_of_the_student_that_nothing_needs():
+    """Without a report and with weights as numbers."""
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    with patch('mmfakd.plain.own_loss.print_log') as said:
+        own = F.cross_entropy(student(images()), torch.arange(4))
+        made.loss(own=own.detach())
+    assert not said.called
+
+
 def test_the_first_call_reports():
     student, teacher = pair()
     made = distilled(student, teacher, report=True)
