@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Union
 
 from torch import Tensor, nn
@@ -179,15 +179,22 @@ def copied(value: Any) -> Any:
     """Copy the tensors in a part, for what is about to be changed in place.
 
     Args:
-        value (Any): A tensor, or tuples, lists and mappings of them.
+        value (Any): A tensor, or tuples, named ones too, lists, mappings and data
+            classes of them.
 
     Returns:
-        Any: The same with copies, through which gradients flow.
+        Any: The same with copies, through which gradients flow; what has names for its
+        parts keeps them.
     """
     if isinstance(value, Tensor):
         return value.clone()
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = [field.name for field in fields(value) if field.init]
+        return replace(value, **{key: copied(getattr(value, key)) for key in parts})
     if isinstance(value, Mapping):
         return {key: copied(item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, '_fields'):
+        return type(value)(*(copied(item) for item in value))
     if isinstance(value, (tuple, list)):
         return tuple(copied(item) for item in value)
     return value

@@ -15,6 +15,7 @@ from mmfakd.ops.compiling import is_compiling
 from .autocast import autocast_dtype
 from .layer import copied, tensors_in
 from .layer_hook import LayerHook, PassHook
+from .logits import logits_in
 
 # In a backward pass checkpointed layers run again.
 _in_backward = getattr(torch._C, '_current_graph_task_id', lambda: -1)
@@ -41,6 +42,8 @@ class Recorder:
         changes_inputs (bool): Whether the model is known to change its inputs in place.
         copy (set[str]): Layers whose outputs are changed in place later on, so that
             copies are recorded.
+        logits_alone (bool): Whether of what the model itself returns a copy of the
+            logits is recorded, and nothing else.
         calls (dict[str, int]): Layer -> its calls in a pass, where that is known. No
             more are kept of passes whose begin is not seen, as the model itself is
             not called.
@@ -56,6 +59,7 @@ class Recorder:
         self.autocast: torch.dtype | None = None
         self.changes_inputs = False
         self.copy: set[str] = set()
+        self.logits_alone = False
         self.calls: dict[str, int] = {}
         self.with_graph = with_graph
         self._given: list[tuple[Tensor, int]] = []
@@ -109,7 +113,9 @@ class Recorder:
         """
         if not self._records_now():
             return
-        if name in self.copy or (self._drops_in_place and is_compiling()):
+        if not name and self.logits_alone:
+            output = _logits_alone(output)
+        elif name in self.copy or (self._drops_in_place and is_compiling()):
             output = copied(output)
         self._keep(self.records[name], output, name)
         if is_compiling():
@@ -170,6 +176,16 @@ class Recorder:
             handle.remove()
         self.recording = False
         self.clear()
+
+
+def _logits_alone(output: Any) -> Any:
+    """Predictions as the model returned them, whatever a loop does to them then.
+
+    Class priors are added and temperatures divided by in place, which within a compiled
+    pass could not be seen.
+    """
+    logits = logits_in(output)
+    return output if logits is None else logits.clone()
 
 
 def _versions(value: Any) -> list[tuple[Tensor, int]]:

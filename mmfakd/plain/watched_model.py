@@ -135,6 +135,7 @@ class WatchedModel:
             self.recorder.copy |= self.recorder.changed
             records = self._run_example(arguments, Probe(probe.input_shape))
         self.recorder.changes_inputs = self.recorder.inputs_changed
+        self.recorder.logits_alone = all(layer.name for layer in self.layers)
         self.recorder.clear()
         inputs = [x for _, x in tensors_in(arguments)]
         sequences = any(x.dim() == 2 and not x.is_floating_point() for x in inputs)

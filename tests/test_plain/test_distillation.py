@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import weakref
+from collections import namedtuple
 from unittest.mock import patch
 
 import pytest
@@ -509,6 +510,58 @@ def test_what_only_training_changes_in_place_is_recorded_when_compiled():
     torch.compile(student, backend='aot_eager')(images())
     [ours] = made._sides[0].read()
     torch.testing.assert_close(ours, student.layer(images()))
+
+
+Output = namedtuple('Output', 'feature logits')
+
+
+class WithFeature(nn.Module):
+    """Returns features as wide as its logits before them, and drops in place."""
+
+    def __init__(self, width=4):
+        super().__init__()
+        self.body, self.head = network(width, classes=6), nn.Linear(6, 6)
+        self.drop = nn.Dropout(0.5, inplace=True)
+
+    def forward(self, x):
+        feature = self.drop(self.body(x))
+        return Output(feature, self.head(feature))
+
+
+def change_nothing(logits):
+    pass
+
+
+def mask_a_class(logits):
+    logits[:, 1] = -100
+
+
+@pytest.mark.parametrize('change', [change_nothing, mask_a_class, lambda x: x.div_(4)])
+@pytest.mark.parametrize('compiled', [False, True])
+def test_predictions_count_as_they_were_returned(compiled, change):
+    torch.manual_seed(0)
+    student, teacher = WithFeature(), WithFeature(6).eval()
+    made = distilled(student, teacher, (), method='kd')
+    run = torch.compile(student, backend='aot_eager') if compiled else student
+    logits = run(images()).logits
+    rows = logits.detach().log_softmax(1), teacher(images()).logits.softmax(1)
+    change(logits)
+    loss = made.loss()
+    torch.testing.assert_close(loss, F.kl_div(*rows, reduction='batchmean'))
+    (logits.sum() + loss).backward()
+    assert student.head.weight.grad.abs().sum() > 0
+
+
+def test_predictions_that_are_changed_as_a_part_of_a_level():
+    """The model itself is a level, too, whose other outputs count."""
+    student, teacher = WithFeature(), WithFeature(6)
+    layer = dict(name='', index=0, layout='NCHW')
+    made = distilled(student, teacher, [layer], kd_weight=1.0)
+    student(images())
+    assert made.loss() > 0
+    student(images()).logits.div_(4)
+    with pytest.raises(RuntimeError, match=r"dict\(name='', copy=True\)"):
+        made.loss()
 
 
 class Normalises(nn.Module):
