@@ -29,7 +29,7 @@ class LayerHook:
         """Record a call."""
         recorder = self._recorder()
         if recorder is not None:
-            recorder.take(self._name, output)
+            recorder.take(self._name, module, output)
 
     def __reduce__(self) -> tuple:
         """Leave a function of any arguments behind that returns None."""
@@ -45,4 +45,4 @@ class PassHook(LayerHook):
         """Begin a pass."""
         recorder = self._recorder()
         if recorder is not None:
-            recorder.begin(args, kwargs)
+            recorder.begin(module, args, kwargs)

@@ -16,6 +16,7 @@ from .autocast import autocast_dtype
 from .layer import copied, tensors_in
 from .layer_hook import LayerHook, PassHook
 from .logits import logits_in
+from .unwrap import in_data_parallel
 
 # In a backward pass checkpointed layers run again.
 _in_backward = getattr(torch._C, '_current_graph_task_id', lambda: -1)
@@ -89,14 +90,18 @@ class Recorder:
             handle = module.register_forward_hook(LayerHook(self, name))
             self._hooked[name] = (module, handle)
 
-    def begin(self, args: tuple, kwargs: dict) -> None:
+    def begin(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
         """Begin a forward pass of the model.
 
         Args:
+            model (nn.Module): The model that runs.
             args (tuple): Its positional arguments.
             kwargs (dict): Its keyword arguments.
+
+        Raises:
+            TypeError: If it is a copy that ``DataParallel`` made.
         """
-        if not self._records_now():
+        if not self._records_now(model):
             return
         self.clear()
         self.inputs = (args, dict(kwargs))
@@ -104,14 +109,18 @@ class Recorder:
             self._attach()
             self._given = _versions((args, kwargs))
 
-    def take(self, name: str, output: Any) -> None:
+    def take(self, name: str, layer: nn.Module, output: Any) -> None:
         """Record a call of a layer.
 
         Args:
             name (str): Name of the layer.
+            layer (nn.Module): The layer that ran.
             output (Any): What it returned.
+
+        Raises:
+            TypeError: If it is part of a copy that ``DataParallel`` made.
         """
-        if not self._records_now():
+        if not self._records_now(layer):
             return
         if not name and self.logits_alone:
             output = _logits_alone(output)
@@ -132,7 +141,7 @@ class Recorder:
         while 0 < most < len(kept):
             kept.pop(0)
 
-    def _records_now(self) -> bool:
+    def _records_now(self, module: nn.Module) -> bool:
         if not self.recording:
             return False
         if not is_compiling() and _in_backward() != -1:
@@ -141,6 +150,9 @@ class Recorder:
             if not is_compiling():
                 self.without_graph = True
             return False
+        # Copies share these hooks, and each has a part of the batch.
+        if getattr(module, '_is_replica', False):
+            raise TypeError(in_data_parallel('student' if self.with_graph else 'model'))
         return True
 
     @property

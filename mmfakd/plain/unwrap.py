@@ -33,11 +33,7 @@ def unwrap(model: nn.Module, role: str) -> nn.Module:
                 f'{role}: got a {type(model).__name__}; expected a torch.nn.Module.'
             )
         if isinstance(model, DataParallel):
-            raise TypeError(
-                f'The {role} is a DataParallel, whose copies of the model record side '
-                'by side. Give the model inside (`.module`) and train on several GPUs '
-                'with DistributedDataParallel.'
-            )
+            raise TypeError(in_data_parallel(role))
         if isinstance(model, torch.jit.ScriptModule):
             raise TypeError(
                 f'The {role} is a TorchScript module, whose layers cannot be recorded. '
@@ -49,6 +45,22 @@ def unwrap(model: nn.Module, role: str) -> nn.Module:
             model = model._orig_mod  # type: ignore[assignment]
         else:
             return model
+
+
+def in_data_parallel(role: str) -> str:
+    """Say why no model is recorded that ``DataParallel`` runs, and what to do.
+
+    Args:
+        role (str): ``'student'`` or ``'teacher'``.
+
+    Returns:
+        str: The message.
+    """
+    return (
+        f'The {role} is a DataParallel, whose copies of the model record side by side. '
+        'Take the model inside (`.module`) and train on several GPUs with '
+        'DistributedDataParallel.'
+    )
 
 
 def layer_name(model: nn.Module, layer: str | nn.Module, role: str) -> str:

@@ -564,6 +564,34 @@ def test_predictions_that_are_changed_as_a_part_of_a_level():
         made.loss()
 
 
+def replica(module):
+    """A copy as DataParallel makes one for each GPU."""
+    copied = module._replicate_for_data_parallel()
+    for key, p in module._parameters.items():
+        copied._parameters[key] = None if p is None else p * 1
+    for key, child in module.named_children():
+        copied._modules[key] = replica(child)
+    return copied
+
+
+def test_data_parallel_around_the_student():
+    student, teacher = pair()
+    made = distilled(student, teacher)
+    other = replica(student)
+    for part in (other, other[0]):
+        with pytest.raises(TypeError, match='student is a DataParallel.*`.module`'):
+            part(images())
+    # Evaluation records nothing, and may run so.
+    with torch.no_grad():
+        other(images())
+    made.eval()
+    other(images())
+    made.train()
+    # On a CPU there are no copies.
+    nn.DataParallel(student)(images())
+    assert made.loss() > 0
+
+
 class Normalises(nn.Module):
     def __init__(self, width=4):
         super().__init__()
