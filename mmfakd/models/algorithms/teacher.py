@@ -10,12 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.logging import MessageHub, print_log
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmfakd.checkpoints.load import load_weights
+from mmfakd.compat.running_loop import message_hub
 from mmfakd.models.distillers.any_distiller import clear_records, missing_records
 from mmfakd.models.distillers.attach_recorders import attach_recorders
 from mmfakd.ops.compiling import is_compiling
@@ -237,7 +238,7 @@ class Teacher(nn.Module):
         Raises:
             RuntimeError: If training is resumed, and the teacher has no weights.
         """
-        iteration = MessageHub.get_current_instance().runtime_info.get('iter', 0)
+        iteration = message_hub().runtime_info.get('iter', 0)
         if iteration > 0 and not self.has_weights:
             raise RuntimeError(
                 f'Training is resumed at iteration {iteration}, but the teacher has no '
