@@ -18,12 +18,14 @@ from mmfakd.models.distillers.loss_gradients import (
     GradientsNotMeasured,
     LossGradient,
     loss_gradients,
+    uses_half,
 )
 
 from .first_step import FirstStep
 from .idle_parameters import reached_parameters
 from .input_statistics import input_statistics, judge_input
 from .judge_balance import judge_balance
+from .judge_losses import judge_losses
 from .level_report import LevelReport
 from .loss_weights import loss_weights
 from .recorded_features import (
@@ -102,7 +104,9 @@ class FirstLook:
             if reason
         }
         for (name, layer), reason in _agreed(void).items():
-            self._tell(name in active, self._blame_teacher(name, layer, reason))
+            # A weight of 0 times what is not finite is not finite, either.
+            counts = name in active or 'not finite' in reason
+            self._tell(counts, self._blame_teacher(name, layer, reason))
         if differs:
             self._doubt_teacher(pairs, batch)
         broken = {
@@ -134,7 +138,7 @@ class FirstLook:
             FirstStep: The report.
 
         Raises:
-            ValueError: If a loss reaches nothing of the student.
+            ValueError: If a loss reaches nothing of the student, or is not finite.
         """
         step = self.step
         step.warmup = 1.0 if warmup is None else round(float(warmup), 6)
@@ -147,6 +151,7 @@ class FirstLook:
                     'feature does: the connector or the loss detaches it.'
                 )
                 self._tell(row.weight != 0, text)
+        judge_losses(step, self._in_float16())
         self._refuse()
         self._note(ours is not None)
         judge_balance(step, self.distiller, lambda f: self._again(ours, scalars, f))
@@ -332,6 +337,12 @@ class FirstLook:
     def _reached(self, loss: Tensor) -> int:
         found = {id(p): p.numel() for p in reached_parameters([loss])}
         return sum(count for key, count in found.items() if key in self.learning)
+
+    def _in_float16(self) -> bool:
+        """Whether the student runs in float16, be autocast over by now or not."""
+        pairs = recorded_features(self.distiller).values()
+        features = [f.tensor for pair in pairs for f in pair.student]
+        return uses_half([*self.weights, *features])
 
     def _note(self, has_own: bool) -> None:
         step = self.step

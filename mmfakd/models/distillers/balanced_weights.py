@@ -19,8 +19,8 @@ from mmfakd.models.connectors.per_level import per_level
 from .loss_gradients import (
     GradientsNotMeasured,
     LossGradient,
-    _uses_half,
     loss_gradients,
+    uses_half,
 )
 
 TYPE = 'balance'
@@ -157,7 +157,7 @@ class BalancedWeights(nn.Module):
         weights = list(parameters)
         logs = self._measured(own, losses, weights, modules)
         self._add(logs)
-        half = _uses_half(weights)
+        half = uses_half(weights)
         for i, (log, count) in enumerate(zip(logs.tolist(), self.counts.tolist())):
             if self.ratios[i] and not count:
                 name = names[i] if names else f'level {i}'
