@@ -23,7 +23,7 @@ from mmfakd.models.distillers.loss_gradients import (
 
 from .first_step import FirstStep
 from .idle_parameters import reached_parameters
-from .input_statistics import input_statistics, judge_input
+from .input_statistics import input_statistics, judge_input, judge_told
 from .judge_balance import judge_balance
 from .judge_losses import judge_losses
 from .level_report import LevelReport
@@ -209,11 +209,15 @@ class FirstLook:
             self.step.inputs[role] = found.as_dict()
             if role == 'student':
                 self.step.inputs[role]['differs'] = found.differs
-            # What the teacher was told to get is not guessed at.
+            told = self.teacher.input.told
+            text = ''
+            # What the teacher was told to get is not guessed at: numbers speak.
             if role == 'student' or not self.teacher.told_input:
                 text = judge_input(batch, data_samples, model, role)
-                if text:
-                    said[role] = text
+            elif told is not None:
+                text = judge_told(batch, data_samples, *told)
+            if text:
+                said[role] = text
         said = _agreed(said)
         if len(said) == 2 and self.teacher.input.is_identity:
             said.pop('teacher')
