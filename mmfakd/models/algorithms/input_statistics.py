@@ -117,8 +117,8 @@ def judge_told(
     if not torch.isfinite(pixels).all() or (pixels == pixels[:, :1]).all():
         # The student's batch says it, or is none of images.
         return ''
-    numbers = (v.to(pixels).expand(len(pixels)) for v in (mean, std))
-    return _judge_normalised(pixels, *numbers, 'teacher', '`teacher_preprocessor`')
+    means, stds = (v.to(pixels).expand(len(pixels)) for v in (mean, std))
+    return _judge_normalised(pixels, means, stds, 'teacher', '`teacher_preprocessor`')
 
 
 def judge_input(
