@@ -1,18 +1,22 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Looks for parts of a distiller that stand in its config, and that nothing uses."""
+"""Looks for parts of a distiller, or a teacher, that nothing uses."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 
 from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 
 from mmfakd.models.distillers.any_distiller import compared_levels
+from mmfakd.models.distillers.level import Level
 
 
 def check_unused(distiller: ConfigurableDistiller) -> None:
-    """Refuse losses that are never computed, and tell of connectors that never run.
+    """Refuse losses that are never computed; tell of what is not used.
+
+    That is of connectors that never run, and of losses that never ask the teacher.
 
     No mapping names them, as where a config adds KD to the levels of another and
     forgets ``loss_forward_mappings``. Of a distiller that computes its losses in a way
@@ -37,6 +41,7 @@ def check_unused(distiller: ConfigurableDistiller) -> None:
             'preds_T=dict(recorder=..., from_student=False)), or take them out of '
             '`distill_losses`.'
         )
+    _tell_teacherless(distiller, compared)
     used = {level.connector for levels in compared.values() for level in levels}
     used.update(getattr(distiller, 'own_connectors', ()))
     idle = {
@@ -53,6 +58,48 @@ def check_unused(distiller: ConfigurableDistiller) -> None:
             logger='current',
             level=logging.WARNING,
         )
+
+
+def _tell_teacherless(
+    distiller: ConfigurableDistiller, compared: Mapping[str, Sequence[Level]]
+) -> None:
+    """Warn of losses that compare the student with itself.
+
+    A penalty on features, or a loss of labels, has no argument for a teacher's; and
+    what a delivery brings to the student is the teacher's.
+    """
+    if not compared or distiller.deliveries.deliveries:
+        return
+    alone = [
+        name
+        for name, levels in compared.items()
+        if all(level.from_student for level in levels)
+    ]
+    if len(alone) == len(compared):
+        print_log(
+            f'NOTHING IS DISTILLED: no loss asks the teacher, as all that {alone} get '
+            'says from_student=True. Give what comes from the teacher '
+            'from_student=False.',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return
+    for name in alone:
+        keys = filter(_is_of_teacher, distiller.loss_forward_mappings.get(name, ()))
+        for key in keys:
+            print_log(
+                f'{name} compares the student with itself: all its entries in '
+                f'`loss_forward_mappings` say from_student=True, that of {key!r} too. '
+                'Give what comes from the teacher from_student=False, unless the '
+                'method wants it so.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def _is_of_teacher(argument: str) -> bool:
+    """Whether a loss means the teacher's by an argument, as mmrazor names these."""
+    return argument.startswith('t_') or argument.endswith('_T')
 
 
 def _reads_mappings(distiller: ConfigurableDistiller) -> bool:

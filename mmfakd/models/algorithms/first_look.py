@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor
 
+from mmfakd.models.distillers.any_distiller import compared_levels
 from mmfakd.models.distillers.loss_gradients import (
     TOTAL,
     GradientsNotMeasured,
@@ -146,16 +147,26 @@ class FirstLook:
         self._fill(ours, scalars)
         for row in step.levels:
             if row.reached == 0 and self.trainable:
-                text = (
-                    f'{row.title} reaches no weight of the student, although its '
-                    'feature does: the connector or the loss detaches it.'
-                )
-                self._tell(row.weight != 0, text)
+                self._tell(row.weight != 0, self._blame_loss(row))
         judge_losses(step, self._in_float16())
         self._refuse()
         self._note(ours is not None)
         judge_balance(step, self.distiller, lambda f: self._again(ours, scalars, f))
         return step
+
+    def _blame_loss(self, row: LevelReport) -> str:
+        """Say why a loss reaches nothing of the student."""
+        levels = compared_levels(self.distiller).get(row.name, ())
+        if levels and not any(level.from_student for level in levels):
+            return (
+                f'{row.title} takes nothing of the student: all its entries in '
+                '`loss_forward_mappings` say from_student=False. Give what comes from '
+                'the student from_student=True.'
+            )
+        return (
+            f'{row.title} reaches no weight of the student, although its feature does: '
+            'the connector or the loss detaches it.'
+        )
 
     def measure(self, own: Mapping[str, Any], losses: Mapping[str, Any]) -> FirstStep:
         """Measure losses and gradients in any later step, and judge nothing.
