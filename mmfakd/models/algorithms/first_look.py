@@ -27,6 +27,7 @@ from .idle_parameters import reached_parameters
 from .input_statistics import input_statistics, judge_input, judge_told
 from .judge_balance import judge_balance
 from .judge_losses import judge_losses
+from .learned_targets import learned_targets
 from .level_report import LevelReport
 from .loss_weights import loss_weights
 from .recorded_features import (
@@ -151,6 +152,8 @@ class FirstLook:
         judge_losses(step, self._in_float16())
         self._refuse()
         self._note(ours is not None)
+        if self.trainable:
+            step.notes += learned_targets(self.distiller, scalars)
         judge_balance(step, self.distiller, lambda f: self._again(ours, scalars, f))
         return step
 
