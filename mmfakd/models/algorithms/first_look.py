@@ -393,6 +393,8 @@ class FirstLook:
                 'noise, and the numbers here are not those of a trained one. Give '
                 '`teacher_ckpt` (`--teacher-ckpt`).',
             )
+        elif self.teacher.unfilled:
+            step.warnings.insert(0, self.teacher.partly_at_random)
 
     def _tell(self, active: bool, text: str) -> None:
         if active:
