@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
 
 from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 
 from mmfakd.models.distillers.any_distiller import compared_levels
-from mmfakd.models.distillers.level import Level
 
 
 def check_unused(distiller: ConfigurableDistiller) -> None:
@@ -41,7 +39,8 @@ def check_unused(distiller: ConfigurableDistiller) -> None:
             'preds_T=dict(recorder=..., from_student=False)), or take them out of '
             '`distill_losses`.'
         )
-    _tell_teacherless(distiller, compared)
+    for text in without_teacher(distiller):
+        print_log(text, logger='current', level=logging.WARNING)
     used = {level.connector for levels in compared.values() for level in levels}
     used.update(getattr(distiller, 'own_connectors', ()))
     idle = {
@@ -60,41 +59,41 @@ def check_unused(distiller: ConfigurableDistiller) -> None:
         )
 
 
-def _tell_teacherless(
-    distiller: ConfigurableDistiller, compared: Mapping[str, Sequence[Level]]
-) -> None:
-    """Warn of losses that compare the student with itself.
+def without_teacher(distiller: ConfigurableDistiller) -> list[str]:
+    """Tell of losses that compare the student with itself.
 
     A penalty on features, or a loss of labels, has no argument for a teacher's; and
     what a delivery brings to the student is the teacher's.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller.
+
+    Returns:
+        list[str]: What is to be said.
     """
-    if not compared or distiller.deliveries.deliveries:
-        return
+    compared = compared_levels(distiller)
+    if not _reads_mappings(distiller) or distiller.deliveries.deliveries:
+        return []
     alone = [
         name
         for name, levels in compared.items()
-        if all(level.from_student for level in levels)
+        if levels and all(level.from_student for level in levels)
     ]
-    if len(alone) == len(compared):
-        print_log(
+    if alone and len(alone) == len(compared):
+        return [
             f'NOTHING IS DISTILLED: no loss asks the teacher, as all that {alone} get '
             'says from_student=True. Give what comes from the teacher '
-            'from_student=False.',
-            logger='current',
-            level=logging.WARNING,
-        )
-        return
-    for name in alone:
-        keys = filter(_is_of_teacher, distiller.loss_forward_mappings.get(name, ()))
-        for key in keys:
-            print_log(
-                f'{name} compares the student with itself: all its entries in '
-                f'`loss_forward_mappings` say from_student=True, that of {key!r} too. '
-                'Give what comes from the teacher from_student=False, unless the '
-                'method wants it so.',
-                logger='current',
-                level=logging.WARNING,
-            )
+            'from_student=False.'
+        ]
+    return [
+        f'{name} compares the student with itself: all its entries in '
+        f'`loss_forward_mappings` say from_student=True, that of {argument!r} too. '
+        'Give what comes from the teacher from_student=False, unless the method wants '
+        'it so.'
+        for name in alone
+        for argument in distiller.loss_forward_mappings.get(name, ())
+        if _is_of_teacher(argument)
+    ]
 
 
 def _is_of_teacher(argument: str) -> bool:

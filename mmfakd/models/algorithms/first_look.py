@@ -22,6 +22,7 @@ from mmfakd.models.distillers.loss_gradients import (
     uses_half,
 )
 
+from .check_unused import without_teacher
 from .first_step import FirstStep
 from .idle_parameters import reached_parameters
 from .input_statistics import input_statistics, judge_input, judge_told
@@ -364,6 +365,7 @@ class FirstLook:
 
     def _note(self, has_own: bool) -> None:
         step = self.step
+        step.warnings += without_teacher(self.distiller)
         idle = [row.name for row in step.levels if row.weight == 0]
         if idle:
             step.notes.append(f'weight 0, nothing is distilled by: {", ".join(idle)}.')

@@ -229,8 +229,9 @@ class Teacher(nn.Module):
         return (
             f'THE TEACHER IS PARTLY AT RANDOM: {self.source} has nothing that fits '
             f'{count} of its tensors, {", ".join(self.unfilled[:3])}{more}. What is '
-            'recorded behind them is noise. Give a checkpoint of the whole teacher as '
-            '`teacher_ckpt` (`--teacher-ckpt`), and a head of as many classes.'
+            'recorded there, or behind, is noise. Give a checkpoint of the whole '
+            'teacher as `teacher_ckpt` (`--teacher-ckpt`), and a head of as many '
+            'classes.'
         )
 
     def _filled_parts(self, names: Collection[str]) -> list[str]:

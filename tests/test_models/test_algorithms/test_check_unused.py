@@ -95,9 +95,12 @@ def sides(*from_student):
     ],
 )
 def test_a_loss_that_never_asks_the_teacher(given, start, told):
-    feature_distill(distiller=sides(*given))
+    model = feature_distill(distiller=sides(*given))
     [text] = told
     assert text.startswith(start)
+    # `mmfakd check` sees it, too.
+    losses_of(model, batch())
+    assert text in model.first_step.warnings
 
 
 @MODELS.register_module()
