@@ -7,6 +7,7 @@ import sys
 from types import FrameType
 from typing import Any
 
+from mmengine.logging import MessageHub
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 
 
@@ -27,6 +28,21 @@ def running_loop() -> BaseLoop | None:
             return owner
         frame = frame.f_back
     return None
+
+
+def message_hub() -> MessageHub:
+    """Find the message hub that tells the progress of the running training.
+
+    MMEngine's current hub is that of the runner that was built last, which need not be
+    the one that runs, as where a notebook builds several.
+
+    Returns:
+        MessageHub: That of the runner whose loop called; outside of one, or where it
+        has none, the current one.
+    """
+    runner = getattr(running_loop(), 'runner', None)
+    hub = getattr(runner, 'message_hub', None)
+    return MessageHub.get_current_instance() if hub is None else hub
 
 
 def counts_iterations(loop: BaseLoop | None) -> bool:

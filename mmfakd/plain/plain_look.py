@@ -38,6 +38,7 @@ class _Given:
     source: str = 'those of the module that was given'
     has_weights: bool = True
     told_input: bool = True
+    unfilled: Any = ()
     input: Any = field(default_factory=lambda: SimpleNamespace(is_identity=True))
 
 

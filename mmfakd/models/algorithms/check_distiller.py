@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmrazor.models import losses as razor
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmfakd.models.distillers import BalancedWeights
 from mmfakd.models.distillers.full_precision import compute_all_in_full
 from mmfakd.models.losses.check_number import check_number
+from mmfakd.models.losses.loss_chain import loss_chain
 
 from .check_unused import check_unused
 
@@ -25,6 +27,16 @@ _EXPECTED = (
 )
 # What losses of mmfakd, mmrazor and mmdet call their temperature.
 _TEMPERATURES = ('tau', 'temperature', 'T')
+# What mmrazor's losses of several terms call the weights of these.
+_TERMS: dict[type[nn.Module], Sequence[str]] = {
+    razor.DKDLoss: ('alpha', 'beta'),
+    razor.DISTLoss: ('inter_loss_weight', 'intra_loss_weight'),
+    razor.FBKDLoss: (
+        *('mask_l2_weight', 'channel_weight', 'spatial_weight'),
+        'nonloacl_weight',
+    ),
+    razor.MGDLoss: ('alpha_mgd',),
+}
 
 
 def build_distiller(cfg: Any) -> ConfigurableDistiller:
@@ -131,16 +143,33 @@ def _weights(distiller: ConfigurableDistiller) -> Iterator[float]:
 
 
 def _weight(name: str, loss: nn.Module) -> float:
-    owner = f'{name}: {type(loss).__name__}'
+    _check_temperatures(f'{name}: {type(loss).__name__}', loss)
+    weight = 1.0
+    for part in loss_chain(loss):
+        owner = f'{name}: {type(part).__name__}'
+        weight *= _own_weight(owner, getattr(part, 'loss_weight', 1.0))
+        # A loss of several terms has none where all of them weigh nothing.
+        terms = [_own_weight(owner, getattr(part, k), k) for k in _terms_of(part)]
+        weight *= any(terms) or not terms
+    return weight
+
+
+def _check_temperatures(owner: str, loss: nn.Module) -> None:
     for module in loss.modules():
         for key in _TEMPERATURES:
             # A learned temperature is a tensor.
             given = getattr(module, key, None)
             if isinstance(given, (int, float, str)):
                 check_number(owner, key, given, above_zero=True)
-    weight: Any = getattr(loss, 'loss_weight', 1.0)
+
+
+def _own_weight(owner: str, weight: Any, key: str = 'loss_weight') -> float:
     # A learned weight is a tensor.
     if isinstance(weight, Tensor):
         return 1.0
-    check_number(owner, 'loss_weight', weight)
+    check_number(owner, key, weight)
     return weight
+
+
+def _terms_of(loss: nn.Module) -> Sequence[str]:
+    return next((keys for kind, keys in _TERMS.items() if isinstance(loss, kind)), ())

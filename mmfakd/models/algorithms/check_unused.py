@@ -1,5 +1,5 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Looks for parts of a distiller that stand in its config, and that nothing uses."""
+"""Looks for parts of a distiller, or a teacher, that nothing uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from mmfakd.models.distillers.any_distiller import compared_levels
 
 
 def check_unused(distiller: ConfigurableDistiller) -> None:
-    """Refuse losses that are never computed, and tell of connectors that never run.
+    """Refuse losses that are never computed; tell of what is not used.
+
+    That is of connectors that never run, and of losses that never ask the teacher.
 
     No mapping names them, as where a config adds KD to the levels of another and
     forgets ``loss_forward_mappings``. Of a distiller that computes its losses in a way
@@ -37,6 +39,8 @@ def check_unused(distiller: ConfigurableDistiller) -> None:
             'preds_T=dict(recorder=..., from_student=False)), or take them out of '
             '`distill_losses`.'
         )
+    for text in without_teacher(distiller):
+        print_log(text, logger='current', level=logging.WARNING)
     used = {level.connector for levels in compared.values() for level in levels}
     used.update(getattr(distiller, 'own_connectors', ()))
     idle = {
@@ -53,6 +57,48 @@ def check_unused(distiller: ConfigurableDistiller) -> None:
             logger='current',
             level=logging.WARNING,
         )
+
+
+def without_teacher(distiller: ConfigurableDistiller) -> list[str]:
+    """Tell of losses that compare the student with itself.
+
+    A penalty on features, or a loss of labels, has no argument for a teacher's; and
+    what a delivery brings to the student is the teacher's.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller.
+
+    Returns:
+        list[str]: What is to be said.
+    """
+    compared = compared_levels(distiller)
+    if not _reads_mappings(distiller) or distiller.deliveries.deliveries:
+        return []
+    alone = [
+        name
+        for name, levels in compared.items()
+        if levels and all(level.from_student for level in levels)
+    ]
+    if alone and len(alone) == len(compared):
+        return [
+            f'NOTHING IS DISTILLED: no loss asks the teacher, as all that {alone} get '
+            'says from_student=True. Give what comes from the teacher '
+            'from_student=False.'
+        ]
+    return [
+        f'{name} compares the student with itself: all its entries in '
+        f'`loss_forward_mappings` say from_student=True, that of {argument!r} too. '
+        'Give what comes from the teacher from_student=False, unless the method wants '
+        'it so.'
+        for name in alone
+        for argument in distiller.loss_forward_mappings.get(name, ())
+        if _is_of_teacher(argument)
+    ]
+
+
+def _is_of_teacher(argument: str) -> bool:
+    """Whether a loss means the teacher's by an argument, as mmrazor names these."""
+    return argument.startswith('t_') or argument.endswith('_T')
 
 
 def _reads_mappings(distiller: ConfigurableDistiller) -> bool:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from mmengine.logging import MessageHub, print_log
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmrazor.models.algorithms import BaseAlgorithm, SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
@@ -21,7 +21,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from mmfakd.checkpoints.inherit import check_inherited, inherit_weights
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.student import take_student
-from mmfakd.compat.running_loop import running_loop
+from mmfakd.compat.running_loop import message_hub, running_loop
 from mmfakd.models.distillers.any_distiller import clear_records, hook_of
 from mmfakd.models.distillers.attach_recorders import (
     attach_recorders,
@@ -418,7 +418,7 @@ class FeatureDistill(SingleTeacherDistill):
         if parameters:
             losses['distill.loss_stopped'] = 0 * sum(p.sum() for p in parameters)
         # What was logged last would stay in the log, as if it went on.
-        for tag in MessageHub.get_current_instance().log_scalars:
+        for tag in message_hub().log_scalars:
             name = tag.partition('train/')[2]
             shown = 'loss' in name or name == 'distill.warmup'
             if name.startswith('distill.') and shown and name not in losses:
@@ -485,7 +485,7 @@ class FeatureDistill(SingleTeacherDistill):
         if not looks or not torch.is_grad_enabled() or is_compiling():
             return None
         # A training that goes on has been looked at, but not one that distils late.
-        done = MessageHub.get_current_instance().runtime_info.get('iter', 0)
+        done = message_hub().runtime_info.get('iter', 0)
         if done > 0 and not self._stop_told:
             return None
         look = self._new_look()
@@ -528,7 +528,7 @@ class FeatureDistill(SingleTeacherDistill):
         if self._started or self._stop_told:
             return
         # A training may be resumed after its distillation has ended.
-        if not MessageHub.get_current_instance().runtime_info.get('iter', 0):
+        if not message_hub().runtime_info.get('iter', 0):
             self._stop_told = True
             print_log(
                 'NOTHING IS DISTILLED: distillation is stopped before the first step, '

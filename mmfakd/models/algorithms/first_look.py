@@ -13,17 +13,22 @@ from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor
 
+from mmfakd.models.distillers.any_distiller import compared_levels
 from mmfakd.models.distillers.loss_gradients import (
     TOTAL,
     GradientsNotMeasured,
     LossGradient,
     loss_gradients,
+    uses_half,
 )
 
+from .check_unused import without_teacher
 from .first_step import FirstStep
 from .idle_parameters import reached_parameters
-from .input_statistics import input_statistics, judge_input
+from .input_statistics import input_statistics, judge_input, judge_told
 from .judge_balance import judge_balance
+from .judge_losses import judge_losses
+from .learned_targets import learned_targets
 from .level_report import LevelReport
 from .loss_weights import loss_weights
 from .recorded_features import (
@@ -102,7 +107,9 @@ class FirstLook:
             if reason
         }
         for (name, layer), reason in _agreed(void).items():
-            self._tell(name in active, self._blame_teacher(name, layer, reason))
+            # A weight of 0 times what is not finite is not finite, either.
+            counts = name in active or 'not finite' in reason
+            self._tell(counts, self._blame_teacher(name, layer, reason))
         if differs:
             self._doubt_teacher(pairs, batch)
         broken = {
@@ -134,7 +141,7 @@ class FirstLook:
             FirstStep: The report.
 
         Raises:
-            ValueError: If a loss reaches nothing of the student.
+            ValueError: If a loss reaches nothing of the student, or is not finite.
         """
         step = self.step
         step.warmup = 1.0 if warmup is None else round(float(warmup), 6)
@@ -142,15 +149,28 @@ class FirstLook:
         self._fill(ours, scalars)
         for row in step.levels:
             if row.reached == 0 and self.trainable:
-                text = (
-                    f'{row.title} reaches no weight of the student, although its '
-                    'feature does: the connector or the loss detaches it.'
-                )
-                self._tell(row.weight != 0, text)
+                self._tell(row.weight != 0, self._blame_loss(row))
+        judge_losses(step, self._in_float16())
         self._refuse()
         self._note(ours is not None)
+        if self.trainable:
+            step.notes += learned_targets(self.distiller, scalars)
         judge_balance(step, self.distiller, lambda f: self._again(ours, scalars, f))
         return step
+
+    def _blame_loss(self, row: LevelReport) -> str:
+        """Say why a loss reaches nothing of the student."""
+        levels = compared_levels(self.distiller).get(row.name, ())
+        if levels and not any(level.from_student for level in levels):
+            return (
+                f'{row.title} takes nothing of the student: all its entries in '
+                '`loss_forward_mappings` say from_student=False. Give what comes from '
+                'the student from_student=True.'
+            )
+        return (
+            f'{row.title} reaches no weight of the student, although its feature does: '
+            'the connector or the loss detaches it.'
+        )
 
     def measure(self, own: Mapping[str, Any], losses: Mapping[str, Any]) -> FirstStep:
         """Measure losses and gradients in any later step, and judge nothing.
@@ -204,11 +224,15 @@ class FirstLook:
             self.step.inputs[role] = found.as_dict()
             if role == 'student':
                 self.step.inputs[role]['differs'] = found.differs
-            # What the teacher was told to get is not guessed at.
+            told = self.teacher.input.told
+            text = ''
+            # What the teacher was told to get is not guessed at: numbers speak.
             if role == 'student' or not self.teacher.told_input:
                 text = judge_input(batch, data_samples, model, role)
-                if text:
-                    said[role] = text
+            elif told is not None:
+                text = judge_told(batch, data_samples, *told)
+            if text:
+                said[role] = text
         said = _agreed(said)
         if len(said) == 2 and self.teacher.input.is_identity:
             said.pop('teacher')
@@ -333,8 +357,15 @@ class FirstLook:
         found = {id(p): p.numel() for p in reached_parameters([loss])}
         return sum(count for key, count in found.items() if key in self.learning)
 
+    def _in_float16(self) -> bool:
+        """Whether the student runs in float16, be autocast over by now or not."""
+        pairs = recorded_features(self.distiller).values()
+        features = [f.tensor for pair in pairs for f in pair.student]
+        return uses_half([*self.weights, *features])
+
     def _note(self, has_own: bool) -> None:
         step = self.step
+        step.warnings += without_teacher(self.distiller)
         idle = [row.name for row in step.levels if row.weight == 0]
         if idle:
             step.notes.append(f'weight 0, nothing is distilled by: {", ".join(idle)}.')
@@ -364,6 +395,8 @@ class FirstLook:
                 'noise, and the numbers here are not those of a trained one. Give '
                 '`teacher_ckpt` (`--teacher-ckpt`).',
             )
+        elif self.teacher.unfilled:
+            step.warnings.insert(0, self.teacher.partly_at_random)
 
     def _tell(self, active: bool, text: str) -> None:
         if active:

@@ -99,6 +99,28 @@ def input_statistics(
     )
 
 
+def judge_told(
+    inputs: Tensor, data_samples: Sequence[Any] | None, mean: Tensor, std: Tensor
+) -> str:
+    """Say what is wrong with ``teacher_preprocessor``, by what it makes of a batch.
+
+    Args:
+        inputs (Tensor): The batch as the teacher gets it, (N, C, H, W).
+        data_samples (Sequence, optional): Its N data samples.
+        mean (Tensor): What was given, one number or C.
+        std (Tensor): Likewise.
+
+    Returns:
+        str: As :func:`judge_input`.
+    """
+    pixels = pixels_of(inputs, data_samples)
+    if not torch.isfinite(pixels).all() or (pixels == pixels[:, :1]).all():
+        # The student's batch says it, or is none of images.
+        return ''
+    means, stds = (v.to(pixels).expand(len(pixels)) for v in (mean, std))
+    return _judge_normalised(pixels, means, stds, 'teacher', '`teacher_preprocessor`')
+
+
 def judge_input(
     inputs: Tensor, data_samples: Sequence[Any] | None, model: BaseModel, role: str
 ) -> str:
@@ -141,14 +163,20 @@ def judge_input(
     return _judge_normalised(pixels, *numbers, role)
 
 
-def _judge_normalised(pixels: Tensor, mean: Tensor, std: Tensor, role: str) -> str:
+def _judge_normalised(
+    pixels: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    role: str,
+    owner: str = 'its data_preprocessor',
+) -> str:
     """What is wrong with pixels (C, P) of which mean and deviation are known."""
     if not mean.any() and (std == 1).all():
         # The way to say that images are taken as they are.
         return ''
     low, high = float(pixels.min()), float(pixels.max())
     told = (
-        f'it has values from {low:.3g} to {high:.3g}, and its data_preprocessor has '
+        f'it has values from {low:.3g} to {high:.3g}, and {owner} has '
         f'mean={_listed(mean)}, std={_listed(std)}'
     )
     before = pixels * std[:, None] + mean[:, None]

@@ -35,7 +35,8 @@ def judge_balance(
     if total is None or step.unmeasured or math.isnan(total.own_norm):
         return
     active = [row for row in step.levels if row.norm > 0]
-    if not active:
+    if not active or not all(math.isfinite(row.norm) for row in step.levels):
+        # What is not finite, `judge_losses` tells.
         return
     if not math.isfinite(total.norm) or not math.isfinite(total.own_norm):
         step.warnings.append(

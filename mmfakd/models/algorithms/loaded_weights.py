@@ -21,8 +21,9 @@ _NAMES = 'loaded_in_constructor'
 def watch_loading() -> Iterator[list[Tensor]]:
     """Note which tensors are filled from a state dict.
 
-    All loaders end in ``Module._load_from_state_dict``: torch's, MMEngine's, and those
-    of timm, torchvision and Transformers.
+    Those of another shape, which loaders pass over, do not count. All loaders end in
+    ``Module._load_from_state_dict``: torch's, MMEngine's, and those of timm,
+    torchvision and Transformers.
 
     Yields:
         list[Tensor]: The parameters and buffers, growing.
@@ -34,7 +35,8 @@ def watch_loading() -> Iterator[list[Tensor]]:
     def load(self: nn.Module, state_dict: dict, prefix: str, *args: Any) -> None:
         original(self, state_dict, prefix, *args)
         for name, tensor in chain(self._parameters.items(), self._buffers.items()):
-            if tensor is not None and f'{prefix}{name}' in state_dict:
+            given = state_dict.get(f'{prefix}{name}')
+            if tensor is not None and _fits(given, tensor):
                 loaded.append(tensor)
 
     base._load_from_state_dict = load
@@ -109,6 +111,14 @@ def keep_loaded(model: nn.Module) -> Iterator[None]:
             logger='current',
             level=logging.INFO,
         )
+
+
+def _fits(given: Any, tensor: Tensor) -> bool:
+    """Whether a tensor takes what a state dict has for it."""
+    if not isinstance(given, Tensor):
+        return False
+    # PyTorch takes one number for a scalar.
+    return given.shape == tensor.shape or (tensor.dim() == 0 and given.shape == (1,))
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -10,12 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.logging import MessageHub, print_log
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmfakd.checkpoints.load import load_weights
+from mmfakd.compat.running_loop import message_hub
 from mmfakd.models.distillers.any_distiller import clear_records, missing_records
 from mmfakd.models.distillers.attach_recorders import attach_recorders
 from mmfakd.ops.compiling import is_compiling
@@ -81,6 +82,8 @@ class Teacher(nn.Module):
         self._shares = False
         self.ckpt = ckpt or zoo_ckpt
         self.has_weights = isinstance(model, BaseModel)
+        # What stayed at random within parts whose weights were loaded.
+        self.unfilled: list[str] = []
         self.mode = None if mode == 'auto' else mode
         # Whether it is said what it is used to, in place of its config.
         self.told_input = bool(preprocessor)
@@ -182,13 +185,18 @@ class Teacher(nn.Module):
             self.model.init_weights()
         names = {*names_of(loaded, self.model), *loaded_in_constructor(self.model)}
         filled = self._filled_parts(names)
-        self.has_weights = bool(names) and not any(
-            name.startswith(tuple(needed))
-            and name not in names
-            and not any(not part or name.startswith(f'{part}.') for part in filled)
-            for name, _ in self.model.named_parameters()
+        lacking = {
+            name: parameter
+            for name, parameter in self.model.named_parameters()
+            if name.startswith(tuple(needed)) and name not in names
+        }
+        self.has_weights = bool(names) and all(
+            any(not part or name.startswith(f'{part}.') for part in filled)
+            for name in lacking
         )
-        if not self.has_weights:
+        if self.has_weights:
+            self._tell_unfilled(lacking)
+        else:
             parts = filled or sorted({name.partition('.')[0] for name in names})
             having = f'only {parts} has' if parts else 'nothing in it has'
             print_log(
@@ -198,6 +206,33 @@ class Teacher(nn.Module):
                 logger='current',
                 level=logging.WARNING,
             )
+
+    def _tell_unfilled(self, lacking: Mapping[str, Tensor]) -> None:
+        """Warn of weights at random that a checkpoint of `init_cfg` has nothing for.
+
+        Norms that a detector adds to its backbone have their first values, which are
+        all alike, and teach nothing wrong.
+        """
+        self.unfilled = [name for name, p in lacking.items() if _varies(p)]
+        if self.unfilled:
+            print_log(
+                f'{"!" * 20} {self.partly_at_random} {"!" * 20}',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    @property
+    def partly_at_random(self) -> str:
+        """str: What to say of ``unfilled``."""
+        count = len(self.unfilled)
+        more = f' and {count - 3} more' if count > 3 else ''
+        return (
+            f'THE TEACHER IS PARTLY AT RANDOM: {self.source} has nothing that fits '
+            f'{count} of its tensors, {", ".join(self.unfilled[:3])}{more}. What is '
+            'recorded there, or behind, is noise. Give a checkpoint of the whole '
+            'teacher as `teacher_ckpt` (`--teacher-ckpt`), and a head of as many '
+            'classes.'
+        )
 
     def _filled_parts(self, names: Collection[str]) -> list[str]:
         """Parts whose ``init_cfg`` names a checkpoint and that have been filled."""
@@ -237,7 +272,7 @@ class Teacher(nn.Module):
         Raises:
             RuntimeError: If training is resumed, and the teacher has no weights.
         """
-        iteration = MessageHub.get_current_instance().runtime_info.get('iter', 0)
+        iteration = message_hub().runtime_info.get('iter', 0)
         if iteration > 0 and not self.has_weights:
             raise RuntimeError(
                 f'Training is resumed at iteration {iteration}, but the teacher has no '
@@ -331,3 +366,9 @@ class Teacher(nn.Module):
                     f'used to multiples of {divisor}: set `pad_size_divisor={divisor}` '
                     "in the student's `data_preprocessor`."
                 ) from error
+
+
+def _varies(weight: Tensor) -> bool:
+    """Whether the entries of a weight differ, as those drawn at random do."""
+    values = weight.detach().flatten()
+    return not values.is_meta and bool((values != values[:1]).any())

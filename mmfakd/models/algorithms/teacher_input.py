@@ -15,6 +15,8 @@ from mmfakd.models.distillers.valid_area import padded_images
 
 from .normalisation import RAW, pick_channels, read_normalisation, same_preprocessors
 
+_NUMBERS = ('mean', 'std')
+
 
 class TeacherInput(nn.Module):
     r"""Re-normalise the student's final batch for the teacher.
@@ -68,6 +70,10 @@ class TeacherInput(nn.Module):
         super().__init__()
         self.channels: list[int] | None = None
         source, said = self._read(student, teacher, own)
+        # What a dict tells to normalise by, in the order of the teacher's batch.
+        self.told: tuple[Tensor, Tensor] | None = None
+        if isinstance(teacher, Mapping) and None not in map(teacher.get, _NUMBERS):
+            self.told = said['mean'], said['std']
         self.flip: bool = said.get('swap', source['swap']) != source['swap']
         for name in ('mean', 'std'):
             # Preprocessors swap red and blue of three channels, leave others alone.

@@ -10,16 +10,17 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.logging import MessageHub, print_log
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmfakd.compat.running_loop import message_hub
 from mmfakd.models.connectors.per_level import per_level
 
 from .loss_gradients import (
     GradientsNotMeasured,
     LossGradient,
-    _uses_half,
     loss_gradients,
+    uses_half,
 )
 
 TYPE = 'balance'
@@ -156,7 +157,7 @@ class BalancedWeights(nn.Module):
         weights = list(parameters)
         logs = self._measured(own, losses, weights, modules)
         self._add(logs)
-        half = _uses_half(weights)
+        half = uses_half(weights)
         for i, (log, count) in enumerate(zip(logs.tolist(), self.counts.tolist())):
             if self.ratios[i] and not count:
                 name = names[i] if names else f'level {i}'
@@ -174,7 +175,7 @@ class BalancedWeights(nn.Module):
         if self._warned:
             return
         self._warned = True
-        length = MessageHub.get_current_instance().runtime_info.get('max_iters')
+        length = message_hub().runtime_info.get('max_iters')
         if length is not None and length < self.iters:
             fewer = max(length // 10, 1)
             print_log(

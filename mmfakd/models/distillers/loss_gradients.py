@@ -109,7 +109,7 @@ class _Source:
     ) -> None:
         self.weights, self.modules, self.losses = weights, modules, losses
         self.leaves: list[Tensor] | None = None
-        self.scales = _SCALES if _uses_half(weights) else (1.0,)
+        self.scales = _SCALES if uses_half(weights) else (1.0,)
 
     def gradients(self, loss: Tensor) -> Gradients:
         """Gradients of a loss, in float32 or more; None where it has no path."""
@@ -248,8 +248,15 @@ def _sum(both: tuple[Tensor | None, Tensor | None]) -> Tensor | None:
     return sum(given[1:], given[0]) if given else None
 
 
-def _uses_half(weights: Sequence[Tensor]) -> bool:
-    """Whether gradients pass float16, in which small ones vanish."""
+def uses_half(weights: Sequence[Tensor]) -> bool:
+    """Tell whether gradients pass float16, in which small ones vanish.
+
+    Args:
+        weights (Sequence[Tensor]): The parameters that they are for.
+
+    Returns:
+        bool: Whether these are in float16, or autocast computes in it.
+    """
     if any(weight.dtype == torch.float16 for weight in weights):
         return True
     kind = weights[0].device.type if weights else 'cpu'

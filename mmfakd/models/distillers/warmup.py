@@ -15,6 +15,7 @@ from torch import Tensor
 from mmfakd.compat.running_loop import (
     counts_iterations,
     distillation_stop,
+    message_hub,
     running_loop,
 )
 from mmfakd.ops.compiling import is_compiling
@@ -28,8 +29,8 @@ class Warmup:
     .. math::
         w(t) = \mathrm{clip}\Big(\frac{t + 1 - t_0}{t_1 - t_0}, 0, 1\Big)
 
-    with t the epoch or iteration, counted from 0 and read from MMEngine's message
-    hub, and :math:`t_0, t_1` the begin and end.
+    with t the epoch or iteration, counted from 0 and read from the message hub
+    of the running training, and :math:`t_0, t_1` the begin and end.
 
     Source: the recipes of *Distilling Knowledge via Knowledge Review*
     (arXiv 2104.09044) and *Decoupled Knowledge Distillation* (arXiv 2203.08679),
@@ -80,7 +81,9 @@ class Warmup:
             ValueError: If epochs are to be counted in a loop that has none.
             RuntimeError: If MMEngine's ``RuntimeInfoHook`` does not tell the progress.
         """
-        info = MessageHub.get_current_instance().runtime_info
+        # A compiler cannot look at its callers.
+        hub = MessageHub.get_current_instance() if is_compiling() else message_hub()
+        info = hub.runtime_info
         counter = 'epoch' if self.by_epoch else 'iter'
         self._check(counter in info)
         now, last = info.get(counter, 0), info.get(f'max_{counter}s')

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from mmfakd.ops.maps import as_map
 from mmfakd.ops.no_autocast import no_autocast
 from mmfakd.registry import MODELS
 
@@ -110,7 +112,7 @@ class FFTFeatureLoss(nn.Module):
         TypeError: In ``forward`` if a feature is complex or integer.
         ValueError: At construction for a negative weight or exponent, an unknown
             domain or a bad band; in ``forward`` if the numbers of levels or the shapes
-            differ.
+            differ, or the first maps have no frequency of the band.
     """
 
     def __init__(
@@ -127,6 +129,8 @@ class FFTFeatureLoss(nn.Module):
         self.domain = domain
         self.band = band
         self.focal_alpha = focal_alpha
+        # Whether a map had frequencies of the band so far.
+        self._has_met_band = band is None
 
     @property
     def mean_over(self) -> str:
@@ -147,11 +151,44 @@ class FFTFeatureLoss(nn.Module):
 
         Raises:
             TypeError: If a feature is complex or integer.
-            ValueError: If the numbers of levels or the shapes differ.
+            ValueError: If the numbers of levels or the shapes differ, or the first maps
+                have no frequency of the band. Later ones may be too small, where sizes
+                vary, and a single pixel always may: these contribute 0.
         """
-        return self.loss_weight * fft_feature_loss(
+        loss = fft_feature_loss(
             s_feature, t_feature, self.domain, self.band, self.focal_alpha
         )
+        if not self._has_met_band:
+            self._meet_band(s_feature)
+        return self.loss_weight * loss
+
+    def _meet_band(self, features: Features) -> None:
+        """Refuse a band that no map has a frequency of: nothing would be learned."""
+        maps = [features] if isinstance(features, Tensor) else features
+        sizes = [tuple(as_map(feature).shape[-2:]) for feature in maps]
+        assert self.band is not None
+        low, high = self.band
+        found = {size: _frequencies(*size) for size in sizes}
+        if any(low <= f < high for each in found.values() for f in each):
+            self._has_met_band = True
+            return
+        size = max(sizes, key=math.prod)
+        if size == (1, 1):
+            return
+        listed = ', '.join(f'{f:.3g}' for f in found[size][:6])
+        more = ', ...' if len(found[size]) > 6 else ''
+        raise ValueError(
+            f'FFTFeatureLoss got band={self.band!r}, but a map of {size[0]} x {size[1]}'
+            f' pixels has no frequency in it, so the loss would always be 0. It has '
+            f'{listed}{more} cycles per pixel. Widen the band to one of these, or take '
+            'a layer with larger maps.'
+        )
+
+
+def _frequencies(height: int, width: int) -> list[float]:
+    """The frequencies of a grid, from the lowest to the highest."""
+    rows, columns = ([i / n for i in range(n // 2 + 1)] for n in (height, width))
+    return sorted({math.hypot(r, c) for r in rows for c in columns})
 
 
 def _check(domain: str, band: Sequence[float] | None, focal_alpha: float) -> None:

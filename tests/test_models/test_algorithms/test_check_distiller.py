@@ -102,6 +102,48 @@ def test_weight_of_a_stock_loss(value):
         feature_distill(distiller=logits_distiller(loss_weight=value))
 
 
+KL = 'mmrazor.KLDivergence'
+DIST = ('logits_S', 'logits_T')
+
+
+def of(kind, names=('preds_S', 'preds_T'), **loss):
+    """The distiller of logits with another loss, that calls them by these names."""
+    cfg = logits_distiller()
+    cfg['distill_losses'] = dict(loss_kl=dict(loss, type=kind))
+    sides = cfg['loss_forward_mappings']['loss_kl'].values()
+    cfg['loss_forward_mappings'] = dict(loss_kl=dict(zip(names, sides)))
+    return cfg
+
+
+def standardized(**loss):
+    return of('mmfakd.StandardizedLogitsLoss', loss=dict(dict(type=KL), **loss))
+
+
+def on_maps(**loss):
+    loss = dict(type='mmfakd.StandardizedLogitsLoss', loss=dict(dict(type=KL), **loss))
+    return of('mmfakd.LogitMapLoss', ('s_feature', 't_feature'), loss=loss)
+
+
+@pytest.mark.parametrize('value', [-9.0, float('nan'), 'x'])
+@pytest.mark.parametrize('within', [standardized, on_maps])
+def test_weight_of_a_loss_within_another(within, value):
+    with pytest.raises(ValueError, match='KLDivergence got loss_weight=.* of 0 or'):
+        feature_distill(distiller=within(loss_weight=value))
+
+
+@pytest.mark.parametrize(
+    ('distiller', 'key'),
+    [
+        (of('mmrazor.DKDLoss', alpha=-1.0), 'alpha'),
+        (of('mmrazor.DKDLoss', beta=float('nan')), 'beta'),
+        (of('mmrazor.DISTLoss', DIST, intra_loss_weight=-1.0), 'intra_loss_weight'),
+    ],
+)
+def test_weight_of_a_term(distiller, key):
+    with pytest.raises(ValueError, match=f'Loss got {key}=.* of 0 or more'):
+        feature_distill(distiller=distiller)
+
+
 @pytest.mark.parametrize(
     ('distiller', 'void'),
     [
@@ -117,6 +159,15 @@ def test_weight_of_a_stock_loss(value):
         ),
         (logits_distiller(loss_weight=0.0), True),
         (logits_distiller(), False),
+        (standardized(loss_weight=0.0), True),
+        (standardized(loss_weight=9.0), False),
+        (on_maps(loss_weight=0.0), True),
+        (of('mmrazor.DKDLoss', alpha=0, beta=0), True),
+        (of('mmrazor.DKDLoss', alpha=0, beta=8), False),
+        (
+            of('mmrazor.DISTLoss', DIST, inter_loss_weight=0, intra_loss_weight=0),
+            True,
+        ),
         (dict(type='mmrazor.ConfigurableDistiller'), True),
         # What is not called a loss is not added up.
         (named(logits_distiller(), 'loss_kl', 'kl'), True),

@@ -4,6 +4,7 @@
 import pytest
 from mmengine.registry import MODELS
 from mmrazor.models.distillers import ConfigurableDistiller
+from torch import nn
 
 from mmfakd.models.algorithms import check_unused
 from tests.helpers.toy import (
@@ -67,6 +68,74 @@ def test_a_loss_that_is_never_computed(distiller, lost):
     text = str(caught.value)
     assert text.startswith(f'distill_losses: {lost} would never be computed')
     assert f'{lost[0]}=dict(preds_S=' in text
+
+
+def sides(*from_student):
+    """Losses of logits, each with two sides; of the whole, one loss a pair."""
+    mappings, cfg = {}, layer_distiller('head.fc')
+    for i in range(0, len(from_student), 2):
+        mappings[f'loss_{i // 2}'] = {
+            f'preds_{side}': dict(recorder='feature', from_student=given)
+            for side, given in zip('ST', from_student[i:])
+        }
+    return dict(
+        cfg,
+        connectors=None,
+        distill_losses=dict.fromkeys(mappings, KD),
+        loss_forward_mappings=mappings,
+    )
+
+
+@pytest.mark.parametrize(
+    ('given', 'start'),
+    [
+        ((True, True), 'NOTHING IS DISTILLED: no loss asks the teacher, as all that '),
+        ((True, True, True, True), 'NOTHING IS DISTILLED'),
+        ((True, False, True, True), 'loss_1 compares the student with itself'),
+    ],
+)
+def test_a_loss_that_never_asks_the_teacher(given, start, told):
+    model = feature_distill(distiller=sides(*given))
+    [text] = told
+    assert text.startswith(start)
+    # `mmfakd check` sees it, too.
+    losses_of(model, batch())
+    assert text in model.first_step.warnings
+
+
+@MODELS.register_module()
+class Penalty(nn.Module):
+    """A loss of what is the student's alone, as of a feature and labels."""
+
+    def forward(self, feature, other):
+        return (feature * other).mean()
+
+
+def test_what_need_not_ask_the_teacher(told):
+    """A penalty beside other losses, and teachers that deliver."""
+    cfg = sides(True, False)
+    cfg['distill_losses'] = dict(cfg['distill_losses'], loss_own=dict(type='Penalty'))
+    cfg['loss_forward_mappings']['loss_own'] = dict(
+        feature=dict(recorder='feature', from_student=True),
+        other=dict(recorder='feature', from_student=True),
+    )
+    feature_distill(distiller=cfg)
+    deliver = dict(
+        type='FunctionOutputs',
+        max_keep_data=1,
+        func_path='mmpretrain.models.losses.utils.weight_reduce_loss',
+    )
+    feature_distill(
+        distiller=dict(sides(True, True), distill_deliveries=dict(d=deliver))
+    )
+    assert told == []
+
+
+def test_a_loss_that_never_asks_the_student():
+    model = feature_distill(distiller=sides(False, False))
+    text = 'loss_0 takes nothing of the student: all its entries in `loss_forward_mapp'
+    with pytest.raises(ValueError, match=text):
+        losses_of(model, batch())
 
 
 def test_losses_with_mappings_beside_levels(told):

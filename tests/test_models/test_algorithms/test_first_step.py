@@ -342,10 +342,14 @@ def test_a_teacher_with_nothing_to_say(how, reason):
     with pytest.raises(ValueError, match=text) as error:
         losses_of(model, data())
     assert 'its weights' in str(error.value).lower()
-    # It is told, where the level counts for nothing.
-    cfg = level('backbone.layer2.0', loss_weight=0.0)
+    # It is told, where the level counts for nothing, as long as its loss is a number.
+    cfg = level('backbone.layer2.0', 'mmrazor.ABLoss', loss_weight=0.0)
     model = build(distiller=cfg)
     spoil(model.teacher, how)
+    if how == 'nan':
+        with pytest.raises(ValueError, match=text):
+            losses_of(model, data())
+        return
     losses_of(model, data())
     assert re.search(reason, ' '.join(model.first_step.notes))
 

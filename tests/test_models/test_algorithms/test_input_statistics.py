@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mmfakd.models.algorithms.input_statistics import input_statistics, judge_input
+from tests.helpers.toy import batch, feature_distill, losses_of
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 SMALL = {key: [n / 255 for n in value] for key, value in IMAGENET.items()}
@@ -123,3 +124,38 @@ def test_what_is_not_finite():
     x = normalise(images(), **IMAGENET)
     x[0, 0, 0, 0] = float('nan')
     assert 'not finite' in judge_input(x, None, Model(**IMAGENET), 'student')
+
+
+UNIT = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+
+
+@pytest.mark.parametrize(
+    ('told', 'wrong'),
+    [
+        (UNIT, True),
+        (dict(UNIT, to_rgb=False), True),
+        (dict(mean=0.5, std=0.25), True),
+        (IMAGENET, False),
+        (CAFFE, False),
+        (dict(mean=127.5, std=127.5), False),
+        # Half of it is the student's, and so is what is left out.
+        (dict(std=UNIT['std']), False),
+        (dict(mean=[0.0] * 3, std=[1.0] * 3), False),
+        (dict(to_rgb=False), False),
+        ({}, False),
+    ],
+)
+def test_numbers_that_the_teacher_is_told(told, wrong):
+    """By `teacher_preprocessor`, as if its own config had them."""
+    preprocessor = dict(type='ClsDataPreprocessor', to_rgb=True, **IMAGENET)
+    model = feature_distill(
+        data_preprocessor=preprocessor, teacher_preprocessor=dict(told)
+    )
+    torch.manual_seed(0)
+    losses_of(model, batch(16))
+    said = [w for w in model.first_step.warnings if w.startswith('The batch')]
+    assert len(said) == wrong
+    for text in said:
+        assert text.startswith('The batch that the teacher gets is not normalised by')
+        assert '`teacher_preprocessor` has mean=[0.' in text
+        assert 'in 0..1 and the images are in 0..255' in text

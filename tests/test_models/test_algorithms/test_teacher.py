@@ -9,7 +9,13 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmfakd.models.algorithms.teacher import Teacher
-from tests.helpers.toy import classifier, layer_distiller
+from tests.helpers.toy import (
+    batch,
+    classifier,
+    feature_distill,
+    layer_distiller,
+    losses_of,
+)
 
 
 @pytest.fixture
@@ -58,6 +64,66 @@ def test_a_built_model_has_its_weights(student):
     teacher.fill()
     assert teacher.model is model and teacher.has_weights
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def filled(student, path, weights, needed=('',), part='', **teacher):
+    """A teacher whose ``init_cfg``, or that of a part, names a file of these."""
+    torch.save(dict(state_dict=weights), path)
+    cfg = classifier(width=8, **teacher)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    if part:
+        cfg[part]['init_cfg'] = dict(init_cfg, prefix=f'{part}.')
+    else:
+        cfg['init_cfg'] = init_cfg
+    made = Teacher(cfg, student)
+    made.fill(needed)
+    return made
+
+
+def test_what_a_pretrained_init_leaves_at_random(student, tmp_path):
+    path = tmp_path / 'teacher.pth'
+    whole = MODELS.build(classifier(width=8, num_classes=100)).state_dict()
+    backbone = {k: v for k, v in whole.items() if k.startswith('backbone.')}
+    # The file is of a teacher of other classes, or has no head.
+    for weights in (whole, backbone):
+        teacher = filled(student, path, weights)
+        assert teacher.has_weights and teacher.unfilled == ['head.fc.weight']
+        assert 'has nothing that fits 1 of its tensors, head.fc.weight. ' in (
+            teacher.partly_at_random
+        )
+        # Where the backbone is distilled, the head is of no concern.
+        assert filled(student, path, weights, ['backbone.']).unfilled == []
+    assert filled(student, path, whole, num_classes=100).unfilled == []
+    stem = {'backbone.conv1.weight': whole['backbone.conv1.weight']}
+    teacher = filled(student, path, stem, ['backbone.'], part='backbone')
+    assert len(teacher.unfilled) > 10
+    assert 'backbone.conv1.weight' not in teacher.unfilled
+    assert not any('bn' in name for name in teacher.unfilled)
+
+
+def test_norms_that_a_detector_adds_are_no_weights_at_random(student, tmp_path):
+    weights = MODELS.build(classifier(width=8)).state_dict()
+    weights = {k: v for k, v in weights.items() if '.bn' not in k}
+    part = dict(needed=['backbone.'], part='backbone')
+    teacher = filled(student, tmp_path / 'teacher.pth', weights, **part)
+    assert teacher.has_weights and teacher.unfilled == []
+
+
+def test_the_first_look_tells_of_it(tmp_path):
+    weights = MODELS.build(classifier(width=8, num_classes=100)).state_dict()
+    path = str(tmp_path / 'teacher.pth')
+    torch.save(dict(state_dict=weights), path)
+    init_cfg = dict(type='Pretrained', checkpoint=path)
+    cfg = layer_distiller('head.fc')
+    cfg['connectors'] = None
+    cfg['loss_forward_mappings']['loss_fam']['s_feature'].pop('connector')
+    teacher = classifier(width=8, init_cfg=init_cfg)
+    model = feature_distill(teacher=teacher, distiller=cfg)
+    model.init_weights()
+    losses_of(model, batch())
+    assert model.first_step.warnings[0].startswith(
+        f'THE TEACHER IS PARTLY AT RANDOM: {path} has nothing that fits 1 of its ten'
+    )
 
 
 def test_weights_of_one_part_are_no_weights(student, tmp_path):

@@ -6,7 +6,7 @@ import warnings
 import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import LOOPS
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from tests.helpers.tiny_runs import (
     Recorder,
@@ -74,6 +74,27 @@ def test_a_resumed_warmup_goes_on(tmp_path, model, iters):
     assert before + after == pytest.approx([n / 8 for n in range(1, 9)])
 
 
+def built(folder, name, model):
+    """A runner that is built and does not train yet, as in a cell of a notebook."""
+    cfg = run_config(folder / name, model, epochs=3)
+    cfg.experiment_name = f'{folder.name}-{name}'
+    runner = Runner.from_cfg(cfg)
+    recorder = Recorder()
+    runner.register_hook(recorder)
+    return runner, recorder
+
+
+def test_several_runners_in_one_process(tmp_path, model):
+    """Each has its own progress, not that of the one which was built last."""
+    runs = [built(tmp_path, name, model(end=3)) for name in 'abc']
+    for i in (1, 0, 2):
+        runner, recorder = runs[i]
+        runner.train()
+        factors = [losses['distill.warmup'] for losses in recorder.losses]
+        assert factors == pytest.approx([n / 3 for n in (1, 1, 2, 2, 3, 3)])
+        assert runner.model.first_step is not None
+
+
 def test_no_counter(tmp_path, model):
     cfg = run_config(tmp_path, model(by_epoch=False, end=4), iters=2)
     cfg.default_hooks.runtime_info = None
@@ -82,8 +103,6 @@ def test_no_counter(tmp_path, model):
 
 
 def test_validation_needs_none(tmp_path, model):
-    from mmengine.runner import Runner
-
     cfg = run_config(tmp_path, model(end=2), iters=2, validate=True)
     assert 'accuracy/top1' in Runner.from_cfg(cfg).val()
 

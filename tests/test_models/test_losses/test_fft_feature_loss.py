@@ -87,6 +87,24 @@ def test_a_band_that_a_feature_lacks_contributes_nothing():
     assert loss == 0 and (student.grad == 0).all()
 
 
+def test_a_band_that_no_map_has_is_refused():
+    loss = FFTFeatureLoss(band=(0.1, 0.45))
+    text = r'band=\(0.1, 0.45\), but a map of 2 x 2 .* It has 0, 0.5, 0.707 cycles per'
+    for _ in range(2):
+        with pytest.raises(ValueError, match=text):
+            loss(*features(2, 3, 2, 2))
+        with pytest.raises(ValueError, match='2 x 2'):
+            loss(*([f, f[..., :1, :1]] for f in features(2, 3, 2, 2)))
+
+
+def test_a_band_that_only_some_maps_have():
+    """A pooled feature beside others, and small batches of detectors."""
+    loss = FFTFeatureLoss(band=(0.1, 0.45))
+    assert loss(*features(2, 3, 1, 1)) == 0
+    assert loss(*([f, f[..., :2, :2]] for f in features(2, 3, 4, 4))) > 0
+    assert loss(*features(2, 3, 2, 2)) == 0
+
+
 def test_focal_weight():
     student, teacher = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
     teacher[0, 0] += 0.1  # one coefficient: the weight is 1
