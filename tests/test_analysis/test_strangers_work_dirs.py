@@ -118,3 +118,12 @@ def test_teacher_of_a_work_dir(place, capsys):
     words = said(capsys, 'check-teacher', 'run')
     assert 'accuracy/top1' in words
     assert (place / 'work_dirs' / 'run_teacher').is_dir()
+
+
+def test_names_of_files_reach_no_terminal_raw(place, capsys):
+    for file in place.glob('run/*.py'):
+        file.unlink()
+    (place / 'run' / 'a\x1b[2J.py').write_text('')
+    words = said(capsys, 'compare', 'run', '-o', 'table.md')
+    assert r'a\x1b[2J' in words and '\x1b' not in words
+    assert '\x1b' not in (place / 'table.md').read_text()
