@@ -43,7 +43,7 @@ def whole_file(
     with explain_unwritten(path, size, kept, then):
         os.makedirs(osp.dirname(path) or '.', exist_ok=True)
         # What a killed process left, or a link that leads elsewhere.
-        with suppress(FileNotFoundError):
+        if osp.lexists(part):
             os.remove(part)
         # Libraries would say in words of their own, or not at all, that it fails.
         open(part, 'xb').close()
