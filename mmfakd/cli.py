@@ -20,7 +20,7 @@ from pickle import UnpicklingError
 from pkgutil import resolve_name
 from typing import Any
 
-from mmfakd.messages import progress
+from mmfakd.messages import printable, progress
 from mmfakd.model_zoo.shipped import config_names
 from mmfakd.pairing.methods import METHODS
 from mmfakd.version import __version__
@@ -75,19 +75,19 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         result = resolve_name(f'mmfakd.{run}')(**settings)
     except MISTAKES as error:
-        sys.exit(f'mmfakd {command}: {error}')
+        sys.exit(printable(f'mmfakd {command}: {error}'))
     except KeyError as error:
         # A name that is not known is told in a sentence; a bare key is a fault of ours.
         if ' ' not in str(error.args[0]):
             raise
-        sys.exit(f'mmfakd {command}: {error.args[0]}')
+        sys.exit(printable(f'mmfakd {command}: {error.args[0]}'))
     if callable(result):
         # A training or test, whose errors deserve a traceback.
         result()
     elif isinstance(result, int):
         sys.exit(result)
     elif result is not None:
-        print(result)
+        print(printable(result))
 
 
 def _start_processes(parser: argparse.ArgumentParser, args: list[str]) -> None:

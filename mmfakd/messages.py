@@ -6,6 +6,7 @@ Nothing here imports more than Python's own library.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,28 @@ from importlib import metadata
 from pathlib import Path
 
 _START = time.monotonic()
+# All but newline and tab: a terminal obeys those of a stranger's file. Halves of
+# surrogates, which stand for bytes in names of files, cannot be written at all.
+_CONTROL = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]')
+
+
+def printable(text: object) -> str:
+    r"""Write control characters as their escapes, so that no terminal obeys them.
+
+    Names in files, and names of files, may be a stranger's.
+
+    Args:
+        text (object): A text, or what has one, such as an error.
+
+    Returns:
+        str: The text, whose lines and tabs stay.
+
+    Examples:
+        >>> from mmfakd.messages import printable
+        >>> print(printable('a\x1b[2Jb'))
+        a\x1b[2Jb
+    """
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
 def near_names(name: str, known: Iterable[str], count: int = 5) -> list[str]:
@@ -74,6 +97,7 @@ def aligned(rows: Sequence[Sequence[str]], widest: int | None = None) -> str:
     Returns:
         str: A line for each row.
     """
+    rows = [list(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     widths = [min(width, widest or width) for width in widths]
     return '\n'.join(
@@ -97,7 +121,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return ' '.join(text.splitlines()).replace('|', r'\|')
+    return printable(' '.join(text.splitlines()).replace('|', r'\|'))
 
 
 def documentation(page: str) -> str:
@@ -128,4 +152,4 @@ def progress(text: str) -> None:
         text (str): A line.
     """
     seconds = time.monotonic() - _START
-    print(f'[{seconds:4.0f} s] {text}', file=sys.stderr, flush=True)
+    print(f'[{seconds:4.0f} s] {printable(text)}', file=sys.stderr, flush=True)

@@ -10,10 +10,11 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
+import torch
 
 from mmfakd import cli
 from mmfakd.checkpoints.download import one_try
-from mmfakd.messages import aligned, markdown, near_layers, near_names
+from mmfakd.messages import aligned, markdown, near_layers, near_names, printable
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = 'fakd_review_r56_r20_1xb64_cifar100'
@@ -276,3 +277,18 @@ def test_tables():
     assert aligned(rows, widest=5).splitlines()[1] == 'a      10'
     assert markdown(rows)[:2] == ['| layer | n |', '| --- | --- |']
     assert markdown([('a|b', 'c\nd')])[0] == r'| a\|b | c d |'
+
+
+def test_no_terminal_obeys_a_stranger():
+    assert printable('a\x1b[2J\r\x07\x9b\x7f\udcff') == r'a\x1b[2J\r\x07\x9b\x7f\udcff'
+    assert printable('ä\t|\n\\x') == 'ä\t|\n\\x'
+    assert printable(ValueError('\x00')) == r'\x00'
+    assert aligned([['a\x1b', 'b']]) == r'a\x1b  b'
+    assert markdown([['a\x1b']])[0] == r'| a\x1b |'
+
+
+def test_keys_of_a_file_reach_no_terminal_raw(tmp_path):
+    torch.save({'a\x1b[2J': torch.zeros(3)}, tmp_path / 'b\x1b.pth')
+    with pytest.raises(SystemExit, match=r'a\\x1b\[2J') as error:
+        cli.main(['export', str(tmp_path / 'b\x1b.pth'), '-o', str(tmp_path / 'c.pth')])
+    assert '\x1b' not in str(error.value)

@@ -19,7 +19,7 @@ import mmengine
 from mmengine.logging import MMLogger
 
 from mmfakd.checkpoints.atomic import whole_file
-from mmfakd.messages import markdown, progress
+from mmfakd.messages import markdown, printable, progress
 from mmfakd.model_zoo.outputs import check_outputs
 from mmfakd.pictures.picture_file import check_picture_name
 
@@ -281,7 +281,7 @@ def format_table(comparison: dict) -> str:
     ]
     if comparison['notes']:
         lines += ['', 'Notes:', '', *(f'- {note}' for note in comparison['notes'])]
-    return '\n'.join(lines)
+    return printable('\n'.join(lines))
 
 
 def _choose_metric(runs: Iterable[Run], metric: str | None) -> str:

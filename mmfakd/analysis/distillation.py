@@ -12,6 +12,7 @@ from inspect import signature
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
 
+from mmfakd.compat.refused_error import RefusedError
 from mmfakd.engine.cfg_options import merge_cfg_options
 from mmfakd.engine.check_config import check_sources
 from mmfakd.model_zoo.absent import check_installed
@@ -77,7 +78,7 @@ def open_distillation(
         check_sources(cfg)
         with nullcontext() if own else registered_types_only():
             yield cfg
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+    except (ValueError, RefusedError, FileNotFoundError, ModuleNotFoundError) as error:
         raise ValueError(f'{config}: {error}') from error
 
 

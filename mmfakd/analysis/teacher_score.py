@@ -60,8 +60,9 @@ def check_teacher(
     _check_numbers(expected, tolerance)
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg:
         _require_validation(cfg)
-        # Not that of the training, whose logs it would mix with.
-        own = osp.join('./work_dirs', f'{Path(cfg.filename).stem}_teacher')
+        # Not that of the training, whose logs it would mix with. The config of a work
+        # dir has no name.
+        own = osp.join('./work_dirs', f'{Path(cfg.filename or config).stem}_teacher')
         merge_launch_options(cfg, work_dir=work_dir or own)
         check_work_dir(cfg)
         published = None if expected is not None else published_scores(cfg)

@@ -22,7 +22,8 @@ def whole_file(
 
     Once it is written it is flushed to the disk and renamed. Whenever the process is
     killed, either an older file or the new one is there. Folders that are missing are
-    made.
+    made. Links of either name, which may be somebody else's, are replaced, and not
+    followed.
 
     Source: ``rename`` of POSIX, which replaces a file atomically.
 
@@ -41,8 +42,11 @@ def whole_file(
     kept = ' Files that were there before are untouched.'
     with explain_unwritten(path, size, kept, then):
         os.makedirs(osp.dirname(path) or '.', exist_ok=True)
+        # What a killed process left, or a link that leads elsewhere.
+        if osp.lexists(part):
+            os.remove(part)
         # Libraries would say in words of their own, or not at all, that it fails.
-        open(part, 'wb').close()
+        open(part, 'xb').close()
         try:
             yield part
             with open(part, 'rb+') as file:

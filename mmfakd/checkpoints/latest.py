@@ -82,6 +82,26 @@ def is_newer(path: str | Path, checkpoint: Mapping) -> bool:
     return _rank(load_checkpoint_file(path, mmap=True)) > _rank(checkpoint)
 
 
+def saved_at(checkpoint: Mapping) -> float:
+    """Read when a checkpoint was saved.
+
+    Args:
+        checkpoint (Mapping): What has been read.
+
+    Returns:
+        float: The time in seconds, as it stands in the position of mmfakd or in the
+        ``meta`` of MMEngine; 0 where neither has one.
+    """
+    saved = (checkpoint.get('position') or {}).get('time')
+    if saved is None:
+        told = str((checkpoint.get('meta') or {}).get('time'))
+        try:
+            saved = time.mktime(time.strptime(told, '%Y%m%d_%H%M%S'))
+        except ValueError:
+            saved = 0.0
+    return float(saved)
+
+
 def checkpoint_folders(
     work_dir: str, out_dirs: Iterable[str | Path | None]
 ) -> list[str]:
@@ -281,11 +301,5 @@ def _nearest(
 
 
 def _rank(checkpoint: Mapping) -> tuple[bool, float, int]:
-    meta = checkpoint['meta']
-    saved = (checkpoint.get('position') or {}).get('time')
-    if saved is None:
-        try:
-            saved = time.mktime(time.strptime(str(meta.get('time')), '%Y%m%d_%H%M%S'))
-        except ValueError:
-            saved = 0.0
-    return 'optimizer' in checkpoint, float(saved), int(meta['iter'])
+    saved, iteration = saved_at(checkpoint), int(checkpoint['meta']['iter'])
+    return 'optimizer' in checkpoint, saved, iteration

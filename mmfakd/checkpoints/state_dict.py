@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Size, Tensor
 
+from mmfakd.messages import printable
+
 # Batches that a norm has seen. Old checkpoints have no counters, and norms need none.
 COUNTER = 'num_batches_tracked'
 # What `Module.get_extra_state` gives stands under such a key, and may be no tensor.
@@ -179,7 +181,7 @@ def some(
     Returns:
         str: The list, or ``'none'``.
     """
-    names = list(names)
+    names = list(map(printable, names))
     more = len(names) - most
     listed = separator.join(names[:most]) or 'none'
     return listed + (f'{cut} and {more} more' if more > 0 else '')

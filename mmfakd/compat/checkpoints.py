@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mmfakd.messages import printable
 from mmfakd.version import parse_version
 
 from .config_literals import find_risk
@@ -210,20 +211,22 @@ def load_checkpoint_file(
 
 
 def _broken(path: Path, reason: object) -> ValueError:
-    return ValueError(
+    text = (
         f'Checkpoint "{path}" is truncated or not a checkpoint '
         f'({path.stat().st_size} bytes; {reason}). Copy, download or write it again.'
     )
+    return ValueError(printable(text))
 
 
 def _refused(path: Path, reason: object) -> pickle.UnpicklingError:
-    return pickle.UnpicklingError(
+    text = (
         f'Checkpoint "{path}" is refused: {reason}. Only tensors, plain values and '
         "MMEngine's logs are loaded, because anything else can run code. If you trust "
         'where the file is from, save its weights alone: python -c "import torch; '
         f"torch.save(torch.load('{path}', map_location='cpu', weights_only=False)"
         "['state_dict'], 'weights.pth')\""
     )
+    return pickle.UnpicklingError(printable(text))
 
 
 def _load_torch_file(path: Path, map_location: Any, mmap: bool) -> Any:
@@ -296,4 +299,4 @@ def _drop_risky_texts(checkpoint: dict, path: Path) -> None:
 def _warn(text: str) -> None:
     from mmengine.logging import print_log
 
-    print_log(text, logger='current', level=logging.WARNING)
+    print_log(printable(text), logger='current', level=logging.WARNING)

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from .nesting import usual_recursion_limit
+from .risky_values import find_risky_value
 
 # What values are written as that are no literals; dict has a rule of its own.
 _KINDS = {kind.__name__: kind for kind in (frozenset, range, set, slice)}
@@ -75,8 +76,9 @@ def find_risk(text: str) -> str | None:
     """Tell what could run if MMEngine executed a text, or built from it.
 
     MMEngine's ``Config.fromstring`` executes Python, follows ``_base_`` to other
-    files, replaces templates before it reads, and imports what ``custom_imports``
-    names; its registries call whatever a ``type`` with dots names, ``os.system``, too.
+    files, replaces templates before it reads, and imports what ``custom_imports`` and
+    scopes name; its registries call whatever a ``type`` with dots names, ``os.system``,
+    too, and what they build may execute its arguments, or files that these name.
 
     Args:
         text (str): The text of a config.
@@ -101,6 +103,9 @@ def find_risk(text: str) -> str | None:
     for path in _named(config, 'cfg_path'):
         if leaves_package(path):
             return f'it names a file outside of a package, cfg_path={path!r}'
+    for scope in (*_named(config, '_scope_'), *_named(config, 'default_scope')):
+        if _is_foreign_scope(scope):
+            return f'its scope {scope!r} is a module, which would be imported'
     for kind in dict.fromkeys(_named(config, 'type')):
         if '.' in kind and not _TYPE.fullmatch(kind):
             return f'its type={kind!r} is none of the OpenMMLab libraries or torch.nn'
@@ -108,7 +113,7 @@ def find_risk(text: str) -> str | None:
             return f'its type={kind!r} imports {foreign!r}, which is no part of it'
         if '.' not in kind and _is_module(kind):
             return f'its type={kind!r} is the name of a module, which would be imported'
-    return None
+    return find_risky_value(config)
 
 
 def is_openmmlab(module: str) -> bool:
@@ -137,6 +142,15 @@ def _foreign_part(kind: str) -> str:
         if any(osp.exists(osp.join(folder, parts[0] + end)) for end in ('', '.py')):
             return ''
     return parts[0]
+
+
+def _is_foreign_scope(scope: str) -> bool:
+    """Whether MMEngine would import a module of that name that is not here yet.
+
+    A user's own registry is imported by then, or has a scope that is no module.
+    """
+    module = scope.partition('.')[0]
+    return not (is_openmmlab(module) or module in sys.modules) and _is_module(module)
 
 
 def _is_module(name: str) -> bool:

@@ -133,6 +133,27 @@ def walk_transforms(transforms: Any) -> Iterator[Any]:
             yield from walk_transforms(_child(transform, 'transforms'))
 
 
+def image_caches(loader: Any) -> list[list]:
+    """List what transforms keep of earlier images, to put it into later ones.
+
+    Source: ``results_cache`` of mmdet's ``CachedMosaic`` and ``CachedMixUp``.
+
+    Args:
+        loader (Any): A loader, or a list or dict of such.
+
+    Returns:
+        list[list]: The kept images of each transform that keeps any; those of this
+        process, as data workers have their own.
+    """
+    return [
+        transform.results_cache
+        for one in walk_loaders(loader)
+        for dataset in walk_wrappers(one.dataset, every=True)
+        for transform in walk_transforms(pipeline_of(dataset))
+        if isinstance(getattr(transform, 'results_cache', None), list)
+    ]
+
+
 def type_name(config: Mapping) -> str:
     """Read what a config is of, without its package.
 

@@ -20,7 +20,7 @@ def name_dump(cfg: Config, run: str = '') -> None:
     """Choose the name under which MMEngine's runner dumps a config.
 
     The runner takes that of the config's file, and would overwrite this file, and what
-    it inherits, in the work dir.
+    it inherits, in the work dir, and what a link of that name leads to.
 
     Args:
         cfg (Config): The config of a run, changed in place: its ``filename``.
@@ -33,7 +33,10 @@ def name_dump(cfg: Config, run: str = '') -> None:
     stem, ending = osp.splitext(file)
     stem += run
     sources = {osp.realpath(source) for source in config_sources(cfg.filename)}
-    while osp.realpath(osp.join(cfg.work_dir, f'{stem}{ending}')) in sources:
+    while (
+        osp.islink(place := osp.join(cfg.work_dir, f'{stem}{ending}'))
+        or osp.realpath(place) in sources
+    ):
         stem += run or _BESIDE
     # A property without a setter; what is assigned becomes an entry of the config.
     object.__setattr__(cfg, '_filename', osp.join(folder, f'{stem}{ending}'))

@@ -18,6 +18,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
+from mmfakd.checkpoints.latest import saved_at
+
 from .unwrap import optim_wrappers, unwrapped_model
 
 
@@ -33,7 +35,8 @@ def collect_position(
             where training is to go on from. Defaults to None: the present ones.
 
     Returns:
-        dict: ``batch``; ``epoch_length`` in batches; ``time`` in seconds; ``random``,
+        dict: ``batch``; ``epoch_length`` in batches; ``time`` in seconds, which is
+        later than before in the same training, whatever the clock says; ``random``,
         the states of every process; ``buffers``, the running statistics of every
         process but the first, whose are those of the checkpoint; ``gradients``, those
         of every process where a cycle of gradient accumulation is not complete:
@@ -44,12 +47,32 @@ def collect_position(
         batch=batch,
         # Other data need not have a length.
         epoch_length=len(runner.train_dataloader) if in_epochs else 0,
-        time=time.time(),
+        time=_next_time(runner),
         random=all_gather_object(random_states() if states is None else states),
         buffers=all_gather_object(_own_buffers(runner)),
         gradients=all_gather_object(_gradients(runner)),
         sizes=batch_sizes(runner),
     )
+
+
+def go_on_from(runner: Any, checkpoint: dict[str, Any]) -> None:
+    """Let what is saved from now on be newer than a checkpoint.
+
+    Args:
+        runner (Runner): The runner.
+        checkpoint (dict): What training goes on from.
+    """
+    runner.mmfakd_saved_at = saved_at(checkpoint)
+
+
+def _next_time(runner: Any) -> float:
+    """The time, or just behind that of the last position if the clock is behind it.
+
+    The newest checkpoint is found by it, and machines do not agree on the time.
+    """
+    last = getattr(runner, 'mmfakd_saved_at', 0.0)
+    runner.mmfakd_saved_at = max(time.time(), last + 1e-3)
+    return runner.mmfakd_saved_at
 
 
 def batch_sizes(runner: Runner) -> dict[str, list[int] | None]:
@@ -123,6 +146,27 @@ def restore_random(states: list[dict[str, Any]]) -> None:
     torch.set_rng_state(own['torch'].cpu())
     if 'cuda' in own and torch.cuda.is_available():
         torch.cuda.set_rng_state(own['cuda'].cpu())
+
+
+def drew_alike(states: list[dict[str, Any]]) -> bool:
+    """Tell whether transforms have drawn the numbers that they drew until states.
+
+    Args:
+        states (list[dict]): Those of every process, as :func:`random_states` returns
+            them.
+
+    Returns:
+        bool: Whether ``random`` and numpy of this process are in the saved state now.
+        torch is left out: models draw from it, too.
+    """
+    if get_rank() >= len(states):
+        return False
+    own = states[get_rank()]
+    version, numbers, gauss = own['python']
+    _, keys, *rest = own['numpy']
+    _, drawn, *others = np.random.get_state()
+    same = random.getstate() == (version, tuple(numbers), gauss)
+    return same and others == rest and keys.tolist() == list(drawn)
 
 
 def restore_buffers(runner: Runner, buffers: list[dict[str, Tensor]]) -> None:

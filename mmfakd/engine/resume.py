@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import os.path as osp
 import warnings
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.checkpoints.latest import (
     check_resumable,
@@ -93,9 +93,8 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
 def _note_start(path: str, work_dir: str) -> None:
     """Note when a user started from a checkpoint, perhaps to go back to it."""
     # What cannot be written is told where the work dir is prepared.
-    with suppress(OSError):
-        os.makedirs(work_dir, exist_ok=True)
-        Path(work_dir, _START).write_text(_whole_name(path))
+    with suppress(OSError), whole_file(osp.join(work_dir, _START)) as part:
+        Path(part).write_text(_whole_name(path))
 
 
 def _saved_since_start(found: str, work_dir: str) -> bool:

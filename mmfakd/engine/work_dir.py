@@ -149,7 +149,7 @@ def lock_work_dir(folder: str | Path) -> AbstractContextManager:
     try:
         os.makedirs(folder, exist_ok=True)
         # For reading, too: who holds it stands in it.
-        file = open(path, 'a+b', buffering=0)  # noqa: SIM115
+        file = open(path, 'a+b', buffering=0, opener=_no_link)  # noqa: SIM115
     except OSError as error:
         _refuse(folder, error)
     holder = f'pid {os.getpid()} on {socket.gethostname()}'
@@ -178,6 +178,14 @@ def lock_work_dir(folder: str | Path) -> AbstractContextManager:
             level=logging.WARNING,
         )
     return file
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file that is emptied, wherever a link would lead."""
+    # Windows has no such flag.
+    if osp.islink(path):
+        raise OSError(errno.ELOOP, f'{path} is a link, which is not followed')
+    return os.open(path, flags | getattr(os, 'O_NOFOLLOW', 0), 0o666)
 
 
 @contextmanager

@@ -10,10 +10,13 @@ from typing import Any
 
 import mmengine.registry
 from mmengine.registry import Registry, registry
+from mmengine.utils import misc
 from torch import nn
 from torch.optim import Optimizer
 
 from mmfakd.compat.config_literals import is_openmmlab
+
+from .plain_files import plain_files_only
 
 # Of root registries; those have a child in every library. They run files.
 _NEVER = ('INFERENCERS', 'RUNNERS')
@@ -30,7 +33,9 @@ def registered_types_only(models_only: bool = False) -> Iterator[None]:
     which empty them, or a module that lies in the working directory. They also import
     the registry of what they take for a library, such as 'models' in
     'mmdet.models.Net'. Within this context they take what is registered somewhere,
-    modules and optimizers alone, and import OpenMMLab's libraries.
+    modules and optimizers alone, and import OpenMMLab's libraries; so does mmrazor,
+    whose recorders import what they record of. What is built reads plain files alone,
+    see :func:`~mmfakd.model_zoo.plain_files.plain_files_only`.
 
     Args:
         models_only (bool): Whether only what models are made of is built. Defaults to
@@ -56,10 +61,14 @@ def registered_types_only(models_only: bool = False) -> Iterator[None]:
         return importing(name)
 
     registry.get_object_from_string, registry.import_module = named, import_module
+    # By which `import_modules_from_strings` imports.
+    misc.import_module = import_module
     try:
-        yield
+        with plain_files_only():
+            yield
     finally:
         registry.get_object_from_string, registry.import_module = original, importing
+        misc.import_module = importing
 
 
 def _may_import(name: str) -> bool:

@@ -192,6 +192,49 @@ def _template(marker):
     return f"a = {{1: {{1: '{{{{$PATH:'}}}}, ' + {evil}}}}}#'\n"
 
 
+def _pickled(marker):
+    file = marker.with_name('annotations.pkl')
+    file.write_bytes(pickle.dumps(Call(os.system, f'touch {marker}')))
+    return (
+        f"model = dict(type='mmengine.dataset.BaseDataset', ann_file={str(file)!r})\n"
+    )
+
+
+def _yaml(marker):
+    """A registered head reads the file, with a loader that makes any object."""
+    file = marker.with_name('answers.yml')
+    file.write_text(f'!!python/object/apply:os.system ["touch {marker}"]\n')
+    head = dict(
+        type='mmpretrain.VQAGenerationHead',
+        decoder=dict(type='mmpretrain.LeNet5'),
+        inference_method='rank',
+        num_ans_candidates=1,
+        answer_list_path=str(file),
+    )
+    return f'model = {head!r}\n'
+
+
+def _folder_of_modules(marker):
+    (folder := marker.with_name('modules')).mkdir(exist_ok=True)
+    (folder / 'mc.py').write_text(_code(marker))
+    options = dict(server_list_cfg='', client_cfg='', sys_path=str(folder))
+    backend = dict(type='mmengine.fileio.MemcachedBackend', **options)
+    return f'model = {backend!r}\n'
+
+
+def _scope(marker):
+    """MMEngine imports the registry of what it takes for a library."""
+    marker.with_name('strange_scope.py').write_text(_code(marker))
+    return "model = dict(type='ResNet', depth=18, _scope_='strange_scope')\n"
+
+
+def _evaluated(marker):
+    """A transform that is built makes a type of torch of it, by `eval`."""
+    kind = 'mmpretrain.datasets.transforms.processing.TorchVisonTransformWrapper'
+    evil = f'float, __import__("os").system("touch {marker}")'
+    return f'model = dict(type={kind!r}, transform=None, dtype={evil!r})\n'
+
+
 # Payloads in the text of a config: the weights are loaded, the text is left out.
 TEXTS = {
     'text with a call': _code,
@@ -207,6 +250,11 @@ TEXTS = {
     'text with type=os.system': lambda marker: (
         f"model = dict(type='os.system', command='touch {marker}')\n"
     ),
+    'text that names a pickle': _pickled,
+    'text that names a YAML file': _yaml,
+    'text that names a folder of modules': _folder_of_modules,
+    'text with a module as scope': _scope,
+    'text with an expression as a value': _evaluated,
     'text nested too deeply': lambda marker: f'a = {"-" * 50000}1\n',
 }
 

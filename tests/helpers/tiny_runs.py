@@ -1,14 +1,16 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Real training runs that take a second: few digits, narrow networks."""
 
+import random
 from itertools import count
 
 import torch
+from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
-from mmengine.registry import METRICS, MODELS
+from mmengine.registry import METRICS, MODELS, TRANSFORMS
 from mmengine.runner import Runner
 
 from tests.helpers.toy import classifier, review_distiller
@@ -132,6 +134,20 @@ class ScriptedScore(BaseMetric):
     def compute_metrics(self, results):
         index = MessageHub.get_current_instance().get_info(self.counter)
         return {name: values[index] for name, values in self.scores.items()}
+
+
+@TRANSFORMS.register_module(force=True)
+class Remembering(BaseTransform):
+    """Adds an earlier image to each, as mmdet's CachedMixUp does."""
+
+    def __init__(self):
+        self.results_cache = []
+
+    def transform(self, results):
+        self.results_cache.append(results['img'].copy())
+        del self.results_cache[:-6]
+        earlier = random.choice(self.results_cache)
+        return dict(results, img=results['img'] // 2 + earlier // 2)
 
 
 class Recorder(Hook):

@@ -1,12 +1,15 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """What a work dir's config names is not run, unless the work dir is trusted."""
 
+import os
+import pickle
 import shutil
 import sys
 
 import pytest
 
 from mmfakd import cli
+from tests.helpers.strangers_files import Call
 from tests.helpers.tiny_runs import distillation, run_config, save_teacher, train
 
 # What stands in the log after all else; `run` is the command of the payload.
@@ -85,6 +88,42 @@ def test_what_is_trusted_is_run(command, payload, place, capsys):
     assert (place / 'marker').exists()
 
 
+@pytest.mark.parametrize('command', [c for c in COMMANDS if c != 'compare'])
+def test_no_pickle_of_a_data_set_is_read(command, place, capsys, monkeypatch):
+    """Annotations on the disk are what many have: only what is built tells."""
+    evil = Call(os.system, f'touch {place / "marker"}')
+    (place / 'annotations.pkl').write_bytes(pickle.dumps(evil))
+    dataset = "dict(type='mmpretrain.BaseDataset', ann_file='annotations.pkl')"
+    lines = "for loader in ('train', 'val'):\n    globals()[loader + '_dataloader']["
+    monkeypatch.setitem(PAYLOADS, 'pickle', f"{lines}'dataset'] = {dataset}")
+    arm(place, 'pickle')
+    words = ' '.join(said(capsys, command, 'run', *COMMANDS[command]).split())
+    assert not (place / 'marker').exists()
+    if command == 'detections':
+        # Its models detect nothing, which it sees first.
+        return
+    assert 'a pickle is named by the config, and not read' in words
+    assert 'if you trust it, give the config itself' in words
+    if command == 'plot':
+        said(capsys, command, 'run', *COMMANDS[command], '--trust')
+        assert (place / 'marker').exists()
+
+
 def test_own_work_dir_needs_no_trust(place, capsys):
     words = said(capsys, 'compare', 'run')
     assert '| added in training |' in words and 'parameters unknown' not in words
+
+
+def test_teacher_of_a_work_dir(place, capsys):
+    words = said(capsys, 'check-teacher', 'run')
+    assert 'accuracy/top1' in words
+    assert (place / 'work_dirs' / 'run_teacher').is_dir()
+
+
+def test_names_of_files_reach_no_terminal_raw(place, capsys):
+    for file in place.glob('run/*.py'):
+        file.unlink()
+    (place / 'run' / 'a\x1b[2J.py').write_text('')
+    words = said(capsys, 'compare', 'run', '-o', 'table.md')
+    assert r'a\x1b[2J' in words and '\x1b' not in words
+    assert '\x1b' not in (place / 'table.md').read_text()

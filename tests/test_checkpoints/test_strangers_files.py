@@ -241,7 +241,8 @@ def test_text_is_armed(payload, place):
         MODELS.build(config.model)
     except Exception as error:
         print(error)
-    sys.modules.pop('strange_module', None)
+    for name in ('strange_module', 'strange_scope', 'mc'):
+        sys.modules.pop(name, None)
     assert place.marker.exists()
 
 

@@ -5,6 +5,7 @@ import collections
 import os
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -317,3 +318,19 @@ def test_home_folder_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     torch.save(dict(a=1), tmp_path / 'a.pth')
     assert load_checkpoint_file('~/a.pth') == dict(a=1)
+
+
+def test_names_in_a_file_reach_no_terminal_raw(tmp_path):
+    """That of a function is refused by torch in its own words."""
+    path = tmp_path / 'a\x1b.pth'
+    torch.save(dict(a=1), path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name, content in parts.items():
+            evil = b'\x80\x02cos\x1b[2J\nsystem\n.'
+            archive.writestr(name, evil if name.endswith('data.pkl') else content)
+    refused = r'a\\x1b.pth" is refused: .*os\\x1b\[2J'
+    with pytest.raises(pickle.UnpicklingError, match=refused) as error:
+        load_checkpoint_file(path)
+    assert '\x1b' not in str(error.value)

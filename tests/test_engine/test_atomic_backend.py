@@ -56,3 +56,33 @@ def test_what_was_there_survives_a_failure(backend, tmp_path, monkeypatch):
     assert caught.value.errno == errno.ENOSPC
     assert path.read_bytes() == b'old'
     assert [file.name for file in tmp_path.iterdir()] == ['epoch_1.pth']
+
+
+def test_links_are_replaced_and_not_followed(backend, tmp_path):
+    """They may be those of whoever made the folder."""
+    (tmp_path / 'victim').write_text('mine')
+    for name in ('page.html', 'page.html.part', 'fresh.part'):
+        (tmp_path / name).symlink_to('victim')
+    backend.put(b'page', tmp_path / 'page.html')
+    backend.put(b'page', tmp_path / 'fresh')
+    assert (tmp_path / 'victim').read_text() == 'mine'
+    assert not (tmp_path / 'page.html').is_symlink()
+    assert sorted(f.name for f in tmp_path.iterdir()) == [
+        'fresh',
+        'page.html',
+        'victim',
+    ]
+
+
+def test_what_a_killed_process_left_is_written_over(backend, tmp_path):
+    (tmp_path / 'a.part').write_bytes(b'a half')
+    backend.put(b'b', tmp_path / 'a')
+    assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [('a', b'b')]
+
+
+def test_folders_that_are_links_are_followed(backend, tmp_path):
+    """A work dir may lie on another disk."""
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'run').symlink_to('disk')
+    backend.put(b'1', tmp_path / 'run' / 'a')
+    assert (tmp_path / 'disk' / 'a').read_bytes() == b'1'

@@ -53,6 +53,14 @@ def test_the_folder_of_the_config(own):
     assert dumped('own.test.py', '.', TEST) == 'own.test.test.py'
 
 
+def test_a_link_is_not_written_through(own):
+    (own.parent / 'run').mkdir()
+    for name in ('own.py', 'own.dump.py', 'own.test.py'):
+        (own.parent / 'run' / name).symlink_to(own.parent / 'victim.py')
+    assert dumped(own, 'run') == 'own.dump.dump.py'
+    assert dumped(own, 'run', TEST) == 'own.test.test.py'
+
+
 def test_what_it_inherits(own):
     """A config of one name may inherit another of that name."""
     (own.parent / 'mine').mkdir()

@@ -117,6 +117,17 @@ def test_a_named_checkpoint_in_a_job_that_is_started_again(
         assert taken() == later
 
 
+def test_note_of_a_start_follows_no_link(checkpoint, tmp_path):
+    (tmp_path / 'victim').write_text('mine')
+    work_dir = tmp_path / 'new'
+    work_dir.mkdir()
+    for name in ('resumed_from.txt', 'resumed_from.txt.part'):
+        (work_dir / name).symlink_to(tmp_path / 'victim')
+    prepare_resume(config(work_dir, load_from=str(checkpoint)))
+    assert (work_dir / 'resumed_from.txt').read_text() == str(checkpoint)
+    assert (tmp_path / 'victim').read_text() == 'mine'
+
+
 def test_several_machines_that_may_be_started_again(checkpoint, tmp_path, monkeypatch):
     """Where every start resumes, the first one from what the config names."""
     monkeypatch.setenv('GROUP_WORLD_SIZE', '2')

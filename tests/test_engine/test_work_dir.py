@@ -139,6 +139,28 @@ def test_a_file_in_its_place(above, folder):
     assert str(error.value).startswith(f'The work dir {place} cannot be written: ')
 
 
+@pytest.mark.parametrize('windows', [False, True])
+def test_lock_that_is_a_link(windows, folder, tmp_path, monkeypatch):
+    """It would empty what it leads to."""
+    if windows:
+        monkeypatch.delattr(os, 'O_NOFOLLOW')
+    folder.mkdir(parents=True)
+    (victim := tmp_path / 'victim').write_text('mine')
+    (folder / 'training.lock').symlink_to(victim)
+    with pytest.raises(OSError, match='training.lock is a link, which is not') as error:
+        lock_work_dir(folder)
+    assert '[Errno' not in str(error.value)
+    assert victim.read_text() == 'mine'
+
+
+def test_work_dir_that_is_a_link(folder, tmp_path):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / 'disk').mkdir()
+    folder.symlink_to(tmp_path / 'disk')
+    with lock_work_dir(folder):
+        assert (tmp_path / 'disk' / 'training.lock').is_file()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
 def test_read_only_folder(folder):
     folder.mkdir(parents=True)

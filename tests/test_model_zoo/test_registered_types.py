@@ -95,3 +95,29 @@ def test_a_config_of_one_s_own_names_what_it_likes(folder):
         build_without_weights(cfg, 'mmpretrain')
     model = build_without_weights(cfg, 'mmpretrain', trusted=True)
     assert type(model).__name__ == 'Own'
+
+
+def test_recorders_import_no_module_of_a_stranger(folder):
+    recorder = dict(
+        type='mmrazor.MethodOutputsRecorder', source='evil_of_a_stranger.Own.forward'
+    )
+    with registered_types_only(), pytest.raises(ImportError, match='not imported'):
+        TASK_UTILS.build(recorder)
+    assert not (folder / 'ran').exists()
+    with pytest.raises(AssertionError, match='Own is not in'):
+        TASK_UTILS.build(recorder)
+    assert (folder / 'ran').exists()
+
+
+def test_nothing_but_plain_files_is_read(folder):
+    head = dict(
+        type='mmpretrain.VQAGenerationHead',
+        decoder=dict(type='mmpretrain.LeNet5'),
+        inference_method='rank',
+        num_ans_candidates=1,
+        answer_list_path='answers.pkl',
+    )
+    (folder / 'answers.pkl').write_bytes(b'cos\nsystem\n(Vtouch ran\ntR.')
+    with pytest.raises(ValueError, match='a pickle is named by the config'):
+        build_without_weights(head, 'mmpretrain')
+    assert not (folder / 'ran').exists()

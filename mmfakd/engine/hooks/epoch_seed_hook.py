@@ -14,6 +14,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmfakd.datasets.wrappers import image_caches
 from mmfakd.registry import HOOKS
 
 
@@ -28,7 +29,8 @@ class EpochSeedHook(Hook):
     uninterrupted one would have, with the same losses.
 
     Persistent workers are started anew at each epoch, as a running worker cannot be
-    seeded.
+    seeded. Images that transforms keep for later ones (mmdet's ``CachedMosaic``) are
+    dropped then: new workers have none, and a resumed run has none either.
 
     It serves epoch based training; in an iteration based loop it warns and does
     nothing.
@@ -63,6 +65,8 @@ class EpochSeedHook(Hook):
         entropy = (runner.seed or 0, runner.epoch, get_rank())
         seed_generators(entropy)
         loader = runner.train_dataloader
+        for images in image_caches(loader):
+            images.clear()
         if loader.num_workers > 0:
             # Drops the running workers of a persistent loader.
             loader._iterator = None

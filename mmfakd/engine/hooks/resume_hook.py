@@ -20,8 +20,11 @@ from mmfakd.checkpoints.latest import (
     find_checkpoint,
     needed_states,
 )
+from mmfakd.datasets.wrappers import image_caches
 from mmfakd.engine.position import (
     at_update,
+    drew_alike,
+    go_on_from,
     restore_batch_sizes,
     restore_buffers,
     restore_gradients,
@@ -31,6 +34,8 @@ from mmfakd.engine.resumed_batches import ResumedBatches
 from mmfakd.registry import HOOKS
 
 from .epoch_seed_hook import EpochSeedHook
+
+_KEPT = 'Images that transforms keep for later ones (as CachedMosaic does)'
 
 
 @HOOKS.register_module()
@@ -79,6 +84,7 @@ class ResumeHook(Hook):
             checkpoint (dict): What has been read.
         """
         if runner._resume:
+            go_on_from(runner, checkpoint)
             self._position = checkpoint.get('position') or _old_position(
                 runner, checkpoint
             )
@@ -105,6 +111,7 @@ class ResumeHook(Hook):
         if isinstance(loop, EpochBasedTrainLoop):
             _count_in_present_batches(runner, position)
         _warn_of_workers(runner)
+        _warn_of_caches_across_epochs(runner)
         restore_buffers(runner, position.get('buffers', []))
         restore_batch_sizes(runner, position.get('sizes', {}))
         _restore_gradients(runner, position.get('gradients', []))
@@ -207,6 +214,7 @@ class ResumeHook(Hook):
         missing = self._misses_validation(runner)
         position, self._position = self._position, {}
         if position['random']:
+            _warn_of_caches(runner, position)
             restore_random(position['random'])
         if missing:
             _stand_before_validation(runner)
@@ -340,6 +348,36 @@ def _recall_scores(runner: Runner) -> None:
             scores = scalars[name].data[0] if name in scalars else []
             for score in scores:
                 hook.after_val_epoch(runner, {hook.monitor: float(score)})
+
+
+def _keeps_images(runner: Runner) -> bool:
+    """Whether transforms in this process put earlier images into later ones."""
+    loader = runner.train_dataloader
+    return not loader.num_workers and bool(image_caches(loader))
+
+
+def _warn_of_caches_across_epochs(runner: Runner) -> None:
+    seeded = any(isinstance(hook, EpochSeedHook) for hook in runner.hooks)
+    in_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
+    if in_epochs and runner.epoch and not seeded and _keeps_images(runner):
+        runner.logger.warning(
+            f'{_KEPT} of the epoch before are not in the checkpoint: augmentation '
+            'differs from that of an uninterrupted run. Add default_hooks.epoch_seed='
+            "dict(type='mmfakd.EpochSeedHook'), or train with data workers "
+            '(num_workers), to have it exact.'
+        )
+
+
+def _warn_of_caches(runner: Runner, position: dict[str, Any]) -> None:
+    """Tell if what is loaded again has left other images with transforms."""
+    in_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
+    within = position['batch'] or not in_epochs
+    if within and _keeps_images(runner) and not drew_alike(position['random']):
+        runner.logger.warning(
+            f'{_KEPT} are not in the checkpoint, and were drawn with other random '
+            'numbers now: augmentation may differ from that of an uninterrupted run. '
+            'With data workers (num_workers) it is exact.'
+        )
 
 
 def _warn_of_workers(runner: Runner) -> None:

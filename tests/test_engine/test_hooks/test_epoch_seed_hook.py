@@ -59,6 +59,25 @@ def test_resumed_run_equals_the_uninterrupted_one(workers, tmp_path, teacher_ckp
     assert {'student.loss', 'distill.loss_level0'} < whole.losses[0].keys()
 
 
+@pytest.mark.parametrize('workers', WORKERS[:2], ids=['0', '2'])
+def test_images_that_are_kept_for_later_ones(workers, tmp_path, capfd):
+    """A resumed run has none of those before."""
+
+    def remembering(work_dir, **kwargs):
+        cfg = config(work_dir, workers=workers, epochs=3, **kwargs)
+        cfg.train_dataloader.dataset.pipeline.insert(0, dict(type='Remembering'))
+        cfg.custom_hooks.append(dict(type='mmfakd.ResumeHook'))
+        return cfg
+
+    whole, first, second = Recorder(), Recorder(stop_after=1), Recorder()
+    train(remembering(tmp_path / 'whole'), whole)
+    train(remembering(tmp_path / 'parts'), first)
+    train(remembering(tmp_path / 'parts', resume=True, log_level='WARNING'), second)
+    for ours, theirs in zip(first.batches + second.batches, whole.batches):
+        assert torch.equal(ours, theirs)
+    assert 'Images that transforms keep' not in ''.join(capfd.readouterr())
+
+
 @pytest.mark.parametrize('workers', WORKERS, ids=['0', '2', '2-persistent'])
 def test_augmentation_differs_between_epochs_and_between_workers(workers, work_dir):
     recorder = Recorder()

@@ -3,6 +3,7 @@
 
 import os
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+from mmfakd.checkpoints.latest import find_checkpoint
 from mmfakd.compat import load_checkpoint_file
 from tests.helpers.tiny_runs import Recorder, distillation, run_config, train
 from tests.helpers.toy_detectors import detection_run, retinanet
@@ -191,6 +193,78 @@ def test_iteration_based_loop(workers, tmp_path, teacher_ckpt):
     first, second = in_parts(tmp_path / 'parts', make, Breaker(after=7))
     assert first[:6] + second == whole.losses
     assert_equal_files(tmp_path / 'whole', tmp_path / 'parts')
+
+
+@pytest.mark.parametrize(
+    ('place', 'mixup', 'workers'),
+    [
+        ('within', False, 0),
+        # It draws numbers of the generator that transforms draw from.
+        ('within', True, 0),
+        ('within', True, 2),
+        ('unseeded epoch', False, 0),
+        ('iterations', False, 0),
+        ('iterations', True, 0),
+    ],
+)
+def test_images_that_are_kept(place, mixup, workers, tmp_path, teacher_ckpt, capfd):
+    """It says so where those that transforms keep are others, and only there."""
+    in_epochs = place != 'iterations'
+
+    def make(work_dir, **kwargs):
+        cfg = config(
+            work_dir,
+            teacher_ckpt,
+            workers,
+            **(dict(epochs=2) if in_epochs else dict(iters=8)),
+            seeded=place == 'within',
+            checkpoint=dict(by_epoch=place == 'unseeded epoch', interval=1),
+            log_level='WARNING',
+            **kwargs,
+        )
+        cfg.train_dataloader.dataset.pipeline.insert(2, dict(type='Remembering'))
+        if not mixup:
+            cfg.data_preprocessor.pop('batch_augments')
+            cfg.model.architecture.head.loss.use_soft = False
+        return cfg
+
+    whole = Recorder()
+    train(make(tmp_path / 'whole'), whole)
+    _, second = in_parts(tmp_path / 'parts', make, Breaker(after=6))
+    told = 'Images that transforms keep' in ''.join(capfd.readouterr())
+    exact = whole.losses[8 - len(second) :] == second
+    if place != 'unseeded epoch':
+        assert told is not exact
+        assert exact or (mixup and not workers) or not in_epochs
+    elif not workers:
+        assert told and not exact
+
+
+def test_a_clock_that_is_behind(tmp_path, teacher_ckpt, monkeypatch):
+    """What a training saved last is the newest, on whatever machine."""
+
+    def make(resume=False):
+        return config(tmp_path, teacher_ckpt, epochs=3, resume=resume)
+
+    with pytest.raises(Stop):
+        train(make(), Breaker(after=1, at='train_epoch'))
+    clock = time.time
+    for behind, epoch in ((86400, 2), (2 * 86400, 3)):
+        monkeypatch.setattr(time, 'time', lambda behind=behind: clock() - behind)
+        with pytest.raises(Stop):
+            train(make(resume=True), Breaker(after=epoch, at='train_epoch'))
+        assert find_checkpoint(tmp_path).path.endswith(f'epoch_{epoch}.pth')
+    times = [
+        load_checkpoint_file(tmp_path / f'epoch_{i}.pth')['position']['time']
+        for i in (1, 2, 3)
+    ]
+    assert times[0] < times[1] < times[2] < times[0] + 1
+    monkeypatch.undo()
+    with pytest.raises(Stop):
+        cfg = make(resume=True)
+        cfg.load_from = str(tmp_path / 'epoch_1.pth')
+        train(cfg, Breaker(after=2, at='train_epoch'))
+    assert find_checkpoint(tmp_path).path.endswith('epoch_2.pth')
 
 
 def stopping(work_dir, teacher_ckpt, **kwargs):

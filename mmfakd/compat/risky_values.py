@@ -1,0 +1,100 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""Values of configs that the libraries execute, or take files by that run something."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+# What MMEngine reads with pickle, and with the loader of PyYAML that makes objects. It
+# goes by what stands behind the last dot, also where there is none.
+_OBJECTS = ('pkl', 'pickle', 'yaml', 'yml')
+# Weights are read by mmfakd's loader, whatever their name ends in.
+_WEIGHTS = ('checkpoint', 'pretrained', 'student_ckpt', 'teacher_ckpt')
+# Given to `eval`; with what they hold where they are meant.
+_EVALUATED = dict(
+    # Of mmpretrain's torchvision transforms.
+    dtype=r'[\w.]*',
+    # Of mmcv's RFSearchHook.
+    search_op=r'\w*',
+    # Of mmcv's batched_nms, as `nms=dict(type=...)`.
+    type=r'[\w./: -]*',
+    # Of mmdet's CameraMotionCompensation.
+    warp_mode=r'cv2\.\w+',
+)
+_READS_FILES = re.compile(r'mmengine\.(fileio\..*|FileClient|\w*(Handler|Backend))')
+_DATASET = re.compile(r'(\w+\.)*datasets?\.(?!(\w+\.)*transforms\.|(\w+\.)*\w*collate)')
+
+
+class _Entry(NamedTuple):
+    """A value, the key that it stands under, and whether inferencers build from it."""
+
+    key: str
+    value: Any
+    built: bool
+
+
+def find_risky_value(config: dict[str, Any]) -> str | None:
+    """Tell which value of a config would run something where it is built.
+
+    Args:
+        config (dict): The config, plain values.
+
+    Returns:
+        str | None: The reason, None if there is none.
+    """
+    for entry in _entries(config):
+        reason = _risk_of_key(entry) or _risk_of_value(entry)
+        if reason:
+            return reason
+    return None
+
+
+def _entries(value: Any, key: str = '', built: bool = False) -> Iterator[_Entry]:
+    """All values but dicts and lists, and all keys of dicts as values of no key."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield _Entry('', name, built)
+            below = built or name == 'model' or str(name).endswith('pipeline')
+            yield from _entries(part, str(name), below)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for part in value:
+            yield from _entries(part, key, built)
+    else:
+        yield _Entry(key, value, built)
+
+
+def _risk_of_key(entry: _Entry) -> str | None:
+    """What a value means under its key, or as a key itself."""
+    key, value, built = entry
+    if key == 'trust_remote_code' and value:
+        return 'it runs code of a model of Hugging Face, trust_remote_code'
+    if not isinstance(value, str):
+        return None
+    if key in _EVALUATED and not re.fullmatch(_EVALUATED[key], value):
+        return f'its {key}={value!r} would be executed'
+    if key == 'sys_path':
+        return f'it imports from a folder, sys_path={value!r}'
+    if key == 'split_file' and built:
+        return f'it unpickles a file, split_file={value!r}'
+    # mmrazor puts names of modules between quotes, and executes that.
+    if not key and built and re.search(r"['\\]", value):
+        return f'its key {value!r} would be executed'
+    return None
+
+
+def _risk_of_value(entry: _Entry) -> str | None:
+    """Files that are read with what can run something, and classes that read them."""
+    key, value, built = entry
+    if not key or not isinstance(value, str):
+        return None
+    if key == 'type' and _READS_FILES.fullmatch(value):
+        return f'its type={value!r} reads files'
+    if key == 'type' and built and _DATASET.match(value):
+        return f'its type={value!r} is a data set, which reads files'
+    # Those of data sets, on the disk, are read where a data set is.
+    reached = built or '://' in value or key == 'extra_ann_file'
+    if reached and value.rpartition('.')[2] in _OBJECTS and key not in _WEIGHTS:
+        return f'{key}={value!r} is of a format that can run something when read'
+    return None

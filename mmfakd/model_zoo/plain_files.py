@@ -1,0 +1,69 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What files a stranger's config may have read."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import yaml
+from mmengine.fileio import HTTPBackend, PickleHandler, YamlHandler
+
+from mmfakd.compat.refused_error import RefusedError
+
+_OWN = 'if you trust it, give the config itself, or `mmfakd plot` --trust'
+
+
+@contextmanager
+def plain_files_only() -> Iterator[None]:
+    """Let MMEngine read nothing that could run something, and no address.
+
+    Its ``mmengine.load`` reads pickles, and YAML with a loader that makes any object;
+    what is registered opens the files by it that a config names. Within this context
+    pickles are refused, those in arrays of numpy, too, YAML is read as plain values,
+    and MMEngine's backend of ``http://`` is off. Weights are read by mmfakd's own
+    loader, which this leaves alone.
+
+    Yields:
+        None: Within the context it is so, in all threads.
+    """
+    # Not `pickle.loads`, with which data sets keep what they have read.
+    stand_ins: list[tuple[Any, str, Any]] = [
+        (pickle, 'load', _refuse_pickle),
+        (PickleHandler, 'load_from_fileobj', _refuse_pickle),
+        (YamlHandler, 'load_from_fileobj', _load_plain_yaml),
+        (HTTPBackend, 'get', _refuse_address),
+        (HTTPBackend, 'get_text', _refuse_address),
+    ]
+    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in stand_ins]
+    for owner, name, stand_in in stand_ins:
+        setattr(owner, name, stand_in)
+    try:
+        yield
+    finally:
+        for owner, name, original in originals:
+            setattr(owner, name, original)
+
+
+def _refuse_pickle(*args: Any, **kwargs: Any) -> NoReturn:
+    raise RefusedError(
+        f'a pickle is named by the config, and not read, as it can run anything; {_OWN}'
+    )
+
+
+def _refuse_address(backend: HTTPBackend, address: Any, *args: Any) -> NoReturn:
+    raise RefusedError(
+        f'an address is named by the config, and not read: {address}; {_OWN}'
+    )
+
+
+def _load_plain_yaml(handler: YamlHandler, file: Any, **kwargs: Any) -> Any:
+    try:
+        return yaml.safe_load(file)
+    except yaml.constructor.ConstructorError as error:
+        raise RefusedError(
+            f'a YAML file is named by the config that holds more than plain values, '
+            f'which can run anything ({error.problem}); {_OWN}'
+        ) from error
