@@ -240,9 +240,10 @@ def _check(parser: argparse.ArgumentParser) -> None:
     the student's weights it reaches. Nothing is trained and nothing is written.
 
     Exit status: 0 if nothing is wrong; 3 for warnings: losses out of proportion, input
-    that is not normalised as it should be, a teacher at random; 1 for an error: a level
-    that reaches nothing of the student, a teacher that has nothing to say, or a config
-    that does not run; 2 for a wrong command line.
+    that is not normalised as it should be, classes that are never seen, a teacher at
+    random; 1 for an error: a level that reaches nothing of the student, a teacher that
+    has nothing to say, data that cannot be trained on, or a config that does not run; 2
+    for a wrong command line.
     """
     add = parser.add_argument
     _config(parser)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os.path as osp
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
@@ -22,14 +24,19 @@ from torch.utils.data import DataLoader
 
 from mmfakd.checkpoints.download import is_cached, one_try
 from mmfakd.checkpoints.schemes import published_file, scheme_of
+from mmfakd.datasets.wrappers import dataset_meta
 from mmfakd.engine.check_config import check_training, check_weights
+from mmfakd.engine.check_data import check_data, check_length, tell_names
 from mmfakd.engine.check_pipelines import check_switches, tell_pad
 from mmfakd.engine.devices import find_device
 from mmfakd.engine.hooks.first_step_hook import note_optimized
+from mmfakd.engine.naming_collate import NamingCollate
+from mmfakd.engine.runner_kind import check_runner
 from mmfakd.engine.safety import loops_by_epoch
 from mmfakd.messages import progress
 from mmfakd.models.algorithms import FeatureDistill
 from mmfakd.models.algorithms.built_models import drop_pretrained, pretrained_from
+from mmfakd.models.algorithms.check_mean_teacher import check_mean_teacher
 
 from .distillation import open_distillation
 
@@ -72,6 +79,7 @@ def check_distillation(
     place = find_device(device)
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg, _quiet():
         check_training(cfg)
+        check_runner(cfg.get('runner_type'))
         if student_ckpt is not None:
             cfg.model.student_ckpt = student_ckpt
         set_random_seed((cfg.get('randomness') or {}).get('seed') or 0)
@@ -81,14 +89,16 @@ def check_distillation(
         batch = _one_batch(loader)
         progress('building student and teacher')
         model = _model(cfg)
-        notes = _check_pipelines(cfg, loader, model)
+        notes = _check_hooks(cfg, loader, model)
+        warnings = check_data(loader, model, _iterations(cfg))
         notes += _fill(model, given=teacher_ckpt is not None)
+        warnings += filter(None, [tell_names(model, _classes(loader))])
         if place.type == 'cpu':
             batch = _fewer_images(batch, notes)
         if cfg.get('load_from'):
             notes.append(f'load_from={cfg.load_from!r} is not read here.')
         progress('one step, forward and backward')
-        return _look(model.to(place), batch, cfg, amp, notes)
+        return _look(model.to(place), batch, cfg, amp, warnings, notes)
 
 
 def _loader(cfg: Config) -> DataLoader:
@@ -101,7 +111,21 @@ def _loader(cfg: Config) -> DataLoader:
     for key in ('persistent_workers', 'prefetch_factor', 'pin_memory'):
         loader.pop(key, None)
     seed = (cfg.get('randomness') or {}).get('seed') or 0
-    return Runner.build_dataloader(loader, seed=seed)
+    loader = Runner.build_dataloader(loader, seed=seed)
+    check_length(loader)
+    if hasattr(loader, 'collate_fn'):
+        loader.collate_fn = NamingCollate(loader.collate_fn)
+    return loader
+
+
+def _iterations(cfg: Config) -> float:
+    """The batches that the training takes; infinity where it counts epochs."""
+    most = (cfg.get('train_cfg') or {}).get('max_iters')
+    return math.inf if most is None or loops_by_epoch(cfg) else most
+
+
+def _classes(loader: DataLoader) -> Sequence[str] | None:
+    return dataset_meta(loader.dataset).get('classes')
 
 
 def _one_batch(loader: DataLoader) -> Any:
@@ -112,17 +136,30 @@ def _one_batch(loader: DataLoader) -> Any:
     return batch
 
 
-def _check_pipelines(
-    cfg: Config, loader: DataLoader, model: FeatureDistill
-) -> list[str]:
-    """Refuse what would end the training later, as its hook does; say what else is."""
-    hooks = []
-    for hook in copy.deepcopy(cfg.get('custom_hooks') or []):
+def _hooks(cfg: Config) -> Iterator[Hook]:
+    """Build the hooks of the training that need no runner for that."""
+    defaults = filter(None, (cfg.get('default_hooks') or {}).values())
+    own = [hook for hook in defaults if not isinstance(hook, dict) or _is_known(hook)]
+    for hook in copy.deepcopy([*own, *(cfg.get('custom_hooks') or [])]):
         if isinstance(hook, dict):
             # The runner's, who takes it out as well.
             hook.pop('priority', None)
             hook = HOOKS.build(hook)
-        hooks.append(hook)
+        yield hook
+
+
+def _is_known(hook: dict) -> bool:
+    """Whether a hook is MMEngine's or ours: others may ask for a visualizer."""
+    kind = hook.get('type')
+    kind = HOOKS.get(kind) if isinstance(kind, str) else kind
+    module = str(getattr(kind, '__module__', ''))
+    return module.partition('.')[0] in ('mmengine', 'mmfakd')
+
+
+def _check_hooks(cfg: Config, loader: DataLoader, model: FeatureDistill) -> list[str]:
+    """Refuse what would end the training later, as its hook does; say what else is."""
+    hooks = list(_hooks(cfg))
+    check_mean_teacher(hooks)
     train_cfg = cfg.get('train_cfg') or {}
     epochs = train_cfg.get('max_epochs', 1) if loops_by_epoch(cfg) else 1
     check_switches(hooks, loader.dataset, model.calculate_student_loss, epochs)
@@ -188,7 +225,7 @@ def _fill(model: FeatureDistill, given: bool) -> list[str]:
             raise
         reason = f"the teacher's weights ({teacher.source}) are not to be had: {error}"
         notes.append(reason)
-        teacher.ckpt = None
+        teacher.ckpt = model.teacher_ckpt = None
         drop_pretrained(teacher.model)
         model.inherit = []
         model.init_weights()
@@ -196,7 +233,12 @@ def _fill(model: FeatureDistill, given: bool) -> list[str]:
 
 
 def _look(
-    model: FeatureDistill, batch: Any, cfg: Config, amp: bool, notes: list[str]
+    model: FeatureDistill,
+    batch: Any,
+    cfg: Config,
+    amp: bool,
+    warnings: list[str],
+    notes: list[str],
 ) -> int:
     """Compute the losses once and print the report."""
     # What is logged from now on is printed below.
@@ -213,6 +255,7 @@ def _look(
     if step is None or (error is not None and not step.errors):
         assert error is not None
         raise error
+    step.warnings.extend(warnings)
     print(f'\n{step.text()}')
     for remark in step.remarks('errors', 'warnings'):
         print(remark)

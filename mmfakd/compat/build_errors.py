@@ -152,9 +152,13 @@ def _explain_data(error: Exception, cfg: Mapping) -> None:
     named = f'The data set type={kind!r} ({given or "no ann_file, no data_root"})'
     told: Any
     if 'need at least one array to concatenate' in str(error):
+        meta = cfg.get('metainfo')
+        named_too = isinstance(meta, Mapping) and meta.get('classes')
+        names = ', and that the names in `metainfo=dict(classes=...)` stand in the file'
         told = ValueError(
             f'{named} has no images; expected at least one. Check that the annotations '
-            'list some, and that `filter_cfg` and `indices` leave some.'
+            f'list some, and that `filter_cfg` and `indices` leave some'
+            f'{names if named_too else ""}.'
         )
     elif 'mmfakd.' in str(kind) or isinstance(error, ImportError):
         # Ours say it themselves, and a library that is missing is no fault of a file.

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
-from mmengine.logging import print_log
 from mmrazor.models.losses import DistanceWiseRKD
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,21 +15,24 @@ from torch.utils.data import BatchSampler, DataLoader
 from mmfakd.models.connectors.review_level import ReviewLevel
 
 
-def check_last_batch(loader: Any, distiller: nn.Module, iterations: int) -> None:
+def check_last_batch(loader: Any, distiller: nn.Module, iterations: float) -> str:
     """Refuse a distiller that fails in the last batch of an epoch, of one image.
 
     Args:
         loader (DataLoader): A loader of training batches.
         distiller (nn.Module): The distiller.
-        iterations (int): Batches that the training takes.
+        iterations (float): Batches that the training takes.
+
+    Returns:
+        str: What is doubtful, as it depends on the size of maps, which only the first
+        step tells; else ''.
 
     Raises:
-        ValueError: If some part of it needs two images. Where it depends on the size
-            of maps, which only the first step tells, a warning says so.
+        ValueError: If some part of it needs two images.
     """
     images = _last_of_one(loader, iterations)
     if not images:
-        return
+        return ''
     told = (
         f'The last batch of every epoch has one image ({images} images, batch_size='
         f'{loader.batch_size})'
@@ -39,17 +40,16 @@ def check_last_batch(loader: Any, distiller: nn.Module, iterations: int) -> None
     cure = 'Give train_dataloader.drop_last=True, or another batch_size.'
     if needs := next(_need_two(distiller), ''):
         raise ValueError(f'{told}, but {needs}. {cure}')
-    if norms := [name for name, part in distiller.named_modules() if _is_norm(part)]:
-        print_log(
-            f'{told}: the batch norms of the distiller ({len(norms)}, such as '
-            f'{norms[0]}) normalise it by itself, and fail if its map has one pixel. '
-            f'{cure}',
-            logger='current',
-            level=logging.WARNING,
-        )
+    norms = [name for name, part in distiller.named_modules() if _is_norm(part)]
+    if not norms:
+        return ''
+    return (
+        f'{told}: the batch norms of the distiller ({len(norms)}, such as {norms[0]}) '
+        f'normalise it by itself, and fail if its map has one pixel. {cure}'
+    )
 
 
-def _last_of_one(loader: Any, iterations: int) -> int:
+def _last_of_one(loader: Any, iterations: float) -> int:
     """The number of images where one remains for the last batch; else 0."""
     batches = getattr(loader, 'batch_sampler', None)
     # Other samplers of batches, and endless ones, have no such last batch.

@@ -24,6 +24,9 @@ CLASSIFIER_SIZE = (224, 224)
 _SEGMENTOR_SIZE = (512, 512)
 _LARGEST_DETECTOR_SIZE = 640
 _MEASURED = 8
+# Strides of detectors' deepest maps; those of others are 32 at most.
+_DETECTOR_STRIDE = 128
+_STRIDE = 32
 _LARGEST_SEGMENTOR_AREA = 640 * 640
 # Transforms that set the size of images, and the arguments that say it.
 _KINDS = ('Crop', 'Resize', 'Mosaic', 'MixUp', 'Pad')
@@ -81,45 +84,68 @@ def read_input_size(
     return _last_size(transforms, cfg.get('default_scope') or 'mmpretrain')
 
 
-def choose_probe_size(cfg: Config, whole: bool = False) -> tuple[int, int]:
+def choose_probe_size(
+    cfg: Config, whole: bool = False, divisor: int | None = None
+) -> tuple[int, int]:
     """Choose the size of the images that a config's model is probed with.
 
     Args:
         cfg (Config): The config.
         whole (bool): Whether to take large crops of segmentors as they are.
+        divisor (int, optional): What sizes of batches are to be multiples of. Defaults
+            to None, for what the config says.
 
     Returns:
-        tuple[int, int]: Height and width: as its training pipeline has them. Of
-        detectors, whose images have many sizes, one that is large enough, and no
-        larger; of segmentors with large crops half of one.
+        tuple[int, int]: Height and width: as its training pipeline has them, padded as
+        batches are. Of detectors, whose images have many sizes, one that is large
+        enough, and no larger; of large images and crops of one size about half of it.
     """
     read = read_input_size(cfg)
+    divisor = divisor or pad_size_divisor(cfg)
     if cfg.get('default_scope') == 'mmseg':
-        return _segmentor_size(cfg, read, whole)
+        size = _segmentor_size(cfg, read, divisor)
+        large = math.prod(size) > _LARGEST_SEGMENTOR_AREA
+        return _half(size, math.lcm(_STRIDE, divisor)) if large and not whole else size
     if cfg.get('default_scope') != 'mmdet':
         if read is None or not read.fixed:
             read = measure_images(cfg) or read
-        return (read.height, read.width) if read else CLASSIFIER_SIZE
+        size = (read.height, read.width) if read else CLASSIFIER_SIZE
+        return padded_size(size, divisor)
     if read is None or not read.fixed:
-        return detector_size(pad_size_divisor(cfg))
-    if read.height <= _LARGEST_DETECTOR_SIZE:
-        return read.height, read.width
-    return read.height // 2, read.width // 2
+        return detector_size(divisor)
+    size = padded_size((read.height, read.width), divisor)
+    large = size[0] > _LARGEST_DETECTOR_SIZE
+    return _half(size, math.lcm(_DETECTOR_STRIDE, divisor)) if large else size
 
 
 def _segmentor_size(
-    cfg: Config, read: InputSize | None, whole: bool
+    cfg: Config, read: InputSize | None, divisor: int
 ) -> tuple[int, int]:
     """What batches are padded to, else what the pipeline crops."""
-    padded = (cfg.model.get('data_preprocessor') or {}).get('size')
-    if padded is None:
-        size = (read.height, read.width) if read else _SEGMENTOR_SIZE
-    else:
-        size = tuple(padded)
-    if whole or math.prod(size) <= _LARGEST_SEGMENTOR_AREA:
-        return size
+    padded = _preprocessor(cfg).get('size')
+    if padded is not None:
+        return tuple(padded)
+    return padded_size((read.height, read.width) if read else _SEGMENTOR_SIZE, divisor)
+
+
+def _half(size: tuple[int, int], step: int) -> tuple[int, int]:
+    """About half of a size, never less."""
     # What is left of the number when it is divided decides how maps are rounded.
-    return tuple(n // 64 * 32 + n % 32 for n in size)  # type: ignore[return-value]
+    return tuple(n - n // (2 * step) * step for n in size)  # type: ignore[return-value]
+
+
+def padded_size(size: tuple[int, int], divisor: int) -> tuple[int, int]:
+    """Pad a size as batches are.
+
+    Args:
+        size (tuple[int, int]): Height and width of the images.
+        divisor (int): What sizes of batches are multiples of.
+
+    Returns:
+        tuple[int, int]: Height and width of their batch.
+    """
+    height, width = (-(-n // divisor) * divisor for n in size)
+    return height, width
 
 
 def measure_images(cfg: Config) -> InputSize | None:
@@ -149,7 +175,7 @@ def measure_images(cfg: Config) -> InputSize | None:
 
 
 def pad_size_divisor(cfg: Config) -> int:
-    """Read what the sizes of a detector's batches are multiples of.
+    """Read what the sizes of batches are multiples of.
 
     Args:
         cfg (Config): The config.
@@ -157,8 +183,14 @@ def pad_size_divisor(cfg: Config) -> int:
     Returns:
         int: The number; 1 where batches are not padded.
     """
-    preprocessor = cfg.model.get('data_preprocessor') or {}
-    return preprocessor.get('pad_size_divisor', 1)
+    found = _preprocessor(cfg)
+    # A segmentor's has another name for it.
+    return found.get('pad_size_divisor') or found.get('size_divisor') or 1
+
+
+def _preprocessor(cfg: Config) -> Mapping:
+    """The preprocessor of a model, which classifiers have beside it."""
+    return cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
 
 
 def detector_size(divisor: int) -> tuple[int, int]:
@@ -168,11 +200,10 @@ def detector_size(divisor: int) -> tuple[int, int]:
         divisor (int): What sizes of batches are multiples of.
 
     Returns:
-        tuple[int, int]: Odd multiples of it, or odd numbers where it is small: maps
-        whose sizes are rounded in different ways differ.
+        tuple[int, int]: Odd multiples of it: maps whose sizes are rounded down or up,
+        or doubled from deeper ones, differ. Of 1 they are a pixel more than multiples
+        of 32, where the three differ at every level.
     """
-    if divisor % 32:
-        return 477, 605
     return tuple(divisor * (n // divisor // 2 * 2 + 1) for n in (480, 608))  # type: ignore[return-value]
 
 

@@ -12,6 +12,7 @@ from mmfakd.messages import aligned
 from .connector_rate import connector_lr_mult, is_adaptive, optimizer_name
 from .distillers import has_connectors
 from .filters import plan_filters
+from .input_size import pad_size_divisor, padded_size
 from .loss_weight import is_balanced
 from .methods import METHODS, methods_for
 from .named_levels import name_levels
@@ -66,7 +67,8 @@ def _about_size(plan: Plan) -> str:
             f'WARNING: the pipeline of {name} does not say how large its images are; '
             f'{text} is assumed. Another: --input-size HxW.'
         )
-    if read is not None and (read.height, read.width) != size:
+    divisor = pad_size_divisor(plan.student.cfg)
+    if read and padded_size((read.height, read.width), divisor) != size:
         return (
             f'WARNING: the config is for images of {text}, the pipeline of {name} '
             f'yields {read.height}x{read.width}. Change it in the student or leave out '

@@ -10,7 +10,7 @@ from mmfakd.checkpoints.inherit import check_inherited, find_inheritable
 
 from .candidate import Candidate
 from .check_method import check_kinds, check_method, choose_pairs
-from .input_size import choose_probe_size, detector_size, pad_size_divisor
+from .input_size import choose_probe_size, pad_size_divisor, padded_size
 from .match_segmentors import match_head_inputs, match_logit_maps
 from .matching import Matching, match_levels, match_logits
 from .methods import METHODS, default_method
@@ -71,19 +71,23 @@ def make_pair(
 def _match_padded(plan: Plan, size: tuple[int, int]) -> tuple[Matching, int | None]:
     """Match two models, on larger batches where a detector's teacher needs them.
 
-    Those are also padded where maps of one stride would have different sizes.
+    Those are also padded where maps of one stride would have different sizes, or the
+    images too odd a size for a neck, whose maps are then none of theirs.
     """
     padding = _padding(plan)
     try:
         plan.teacher.examine(size)
+        matching = _match(plan)
     except ValueError:
         if padding is None:
             raise
     else:
-        matching = _match(plan)
-        if padding is None or not matching.uneven:
+        if padding is None or (matching.pairs and not matching.uneven):
             return matching, None
-    size = detector_size(padding)
+    if plan.input_size is None:
+        size = choose_probe_size(plan.student.cfg, divisor=padding)
+    else:
+        size = padded_size(size, padding)
     plan.student.examine(size)
     plan.teacher.examine(size)
     return _match(plan), padding

@@ -18,6 +18,7 @@ from .input_size import (
     InputSize,
     measure_images,
     pad_size_divisor,
+    padded_size,
     read_input_size,
 )
 from .loss_weight import DEFAULT_LOSS_WEIGHT, LossWeight, is_balanced, parse_loss_weight
@@ -117,8 +118,7 @@ class Plan:
         if read is None:
             return None
         divisor = self.padding or pad_size_divisor(self.student.cfg)
-        height, width = (-(-n // divisor) * divisor for n in (read.height, read.width))
-        return height, width
+        return padded_size((read.height, read.width), divisor)
 
     def size_of(self, feature: Feature) -> tuple[int, ...]:
         """Tell how large a level is for the user's own images.

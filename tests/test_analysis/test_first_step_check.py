@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -111,6 +112,100 @@ def test_a_pad_beside_ignore_padding(check, tmp_path):
     cfg.dump(path)
     _, out = check()
     assert 'NOTE: ignore_padding=True, and the training pipeline has a Pad' in out
+
+
+@pytest.mark.parametrize(
+    ('option', 'status', 'said'),
+    [
+        ('model.architecture.head.num_classes=8', 1, 'Digits) has 10 classes.*set num'),
+        ('model.architecture.head.num_classes=12', 3, '2 of them are never seen'),
+        ('train_dataloader.batch_size=19', 1, 'The last batch .* has one image'),
+        (
+            'train_dataloader={"batch_size": 64, "drop_last": True}',
+            1,
+            'no batch to train on: the data set (Digits) has 20 images',
+        ),
+        (
+            'custom_hooks=[dict(type="mmdet.MeanTeacherHook")]',
+            1,
+            'MeanTeacherHook would overwrite the teacher',
+        ),
+        (
+            'default_hooks.stop=dict(type="mmfakd.PreemptionHook", time_limit="soon")',
+            1,
+            "time_limit='soon': expected seconds",
+        ),
+        ('runner_type=FlexibleRunner', 1, "runner_type='FlexibleRunner': expected"),
+    ],
+)
+def test_what_a_training_refuses_or_warns_of(check, tmp_path, option, status, said):
+    """Its hooks see data, classes and each other before the first step."""
+    code, out = check('--cfg-options', option, teacher_ckpt=save_teacher(tmp_path))
+    pattern = '.*'.join(map(re.escape, said.split('.*')))
+    assert code == status and re.search(pattern, ' '.join(out.split())), out
+
+
+def test_images_of_different_sizes(check, tmp_path):
+    check(teacher_ckpt=save_teacher(tmp_path))
+    cfg = Config.fromfile(tmp_path / 'config.py')
+    resize = dict(type='RandomResize', scale=[(8, 8), (64, 64)], keep_ratio=True)
+    cfg.train_dataloader.dataset.pipeline = [resize, dict(type='PackInputs')]
+    cfg.dump(tmp_path / 'config.py')
+    code, out = check()
+    assert code == 1 and 'The images of a batch have different shapes' in out
+
+
+def test_names_of_the_teacher_s_classes(check, tmp_path):
+    """Without its file they are not asked for."""
+    weights = save_teacher(tmp_path)
+    read = torch.load(weights)
+    read['meta'] = dict(dataset_meta=dict(classes=tuple('1023456789')))
+    torch.save(read, weights)
+    output = dict(output=dict(type='mmrazor.ModuleOutputs', source='head.fc'))
+    sides = dict(preds_S=True, preds_T=False)
+    distiller = dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=output,
+        teacher_recorders=output,
+        distill_losses=dict(loss_kd=dict(type='mmrazor.KLDivergence')),
+        loss_forward_mappings=dict(
+            loss_kd={
+                name: dict(from_student=ours, recorder='output')
+                for name, ours in sides.items()
+            }
+        ),
+    )
+    model = distillation(weights, distiller=distiller)
+    run_config(tmp_path / 'work', model).dump(tmp_path / 'config.py')
+    code, out = check()
+    said = "its checkpoint names class 0 '1', the data set '0', and loss_kd"
+    assert code == 3 and said in ' '.join(out.split())
+    code, out = check('--cfg-options', 'model.teacher_ckpt=nowhere.pth')
+    assert code == 3 and 'THE TEACHER IS AT RANDOM' in out
+
+
+@pytest.mark.parametrize('empty', [False, True])
+def test_names_that_do_not_stand_in_the_file(check, tmp_path, empty):
+    pytest.importorskip('mmcv.ops')
+    pytest.importorskip('mmdet')
+    from tests.helpers.toy_detectors import detection_run, pyramid_distiller, retinanet
+
+    model = dict(
+        type='mmfakd.FeatureDistill',
+        architecture=retinanet(),
+        teacher=retinanet(width=16),
+        distiller=dict(pyramid_distiller(), loss_weight=1.0),
+    )
+    cfg = detection_run(tmp_path, model)
+    # It asks for a visualizer, which only a runner has.
+    cfg.default_hooks = dict(visualization=dict(type='DetVisualizationHook'))
+    cfg.train_dataloader.dataset.metainfo.classes = ('x', 'y', 'z')
+    if empty:
+        cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True)
+    cfg.dump(tmp_path / 'config.py')
+    code, out = check()
+    said = 'has no images' if empty else "None of the classes ('x', 'y', 'z') is a cat"
+    assert code == 1 and said in out
 
 
 def test_what_is_no_distillation(check, tmp_path):

@@ -197,8 +197,12 @@ def test_empty_data_set(how, tmp_path):
     file.write_text(json.dumps(content))
     names = dict(classes=('a', 'b', 'c'))
     cfg = coco(tmp_path, metainfo=names, filter_cfg=dict(filter_empty_gt=True))
-    with pytest.raises(ValueError, match='has no images; expected at least one. Check'):
+    with pytest.raises(ValueError, match='has no images; .* Check.* stand in the file'):
         DATASETS.build(dict(type='mmdet.RepeatDataset', dataset=cfg, times=2))
+    # Without names of its own it has none to look for.
+    del cfg['metainfo']
+    with pytest.raises(ValueError, match=r'has no images; .*`indices` leave some\.$'):
+        DATASETS.build(cfg)
 
 
 def test_folder_without_images(tmp_path):

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmfakd.engine import check_last_batch
-from mmfakd.engine.hooks import CheckDataHook
+from mmfakd.engine.hooks import CheckDataHook, check_data_hook
 from tests.helpers.tiny_runs import distillation, run_config, save_teacher, train
 
 
@@ -14,7 +13,7 @@ from tests.helpers.tiny_runs import distillation, run_config, save_teacher, trai
 def told(monkeypatch):
     texts = []
     monkeypatch.setattr(
-        check_last_batch, 'print_log', lambda text, **kwargs: texts.append(text)
+        check_data_hook, 'print_log', lambda text, **kwargs: texts.append(text)
     )
     return texts
 

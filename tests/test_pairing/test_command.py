@@ -501,6 +501,45 @@ class TestDetectors:
         verbs = [line.split()[0] for line in said]
         assert (verbs.count('Building'), verbs.count('Running')) == (2, 4)
 
+    def resized(self, folder, *scale, **preprocessor):
+        """A student whose images all have one size, or of any size without a scale."""
+        model = retinanet(num_outs=5)
+        model['data_preprocessor'] = dict(type='DetDataPreprocessor', **preprocessor)
+        resize = dict(type='Resize', scale=scale or (64, 96), keep_ratio=not scale)
+        dataset = dict(type='CocoDataset', pipeline=[resize])
+        cfg = dict(model=model, default_scope='mmdet', train_dataloader={})
+        cfg['train_dataloader']['dataset'] = dataset
+        Config(cfg).dump(folder / 'student.py')
+        return folder / 'student.py'
+
+    RTMDET = 'rtmdet_tiny_8xb32-300e_coco'
+
+    def test_images_of_one_size_are_probed_as_batches_are(self, make, tmp_path):
+        """RTMDet joins maps that differ by a factor of two: 300 is padded to 320."""
+        student = self.resized(tmp_path, 300, 300, pad_size_divisor=32)
+        _, text = make(student, self.RTMDET)
+        assert 'pads batches' not in text and 'in batches of 320x320' in text
+        # Half of 800 would be a size that no batch has.
+        student = self.resized(tmp_path, 800, 800, pad_size_divisor=32)
+        assert 'in batches of 800x800' in make(student, self.RTMDET)[1]
+
+    def test_images_of_one_size_that_the_teacher_cannot_take(self, make, tmp_path):
+        cfg, text = make(self.resized(tmp_path, 300, 300), self.RTMDET)
+        assert cfg.model.architecture.data_preprocessor.pad_size_divisor == 32
+        assert 'in batches of 320x320' in text
+
+    def test_images_of_any_size_that_the_teacher_cannot_take(self, make, tmp_path):
+        """Halving is rounded up by the student; doubling fits only some sizes."""
+        cfg, text = make(self.resized(tmp_path), self.RTMDET)
+        assert cfg.model.architecture.data_preprocessor.pad_size_divisor == 32
+        assert 'pads batches to multiples of 32' in text
+
+    def test_a_neck_that_needs_padded_batches_itself(self, make):
+        """CenterNet's doubles its deepest map."""
+        cfg, _ = make('centernet_r18_8xb16-crop512-140e_coco', self.RETINANET)
+        assert cfg.model.architecture.data_preprocessor.pad_size_divisor == 32
+        assert cfg.model.distiller.student_levels
+
     @pytest.fixture
     def narrow(self, tmp_path):
         """Configs of a narrow student and a wider teacher, and one that differs."""

@@ -266,7 +266,7 @@ class TestDetectors:
         for name, size in (
             ('retinanet_r18_fpn_1x_coco', (480, 608)),
             ('retinanet_r50_nasfpn_crop640-50e_coco', (640, 640)),
-            ('detr_r50_8xb2-150e_coco', (477, 605)),
+            ('detr_r50_8xb2-150e_coco', (481, 609)),
             ('ssd300_coco', (300, 300)),
             ('mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco', None),
         ):
@@ -432,10 +432,64 @@ class TestInputSize:
 
     @pytest.mark.parametrize(
         ('divisor', 'size'),
-        [(32, (480, 608)), (64, (448, 576)), (128, (384, 640)), (1, (477, 605))],
+        [
+            (32, (480, 608)),
+            (64, (448, 576)),
+            (128, (384, 640)),
+            (16, (496, 624)),
+            (1, (481, 609)),
+        ],
     )
     def test_odd_multiples_for_detectors(self, divisor, size):
         assert detector_size(divisor) == size
+
+    def test_a_size_without_padding_shows_how_maps_are_rounded(self):
+        """Down, up, and doubled from the deepest map: all differ at every stride."""
+        for side in detector_size(1):
+            for stride in (8, 16):
+                doubled = -(-side // 32) * (32 // stride)
+                assert len({side // stride, -(-side // stride), doubled}) == 3
+
+    def fixed(self, size, scope='mmdet', **preprocessor):
+        transform = dict(type='Resize', scale=(size, size), keep_ratio=False)
+        loader = dict(dataset=dict(type='Images', pipeline=[transform]))
+        model = dict(data_preprocessor=preprocessor)
+        return Config(dict(default_scope=scope, model=model, train_dataloader=loader))
+
+    @pytest.mark.parametrize(
+        ('size', 'divisor', 'probed'),
+        [
+            (300, 1, 300),
+            # Batches of these are padded.
+            (300, 32, 320),
+            (600, 32, 608),
+            # About half, with the same rest where maps of a stride of 128 end.
+            (800, 1, 416),
+            (800, 32, 416),
+            (672, 32, 416),
+            (1024, 32, 512),
+            (801, 1, 417),
+        ],
+    )
+    def test_images_of_one_size(self, size, divisor, probed):
+        cfg = self.fixed(size, pad_size_divisor=divisor)
+        assert choose_probe_size(cfg) == (probed, probed)
+        assert (size + -size % divisor - probed) % 128 == 0
+
+    def test_other_padding_than_the_config_s(self):
+        assert choose_probe_size(self.fixed(600), divisor=32) == (608, 608)
+        assert choose_probe_size(self.fixed(600), divisor=1) == (600, 600)
+
+    def test_padding_of_segmentors_and_classifiers(self):
+        cfg = self.fixed(500, 'mmseg', size_divisor=32)
+        assert choose_probe_size(cfg) == (512, 512)
+        cfg = self.fixed(1000, 'mmseg', size_divisor=128)
+        assert choose_probe_size(cfg) == (512, 512)
+        cfg = self.fixed(30, 'mmpretrain')
+        assert choose_probe_size(cfg) == (30, 30)
+        # Theirs stands beside the model.
+        cfg.data_preprocessor = dict(pad_size_divisor=32)
+        assert choose_probe_size(cfg) == (32, 32)
 
 
 def test_maps_with_channels_last():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os.path as osp
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -359,6 +360,9 @@ class Teacher(nn.Module):
                 # features would not cover the student's, so it gets the batch as it is.
                 size = ' x '.join(map(str, inputs.shape[-2:]))
                 divisor = getattr(self.model.data_preprocessor, 'pad_size_divisor', 1)
+                if 'BaseDetector' in {c.__name__ for c in type(self.model).__mro__}:
+                    # Their necks join maps of strides up to 32, padded or not.
+                    divisor = math.lcm(32, divisor)
                 if not any(n % divisor for n in inputs.shape[-2:]):
                     raise
                 raise RuntimeError(

@@ -303,6 +303,21 @@ def test_one_class_of_another_file(tmp_path, told):
     assert told[0].startswith('Only 2 of the 3 classes')
 
 
+def test_names_without_a_comma(tmp_path, told):
+    """They are a text. One whose letters are the names is no mistake."""
+    cfg = detection(tmp_path, 'abc')
+    run(cfg)
+    assert told == []
+    file = tmp_path / 'boxes.json'
+    read = json.loads(file.read_text())
+    read['categories'][0]['name'] = 'human'
+    file.write_text(json.dumps(read))
+    cfg.train_dataloader.dataset.metainfo.classes = 'human'
+    run(cfg)
+    assert "are a text, 'human', which counts" in told[0]
+    assert "Is a comma missing? Give ('human',)." in told[0]
+
+
 def test_head_with_too_few_classes(tmp_path):
     with pytest.raises(ValueError, match='has 3 classes, .*RetinaNet. has num_class'):
         run(detection(tmp_path, ('a', 'b', 'c'), num_classes=2))

@@ -481,8 +481,11 @@ def test_bad_arguments(changes, error, message):
         feature_distill(**changes)
 
 
-def test_teacher_that_cannot_take_the_student_s_size():
-    """YOLOX joins maps that differ by a factor of two: it needs multiples of 32."""
+@pytest.mark.parametrize(
+    'config', ['yolox/yolox_tiny_8xb8-300e_coco', 'rtmdet/rtmdet_tiny_8xb32-300e_coco']
+)
+def test_teacher_that_cannot_take_the_student_s_size(config):
+    """They join maps that differ by a factor of two, whatever their config says."""
     from mmdet.structures import DetDataSample
     from mmengine.structures import InstanceData
 
@@ -492,7 +495,7 @@ def test_teacher_that_cannot_take_the_student_s_size():
                 cfg_path='mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
                 data_preprocessor=dict(pad_size_divisor=divisor),
             ),
-            teacher=dict(cfg_path='mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'),
+            teacher=dict(cfg_path=f'mmdet::{config}.py'),
             distiller=layer_distiller('neck', 'mmfakd.FFTFeatureLoss', (256, 96)),
         )
         for side in model.distiller.loss_forward_mappings['loss_fam'].values():

@@ -1,0 +1,179 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""What is wrong with the data of a training, told before its first step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.dataset import InfiniteSampler
+from torch import nn
+
+from mmfakd.checkpoints.class_names import first_renamed, renamed_classes
+from mmfakd.checkpoints.first_meta import first_meta
+from mmfakd.datasets.wrappers import dataset_meta, read_datasets, walk_wrappers
+from mmfakd.models.algorithms.check_batches import label_count
+from mmfakd.models.algorithms.check_class_counts import class_losses
+from mmfakd.models.algorithms.count_classes import is_panoptic, predicted_counts
+
+from .check_last_batch import check_last_batch
+
+
+def check_data(
+    loader: Any, model: nn.Module, iterations: float = math.inf
+) -> list[str]:
+    """Check a loader of training batches against the model that they are for.
+
+    Args:
+        loader (DataLoader): The loader.
+        model (nn.Module): A distillation, or a plain model.
+        iterations (float): Batches that the training takes. Defaults to infinity: the
+            last batch of an epoch is reached.
+
+    Returns:
+        list[str]: What is doubtful.
+
+    Raises:
+        ValueError: If there is no batch, one of too few images, or classes do not fit.
+    """
+    check_length(loader)
+    told = []
+    distiller = getattr(model, 'distiller', None)
+    if distiller is not None:
+        told.append(check_last_batch(loader, distiller, iterations))
+    # Of a data set without labels nothing of them is asked.
+    if getattr(model, 'calculate_student_loss', True):
+        told += map(_tell_categories, read_datasets(loader.dataset))
+        told.append(_tell_joined(loader.dataset))
+    told.append(_tell_classes(loader.dataset, getattr(model, 'architecture', model)))
+    return [text for text in told if text]
+
+
+def check_length(loader: Any) -> None:
+    """Refuse a loader without a batch.
+
+    Args:
+        loader (DataLoader): The loader of training batches.
+
+    Raises:
+        ValueError: If its data set is too small, or has no images.
+    """
+    try:
+        images, batches = len(loader.dataset), len(loader)
+    except TypeError:
+        # A stream of unknown length.
+        return
+    sampler = getattr(loader, 'sampler', None)
+    # A sampler of batches has one of its own.
+    inner = getattr(getattr(loader, 'batch_sampler', None), 'sampler', None)
+    infinite = any(isinstance(s, InfiniteSampler) for s in (sampler, inner))
+    endless = infinite and images > 0
+    if batches or endless:
+        return
+    size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
+    mine = len(loader.sampler)
+    raise ValueError(
+        f'There is no batch to train on: the data set '
+        f'({type(loader.dataset).__name__}) has {images} images, of which this process '
+        f'takes {mine}; batch_size={size}, drop_last={loader.drop_last}. Give a '
+        f'`batch_size` of at most {mine}, drop_last=False, or more images.'
+    )
+
+
+def _tell_categories(dataset: Any) -> str:
+    """Check that the classes of a detection data set are those of its file."""
+    names = first_meta(getattr(dataset, 'metainfo', None)).get('classes')
+    found = getattr(dataset, 'cat_ids', None)
+    # Each letter of a text may be a name.
+    if not names or not isinstance(found, list) or len(found) >= len(names):
+        return ''
+    file = getattr(dataset, 'ann_file', '')
+    advice = 'Set `metainfo=dict(classes=...)` to the names that stand in the file.'
+    listed = (names,) if isinstance(names, str) else tuple(names)
+    if not found:
+        raise ValueError(
+            f'None of the classes {listed} is a category of {file}: no image would '
+            f'have a box. {advice}'
+        )
+    if isinstance(names, str):
+        return (
+            f'The classes of the {type(dataset).__name__} are a text, {names!r}, which '
+            f'counts as one name a letter. Is a comma missing? Give {listed}. {advice}'
+        )
+    return (
+        f'Only {len(found)} of the {len(names)} classes {listed} are categories of '
+        f'{file}. {advice}'
+    )
+
+
+def _tell_joined(dataset: Any) -> str:
+    """Tell if a label has other names in the data sets that are joined."""
+    found = (getattr(one, 'metainfo', None) for one in walk_wrappers(dataset))
+    joined = next(filter(None, found), None)
+    if not isinstance(joined, (list, tuple)):
+        return ''
+    first, *others = (first_meta(meta).get('classes') or () for meta in joined)
+    differences = (first_renamed(first, other) for other in others)
+    renamed = next(filter(None, differences), None)
+    if renamed is None:
+        return ''
+    label, name, other_name = renamed
+    return (
+        f'The data sets that the {type(dataset).__name__} joins have different '
+        f'classes: label {label} is {name!r} in the first and {other_name!r} in '
+        'another. To the student it is one class, called as in the first. If only the '
+        'words differ, all is well; else give all of them the same '
+        '`metainfo=dict(classes=...)`.'
+    )
+
+
+def _tell_classes(dataset: Any, model: nn.Module) -> str:
+    """Check that the model has an output for each class of the data set."""
+    names = dataset_meta(dataset).get('classes')
+    count = label_count(model)
+    if not isinstance(names, (list, tuple)) or count is None or is_panoptic(model):
+        return ''
+    if len(names) in predicted_counts(model):
+        return ''
+    told = (
+        f'The data set ({type(dataset).__name__}) has {len(names)} classes, the model '
+        f'({type(model).__name__}) has num_classes={count}'
+    )
+    advice = (
+        f'set num_classes={len(names)} in its head, or list the classes that are meant '
+        'in `metainfo=dict(classes=...)` of the data set'
+    )
+    if len(names) > count:
+        raise ValueError(f'{told}: {advice}.')
+    if len(names) == count:
+        return ''
+    return (
+        f'{told}: {count - len(names)} of them are never seen. If that is not meant, '
+        f'{advice}.'
+    )
+
+
+def tell_names(model: Any, classes: Sequence[str] | None) -> str:
+    """Tell if the teacher calls the classes that are compared by other names.
+
+    Args:
+        model (Any): A distillation, or a plain model.
+        classes (Sequence[str], optional): Names of the classes of the data set.
+
+    Returns:
+        str: What differs, and what that does; '' if nothing is compared or differs.
+    """
+    checkpoint = getattr(model, 'teacher_ckpt', None)
+    if not checkpoint or not classes:
+        return ''
+    losses = class_losses(model.distiller, model.architecture, model.teacher)
+    renamed = renamed_classes(checkpoint, classes, 'the data set') if losses else None
+    if not renamed:
+        return ''
+    return (
+        f'The teacher has classes of its own: {renamed}, and {", ".join(losses)} '
+        'compares the predictions of student and teacher class by class. If only the '
+        'words differ, all is well. If the order does, the student is taught wrong '
+        'classes: give the data set the order of the checkpoint, or leave the loss out.'
+    )
