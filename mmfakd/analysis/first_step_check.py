@@ -38,6 +38,7 @@ from mmfakd.models.algorithms import FeatureDistill
 from mmfakd.models.algorithms.built_models import drop_pretrained, pretrained_from
 from mmfakd.models.algorithms.check_mean_teacher import check_mean_teacher
 
+from .check_schedule import check_schedule
 from .distillation import open_distillation
 
 FINE, BROKEN, DOUBTFUL = 0, 1, 3
@@ -89,8 +90,10 @@ def check_distillation(
         batch = _one_batch(loader)
         progress('building student and teacher')
         model = _model(cfg)
-        notes = _check_hooks(cfg, loader, model)
-        warnings = check_data(loader, model, _iterations(cfg))
+        hooks = list(_hooks(cfg))
+        notes = _check_hooks(hooks, cfg, loader, model)
+        warnings = check_schedule(cfg, hooks, model, loader)
+        warnings += check_data(loader, model, _iterations(cfg))
         notes += _fill(model, given=teacher_ckpt is not None)
         warnings += filter(None, [tell_names(model, _classes(loader))])
         if place.type == 'cpu':
@@ -156,9 +159,10 @@ def _is_known(hook: dict) -> bool:
     return module.partition('.')[0] in ('mmengine', 'mmfakd')
 
 
-def _check_hooks(cfg: Config, loader: DataLoader, model: FeatureDistill) -> list[str]:
+def _check_hooks(
+    hooks: Sequence[Hook], cfg: Config, loader: DataLoader, model: FeatureDistill
+) -> list[str]:
     """Refuse what would end the training later, as its hook does; say what else is."""
-    hooks = list(_hooks(cfg))
     check_mean_teacher(hooks)
     train_cfg = cfg.get('train_cfg') or {}
     epochs = train_cfg.get('max_epochs', 1) if loops_by_epoch(cfg) else 1
@@ -261,7 +265,7 @@ def _look(
         print(remark)
     for note in notes:
         print(f'NOTE: {note}')
-    if step.errors:
+    if step.teaches_nothing:
         print('\nIt would teach nothing as it is.')
         return BROKEN
     if step.warnings:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -71,10 +72,19 @@ def distillation_stop(loop: BaseLoop | None) -> tuple[str, int] | None:
         first to stop.
     """
     runner: Any = getattr(loop, 'runner', None)
-    stops = [
-        (getattr(hook, 'stop_epoch', None), type(hook).__name__)
-        for hook in getattr(runner, 'hooks', ())
-    ]
+    return first_stop(getattr(runner, 'hooks', ()))
+
+
+def first_stop(hooks: Iterable[Any]) -> tuple[str, int] | None:
+    """Find the hook that ends a distillation first.
+
+    Args:
+        hooks (Iterable[Hook]): The hooks of a training.
+
+    Returns:
+        tuple[str, int], optional: As :func:`distillation_stop`.
+    """
+    stops = [(getattr(hook, 'stop_epoch', None), type(hook).__name__) for hook in hooks]
     found = [
         (name, stop)
         for stop, name in stops

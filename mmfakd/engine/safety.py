@@ -88,7 +88,9 @@ def loops_by_epoch(cfg: Config) -> bool:
     """
     loop = cfg.get('train_cfg') or {}
     kind = loop.get('type', '')
-    return bool(loop.get('by_epoch')) or 'Epoch' in getattr(kind, '__name__', str(kind))
+    name = getattr(kind, '__name__', str(kind))
+    # The class decides, as `by_epoch` beside it may be inherited.
+    return 'Epoch' in name or ('Iter' not in name and bool(loop.get('by_epoch')))
 
 
 def checkpoint_hook(cfg: Config) -> dict[str, Any]:

@@ -136,11 +136,61 @@ def test_a_pad_beside_ignore_padding(check, tmp_path):
             "time_limit='soon': expected seconds",
         ),
         ('runner_type=FlexibleRunner', 1, "runner_type='FlexibleRunner': expected"),
+        (
+            'model.distiller.loss_weight=0.0',
+            1,
+            'no loss has a weight above 0.*It would teach nothing as it is.',
+        ),
     ],
 )
 def test_what_a_training_refuses_or_warns_of(check, tmp_path, option, status, said):
     """Its hooks see data, classes and each other before the first step."""
     code, out = check('--cfg-options', option, teacher_ckpt=save_teacher(tmp_path))
+    pattern = '.*'.join(map(re.escape, said.split('.*')))
+    assert code == status and re.search(pattern, ' '.join(out.split())), out
+
+
+STOP = 'custom_hooks=[dict(type="mmrazor.StopDistillHook", stop_epoch={})]'
+WARMUP = 'model.distiller.warmup=dict(by_epoch={}, begin={}, end={})'
+
+
+@pytest.mark.parametrize(
+    ('options', 'status', 'said'),
+    [
+        ([STOP.format(0)], 1, 'stopped before the first step.*It would teach nothing'),
+        ([STOP.format(1)], 0, 'Nothing is wrong'),
+        (
+            [STOP.format(1), 'model.calculate_student_loss=False'],
+            1,
+            'StopDistillHook got stop_epoch=1 of 2 epochs',
+        ),
+        ([WARMUP.format(True, 0, 2)], 0, 'Nothing is wrong'),
+        ([WARMUP.format(True, 0, 3)], 3, 'training has only 2: the full weight'),
+        (
+            [WARMUP.format(True, 2, 3)],
+            1,
+            'nothing is ever distilled.*would teach nothi',
+        ),
+        # Of four batches.
+        ([WARMUP.format(False, 3, 4)], 0, 'Nothing is wrong'),
+        ([WARMUP.format(False, 3, 5)], 3, 'training has only 4: the full weight'),
+        (
+            [STOP.format(1), WARMUP.format(False, 2, 4)],
+            1,
+            'StopDistillHook stops the distillation at 2: nothing is ever distilled',
+        ),
+        (
+            [WARMUP.format(True, 0, 2), 'train_cfg={LOOP}'],
+            1,
+            'in a IterBasedTrainLoop, whose epoch stays 0.*of 9 in all',
+        ),
+    ],
+)
+def test_when_it_begins_and_ends(check, tmp_path, options, status, said):
+    """The length of the training tells which of it is ever reached."""
+    loop = 'dict(_delete_=True, type="IterBasedTrainLoop", max_iters=9)'
+    options = [option.replace('{LOOP}', loop) for option in options]
+    code, out = check('--cfg-options', *options, teacher_ckpt=save_teacher(tmp_path))
     pattern = '.*'.join(map(re.escape, said.split('.*')))
     assert code == status and re.search(pattern, ' '.join(out.split())), out
 

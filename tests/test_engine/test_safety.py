@@ -15,6 +15,7 @@ from mmfakd.engine.safety import (
     distillation_hooks,
     drop_absent_hooks,
     hook_configs,
+    loops_by_epoch,
     set_on_hooks,
 )
 
@@ -71,6 +72,21 @@ def test_a_hook_can_be_turned_off():
     assert 'preemption' not in cfg.default_hooks
     assert cfg.default_hooks.timer is None and cfg.default_hooks.resume
     drop_absent_hooks(Config({}))
+
+
+@pytest.mark.parametrize(
+    ('loop', 'epochs'),
+    [
+        (dict(by_epoch=True), True),
+        (dict(by_epoch=False), False),
+        (dict(type='EpochBasedTrainLoop'), True),
+        (dict(type='mine.Loop', by_epoch=True), True),
+        # What it inherits from a base does not make it count epochs.
+        (dict(type='IterBasedTrainLoop', by_epoch=True), False),
+    ],
+)
+def test_what_counts_epochs(loop, epochs):
+    assert loops_by_epoch(Config(dict(train_cfg=loop))) is epochs
 
 
 def test_what_a_distillation_adds():

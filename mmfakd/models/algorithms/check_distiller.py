@@ -19,6 +19,7 @@ from mmfakd.models.losses.check_number import check_number
 from mmfakd.models.losses.loss_chain import loss_chain
 
 from .check_unused import check_unused
+from .first_step import NOTHING_DISTILLED
 
 _EXPECTED = (
     "expected dict(type='mmfakd.ReviewDistiller', student_levels=[...], "
@@ -70,7 +71,7 @@ def build_distiller(cfg: Any) -> ConfigurableDistiller:
     if not any(weights):
         why = 'no loss' if not weights else 'only losses of weight 0'
         print_log(
-            f'NOTHING IS DISTILLED: the distiller has {why}, so the student learns as '
+            f'{NOTHING_DISTILLED}: the distiller has {why}, so the student learns as '
             'without a teacher. Give `distill_losses` with `loss_forward_mappings`, or '
             'levels, and a `loss_weight` above 0.',
             logger='current',

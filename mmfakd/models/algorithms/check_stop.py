@@ -5,26 +5,31 @@ from __future__ import annotations
 
 import math
 
-from mmengine.runner import BaseLoop
+from .first_step import NOTHING_DISTILLED
 
-from mmfakd.compat.running_loop import distillation_stop
+STOPPED_AT_ONCE = (
+    f'{NOTHING_DISTILLED}: distillation is stopped before the first step, and as long '
+    'as it is the student learns as without a teacher. Give StopDistillHook a '
+    '`stop_epoch` above 0, or take it out of the config.'
+)
 
 
-def check_stop(loop: BaseLoop | None, setting: str) -> None:
+def check_stop(stop: tuple[str, int] | None, length: float, setting: str) -> None:
     """Refuse a training that will be left with nothing to learn before it ends.
 
     Args:
-        loop (BaseLoop, optional): The loop that trains.
+        stop (tuple[str, int], optional): The hook that ends the distillation, and its
+            ``stop_epoch``.
+        length (float): The epochs of the training.
         setting (str): Why the student has no loss of its own.
 
     Raises:
         ValueError: If a hook is to stop the distillation before the last epoch.
     """
-    length = getattr(loop, 'max_epochs', math.inf)
-    name, stop = distillation_stop(loop) or ('', math.inf)
-    if stop < length:
+    name, end = stop or ('', math.inf)
+    if end < length:
         raise ValueError(
-            f'{name} got stop_epoch={stop} of {length} epochs, and {setting}: {_CURE}'
+            f'{name} got stop_epoch={end} of {length} epochs, and {setting}: {_CURE}'
         )
 
 

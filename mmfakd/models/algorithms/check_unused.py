@@ -10,6 +10,8 @@ from mmrazor.models.distillers import ConfigurableDistiller
 
 from mmfakd.models.distillers.any_distiller import compared_levels
 
+from .first_step import NOTHING_DISTILLED
+
 
 def check_unused(distiller: ConfigurableDistiller) -> None:
     """Refuse losses that are never computed; tell of what is not used.
@@ -81,7 +83,7 @@ def without_teacher(distiller: ConfigurableDistiller) -> list[str]:
     ]
     if alone and len(alone) == len(compared):
         return [
-            f'NOTHING IS DISTILLED: no loss asks the teacher, as all that {alone} get '
+            f'{NOTHING_DISTILLED}: no loss asks the teacher, as all that {alone} get '
             'says from_student=True. Give what comes from the teacher '
             'from_student=False.'
         ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +22,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from mmfakd.checkpoints.inherit import check_inherited, inherit_weights
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.student import take_student
-from mmfakd.compat.running_loop import message_hub, running_loop
+from mmfakd.compat.running_loop import distillation_stop, message_hub, running_loop
 from mmfakd.models.distillers.any_distiller import clear_records, hook_of
 from mmfakd.models.distillers.attach_recorders import (
     attach_recorders,
@@ -42,7 +43,7 @@ from .check_counters import check_counters
 from .check_distiller import build_distiller, check_balance, freeze_student
 from .check_mean_teacher import check_mean_teacher
 from .check_one_class import check_one_class
-from .check_stop import check_stop, refuse_stopped
+from .check_stop import STOPPED_AT_ONCE, check_stop, refuse_stopped
 from .first_look import FirstLook
 from .first_step import FirstStep
 from .idle_parameters import keep_idle, name_whole
@@ -438,7 +439,8 @@ class FeatureDistill(SingleTeacherDistill):
         check_mean_teacher(getattr(getattr(loop, 'runner', None), 'hooks', ()))
         check_counters(loop)
         if setting := self._taught_by_nothing():
-            check_stop(loop, setting)
+            length = getattr(loop, 'max_epochs', math.inf)
+            check_stop(distillation_stop(loop), length, setting)
         self._teacher.refuse_resume_without_weights()
         # mmrazor's OFD takes its margins from the teacher's weights.
         hook_of(self.distiller, 'teacher_loaded', 'init_ofd_connectors')(self.teacher)
@@ -530,13 +532,7 @@ class FeatureDistill(SingleTeacherDistill):
         # A training may be resumed after its distillation has ended.
         if not message_hub().runtime_info.get('iter', 0):
             self._stop_told = True
-            print_log(
-                'NOTHING IS DISTILLED: distillation is stopped before the first step, '
-                'and as long as it is the student learns as without a teacher. Give '
-                'StopDistillHook a `stop_epoch` above 0, or take it out of the config.',
-                logger='current',
-                level=logging.WARNING,
-            )
+            print_log(STOPPED_AT_ONCE, logger='current', level=logging.WARNING)
 
     def _run_student(
         self, inputs: Tensor, data_samples: list | None

@@ -23,7 +23,7 @@ from mmfakd.models.distillers.loss_gradients import (
 )
 
 from .check_unused import without_teacher
-from .first_step import FirstStep
+from .first_step import NOTHING_DISTILLED, FirstStep
 from .idle_parameters import reached_parameters
 from .input_statistics import input_statistics, judge_input, judge_told
 from .judge_balance import judge_balance
@@ -367,7 +367,12 @@ class FirstLook:
         step = self.step
         step.warnings += without_teacher(self.distiller)
         idle = [row.name for row in step.levels if row.weight == 0]
-        if idle:
+        if len(idle) == len(step.levels):
+            step.warnings.append(
+                f'{NOTHING_DISTILLED}: no loss has a weight above 0, so the student '
+                'learns as without a teacher.'
+            )
+        elif idle:
             step.notes.append(f'weight 0, nothing is distilled by: {", ".join(idle)}.')
         if not self.trainable:
             step.notes.append(

@@ -16,6 +16,7 @@ from mmfakd.messages import aligned
 
 from .level_report import LevelReport, Shape
 
+NOTHING_DISTILLED = 'NOTHING IS DISTILLED'
 _WIDTH = 100
 _HEAD = ['loss', 'layer', 'shape', 'weighted', 'share', 'gradient', 'reaches']
 # Columns of what does not vary in width: all but layer and shape.
@@ -49,6 +50,12 @@ class FirstStep:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def teaches_nothing(self) -> bool:
+        """bool: whether it is void, by mistake (an error) or as a control."""
+        told = any(text.startswith(NOTHING_DISTILLED) for text in self.warnings)
+        return told or bool(self.errors)
 
     def as_dict(self) -> dict[str, Any]:
         """Describe it for a file.

@@ -93,10 +93,24 @@ class Warmup:
 
     def _warn(self, last: float) -> None:
         """Say once if distillation is over before the warm-up."""
-        name, stop = self._stop
-        if self._warned or min(last, stop) >= self.end:
+        if self._warned or not (told := self.too_long(last, *self._stop)):
             return
         self._warned = True
+        warnings.warn(told, stacklevel=3)
+
+    def too_long(self, last: float, name: str, stop: float) -> str:
+        """Say what comes of it if distillation is over before the warm-up.
+
+        Args:
+            last (float): Length of the training, in epochs or iterations.
+            name (str): Of the hook that ends the distillation, if there is one.
+            stop (float): When it does.
+
+        Returns:
+            str: A warning, '' where the full weight is reached.
+        """
+        if min(last, stop) >= self.end:
+            return ''
         over = f'training has only {last}'
         if stop < last:
             last, over = stop, f'{name} stops the distillation at {stop:g}'
@@ -104,11 +118,10 @@ class Warmup:
         never = 'nothing is ever distilled, as it begins at'
         weight = 'the full weight is never reached'
         what = f'{never} {self.begin}' if last <= self.begin else weight
-        warnings.warn(
+        return (
             f'The distillation warm-up ends at {self.end} {unit}, but {over}: {what}. '
             'Shorten the warm-up; in an iteration based loop count iterations with '
-            '`warmup=dict(by_epoch=False, ...)`.',
-            stacklevel=3,
+            '`warmup=dict(by_epoch=False, ...)`.'
         )
 
     def _check(self, told: bool) -> None:
@@ -118,19 +131,31 @@ class Warmup:
         self._checked = True
         loop = running_loop()
         self._stop = _stop_of(loop, self.by_epoch)
-        if self.by_epoch and counts_iterations(loop):
-            length = getattr(loop, 'max_iters', None)
-            raise ValueError(
-                f'warmup: got dict(by_epoch=True, begin={self.begin}, end={self.end}) '
-                f'in a {type(loop).__name__}, whose epoch stays 0: the weight of the '
-                'distillation would never grow. Count iterations: '
-                f'dict(by_epoch=False, begin=..., end=...), of {length} in all.'
-            )
+        if counts_iterations(loop):
+            self.refuse_epochs(type(loop).__name__, getattr(loop, 'max_iters', None))
         if loop is not None and not told:
             raise RuntimeError(
                 'warmup: there is no RuntimeInfoHook to tell the progress of the '
                 'training, so that the weight of the distillation would never grow. '
                 'Take `default_hooks.runtime_info=None` out of the config.'
+            )
+
+    def refuse_epochs(self, loop: str, length: int | None) -> None:
+        """Refuse to count epochs in a loop that counts iterations.
+
+        Args:
+            loop (str): Name of its class.
+            length (int, optional): Its iterations.
+
+        Raises:
+            ValueError: If the warm-up counts epochs.
+        """
+        if self.by_epoch:
+            raise ValueError(
+                f'warmup: got dict(by_epoch=True, begin={self.begin}, end={self.end}) '
+                f'in a {loop}, whose epoch stays 0: the weight of the distillation '
+                'would never grow. Count iterations: dict(by_epoch=False, begin=..., '
+                f'end=...), of {length} in all.'
             )
 
     def factor_at(self, now: float) -> float:
