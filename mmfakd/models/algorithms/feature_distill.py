@@ -68,7 +68,8 @@ class FeatureDistill(SingleTeacherDistill):
       deeper than the recorded layers, and stands outside the module tree: it is not
       in checkpoints, optimizers, averaged models or DDP buckets, yet follows
       ``.to()`` and the like.
-    - Weights are loaded in :meth:`init_weights`, strictly; a trained student is
+    - Weights are loaded in :meth:`init_weights`. A teacher whose checkpoint lacks
+      what is recorded, or is of a deeper network, is refused; a trained student is
       evaluated without the teacher's file.
     - The student's own data preprocessor makes the batch, its batch augments
       included; the teacher sees that same batch, re-normalised where its mean and
