@@ -55,4 +55,3 @@ def _first_absent(key: str, modules: Mapping[str, nn.Module]) -> tuple[str, str]
         if owner in modules:
             return owner, parts[end]
     return '', parts[0]
-

@@ -383,6 +383,9 @@ class FeatureDistill(SingleTeacherDistill):
         distiller.set_deliveries_override(False)
         with self._watch_records('teacher', first):
             self._teacher.record(distiller, inputs, data_samples)
+        look = self._first_look()
+        if look is not None:
+            look.at_teacher(inputs, data_samples)
         distiller.set_deliveries_override(True)
         learn = self.student_trainable and torch.is_grad_enabled()
         gradients = torch.enable_grad() if learn else torch.no_grad()
@@ -392,7 +395,6 @@ class FeatureDistill(SingleTeacherDistill):
         if first:
             refuse_missing_records(distiller)
             check_class_counts(distiller, self.architecture, self.teacher, True)
-        look = self._first_look()
         if look is not None:
             again = partial(self._run_student, inputs, data_samples)
             look.at_features(inputs, data_samples, again)
