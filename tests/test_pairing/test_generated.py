@@ -218,6 +218,16 @@ class TestMethods:
         with pytest.raises(SystemExit, match='one class an image.*Use kd or dist'):
             make(mixed, student(8), '--method', method)
 
+    @pytest.mark.parametrize('method', ['dkd', 'nkd'])
+    def test_mixing_that_a_hook_switches_on(self, make, method):
+        mixed = student()
+        mixup = dict(augments=dict(type='Mixup', alpha=0.8))
+        recipe = dict(action_epoch=20, batch_augments=mixup)
+        mixed['custom_hooks'] = [dict(type='SwitchRecipeHook', schedule=[recipe])]
+        message = f'--method {method} needs .* SwitchRecipeHook .*from epoch 20.*Use kd'
+        with pytest.raises(SystemExit, match=message):
+            make(mixed, student(8), '--method', method)
+
     def test_ofd_needs_a_batch_norm(self, make):
         teacher = student(8, norm_cfg=dict(type='GN', num_groups=4))
         with pytest.raises(SystemExit, match='end in a batch norm'):

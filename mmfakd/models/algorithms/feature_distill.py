@@ -41,7 +41,7 @@ from .check_correspondence import check_correspondence
 from .check_counters import check_counters
 from .check_distiller import build_distiller, check_balance, freeze_student
 from .check_mean_teacher import check_mean_teacher
-from .check_one_class import check_one_class
+from .check_one_class import check_later_mixing, check_one_class
 from .check_stop import check_stop, refuse_stopped
 from .first_look import FirstLook
 from .first_step import FirstStep
@@ -438,7 +438,9 @@ class FeatureDistill(SingleTeacherDistill):
     def _begin(self) -> None:
         """Check what only shows once a training runs."""
         loop = running_loop()
-        check_mean_teacher(getattr(getattr(loop, 'runner', None), 'hooks', ()))
+        hooks = getattr(getattr(loop, 'runner', None), 'hooks', ())
+        check_mean_teacher(hooks)
+        check_later_mixing(self.distiller, hooks, getattr(loop, 'max_epochs', None))
         check_counters(loop)
         if setting := self._taught_by_nothing():
             check_stop(loop, setting)
