@@ -47,6 +47,7 @@ from .first_look import FirstLook
 from .first_step import FirstStep
 from .idle_parameters import keep_idle, name_whole
 from .loaded_weights import keep_loaded
+from .margin_head import warn_of_margin
 from .teacher import Teacher
 from .teacher_input import TeacherInput
 from .tell_choices import tell_choices
@@ -222,6 +223,8 @@ class FeatureDistill(SingleTeacherDistill):
         pair = self.architecture, self.teacher
         check_class_counts(self.distiller, *pair, recorded=False)
         warn_of_softmax(self.distiller, *pair)
+        if self.calculate_student_loss:
+            warn_of_margin(self.distiller, self.architecture)
         check_correspondence(self.distiller, *pair)
 
     def _prepare_networks(
