@@ -37,6 +37,7 @@ from mmfakd.messages import progress
 from mmfakd.models.algorithms import FeatureDistill
 from mmfakd.models.algorithms.built_models import drop_pretrained, pretrained_from
 from mmfakd.models.algorithms.check_mean_teacher import check_mean_teacher
+from mmfakd.models.algorithms.check_one_class import check_later_mixing
 
 from .check_schedule import check_schedule
 from .distillation import open_distillation
@@ -166,6 +167,7 @@ def _check_hooks(
     check_mean_teacher(hooks)
     train_cfg = cfg.get('train_cfg') or {}
     epochs = train_cfg.get('max_epochs', 1) if loops_by_epoch(cfg) else 1
+    check_later_mixing(model.distiller, hooks, train_cfg.get('max_epochs'))
     check_switches(hooks, loader.dataset, model.calculate_student_loss, epochs)
     if not getattr(model.distiller, 'ignore_padding', False):
         return []

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from mmengine.logging import print_log
 from torch import nn
 
+from .deeper import deeper_parts, is_of_backbone
 from .fetch import fetch_checkpoint
 from .state_dict import COUNTER, find_state_dict, fits_little, some, tensor_shapes
 from .student import student_state_dict
@@ -41,7 +43,8 @@ def load_weights(
 
     Raises:
         FileNotFoundError: If there is no such file or name.
-        ValueError: If no key matches, a shape differs or a required key is missing.
+        ValueError: If no key matches, a shape differs, a required key is missing, or
+            the checkpoint's backbone has more blocks than one that is required.
     """
     head = f'{role} checkpoint {source!r}'
     state_dict = find_state_dict(fetch_checkpoint(source), head)
@@ -83,6 +86,7 @@ def load_weights(
             f'{head}: {len(needed)} tensors of the {type(model).__name__} are not in '
             f'it: {_some(needed)}. Choose the checkpoint of this {role}.'
         )
+    _refuse_deeper(model, ignored, head, required)
     notes = [
         f'{len(keys)} {what}: {_some(keys)}'
         for what, keys in (('missing', missing), ('ignored', ignored))
@@ -94,3 +98,33 @@ def load_weights(
         logger='current',
     )
     return [key for key in own if key not in missing]
+
+
+def _refuse_deeper(
+    model: nn.Module, ignored: Iterable[str], head: str, required: Sequence[str] | None
+) -> None:
+    """Refuse a backbone that would be cut; warn where another part would be."""
+    deeper = deeper_parts(model, ignored)
+    wanted = tuple(required or ())
+    refused = [
+        part
+        for part in deeper
+        if wanted and f'{part}.'.startswith(wanted) and is_of_backbone(part)
+    ]
+    for part in refused or list(deeper)[:1]:
+        text = (
+            f'{head}: the checkpoint has {part}, the {type(model).__name__} ends at '
+            f'{deeper[part]}: it is of a deeper network'
+        )
+        if refused:
+            raise ValueError(
+                f"{text}. Set the depth in the config to the checkpoint's, or choose "
+                'the other file. Who cuts a network on purpose takes the tensors that '
+                'are too many out of the file.'
+            )
+        print_log(
+            f'{text}, or has more branches there. What is too many is left out '
+            f'({_some(deeper)}). If that is not meant, choose the other file.',
+            logger='current',
+            level=logging.WARNING,
+        )

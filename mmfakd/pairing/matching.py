@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from itertools import product
 
+from mmfakd.models.algorithms.margin_head import why_margin
 from mmfakd.models.algorithms.why_no_softmax import why_no_softmax
 
 from .candidate import Candidate
@@ -140,8 +141,9 @@ def match_logits(
 
     Raises:
         ValueError: If one is no classifier, has no layer that yields just its logits,
-            or has other classes; and where a softmax over them would mean nothing, as
-            of several labels an image or of one class.
+            or has other classes; where a softmax over them would mean nothing, as of
+            several labels an image or of one class; and if the student's have a
+            margin in training.
     """
     others = 'fakd-review, fakd-layer or reviewkd'
     found: list[Feature] = []
@@ -157,6 +159,11 @@ def match_logits(
             raise ValueError(
                 f'--method {method} compares a softmax over classes, and {who} {why}. '
                 f'Use {others}.'
+            )
+        margin = why_margin(candidate.model) if candidate is student else None
+        if margin is not None:
+            raise ValueError(
+                f'--method {method} compares logits, and {who} {margin}. Use {others}.'
             )
         logits = find_logits(candidate.probe)
         if logits is None or not candidate.learns(logits):

@@ -39,7 +39,8 @@ def write(path, **model):
     model.setdefault('teacher_ckpt', save_teacher(path.parent))
     # A teacher of random weights says less than the student's own loss.
     model = distillation(**model)
-    model['distiller'].setdefault('loss_weight', 0.01)
+    if model['distiller']['type'] == 'mmfakd.ReviewDistiller':
+        model['distiller'].setdefault('loss_weight', 0.01)
     run_config(path.parent / 'work', model).dump(path)
 
 
@@ -101,6 +102,30 @@ def test_what_would_end_the_training_later(check, tmp_path):
     harmless = hook.replace('YOLOXModeSwitchHook', 'SyncNormHook')
     code, out = check('--cfg-options', harmless)
     assert code == 0, out
+
+
+def test_mixing_that_a_hook_switches_on(check):
+    fc = dict(type='mmrazor.ModuleOutputs', source='head.fc')
+    target = dict(type='mmrazor.ModuleInputs', source='head.loss_module')
+    gets = dict(
+        preds_S=dict(recorder='fc', from_student=True),
+        preds_T=dict(recorder='fc', from_student=False),
+        gt_labels=dict(recorder='target', from_student=True, data_idx=1),
+    )
+    distiller = dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=dict(fc=fc, target=target),
+        teacher_recorders=dict(fc=dict(fc)),
+        distill_losses=dict(loss_nkd=dict(type='mmfakd.NKDLoss')),
+        loss_forward_mappings=dict(loss_nkd=gets),
+    )
+    hook = 'custom_hooks=[dict(type="mmpretrain.SwitchRecipeHook", schedule=[dict('
+    hook += 'action_epoch=2, batch_augments=dict(augments=dict(type="Mixup", alpha=0.8)'
+    hook += '))])]'
+    code, out = check('--cfg-options', hook, distiller=distiller)
+    assert code == 1 and 'SwitchRecipeHook (`schedule`, from epoch 2)' in out
+    code, out = check('--cfg-options', hook.replace('epoch=2', 'epoch=3'))
+    assert 'SwitchRecipeHook' not in out
 
 
 def test_a_pad_beside_ignore_padding(check, tmp_path):

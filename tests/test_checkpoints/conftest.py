@@ -25,6 +25,18 @@ def logged():
     logger.removeHandler(handler)
 
 
+@pytest.fixture
+def warned():
+    """The warnings of the test so far."""
+    messages = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
+
+
 @pytest.fixture(scope='module')
 def server(tmp_path_factory):
     """A server of the files in its ``folder``."""

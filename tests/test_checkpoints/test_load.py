@@ -118,6 +118,69 @@ def test_surplus_keys_are_logged(path, logged):
     assert '1 ignored: optimizer_step.' in logged[-1]
 
 
+class Deep(Net):
+    """Stages of blocks, and a neck that may have more branches."""
+
+    def __init__(self, blocks=2, stages=2, branches=1):
+        super().__init__()
+        stage = (
+            nn.Sequential(*[nn.Conv2d(4, 4, 1) for _ in range(blocks)])
+            for _ in range(stages)
+        )
+        self.backbone = nn.Module()
+        self.backbone.layers = nn.ModuleList(stage)
+        self.neck = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(branches))
+
+
+@pytest.mark.parametrize('required', [('',), ('backbone.',)])
+@pytest.mark.parametrize(
+    ('sizes', 'has', 'ends'),
+    [
+        (dict(blocks=4), 'backbone.layers.0.2', 'backbone.layers.0.1'),
+        (dict(stages=3), 'backbone.layers.2', 'backbone.layers.1'),
+    ],
+    ids=['blocks', 'stages'],
+)
+def test_backbone_of_a_deeper_network(sizes, has, ends, required, path):
+    """It fills the shallower one wholly, which then yields nothing of use."""
+    torch.save(Deep(**sizes).state_dict(), path)
+    message = f'checkpoint has {has}, the Deep ends at {ends}: .*deeper.*Set the depth'
+    with pytest.raises(ValueError, match=message):
+        load_weights(Deep(), path, 'teacher', required)
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'required', 'part'),
+    [
+        (dict(branches=3), ('',), 'neck.1'),
+        (dict(branches=3), ('backbone.',), 'neck.1'),
+        (dict(blocks=4), None, 'backbone.layers.0.2'),
+    ],
+)
+def test_what_is_cut_elsewhere_is_warned_of(sizes, required, part, path, warned):
+    deep = Deep(**sizes)
+    torch.save(filled(deep), path)
+    net = Deep()
+    load_weights(net, path, 'student', required)
+    assert_same(net, {key: deep.state_dict()[key] for key in net.state_dict()})
+    [text] = warned
+    assert f'has {part}, the Deep ends at' in text
+
+
+def test_other_surplus_is_no_deeper_network(path, warned):
+    """Auxiliary heads, tensors of older versions and what was cut out of a file."""
+    surplus = ('auxiliary.0.weight', 'backbone.layer3.0.weight', 'backbone.mask')
+    surplus += ('backbone.layers.0.0.scale', 'head.0.weight')
+    more = {key: torch.zeros(1) for key in surplus}
+    torch.save({**Deep().state_dict(), **more}, path)
+    load_weights(Deep(), path, 'teacher')
+    deep = Deep(blocks=3).state_dict()
+    cut = {key: value for key, value in deep.items() if '.2.' not in key}
+    torch.save(cut, path)
+    load_weights(Deep(), path, 'teacher')
+    assert not warned
+
+
 def test_long_lists_are_cut(path):
     torch.save({f'key{i}': torch.zeros(1) for i in range(50)}, path)
     with pytest.raises(ValueError, match=r'key5, \.\.\. and 44 more; expected'):

@@ -45,6 +45,11 @@ def student(width=4, **backbone):
     return cfg
 
 
+def with_margin(cfg):
+    cfg['model']['head']['type'] = 'ArcFaceClsHead'
+    return cfg
+
+
 @pytest.fixture
 def make(tmp_path, capsys):
     """Write the config of two whole configs; returns it and what was printed."""
@@ -169,6 +174,21 @@ class TestMethods:
         with pytest.raises(SystemExit, match=message + '.*Use fakd-review'):
             make(*pair.values(), '--method', method)
 
+    @pytest.mark.parametrize('method', [m for m in METHODS if of_logits(m)])
+    def test_margins_in_training(self, make, method):
+        """The student's logits have them, a teacher's that is evaluated have not."""
+        ours, theirs = with_margin(student()), with_margin(student(8))
+        message = 'compares logits, and the student .*ArcFaceClsHead.*Use fakd-review'
+        with pytest.raises(SystemExit, match=message):
+            make(ours, theirs, '--method', method)
+
+    def test_margins_go_with_features_and_as_teachers(self, make):
+        assert make(with_margin(student()), student(8))[
+            0
+        ].model.distiller.student_levels
+        cfg, _ = make(student(), with_margin(student(8)), '--method', 'kd')
+        assert cfg.model.distiller.teacher_recorders
+
     def test_several_labels_learn_from_features(self, make):
         ours = student()
         ours['model']['head']['type'] = 'MultiLabelLinearClsHead'
@@ -216,6 +236,16 @@ class TestMethods:
         mixed = student()
         mixed['model']['train_cfg'] = dict(augments=dict(type='Mixup', alpha=0.8))
         with pytest.raises(SystemExit, match='one class an image.*Use kd or dist'):
+            make(mixed, student(8), '--method', method)
+
+    @pytest.mark.parametrize('method', ['dkd', 'nkd'])
+    def test_mixing_that_a_hook_switches_on(self, make, method):
+        mixed = student()
+        mixup = dict(augments=dict(type='Mixup', alpha=0.8))
+        recipe = dict(action_epoch=20, batch_augments=mixup)
+        mixed['custom_hooks'] = [dict(type='SwitchRecipeHook', schedule=[recipe])]
+        message = f'--method {method} needs .* SwitchRecipeHook .*from epoch 20.*Use kd'
+        with pytest.raises(SystemExit, match=message):
             make(mixed, student(8), '--method', method)
 
     def test_ofd_needs_a_batch_norm(self, make):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.losses import WSLD, DKDLoss
 from torch import Tensor, nn
 
+from mmfakd.datasets.wrappers import type_name
 from mmfakd.models.losses import NKDLoss
 from mmfakd.models.losses.nkd_loss import IGNORED
 from mmfakd.ops.compiling import is_compiling
@@ -35,15 +36,11 @@ def check_one_class(distiller: ConfigurableDistiller, student: nn.Module) -> Non
 
     Raises:
         ValueError: If there is such a loss (NKD, DKD, WSLD), and the student's batch
-            augments mix classes; in each step of training if an image has scores of
-            several classes, or a label to ignore that the loss cannot leave out.
+            augments mix classes; in each step of training if they do by then, an image
+            has scores of several classes, or a label to ignore that the loss cannot
+            leave out.
     """
-    found = {
-        f'{name}: {type(part).__name__}': part
-        for name, loss in distiller.distill_losses.items()
-        for part in loss.modules()
-        if isinstance(part, _ONE_CLASS)
-    }
+    found = _losses(distiller)
     preprocessor = getattr(student, 'data_preprocessor', None)
     if not found or not isinstance(preprocessor, nn.Module):
         return
@@ -66,7 +63,73 @@ def refuse_mixing(owner: str, student: nn.Module, name: str) -> None:
         ValueError: If they do.
     """
     preprocessor = getattr(student, 'data_preprocessor', None)
-    augments = getattr(preprocessor, 'batch_augments', None)
+    _refuse(owner, getattr(preprocessor, 'batch_augments', None), name)
+
+
+def refuse_later_mixing(owner: str, hooks: Iterable[Any], epochs: int | None) -> None:
+    """Refuse hooks that switch to batch augments which mix, as SwitchRecipeHook does.
+
+    Args:
+        owner (str): What needs one class an image, for the message.
+        hooks (Iterable): The hooks of a training, built or their configs.
+        epochs (int, optional): Epochs of the training, None where that is not known.
+
+    Raises:
+        ValueError: If a hook would before the training ends.
+    """
+    for hook in hooks:
+        is_config = isinstance(hook, Mapping)
+        kind = type_name(hook) if is_config else type(hook).__name__
+        schedule = (
+            hook.get('schedule') if is_config else getattr(hook, 'schedule', None)
+        )
+        for epoch, recipe in _recipes(schedule):
+            if epochs is None or epoch <= epochs:
+                name = f'the hook {kind} (`schedule`, from epoch {epoch})'
+                _refuse(owner, recipe.get('batch_augments'), name)
+
+
+def check_later_mixing(
+    distiller: ConfigurableDistiller, hooks: Iterable[Any], epochs: int | None
+) -> None:
+    """Check that losses of one class an image get no others later on.
+
+    Args:
+        distiller (ConfigurableDistiller): The distiller.
+        hooks (Iterable): The hooks of its training.
+        epochs (int, optional): Epochs of the training, None where that is not known.
+
+    Raises:
+        ValueError: If there is such a loss, and a hook switches to batch augments that
+            mix classes.
+    """
+    for owner in list(_losses(distiller))[:1]:
+        refuse_later_mixing(owner, hooks, epochs)
+
+
+def _losses(distiller: ConfigurableDistiller) -> dict[str, nn.Module]:
+    """The losses of one class an image, under what messages call them."""
+    return {
+        f'{name}: {type(part).__name__}': part
+        for name, loss in distiller.distill_losses.items()
+        for part in loss.modules()
+        if isinstance(part, _ONE_CLASS)
+    }
+
+
+def _recipes(schedule: Any) -> Iterator[tuple[int, Mapping]]:
+    """What is switched to, by epoch: of mmpretrain's built hook, or of its config."""
+    if isinstance(schedule, Mapping):
+        found = list(schedule.items())
+    elif isinstance(schedule, (list, tuple)):
+        recipes = (recipe for recipe in schedule if isinstance(recipe, Mapping))
+        found = [(recipe.get('action_epoch', 0), recipe) for recipe in recipes]
+    else:
+        found = []
+    yield from (one for one in found if isinstance(one[1], Mapping))
+
+
+def _refuse(owner: str, augments: Any, name: str) -> None:
     # Those of detectors and segmentors are modules, which resize and pad.
     if augments is None or isinstance(augments, nn.Module):
         return
@@ -88,6 +151,8 @@ def _check(
     samples: Any = data.get('data_samples') if isinstance(data, Mapping) else None
     if not training or not isinstance(samples, (list, tuple)):
         return
+    # A hook may have set them in the course of the training.
+    _refuse(owner, getattr(module, 'batch_augments', None), 'the student')
     for i in _mixed(_on_cpu(samples, 'gt_score')):
         raise ValueError(
             f'{owner} needs one class an image. {image_name(samples[i])} has a '

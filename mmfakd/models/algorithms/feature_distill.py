@@ -42,12 +42,13 @@ from .check_correspondence import check_correspondence
 from .check_counters import check_counters
 from .check_distiller import build_distiller, check_balance, freeze_student
 from .check_mean_teacher import check_mean_teacher
-from .check_one_class import check_one_class
+from .check_one_class import check_later_mixing, check_one_class
 from .check_stop import STOPPED_AT_ONCE, check_stop, refuse_stopped
 from .first_look import FirstLook
 from .first_step import FirstStep
 from .idle_parameters import keep_idle, name_whole
 from .loaded_weights import keep_loaded
+from .margin_head import warn_of_margin
 from .teacher import Teacher
 from .teacher_input import TeacherInput
 from .tell_choices import tell_choices
@@ -69,7 +70,8 @@ class FeatureDistill(SingleTeacherDistill):
       deeper than the recorded layers, and stands outside the module tree: it is not
       in checkpoints, optimizers, averaged models or DDP buckets, yet follows
       ``.to()`` and the like.
-    - Weights are loaded in :meth:`init_weights`, strictly; a trained student is
+    - Weights are loaded in :meth:`init_weights`. A teacher whose checkpoint lacks
+      what is recorded, or is of a deeper network, is refused; a trained student is
       evaluated without the teacher's file.
     - The student's own data preprocessor makes the batch, its batch augments
       included; the teacher sees that same batch, re-normalised where its mean and
@@ -222,6 +224,8 @@ class FeatureDistill(SingleTeacherDistill):
         pair = self.architecture, self.teacher
         check_class_counts(self.distiller, *pair, recorded=False)
         warn_of_softmax(self.distiller, *pair)
+        if self.calculate_student_loss:
+            warn_of_margin(self.distiller, self.architecture)
         check_correspondence(self.distiller, *pair)
 
     def _prepare_networks(
@@ -383,6 +387,9 @@ class FeatureDistill(SingleTeacherDistill):
         distiller.set_deliveries_override(False)
         with self._watch_records('teacher', first):
             self._teacher.record(distiller, inputs, data_samples)
+        look = self._first_look()
+        if look is not None:
+            look.at_teacher(inputs, data_samples)
         distiller.set_deliveries_override(True)
         learn = self.student_trainable and torch.is_grad_enabled()
         gradients = torch.enable_grad() if learn else torch.no_grad()
@@ -392,7 +399,6 @@ class FeatureDistill(SingleTeacherDistill):
         if first:
             refuse_missing_records(distiller)
             check_class_counts(distiller, self.architecture, self.teacher, True)
-        look = self._first_look()
         if look is not None:
             again = partial(self._run_student, inputs, data_samples)
             look.at_features(inputs, data_samples, again)
@@ -436,7 +442,9 @@ class FeatureDistill(SingleTeacherDistill):
     def _begin(self) -> None:
         """Check what only shows once a training runs."""
         loop = running_loop()
-        check_mean_teacher(getattr(getattr(loop, 'runner', None), 'hooks', ()))
+        hooks = getattr(getattr(loop, 'runner', None), 'hooks', ())
+        check_mean_teacher(hooks)
+        check_later_mixing(self.distiller, hooks, getattr(loop, 'max_epochs', None))
         check_counters(loop)
         if setting := self._taught_by_nothing():
             length = getattr(loop, 'max_epochs', math.inf)

@@ -31,6 +31,7 @@ from .judge_losses import judge_losses
 from .learned_targets import learned_targets
 from .level_report import LevelReport
 from .loss_weights import loss_weights
+from .random_features import random_features
 from .recorded_features import (
     Recorded,
     RecordedPair,
@@ -48,8 +49,8 @@ _CLOSING = 'Nothing has been trained. `report=False` of the model skips this che
 class FirstLook:
     """What the first step of a training says, before any weight has moved.
 
-    It is taken in two parts: of the recorded features, and of the losses. All
-    processes take it together, and say the same.
+    It is taken in three parts: of the teacher alone, of the recorded features, and of
+    the losses. All processes take it together, and say the same.
 
     Args:
         student (BaseModel): The student.
@@ -77,6 +78,24 @@ class FirstLook:
         self.learning = learning
         self.weights = [p for p in student.parameters() if id(p) in learning]
         self.step = FirstStep([], sum(p.numel() for p in self.weights))
+
+    def at_teacher(self, inputs: Tensor, data_samples: list | None) -> None:
+        """Look whether the teacher says the same of a batch twice.
+
+        Args:
+            inputs (Tensor): The student's batch (N, C, H, W).
+            data_samples (list, optional): Its data samples.
+        """
+        batch = inputs, data_samples
+        layers = random_features(self.teacher, self.distiller, *batch)
+        if found := _agreed(dict.fromkeys(layers, 'random')):
+            self.step.warnings.append(
+                f'The teacher is not deterministic: what {", ".join(found)} yields is '
+                'something else each time it sees the same images, as where patches '
+                'are masked at random. The student learns the noise as well. Give '
+                "`teacher_mode='neck'` (its `extract_feat`), or switch off what is "
+                'random in it.'
+            )
 
     def at_features(
         self, inputs: Tensor, data_samples: list | None, run: Callable[[], Any]

@@ -85,7 +85,7 @@ def _heads_take_features(model: BaseModel) -> bool:
 
 
 def shallowest_mode(model: BaseModel, manager: RecorderManager) -> str:
-    """Tell the least mode that may do, by the names of the recorded layers.
+    """Tell the least mode that may do.
 
     Args:
         model (BaseModel): The model.
@@ -94,8 +94,36 @@ def shallowest_mode(model: BaseModel, manager: RecorderManager) -> str:
     Returns:
         str: ``'backbone'``, ``'neck'`` or ``'tensor'``.
     """
+    mode = recorded_part(model, manager)
+    return 'neck' if mode == 'backbone' and _masks(model) else mode
+
+
+def recorded_part(model: BaseModel, manager: RecorderManager) -> str:
+    """Tell how deep a model is recorded, by the names of the layers.
+
+    Args:
+        model (BaseModel): The model.
+        manager (RecorderManager): Its recorders.
+
+    Returns:
+        str: ``'backbone'``, ``'neck'`` or ``'tensor'`` for what lies behind both.
+    """
     parts = {r.source.partition('.')[0] for r in manager.recorders.values()}
     behind = parts.intersection(dict(model.named_children())) - {'backbone'}
     if behind - {'neck'}:
         return 'tensor'
     return 'neck' if behind else 'backbone'
+
+
+def _masks(model: BaseModel) -> bool:
+    """Whether its backbone masks images unless it is told not to, as MAE's does.
+
+    Its ``extract_feat`` tells it so.
+    """
+    backbone = getattr(model, 'backbone', None)
+    if not isinstance(backbone, nn.Module):
+        return False
+    mask = signature(backbone.forward).parameters.get('mask')
+    if mask is None or mask.default is mask.empty:
+        return False
+    return not (mask.default is None or mask.default is False)

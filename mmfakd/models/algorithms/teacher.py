@@ -30,7 +30,7 @@ from .loaded_weights import (
     names_of,
     watch_loading,
 )
-from .run_mode import MODES, run_model, shallowest_mode
+from .run_mode import MODES, recorded_part, run_model, shallowest_mode
 from .teacher_input import TeacherInput
 
 
@@ -163,7 +163,7 @@ class Teacher(nn.Module):
             list[str]: Prefixes of their keys, ``''`` for all.
         """
         recorders = distiller.teacher_recorders
-        mode = self.mode or shallowest_mode(self.model, recorders)
+        mode = self.mode or recorded_part(self.model, recorders)
         parts = {'backbone': ['backbone.'], 'neck': ['backbone.', 'neck.']}
         return parts.get(mode, [''])
 

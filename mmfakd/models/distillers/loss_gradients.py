@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .same_buffers import same_buffers
+
 # Key of the sum of all losses.
 TOTAL = 'total'
 # Factors of losses whose gradients pass half precision, tried in this order. Powers of
@@ -191,22 +193,9 @@ def _nothing_changes(
     weights: Sequence[Tensor], modules: Sequence[nn.Module]
 ) -> Iterator[None]:
     """Keep what recomputation in a backward pass may change."""
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for root in modules
-        for module in root.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
     cuda = sorted({w.device.index for w in weights if w.device.type == 'cuda'})
-    try:
-        with torch.random.fork_rng(cuda), torch.enable_grad():
-            yield
-    finally:
-        for module, name, buffer, value in buffers:
-            # By `data`, as the graph may have saved the buffer for its backward pass.
-            buffer.data.copy_(value)
-            module._buffers[name] = buffer
+    with same_buffers(modules), torch.random.fork_rng(cuda), torch.enable_grad():
+        yield
 
 
 def _compared(

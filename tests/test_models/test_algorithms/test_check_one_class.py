@@ -2,13 +2,19 @@
 """Losses that need one class an image say so, and leave all others alone."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmfakd.models.algorithms.check_one_class import refuse_mixing
+from mmfakd.models.algorithms import feature_distill as feature_distill_module
+from mmfakd.models.algorithms.check_one_class import (
+    check_later_mixing,
+    refuse_later_mixing,
+    refuse_mixing,
+)
 from tests.helpers.toy import batch, classifier, feature_distill, losses_of
 
 NKD = dict(type='mmfakd.NKDLoss')
@@ -132,3 +138,48 @@ def test_plain_student():
     hooks = student.data_preprocessor._forward_pre_hooks
     feature_distill(architecture=student)
     assert len(hooks) == 1
+
+
+def hook(*recipes, **attributes):
+    """A hook like mmpretrain's SwitchRecipeHook, built."""
+    made = type('SwitchRecipeHook', (), attributes)()
+    made.schedule = {epoch: dict(batch_augments=one) for epoch, one in recipes}
+    return made
+
+
+def test_hooks_that_switch_mixing_on():
+    """At the start, and not in the middle of a training."""
+    later = hook((1, None), (200, MIXUP))
+    message = r'NKDLoss needs one class .* of the hook SwitchRecipeHook \(`schedule`, '
+    message += r'from epoch 200\) \(mixup'
+    distiller = build(NKD).distiller
+    for epochs in (200, None):
+        with pytest.raises(ValueError, match=message):
+            check_later_mixing(distiller, [later], epochs)
+    check_later_mixing(build(KD).distiller, [later], 300)
+    off = hook((1, None)), type('Other', (), dict(schedule='cosine'))(), object()
+    check_later_mixing(distiller, [hook((200, MIXUP)), *off], 199)
+    schedule = [dict(action_epoch=3, batch_augments=MIXUP)]
+    cfg = dict(type='mmpretrain.SwitchRecipeHook', schedule=schedule)
+    with pytest.raises(ValueError, match='--method dkd .*SwitchRecipeHook.*epoch 3'):
+        refuse_later_mixing('--method dkd', [cfg], 10)
+
+
+def test_mixing_that_is_switched_on_unseen():
+    model = build(NKD, data_preprocessor=dict(num_classes=10))
+    losses_of(model, batch())
+    model.architecture.data_preprocessor.batch_augments = lambda *pair: pair
+    with pytest.raises(ValueError, match='the batch augments of the student .*mix'):
+        losses_of(model, batch())
+    # Nothing is mixed without training.
+    model.data_preprocessor(batch(), False)
+
+
+def test_the_first_step_looks_at_the_hooks(monkeypatch):
+    runner = SimpleNamespace(hooks=[hook((7, MIXUP))])
+    loop = SimpleNamespace(runner=runner, max_epochs=9)
+    monkeypatch.setattr(feature_distill_module, 'running_loop', lambda: loop)
+    monkeypatch.setattr(feature_distill_module, 'check_counters', lambda loop: None)
+    with pytest.raises(ValueError, match='hook SwitchRecipeHook .*from epoch 7'):
+        losses_of(build(NKD), batch())
+    assert losses_of(build(KD), batch())['distill.loss_logits'].isfinite()
