@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import os.path as osp
 import pickle
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from mmpretrain.datasets import CIFAR100 as OfficialCIFAR100
-from mmpretrain.datasets.utils import check_md5
 
 from mmfakd.registry import DATASETS
 
@@ -96,13 +96,14 @@ class CIFAR100(ImageArrays):
         if path.endswith('.npz'):
             return super()._read(path)
         md5 = dict(OfficialCIFAR100.train_list + OfficialCIFAR100.test_list)[self.split]
+        with open(path, 'rb') as file:
+            content = file.read()
         # Before unpickling, which could run code of a file that is not the official.
-        if not check_md5(path, md5):
+        if hashlib.md5(content).hexdigest() != md5:
             raise ValueError(
                 f'{osp.abspath(path)} is not the official file, as its MD5 is not '
                 f'{md5}: it may be truncated. Extract {OfficialCIFAR100.url} again.'
             )
-        with open(path, 'rb') as file:
-            entries = pickle.load(file, encoding='latin1')
+        entries = pickle.loads(content, encoding='latin1')
         images = entries['data'].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return np.ascontiguousarray(images), np.array(entries['fine_labels'])

@@ -106,10 +106,12 @@ def pipeline_of(dataset: Any) -> list[Any]:
         dataset (Any): A data set or its config.
 
     Returns:
-        list[Any]: Configs, or transforms of a built one; empty without.
+        list[Any]: Configs, or transforms of a built one; empty without, and where a
+        class of one's own has something else by that name.
     """
     pipeline = _child(dataset, 'pipeline')
-    return list(getattr(pipeline, 'transforms', pipeline) or [])
+    found = getattr(pipeline, 'transforms', pipeline)
+    return list(found) if isinstance(found, (list, tuple)) else []
 
 
 def walk_transforms(transforms: Any) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
 from .absent import check_installed
+from .one_at_a_time import ONE_AT_A_TIME
 from .registered_types import registered_types_only
 
 
@@ -39,8 +40,9 @@ def build_without_weights(
     check_installed([cfg, dict(default_scope=scope)], what)
     try:
         types = nullcontext() if trusted else registered_types_only(models_only=True)
-        with DefaultScope.overwrite_default_scope(scope), _no_network(), types:
-            model = MODELS.build(cfg)
+        with ONE_AT_A_TIME, DefaultScope.overwrite_default_scope(scope):
+            with _no_network(), types:
+                model = MODELS.build(cfg)
             # Some override `train` without a result.
             model.eval()
     except Exception as error:

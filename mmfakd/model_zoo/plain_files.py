@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
 
 import yaml
 from mmengine.fileio import HTTPBackend, PickleHandler, YamlHandler
 
 from mmfakd.compat.refused_error import RefusedError
+
+from .one_at_a_time import ONE_AT_A_TIME
 
 _OWN = 'if you trust it, give the config itself, or `mmfakd plot` --trust'
 
@@ -27,7 +29,7 @@ def plain_files_only() -> Iterator[None]:
     loader, which this leaves alone.
 
     Yields:
-        None: Within the context it is so, in all threads.
+        None: Within the context it is so, in all threads. Other threads wait to enter.
     """
     # Not `pickle.loads`, with which data sets keep what they have read.
     stand_ins: list[tuple[Any, str, Any]] = [
@@ -37,14 +39,12 @@ def plain_files_only() -> Iterator[None]:
         (HTTPBackend, 'get', _refuse_address),
         (HTTPBackend, 'get_text', _refuse_address),
     ]
-    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in stand_ins]
-    for owner, name, stand_in in stand_ins:
-        setattr(owner, name, stand_in)
-    try:
+    with ExitStack() as restored:
+        restored.enter_context(ONE_AT_A_TIME)
+        for owner, name, stand_in in stand_ins:
+            restored.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, stand_in)
         yield
-    finally:
-        for owner, name, original in originals:
-            setattr(owner, name, original)
 
 
 def _refuse_pickle(*args: Any, **kwargs: Any) -> NoReturn:

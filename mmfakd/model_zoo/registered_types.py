@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from mmfakd.compat.config_literals import is_openmmlab
 
+from .one_at_a_time import ONE_AT_A_TIME
 from .plain_files import plain_files_only
 
 # Of root registries; those have a child in every library. They run files.
@@ -42,33 +43,33 @@ def registered_types_only(models_only: bool = False) -> Iterator[None]:
             False, for anything of a training.
 
     Yields:
-        None: Within the context it is so, in all threads.
+        None: Within the context it is so, in all threads. Other threads wait to enter.
     """
     names = _MODELS if models_only else _all_roots()
-    original, importing = registry.get_object_from_string, registry.import_module
+    with ONE_AT_A_TIME, plain_files_only():
+        original, importing = registry.get_object_from_string, registry.import_module
 
-    def named(name: str) -> Any:
-        # Without dots it is a module; to look for a class imports what is before it.
-        found = original(name) if '.' in name and _may_import(name) else None
-        if isinstance(found, type) and issubclass(found, (nn.Module, Optimizer)):
-            return found
-        roots = [getattr(mmengine.registry, root) for root in names]
-        return found if any(_holds(root, found) for root in roots) else None
+        def named(name: str) -> Any:
+            # Without dots it is a module; to look for one imports what is before it.
+            found = original(name) if '.' in name and _may_import(name) else None
+            if isinstance(found, type) and issubclass(found, (nn.Module, Optimizer)):
+                return found
+            roots = [getattr(mmengine.registry, root) for root in names]
+            return found if any(_holds(root, found) for root in roots) else None
 
-    def import_module(name: str) -> Any:
-        if not _may_import(name):
-            raise ImportError(f'{name} is none of the OpenMMLab libraries')
-        return importing(name)
+        def import_module(name: str) -> Any:
+            if not _may_import(name):
+                raise ImportError(f'{name} is none of the OpenMMLab libraries')
+            return importing(name)
 
-    registry.get_object_from_string, registry.import_module = named, import_module
-    # By which `import_modules_from_strings` imports.
-    misc.import_module = import_module
-    try:
-        with plain_files_only():
+        registry.get_object_from_string, registry.import_module = named, import_module
+        # By which `import_modules_from_strings` imports.
+        misc.import_module = import_module
+        try:
             yield
-    finally:
-        registry.get_object_from_string, registry.import_module = original, importing
-        misc.import_module = importing
+        finally:
+            registry.get_object_from_string = original
+            registry.import_module = misc.import_module = importing
 
 
 def _may_import(name: str) -> bool:

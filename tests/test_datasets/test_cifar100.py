@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import TRANSFORMS
 
 from mmfakd.datasets import CIFAR100
+from mmfakd.model_zoo.registered_types import registered_types_only
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ARRAYS = REPOSITORY.parent / 'shared/data/cifar100'
@@ -99,6 +100,12 @@ def test_official_files_read_as_mmpretrain_reads_them(official):
         np.testing.assert_array_equal(got['img'], expected['img'])
         assert got['img'].dtype == expected['img'].dtype
         assert got['gt_label'] == expected['gt_label']
+
+
+def test_official_files_are_read_for_what_a_stranger_has_written(official):
+    """Their content is known, so they are no pickle that could run something."""
+    with registered_types_only():
+        assert len(CIFAR100(official, 'test')) == 10_000
 
 
 def test_both_containers_give_the_same(official, arrays):

@@ -7,10 +7,12 @@ import pytest
 from mmcv.transforms import Compose
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, init_default_scope
+from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from mmfakd.datasets.wrappers import (
     dataset_meta,
+    image_caches,
     inner_datasets,
     pipeline_of,
     read_datasets,
@@ -55,6 +57,14 @@ def test_pipeline_of_a_config_is_found_and_can_be_changed():
     assert dataset.type == 'mmfakd.Digits'
     dataset.pipeline = []
     assert cfg.train_dataloader.dataset.dataset.pipeline == []
+
+
+@pytest.mark.parametrize('pipeline', [len, nn.Identity(), 'text', None, {}])
+def test_what_else_stands_under_the_name_of_a_pipeline(pipeline):
+    """A class of one's own may have anything there."""
+    dataset = SimpleNamespace(pipeline=pipeline)
+    assert pipeline_of(dataset) == []
+    assert image_caches(SimpleNamespace(dataset=dataset)) == []
 
 
 def test_transforms_within_transforms():

@@ -353,7 +353,7 @@ def _recall_scores(runner: Runner) -> None:
 def _keeps_images(runner: Runner) -> bool:
     """Whether transforms in this process put earlier images into later ones."""
     loader = runner.train_dataloader
-    return not loader.num_workers and bool(image_caches(loader))
+    return not getattr(loader, 'num_workers', 0) and bool(image_caches(loader))
 
 
 def _warn_of_caches_across_epochs(runner: Runner) -> None:
