@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-from inspect import signature
 
 from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
@@ -12,9 +11,6 @@ from torch import nn
 
 from mmfakd.models.distillers.any_distiller import compared_levels
 from mmfakd.models.distillers.level import Level, as_path
-
-# What the forward of such a head calls the classes of the images.
-_TARGETS = ('target', 'targets', 'label', 'labels')
 
 
 def why_margin(model: nn.Module) -> str | None:
@@ -24,14 +20,13 @@ def why_margin(model: nn.Module) -> str | None:
         model (nn.Module): The student.
 
     Returns:
-        str | None: What is said of it if its head takes labels in training, as
-        mmpretrain's ``ArcFaceClsHead`` does. None for all others.
+        str | None: What is said of it if its head is mmpretrain's
+        ``ArcFaceClsHead`` or a subclass. None for all others: a head may take labels
+        for other ends.
     """
     head = getattr(model, 'head', None)
-    if not isinstance(head, nn.Module):
-        return None
-    arguments = signature(head.forward).parameters
-    if not any(n in arguments and arguments[n].default is None for n in _TARGETS):
+    # By name, as it is imported with mmpretrain only.
+    if 'ArcFaceClsHead' not in {c.__name__ for c in type(head).__mro__}:
         return None
     return (
         f'has a head ({type(head).__name__}) that takes the labels in training and '

@@ -2,9 +2,24 @@
 """Logits with a margin beside logits without one are told of, nothing else is."""
 
 import pytest
+from mmengine.registry import MODELS
+from mmpretrain.models import ArcFaceClsHead, LinearClsHead
 
 from mmfakd.models.algorithms import margin_head
 from tests.helpers.toy import classifier, feature_distill, review_distiller
+
+
+@MODELS.register_module(force=True)
+class OwnMarginHead(ArcFaceClsHead):
+    """A margin of one's own."""
+
+
+@MODELS.register_module(force=True)
+class LabelledHead(LinearClsHead):
+    """It takes labels, to log how sure it is of them, and yields plain logits."""
+
+    def forward(self, feats, labels=None, target=None):
+        return super().forward(feats)
 
 
 def logits(source='head', kind='ModuleOutputs', **level):
@@ -36,9 +51,11 @@ ENTERING = dict(source='head.loss_module', kind='ModuleInputs', data_idx=0)
         ('ArcFaceClsHead', logits(**ENTERING), True),
         ('ArcFaceClsHead', logits(source='head.norm_product'), False),
         ('ArcFaceClsHead', review_distiller(), False),
+        ('mmengine.OwnMarginHead', logits(), True),
         ('LinearClsHead', logits(), False),
+        ('mmengine.LabelledHead', logits(), False),
     ],
-    ids=['head', 'loss', 'cosines', 'features', 'linear'],
+    ids=['head', 'loss', 'cosines', 'features', 'own', 'linear', 'labelled'],
 )
 @pytest.mark.parametrize('own', [True, False], ids=['labelled', 'label-free'])
 def test_margin_is_told(head, distiller, warned, own, monkeypatch):
@@ -51,6 +68,7 @@ def test_margin_is_told(head, distiller, warned, own, monkeypatch):
     # Without its own loss the head gets no labels.
     assert len(said) == (warned and own)
     for text in said:
+        name = head.rpartition('.')[2]
         assert text.startswith(
-            'loss_kl compares logits, and the student has a head (Arc'
+            f'loss_kl compares logits, and the student has a head ({name})'
         )
