@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from mmfakd.models.algorithms.check_batches import image_name
 
 
@@ -32,19 +34,28 @@ class NamingCollate:
 
         Raises:
             ValueError: If the images do not fit into one batch.
+            RuntimeError: What the loader's function says of items of another form.
         """
         try:
             return self.collate(items)
         except RuntimeError as error:
-            if 'equal size' not in str(error) or not isinstance(items[0], dict):
+            if 'equal size' not in str(error) or not all(map(_has_image, items)):
                 raise
             shapes = {
                 tuple(item['inputs'].shape): image_name(item.get('data_samples'))
                 for item in items
             }
+            if len(shapes) == 1:
+                # It is something else that does not fit.
+                raise
             sizes = ', '.join(f'{name}: {shape}' for shape, name in shapes.items())
             raise ValueError(
                 f'The images of a batch have different shapes ({sizes}). Expected one: '
                 'end the pipeline in a crop or resize to one size, or collate with '
                 "dict(type='pseudo_collate') where the data_preprocessor pads."
             ) from error
+
+
+def _has_image(item: Any) -> bool:
+    """Whether an item is as OpenMMLab packs one image."""
+    return isinstance(item, dict) and isinstance(item.get('inputs'), Tensor)
