@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import copy
+import logging
 from itertools import zip_longest
 from typing import Any
 
+from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from mmfakd.datasets.random_state import same_random_state
@@ -31,7 +33,9 @@ def random_features(
 
     Records, buffers and random numbers are then what they were. Compiled teachers are
     left out, as a second pass may overwrite what the first returned, and those whose
-    results are delivered to the student, which takes part in what is drawn.
+    results are delivered to the student, which takes part in what is drawn. A second
+    pass that fails, as of samples that cannot be copied or for want of memory, is
+    told, and nothing is compared.
 
     Args:
         teacher (Teacher): The teacher, after it has recorded the batch.
@@ -42,10 +46,7 @@ def random_features(
     Returns:
         list[str]: Layers whose records differ.
     """
-    compiled = any(
-        getattr(part, '_compiled_call_impl', None) for part in teacher.model.modules()
-    )
-    if compiled or distiller.deliveries.deliveries:
+    if _is_compiled(teacher.model) or distiller.deliveries.deliveries:
         return []
     recorders = distiller.teacher_recorders.recorders
     first = {name: recorder._data_buffer for name, recorder in recorders.items()}
@@ -58,9 +59,26 @@ def random_features(
             for name, recorder in recorders.items()
             if _differ(first[name], recorder._data_buffer)
         ]
+    except Exception as error:
+        # It is a mere look: what trains without it goes on.
+        print_log(
+            'It is not known whether the teacher says the same of a batch twice, as it '
+            f'cannot be run a second time: {type(error).__name__}: {error}',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return []
     finally:
         for name, recorder in recorders.items():
             recorder._data_buffer = first[name]
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    """Whether it or a part is, be it by `part.compile()` or `torch.compile(part)`."""
+    return any(
+        getattr(part, '_compiled_call_impl', None) or '_orig_mod' in part._modules
+        for part in model.modules()
+    )
 
 
 def _differ(first: Any, second: Any) -> bool:

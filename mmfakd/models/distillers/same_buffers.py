@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -29,7 +30,22 @@ def same_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, name, buffer, value in buffers:
-            # By `data`, as the graph may have saved the buffer for its backward pass.
-            buffer.data.copy_(value)
+        for module, name, buffer, _ in buffers:
             module._buffers[name] = buffer
+        for _, _, buffer, value in buffers:
+            # Some, such as expanded ones, cannot be written, nor have they changed.
+            if not _same(buffer, value):
+                # By `data`, as the graph may have saved it for its backward pass.
+                buffer.data.copy_(value)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal; what is no number equals itself."""
+    try:
+        if torch.equal(one, other):
+            return True
+        close = torch.isclose(one, other, rtol=0.0, atol=0.0, equal_nan=True)
+        return bool(close.all())
+    except RuntimeError:
+        # Kinds that compare to nothing, such as sparse ones.
+        return False

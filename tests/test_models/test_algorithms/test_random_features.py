@@ -2,12 +2,14 @@
 """Teachers that say something else each time are told, and nothing else changes."""
 
 import random
+import threading
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from mmfakd.models.algorithms import random_features as module
 from mmfakd.models.algorithms.random_features import random_features
 from tests.helpers.toy import batch, feature_distill, layer_distiller, losses_of
 
@@ -77,6 +79,70 @@ def test_it_leaves_no_trace(draw):
     assert states() == before
     assert recorder.data_buffer == [record] and torch.equal(record, values)
     assert model.teacher.backbone.layer2[-1].count == 1
+
+
+@pytest.fixture
+def said(monkeypatch):
+    texts = []
+    monkeypatch.setattr(module, 'print_log', lambda text, **_: texts.append(text))
+    return texts
+
+
+def test_samples_that_cannot_be_copied_end_no_training(said):
+    model, data = build('torch'), batch()
+    for sample in data['data_samples']:
+        sample.set_field(threading.Lock(), 'lock', field_type='metainfo')
+    losses_of(model, data)
+    [text] = said
+    assert 'cannot be run a second time: TypeError: cannot pickle' in text
+    assert model.teacher.backbone.layer2[-1].count == 1
+
+
+@pytest.mark.parametrize('error', [RuntimeError, torch.cuda.OutOfMemoryError])
+def test_a_second_pass_that_fails_leaves_no_trace(error, said):
+    def draw():
+        if noisy.count > 1:
+            raise error('no second time')
+        return 1.0
+
+    model = build('nothing')
+    noisy = model.teacher.backbone.layer2[-1]
+    noisy.draw = draw
+    data = model.data_preprocessor(batch(), True)
+    teacher, distiller = model._teacher, model.distiller
+    teacher.record(distiller, *data.values())
+    [recorder] = distiller.teacher_recorders.recorders.values()
+    [record] = recorder.data_buffer
+    assert random_features(teacher, distiller, *data.values()) == []
+    assert recorder.data_buffer[0] is record and noisy.count == 1
+    assert 'no second time' in said[0]
+
+
+def test_who_stops_a_training_stops_it(said):
+    model = build('nothing')
+    data = model.data_preprocessor(batch(), True)
+    model._teacher.record(model.distiller, *data.values())
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    model.teacher.backbone.layer2[-1].draw = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        random_features(model._teacher, model.distiller, *data.values())
+
+
+@pytest.mark.parametrize('whole', [True, False])
+def test_compiled_teachers_run_once(whole):
+    model = build('torch')
+    data = model.data_preprocessor(batch(), True)
+    model._teacher.record(model.distiller, *data.values())
+    backbone = model.teacher.backbone
+    if whole:
+        backbone.compile(backend='eager')
+    else:
+        model.teacher.backbone = torch.compile(backbone, backend='eager')
+    assert not random_features(model._teacher, model.distiller, *data.values())
+    assert backbone.layer2[-1].count == 1
 
 
 def test_what_is_delivered_to_the_student_is_drawn_for_both():
