@@ -10,7 +10,7 @@ from functools import partial
 from mmengine.logging import print_log
 from torch import nn
 
-from .deeper import deeper_parts, is_of_backbone
+from .deeper import cuts_backbone, deeper_parts
 from .fetch import fetch_checkpoint
 from .state_dict import COUNTER, find_state_dict, fits_little, some, tensor_shapes
 from .student import student_state_dict
@@ -105,11 +105,12 @@ def _refuse_deeper(
 ) -> None:
     """Refuse a backbone that would be cut; warn where another part would be."""
     deeper = deeper_parts(model, ignored)
+    # An empty tuple is the beginning of nothing.
     wanted = tuple(required or ())
     refused = [
         part
         for part in deeper
-        if wanted and f'{part}.'.startswith(wanted) and is_of_backbone(part)
+        if f'{part}.'.startswith(wanted) and cuts_backbone(model, part, '' in wanted)
     ]
     for part in refused or list(deeper)[:1]:
         text = (
@@ -123,8 +124,8 @@ def _refuse_deeper(
                 'are too many out of the file.'
             )
         print_log(
-            f'{text}, or has more branches there. What is too many is left out '
-            f'({_some(deeper)}). If that is not meant, choose the other file.',
+            f'{text}, or has more branches or outputs there. What is too many is left '
+            f'out ({_some(deeper)}). If that is not meant, choose the other file.',
             logger='current',
             level=logging.WARNING,
         )

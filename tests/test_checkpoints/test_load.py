@@ -167,6 +167,65 @@ def test_what_is_cut_elsewhere_is_warned_of(sizes, required, part, path, warned)
     assert f'has {part}, the Deep ends at' in text
 
 
+def hrnet(**kwargs):
+    extra = {
+        f'stage{i}': dict(
+            num_modules=1,
+            num_branches=i,
+            block='BOTTLENECK' if i == 1 else 'BASIC',
+            num_blocks=(1,) * i,
+            num_channels=(4,) * i,
+        )
+        for i in range(1, 5)
+    }
+    return dict(type='mmpretrain.HRNet', extra=extra, **kwargs)
+
+
+def efficientnet(*out_indices):
+    return dict(type='mmdet.EfficientNet', arch='b0', out_indices=out_indices)
+
+
+@pytest.mark.parametrize(
+    ('has', 'into', 'part'),
+    [
+        (hrnet(), hrnet(multiscale_output=False), 'stage4.0.fuse_layers.1'),
+        (efficientnet(6), efficientnet(3, 4, 5), 'layers.6'),
+    ],
+    ids=['branches', 'outputs'],
+)
+def test_networks_as_deep_are_warned_of(has, into, part, path, warned):
+    """What the file has more is nothing that the model would yield."""
+    pytest.importorskip('mmdet.models')
+
+    def build(backbone):
+        net = nn.Module()
+        net.backbone = MODELS.build(backbone)
+        return net
+
+    torch.save(build(has).state_dict(), path)
+    load_weights(build(into), path, 'teacher', ('backbone.',))
+    [text] = warned
+    assert f'the checkpoint has backbone.{part}, the Module ends at' in text
+    if part == 'layers.6':
+        # A head behind a backbone without its last layer is given another input.
+        with pytest.raises(ValueError, match=r'has backbone\.layers\.6, .*deeper'):
+            load_weights(build(into), path, 'teacher', ('',))
+
+
+@pytest.mark.parametrize('name', ['layer1', 'features', 'stage_2', 'blocks'])
+def test_lists_that_run_in_turn(name, path):
+    def build(blocks):
+        net = nn.Module()
+        net.backbone = nn.Module()
+        net.backbone.out_indices = None
+        net.backbone.add_module(name, nn.Sequential(*map(nn.BatchNorm1d, blocks)))
+        return net
+
+    torch.save(build((4, 4, 4)).state_dict(), path)
+    with pytest.raises(ValueError, match=rf'has backbone\.{name}\.2, .*deeper'):
+        load_weights(build((4, 4)), path, 'teacher', ('backbone.',))
+
+
 def test_other_surplus_is_no_deeper_network(path, warned):
     """Auxiliary heads, tensors of older versions and what was cut out of a file."""
     surplus = ('auxiliary.0.weight', 'backbone.layer3.0.weight', 'backbone.mask')
