@@ -17,7 +17,12 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmfakd.model_zoo.outputs import check_config_name, check_outputs
-from mmfakd.model_zoo.resolve import TEACHER_IMPORTS, imported, resolve_model_cfg
+from mmfakd.model_zoo.resolve import (
+    TEACHER_IMPORTS,
+    imported,
+    innermost,
+    resolve_model_cfg,
+)
 
 from .config_text import read_config_text
 from .fetch import fetch_checkpoint
@@ -339,8 +344,9 @@ def stock_config(cfg: Config, files: bool = True) -> Config:
             cfg.default_scope = scope
     elif scope not in (default_scope, None):
         model['_scope_'] = scope
-    if model.get('_scope_', cfg.get('default_scope')) == 'mmpretrain':
-        _name_for_mmpretrain(model.get('data_preprocessor') or {})
+    inner = innermost(model)
+    if inner.get('_scope_', cfg.get('default_scope')) == 'mmpretrain':
+        _name_for_mmpretrain(inner.get('data_preprocessor') or {})
     cfg.model = model
     visualizer = _VISUALIZERS.get(cfg.get('default_scope'))
     if visualizer is not None and cfg.get('visualizer') is None:

@@ -19,6 +19,9 @@ from .check_config import warn_unknown_keys
 _HOLDS_DICT = re.compile(r'[\[({]*(\{|dict\().*[\])}]', re.S)
 # One pair of quotes around all of it.
 _QUOTED = re.compile(r'"[^"]*"|\'[^\']*\'')
+_INDEX = re.compile(r'-?[0-9]+')
+# None is a value of a config.
+_ABSENT = object()
 _EXPECTED = {
     False: 'a number, a word, a text in quotes within those of the shell, or a list or '
     'tuple of them in brackets that close',
@@ -39,6 +42,10 @@ def merge_cfg_options(cfg: Config, pairs: Sequence[str] | None) -> None:
     """
     options = parse_cfg_options(pairs)
     warn_unknown_keys(cfg, options)
+    try:
+        options = _with_whole_lists(cfg, options)
+    except IndexError as error:
+        raise ValueError(f'--cfg-options {" ".join(pairs or ())}: {error}') from error
     for key, value in options.items():
         # With a number, a word or None there is nothing that a dict could join.
         if isinstance(value, dict) and _is_single(cfg, key):
@@ -51,16 +58,74 @@ def merge_cfg_options(cfg: Config, pairs: Sequence[str] | None) -> None:
         ) from error
 
 
+def _with_whole_lists(cfg: Config, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace entries of lists without dicts by whole lists.
+
+    MMEngine takes what has an index for a dict that another one joins.
+    """
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        name, indices = _split_entry(cfg, found, key)
+        if indices:
+            value = _replaced(found.get(name, _find(cfg, name)), indices, value, name)
+        found[name] = value
+    return found
+
+
+def _split_entry(
+    cfg: Config, options: Mapping[str, Any], key: str
+) -> tuple[str, list[int]]:
+    """Split a key into that of the outermost list without dicts, and indices."""
+    parts = key.split('.')
+    for cut in range(1, len(parts)):
+        name, rest = '.'.join(parts[:cut]), parts[cut:]
+        values = options.get(name, _find(cfg, name))
+        if (
+            all(map(_INDEX.fullmatch, rest))
+            and isinstance(values, (list, tuple))
+            and not _holds_dict(values)
+        ):
+            return name, [int(index) for index in rest]
+    return key, []
+
+
+def _replaced(values: Any, indices: Sequence[int], value: Any, name: str) -> Any:
+    """Copy a list or tuple, in lists where there are several indices, with a value."""
+    if not isinstance(values, (list, tuple)):
+        raise IndexError(f'{name} is {values!r}, which has no entries.')
+    index, *rest = indices
+    if not 0 <= index < len(values):
+        count = f'0 to {len(values) - 1}' if values else 'a whole list, as it is empty'
+        raise IndexError(
+            f'Index {index} exceeds the length of {name}={values!r}; expected {count}.'
+        )
+    if rest:
+        value = _replaced(values[index], rest, value, f'{name}.{index}')
+    return type(values)([*values[:index], value, *values[index + 1 :]])
+
+
+def _holds_dict(values: Any) -> bool:
+    if isinstance(values, (list, tuple)):
+        return any(map(_holds_dict, values))
+    return isinstance(values, Mapping)
+
+
 def _is_single(cfg: Any, key: str) -> bool:
     """Tell whether a config has something under a key that is no dict and no list."""
+    found = _find(cfg, key)
+    return found is not _ABSENT and not isinstance(found, (Mapping, list, tuple))
+
+
+def _find(cfg: Any, key: str) -> Any:
+    """Find what a config has under a key, or ``_ABSENT``."""
     for part in key.split('.'):
         if isinstance(cfg, (list, tuple)) and part.isdigit() and int(part) < len(cfg):
             cfg = cfg[int(part)]
         elif isinstance(cfg, (Config, Mapping)) and part in cfg:
             cfg = cfg[part]
         else:
-            return False
-    return not isinstance(cfg, (Mapping, list, tuple))
+            return _ABSENT
+    return cfg
 
 
 def parse_cfg_options(pairs: Sequence[str] | None) -> dict[str, Any]:

@@ -28,7 +28,8 @@ def resolve_model_cfg(
 
     ``cfg_path`` entries are replaced by the model of that config, into which the
     remaining keys are merged (MMEngine's hub ignores them silently), and a data
-    preprocessor that stands at the top level of a config moves into the model.
+    preprocessor that stands at the top level of a config moves into the model: of
+    mmrazor's ``sub_model``, a pruned one, into its ``cfg``.
 
     Args:
         cfg (dict): A model config; or ``dict(cfg_path='mmpretrain::...')`` with
@@ -91,9 +92,37 @@ def resolve_model_cfg(
             model.setdefault('_scope_', scope)
         model.merge(resolved)
         resolved = model
-    if data_preprocessor is not None and resolved.get('data_preprocessor') is None:
+    if _is_sub_model(resolved):
+        # It throws away what it has no argument for.
+        beside = resolved.pop('data_preprocessor', None)
+        resolved.cfg, inner = resolve_model_cfg(
+            resolved.cfg, data_preprocessor if beside is None else beside, files
+        )
+        weights = weights or inner
+    elif data_preprocessor is not None and resolved.get('data_preprocessor') is None:
         resolved.data_preprocessor = ConfigDict(copy.deepcopy(data_preprocessor))
     return resolved, weights
+
+
+def _is_sub_model(model: Any) -> bool:
+    """Tell whether a config is that of mmrazor's function around a model's config."""
+    kind = model.get('type')
+    name = getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+    return name == 'sub_model' and isinstance(model.get('cfg'), dict)
+
+
+def innermost(model: Any) -> Any:
+    """Find the config that mmrazor's ``sub_model`` builds.
+
+    Args:
+        model (Any): A model's config.
+
+    Returns:
+        Any: That within it; of another model it itself.
+    """
+    while isinstance(model, dict) and _is_sub_model(model):
+        model = model['cfg']
+    return model
 
 
 def is_file(path: str) -> bool:
@@ -142,8 +171,9 @@ def inline_models(cfg: Config) -> None:
     outer = cfg.model.get('data_preprocessor', cfg.get('data_preprocessor'))
     for role, preprocessor in (('architecture', outer), ('teacher', None)):
         model = cfg.model.get(role)
-        path = model.get('cfg_path') if isinstance(model, dict) else None
-        if isinstance(path, str) and is_file(path) and not model.get('pretrained'):
+        named = innermost(model)
+        path = named.get('cfg_path') if isinstance(named, dict) else None
+        if isinstance(path, str) and is_file(path) and not named.get('pretrained'):
             cfg.model[role], _ = resolve_model_cfg(model, preprocessor)
             added = _import_too(cfg, _load_config(path, False))
             if role == 'teacher' and added:

@@ -95,6 +95,72 @@ def test_dicts_take_the_place_of_what_is_none(before):
     assert cfg.new == dict(a=1) and cfg.heads == [dict(weight=dict(a=1))]
 
 
+LISTS = dict(
+    model=dict(names=['a', 'b', 'c'], sizes=(1, 2), grid=[[1, 2], (3, 4)], none=[]),
+    pipeline=[dict(type='Resize', scale=(32, 32), only=[1]), dict(type='Pack')],
+    tta=[[dict(type='Flip', prob=[0.5])], [dict(type='Pack')]],
+    mixed=[1, dict(a=1)],
+)
+
+
+@pytest.mark.parametrize(
+    ('pairs', 'key', 'value'),
+    [
+        (['model.names.0=x.y'], 'model.names', ['x.y', 'b', 'c']),
+        (['model.names.0=x', 'model.names.2=z'], 'model.names', ['x', 'b', 'z']),
+        (['model.names=[p,q]', 'model.names.1=x'], 'model.names', ['p', 'x']),
+        (['model.names.1=x', 'model.names=[p,q]'], 'model.names', ['p', 'q']),
+        (['model.names.1=dict(a=1)'], 'model.names', ['a', dict(a=1), 'c']),
+        (['model.names.1=None'], 'model.names', ['a', None, 'c']),
+        (['model.sizes.1=5'], 'model.sizes', (1, 5)),
+        (
+            ['model.grid.0.1=7', 'model.grid.1.0=8', 'model.grid.0.0=9'],
+            'model.grid',
+            [[9, 7], (8, 4)],
+        ),
+        (['model.grid.1=[]'], 'model.grid', [[1, 2], []]),
+        (
+            ['pipeline.0.scale.1=64', 'pipeline.0.only.0=2', 'pipeline.1.type=X'],
+            'pipeline',
+            [dict(type='Resize', scale=(32, 64), only=[2]), dict(type='X')],
+        ),
+        (
+            ['tta.0.0.prob.0=1', 'tta.1.0.type=X'],
+            'tta',
+            [[dict(type='Flip', prob=[1])], [dict(type='X')]],
+        ),
+        (['mixed.1.a=2'], 'mixed', [1, dict(a=2)]),
+    ],
+)
+def test_entries_of_lists(pairs, key, value):
+    cfg = Config(LISTS)
+    merge_cfg_options(cfg, pairs)
+    expected = Config(LISTS)
+    expected.merge_from_dict({key: value})
+    assert cfg.to_dict() == expected.to_dict()
+
+
+def test_a_list_that_becomes_a_dict():
+    cfg = Config(LISTS)
+    merge_cfg_options(cfg, ['model.names._delete_=True', 'model.names.a=1'])
+    assert cfg.model.names == dict(a=1)
+
+
+@pytest.mark.parametrize(
+    ('pair', 'message'),
+    [
+        ('model.names.3=x', 'Index 3 exceeds .*model.names=.*; expected 0 to 2.'),
+        ('model.names.-1=x', 'Index -1 exceeds .*; expected 0 to 2.'),
+        ('model.grid.0.2=1', 'Index 2 exceeds .*model.grid.0=.*; expected 0 to 1.'),
+        ('model.none.0=1', 'expected a whole list, as it is empty'),
+        ('model.names.0.1=1', "model.names.0 is 'a', which has no entries"),
+    ],
+)
+def test_entries_that_lists_do_not_have(pair, message):
+    with pytest.raises(ValueError, match=f'^--cfg-options {pair}: .*{message}'):
+        merge_cfg_options(Config(LISTS), [pair])
+
+
 @pytest.mark.parametrize(
     ('pair', 'message'),
     [

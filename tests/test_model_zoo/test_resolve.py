@@ -6,6 +6,7 @@ import sys
 import pytest
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
+from mmrazor.registry.registry import sub_model
 
 from mmfakd.checkpoints.student import student_config
 from mmfakd.compat.config_literals import find_risk
@@ -279,6 +280,58 @@ def test_nothing_outside_of_a_package(start, tmp_path):
     )
     assert 'outside of a package' in find_risk(text)
     assert find_risk(f"model = dict(cfg_path='{RESNET18}')") is None
+
+
+def pruned(cfg, kind='mmrazor.sub_model', **kwargs):
+    """Config of a model with a choice of its channels, or none."""
+    return dict(dict(type=kind, cfg=cfg, fix_subnet=dict()), **kwargs)
+
+
+@pytest.mark.parametrize('kind', ['mmrazor.sub_model', 'sub_model', sub_model])
+@pytest.mark.parametrize(
+    ('within', 'beside', 'around', 'expected'),
+    [(1, 2, 3, 1), (None, 2, 3, 2), (None, None, 3, 3), (None, None, None, None)],
+)
+def test_data_preprocessor_of_a_pruned_model(within, beside, around, expected, kind):
+    """mmrazor's `sub_model` throws away what stands beside its `cfg`."""
+    texts = [value and dict(mean=[value]) for value in (within, beside, around)]
+    inner = dict(type='M', **(dict(data_preprocessor=texts[0]) if within else {}))
+    given = pruned(inner, kind)
+    if beside:
+        given['data_preprocessor'] = texts[1]
+    cfg, weights = resolve_model_cfg(given, texts[2])
+    assert weights is None and 'data_preprocessor' not in cfg
+    assert cfg.cfg.get('data_preprocessor') == (expected and dict(mean=[expected]))
+    # Once more changes nothing.
+    assert resolve_model_cfg(cfg, texts[2])[0] == cfg
+
+
+def test_pruned_model_of_a_config(tmp_path):
+    """With its overrides and its preprocessor, also from within a file."""
+    inner = dict(cfg_path=RESNET18, head=dict(num_classes=10))
+    cfg, _ = resolve_model_cfg(pruned(inner))
+    assert cfg.cfg == resolve_model_cfg(inner)[0]
+    model = MODELS.build(cfg)
+    assert model.head.fc.out_features == 10
+    mean = model.data_preprocessor.mean.flatten().tolist()
+    assert mean == pytest.approx(IMAGENET_MEAN)
+    _, weights = resolve_model_cfg(pruned(dict(inner, pretrained=True)))
+    assert 'resnet18' in weights
+    text = f'model = {pruned(inner)}\ndata_preprocessor = dict(mean=[4.0])'
+    path = write(tmp_path, text)
+    outer, _ = resolve_model_cfg(dict(cfg_path=path))
+    assert outer.cfg.data_preprocessor.mean == [4.0]
+    with pytest.raises(ValueError, match='is a file, which would be run'):
+        resolve_model_cfg(pruned(dict(cfg_path=path)), files=False)
+
+
+def test_pruned_models_of_files_in_a_training(tmp_path):
+    path = write(tmp_path, MODEL)
+    given = pruned(pruned(dict(cfg_path=path)))
+    cfg = Config(dict(model=dict(architecture=given, teacher=dict(type='M'))))
+    inline_models(cfg)
+    assert model_files(cfg.model) == []
+    assert cfg.model.architecture.cfg.cfg == resolve_model_cfg(dict(cfg_path=path))[0]
 
 
 @pytest.mark.parametrize('outer', [None, dict(mean=[3.0])])

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import EMAHook, Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.checkpoints.fetch import fetch_checkpoint
@@ -24,6 +24,7 @@ from mmfakd.engine.learning_rate import (
     restart_optimizer,
 )
 from mmfakd.engine.provenance import (
+    Difference,
     compare,
     describe_config,
     describe_run,
@@ -33,6 +34,7 @@ from mmfakd.engine.provenance import (
 )
 from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.models.algorithms.teacher import Teacher
+from mmfakd.models.distillers import BalancedWeights
 from mmfakd.registry import HOOKS
 
 # What measured weights of levels (`loss_weight` of type 'balance') depend on.
@@ -57,7 +59,9 @@ class ProvenanceHook(Hook):
       distiller;
     - the teacher of the first run is used again where the config gives none.
 
-    A checkpoint without that entry is compared by the config in it.
+    A checkpoint without that entry is compared by the config in it. A training that
+    begins from a checkpoint (``load_from``) takes the level weights that were measured
+    there, unless that was with another teacher or distiller.
 
     Args:
         allow_changes (bool): Whether to go on with another teacher, distiller or
@@ -103,7 +107,7 @@ class ProvenanceHook(Hook):
             )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare a resumed run with its checkpoint.
+        """Compare a resumed run with its checkpoint, and what was measured in it.
 
         Args:
             runner (Runner): The runner.
@@ -114,6 +118,7 @@ class ProvenanceHook(Hook):
                 that nobody takes, and changes are not allowed.
         """
         if not runner._resume:
+            _check_measured(runner, checkpoint)
             return
         then = _described_in(runner, checkpoint['meta'])
         self._described = _describe(runner)
@@ -134,7 +139,7 @@ class ProvenanceHook(Hook):
                 'with the new ones. A new training from these weights is begun with '
                 '--student-ckpt.'
             )
-        if any(_MEASURED_AGAINST.match(d.key) for d in decisive):
+        if _is_measured_otherwise(differences):
             _forget_measured(runner, checkpoint)
         self._check_states(runner, checkpoint)
         self._check_averages(runner, checkpoint)
@@ -310,6 +315,25 @@ def _teacher(runner: Runner) -> Teacher | None:
     return teacher if isinstance(teacher, Teacher) else None
 
 
+def _is_measured_otherwise(differences: list[Difference]) -> bool:
+    """Tell whether what level weights depend on is another one."""
+    return any(d.decisive and _MEASURED_AGAINST.match(d.key) for d in differences)
+
+
+def _check_measured(runner: Runner, checkpoint: dict) -> None:
+    """Let a training that begins take no level weights that were measured otherwise."""
+    distiller = getattr(unwrapped_model(runner), 'distiller', None)
+    balances = isinstance(getattr(distiller, 'loss_weight', None), BalancedWeights)
+    trains = isinstance(runner._train_loop, BaseLoop)
+    given = checkpoint.get('state_dict') or {}
+    if not (trains and balances and any(map(_MEASURED.search, given))):
+        return
+    then = _described_in(runner, checkpoint.get('meta') or {})
+    now = dict(describe_config(runner.cfg), **_describe_teacher(runner))
+    if _is_measured_otherwise(compare(then, now)):
+        _forget_measured(runner, checkpoint)
+
+
 def _forget_measured(runner: Runner, checkpoint: dict) -> None:
     """Take measured weights of levels out of a checkpoint."""
     position = checkpoint.get('position') or {}
@@ -329,20 +353,26 @@ def _forget_measured(runner: Runner, checkpoint: dict) -> None:
 
 def _describe(runner: Runner) -> dict[str, Any]:
     """Describe the run. Every process has to call it."""
-    described, teacher = describe_run(runner), _teacher(runner)
-    if teacher is not None:
-        digest: list[str | None] = [None]
-        if teacher.has_weights and is_main_process():
-            digest = [hash_weights(teacher.model)]
-        broadcast_object_list(digest)
-        described['teacher'] = dict(
-            source=teacher.source,
-            path=teacher.path,
-            sha256=digest[0],
-            # What it makes of the student's batch.
-            input=teacher.input.extra_repr(),
-        )
-    return described
+    return dict(describe_run(runner), **_describe_teacher(runner))
+
+
+def _describe_teacher(runner: Runner) -> dict[str, Any]:
+    """Describe the teacher, where there is one. Every process has to call it."""
+    teacher = _teacher(runner)
+    if teacher is None:
+        return {}
+    digest: list[str | None] = [None]
+    if teacher.has_weights and is_main_process():
+        digest = [hash_weights(teacher.model)]
+    broadcast_object_list(digest)
+    told = dict(
+        source=teacher.source,
+        path=teacher.path,
+        sha256=digest[0],
+        # What it makes of the student's batch.
+        input=teacher.input.extra_repr(),
+    )
+    return dict(teacher=told)
 
 
 def _described_in(runner: Runner, meta: dict) -> dict[str, Any]:

@@ -51,13 +51,18 @@ def judge_balance(
             'with.'
         )
         return
-    if isinstance(getattr(distiller, 'loss_weight', None), BalancedWeights):
-        step.notes.append('the weights of the levels are being measured.')
-        return
-    if not WEAKEST <= total.ratio <= STRONGEST:
+    balanced, asked = _balanced(distiller), 1.0
+    if balanced is not None:
+        if not balanced.fixed:
+            step.notes.append('the weights of the levels are being measured.')
+            return
+        # One batch is about what was asked for, not below it.
+        asked = sum(balanced.ratios)
+    strongest = STRONGEST * max(asked, 1)
+    if not WEAKEST * min(asked, 1) <= total.ratio <= strongest:
         factors = _factors(active, total.ratio, measure)
         drowned = 'its task may drown in imitation'
-        if total.ratio < WEAKEST:
+        if total.ratio < 1:
             drowned = 'the teacher hardly matters'
         step.warnings.append(
             f"Distillation's gradient on the student is {total.ratio:.3g} times that "
@@ -65,7 +70,7 @@ def judge_balance(
             f'{_advice(step.levels, factors, distiller)}'
         )
         return
-    strong = [row for row in active if row.ratio > STRONGEST]
+    strong = [row for row in active if row.ratio > strongest]
     for row in strong:
         factors = {row.name: 1 / row.ratio} if math.isfinite(row.ratio) else {}
         if factors:
@@ -74,6 +79,11 @@ def judge_balance(
                 "student's own loss on the weights that it reaches. It would be as "
                 f'large with {_advice(step.levels, factors, distiller)}'
             )
+
+
+def _balanced(distiller: ConfigurableDistiller) -> BalancedWeights | None:
+    weights = getattr(distiller, 'loss_weight', None)
+    return weights if isinstance(weights, BalancedWeights) else None
 
 
 def _factors(
@@ -120,7 +130,9 @@ def _advice(
     text = ' and '.join([*written, *others])
     if options:
         text += f', that is --cfg-options {" ".join(options)}'
-    if written and levels:
+    if written and levels and _balanced(distiller):
+        text += '. The weights are those that were measured before, as in `load_from`.'
+    elif written and levels:
         # An untrained detector's own gradient differs by factors of a hundred.
         text += (
             '. This is one batch, and those of detectors differ much: '

@@ -256,21 +256,33 @@ class BalancedWeights(nn.Module):
         return self
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        if any(key.startswith(prefix) for key in state_dict):
+        sums = state_dict.get(f'{prefix}log_ratios')
+        if isinstance(sums, Tensor) and sums.shape != self.log_ratios.shape:
+            # All or nothing: the number of steps alone would fit.
+            self._measure_anew(
+                f'the checkpoint has those of {sums.numel()} levels, and the distiller '
+                f'{len(self.ratios)}. They are'
+            )
+        elif any(key.startswith(prefix) for key in state_dict):
             super()._load_from_state_dict(state_dict, prefix, *args)
             self._values = None
             self._forget_the_impossible()
 
-    @torch.no_grad()
     def _forget_the_impossible(self) -> None:
         """Measure anew where an earlier version has let an EMA average one sum only."""
-        if (self.log_ratios.abs() <= _MAX_LOG * self.counts).all():
-            return
+        if (self.log_ratios.abs() > _MAX_LOG * self.counts).any():
+            self._measure_anew(
+                'what the checkpoint says was measured cannot be, as averaged weights '
+                '(EMA) of an earlier version. It is'
+            )
+
+    @torch.no_grad()
+    def _measure_anew(self, why: str) -> None:
         for buffer in (self.log_ratios, self.counts, self.steps):
             buffer.zero_()
+        self._values = None
         print_log(
-            f'{_OWNER}: what the checkpoint says was measured cannot be, as averaged '
-            'weights (EMA) of an earlier version. It is measured anew.',
+            f'{_OWNER}: {why} measured anew.',
             logger='current',
             level=logging.WARNING,
         )

@@ -8,9 +8,11 @@ import shutil
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import ExponentialMovingAverage
-from mmengine.registry import MODELS
+from mmengine.registry import HOOKS, MODELS
+from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from mmfakd.checkpoints.student import export_student
@@ -346,6 +348,21 @@ def test_what_cannot_have_been_measured_is_measured_anew(log):
     assert (weights.values(), int(weights.steps)) == ([1.0, 1.0], 0)
 
 
+@pytest.mark.parametrize('levels', [1, 3])
+def test_sums_of_another_number_of_levels(levels, log):
+    """All or nothing: the number of steps alone would end the measuring at once."""
+    given = BalancedWeights(balance(iters=1), 2)
+    parameters, losses = toy()
+    given.measure(*losses(1.0, 3.0, 1.0), parameters)
+    weights = BalancedWeights(balance(iters=1), levels)
+    # Strictly, and as MMEngine does.
+    weights.load_state_dict(given.state_dict())
+    load_state_dict(weights, given.state_dict(), strict=True)
+    assert not weights.fixed and weights.values() == [1.0] * levels
+    text = f'has those of 2 levels, and the distiller {levels}. They are measured anew.'
+    assert any(text in line for line in log)
+
+
 # ------------------------------------------------------------------- refusals
 
 
@@ -470,6 +487,9 @@ def run(work_dir, teacher_ckpt, loss_weight=None, hooks=(), **kwargs):
     """
     model = distillation(teacher_ckpt)
     model['distiller']['loss_weight'] = loss_weight or balance(ratio=2.0)
+    for key in ('warmup', 'level_loss'):
+        if key in kwargs:
+            model['distiller'][key] = kwargs.pop(key)
     names = ('ResumeHook', 'ProvenanceHook', 'EpochSeedHook')
     hooks = [*(dict(type=f'mmfakd.{name}') for name in names), *hooks]
     for hook in hooks:
@@ -523,6 +543,91 @@ def test_resumed_with_another_teacher(tmp_path, first, teacher_ckpt, log):
     runner, _ = run(work_dir, str(other), **changes)
     assert any('measured against another teacher' in line for line in log)
     assert runner.model.distiller.loss_weight.steps == 3
+
+
+def begin(tmp_path, first, teacher_ckpt, change=lambda checkpoint: None, **kwargs):
+    """Train anew from the weights of the first run.
+
+    Returns:
+        Steps that had been measured before the first one, and the look at that.
+    """
+    path = tmp_path / 'given.pth'
+    checkpoint = load_checkpoint_file(first / 'epoch_1.pth')
+    change(checkpoint)
+    torch.save(checkpoint, path)
+    seen = Begin()
+    HOOKS.register_module(name='Begin', module=lambda: seen, force=True)
+    hooks = [dict(type='mmengine.Begin')]
+    runner, _ = run(
+        *(tmp_path / 'run', teacher_ckpt), hooks=hooks, load_from=str(path), **kwargs
+    )
+    return seen.steps, runner.model.first_step
+
+
+class Begin(Hook):
+    """Keeps how much had been measured before the first step."""
+
+    def before_train(self, runner):
+        self.steps = int(runner.model.distiller.loss_weight.steps)
+
+
+def told_of_measured(log):
+    return [line for line in log if 'level weights of the checkpoint were' in line]
+
+
+def test_begun_from_the_same_distillation(tmp_path, first, teacher_ckpt, log):
+    """What was measured is taken, wherever the teacher lies."""
+    moved = shutil.copy(teacher_ckpt, tmp_path / 'moved.pth')
+    settings = dict(loss_weight=balance(ratio=1.0, iters=5), warmup=dict(end=1))
+    steps, look = begin(tmp_path, first, str(moved), **settings)
+    assert steps == 2
+    assert 'the weights of the levels are being measured.' in look.notes
+    assert not told_of_measured(log)
+
+
+def test_begun_from_one_with_another_loss(tmp_path, first, teacher_ckpt, log):
+    level_loss = dict(type='mmrazor.L2Loss', normalize=True)
+    steps, _ = begin(tmp_path, first, teacher_ckpt, level_loss=level_loss)
+    assert steps == 0 and len(told_of_measured(log)) == 1
+
+
+def test_begun_with_another_teacher(tmp_path, first, teacher_ckpt, log):
+    weights = torch.load(teacher_ckpt)
+    weights['state_dict']['backbone.layer1.0.conv1.weight'] *= 2
+    torch.save(weights, tmp_path / 'teacher.pth')
+    steps, _ = begin(tmp_path, first, str(tmp_path / 'teacher.pth'))
+    assert steps == 0 and len(told_of_measured(log)) == 1
+
+
+def test_begun_from_one_that_does_not_say(tmp_path, first, teacher_ckpt, log):
+    level_loss = dict(type='mmrazor.L2Loss', normalize=True)
+    steps, _ = begin(
+        *(tmp_path, first, teacher_ckpt),
+        change=lambda checkpoint: checkpoint['meta'].clear(),
+        level_loss=level_loss,
+    )
+    assert steps == 2 and not told_of_measured(log)
+    assert any('does not say what it comes from' in line for line in log)
+
+
+@pytest.mark.parametrize('factor, told', [(1.0, False), (1e4, True), (1e-5, True)])
+def test_fixed_weights_are_judged(tmp_path, first, teacher_ckpt, factor, told):
+    """By the ratio that was asked for: here 20, as one batch may have."""
+
+    def change(checkpoint):
+        state = checkpoint['state_dict']
+        state['distiller.loss_weight.steps'] += 1
+        sums = state['distiller.loss_weight.log_ratios']
+        sums -= math.log(factor) * state['distiller.loss_weight.counts']
+
+    weights = balance(ratio=20.0)
+    steps, look = begin(tmp_path, first, teacher_ckpt, change, loss_weight=weights)
+    assert steps == 3
+    assert 'the weights of the levels are being measured.' not in look.notes
+    warnings = [text for text in look.warnings if 'times that' in text]
+    assert len(warnings) == told
+    assert all('It would be as large' in text for text in warnings)
+    assert all('were measured before, as in `load_from`' in text for text in warnings)
 
 
 def test_resumed_with_numbers_and_back(tmp_path, first, teacher_ckpt, log):
