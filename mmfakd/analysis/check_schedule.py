@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
 from mmfakd.compat.running_loop import first_stop
+from mmfakd.datasets.wrappers import length_of
 from mmfakd.engine.safety import loops_by_epoch
 from mmfakd.models.algorithms import FeatureDistill
 from mmfakd.models.algorithms.check_stop import STOPPED_AT_ONCE, check_stop
@@ -53,7 +54,11 @@ def check_schedule(
         length = train_cfg.get('max_iters', math.inf)
         warmup.refuse_epochs(str(train_cfg.get('type', 'loop')), length)
     elif not warmup.by_epoch:
-        length, end = epochs * len(loader), end * len(loader)
+        batches = length_of(loader)
+        if batches is None:
+            # Of a stream the loop alone knows how long an epoch is.
+            return []
+        length, end = epochs * batches, end * batches
     text = warmup.too_long(length, name, end)
     if min(length, end) <= warmup.begin:
         text = f'{NOTHING_DISTILLED}: {text}'

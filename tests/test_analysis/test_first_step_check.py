@@ -220,6 +220,20 @@ def test_when_it_begins_and_ends(check, tmp_path, options, status, said):
     assert code == status and re.search(pattern, ' '.join(out.split())), out
 
 
+@pytest.mark.parametrize('kind', ['Stream', 'CountedStream'])
+def test_a_stream(check, tmp_path, kind):
+    """It trains in an iteration based loop, and may have no length."""
+    code, out = check(
+        '--cfg-options',
+        f'train_dataloader.dataset=dict(_delete_=True, type="{kind}")',
+        'train_dataloader.sampler=None',
+        'train_cfg=dict(_delete_=True, type="IterBasedTrainLoop", max_iters=4)',
+        WARMUP.format(False, 0, 4),
+        teacher_ckpt=save_teacher(tmp_path),
+    )
+    assert code == 0, out
+
+
 def test_images_of_different_sizes(check, tmp_path):
     check(teacher_ckpt=save_teacher(tmp_path))
     cfg = Config.fromfile(tmp_path / 'config.py')
