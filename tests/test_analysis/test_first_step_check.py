@@ -7,10 +7,16 @@ import re
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmfakd import cli
 from tests.helpers.tiny_runs import distillation, run_config, save_teacher
+
+
+@LOOPS.register_module(force=True)
+class PatientLoop(EpochBasedTrainLoop):
+    """A loop of the user's own."""
 
 
 @pytest.fixture
@@ -208,6 +214,14 @@ WARMUP = 'model.distiller.warmup=dict(by_epoch={}, begin={}, end={})'
             [WARMUP.format(True, 0, 2), 'train_cfg={LOOP}'],
             1,
             'in a IterBasedTrainLoop, whose epoch stays 0.*of 9 in all',
+        ),
+        (
+            [
+                WARMUP.format(True, 0, 2),
+                'train_cfg=dict(_delete_=True, type="PatientLoop", max_epochs=2)',
+            ],
+            0,
+            'Nothing is wrong',
         ),
     ],
 )
