@@ -216,6 +216,21 @@ WARMUP = 'model.distiller.warmup=dict(by_epoch={}, begin={}, end={})'
             'in a IterBasedTrainLoop, whose epoch stays 0.*of 9 in all',
         ),
         (
+            [STOP.format(2), WARMUP.format(False, 3, 5), 'train_cfg={LOOP}'],
+            1,
+            "StopDistillHook got {'stop_epoch': 2}, but in a IterBasedTrainLoop there",
+        ),
+        (
+            [
+                STOP.format(4),
+                'model.calculate_student_loss=False',
+                'train_cfg=dict(_delete_=True, by_epoch=False, max_iters=9)',
+            ],
+            1,
+            "StopDistillHook got {'stop_epoch': 4}, but in a IterBasedTrainLoop there",
+        ),
+        ([STOP.format(0), 'train_cfg={LOOP}'], 1, 'stopped before the first step'),
+        (
             [
                 WARMUP.format(True, 0, 2),
                 'train_cfg=dict(_delete_=True, type="PatientLoop", max_epochs=2)',

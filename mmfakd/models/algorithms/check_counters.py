@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mmengine.hooks import CheckpointHook, Hook
@@ -13,6 +13,7 @@ from mmengine.runner import BaseLoop
 
 from mmfakd.compat.running_loop import counts_iterations
 
+_WHY = 'in a {} there is only one epoch'
 _PLACES = ('before_train_epoch', 'after_train_epoch')
 
 
@@ -34,16 +35,11 @@ def check_counters(loop: BaseLoop | None) -> None:
         return
     runner: Any = loop.runner
     kind = type(loop).__name__
-    why = f'in a {kind} there is only one epoch'
+    why = _WHY.format(kind)
+    refuse_epoch_stops(runner.hooks, kind)
     for hook in runner.hooks:
         waits = dict(_epochs_of(hook))
         name = type(hook).__name__
-        if waits and 'distill' in name.lower():
-            raise ValueError(
-                f'{name} got {waits}, but {why}: the distillation would go on to the '
-                'end. Leave the hook out, or train by epochs '
-                '(`train_cfg=dict(by_epoch=True, max_epochs=...)`).'
-            )
         # mmdet's YOLOXModeSwitchHook, `num_last_epochs`, counts from the end.
         if any('last' in key for key in waits):
             _warn(
@@ -63,6 +59,27 @@ def check_counters(loop: BaseLoop | None) -> None:
                 f'The scheduler {type(scheduler).__name__} got by_epoch=True, but '
                 f'{why}: its `{scheduler.param_name}` never changes. Give it '
                 '`by_epoch=False`, and `begin`, `end` and the like in iterations.'
+            )
+
+
+def refuse_epoch_stops(hooks: Iterable[Hook], kind: str) -> None:
+    """Refuse hooks that would stop a distillation at an epoch that never comes.
+
+    Args:
+        hooks (Iterable[Hook]): The hooks of a training whose loop counts iterations.
+        kind (str): Name of the loop's class.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for hook in hooks:
+        waits = dict(_epochs_of(hook))
+        name = type(hook).__name__
+        if waits and 'distill' in name.lower():
+            raise ValueError(
+                f'{name} got {waits}, but {_WHY.format(kind)}: the distillation would '
+                'go on to the end. Leave the hook out, or train by epochs '
+                '(`train_cfg=dict(by_epoch=True, max_epochs=...)`).'
             )
 
 
