@@ -103,6 +103,19 @@ def loops_by_epoch(cfg: Config) -> bool:
     return loop.get('max_epochs', 1) != 1 or 'max_iters' not in loop
 
 
+def count_epochs(cfg: Config) -> int | None:
+    """Count the epochs of a config's training.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        int, optional: They; 1 in an iteration based loop, None where it does not say.
+    """
+    loop = cfg.get('train_cfg') or {}
+    return loop.get('max_epochs') if not loop or loops_by_epoch(cfg) else 1
+
+
 def _loop_class(kind: Any) -> type:
     """The class of a loop; ``object`` where it is not to be had here."""
     try:

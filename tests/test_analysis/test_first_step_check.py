@@ -132,6 +132,9 @@ def test_mixing_that_a_hook_switches_on(check):
     assert code == 1 and 'SwitchRecipeHook (`schedule`, from epoch 2)' in out
     code, out = check('--cfg-options', hook.replace('epoch=2', 'epoch=3'))
     assert 'SwitchRecipeHook' not in out
+    loop = 'train_cfg=dict(_delete_=True, type="IterBasedTrainLoop", max_iters=4)'
+    code, out = check('--cfg-options', hook, loop)
+    assert code != 1 and 'SwitchRecipeHook' not in out
 
 
 def test_a_pad_beside_ignore_padding(check, tmp_path):

@@ -14,6 +14,7 @@ from mmfakd.engine.safety import (
     DISTILLATION_HOOKS,
     TRAINING_HOOKS,
     add_safety_hooks,
+    count_epochs,
     distillation_hooks,
     drop_absent_hooks,
     hook_configs,
@@ -113,6 +114,13 @@ def test_a_hook_can_be_turned_off():
 )
 def test_what_counts_epochs(loop, epochs):
     assert loops_by_epoch(Config(dict(train_cfg=loop))) is epochs
+
+
+def test_the_epochs_of_a_training():
+    iterations = dict(type='IterBasedTrainLoop', max_iters=9)
+    loops = dict(by_epoch=True, max_epochs=3), iterations, dict(by_epoch=True), None
+    counts = [count_epochs(Config(dict(train_cfg=loop))) for loop in loops]
+    assert counts == [3, 1, None, None]
 
 
 def test_what_a_distillation_adds():

@@ -97,8 +97,11 @@ def _epochs_of(hook: Hook) -> Iterator[tuple[str, Any]]:
             yield name, value
     # mmpretrain's SwitchRecipeHook: epoch, counted from 1 -> recipe.
     schedule = getattr(hook, 'schedule', None)
-    if isinstance(schedule, dict) and any(epoch != 1 for epoch in schedule):
-        yield 'action_epoch', list(schedule)
+    given = schedule if isinstance(schedule, dict) else ()
+    # Another hook may call something else so.
+    epochs = [epoch for epoch in given if isinstance(epoch, int)]
+    if any(epoch != 1 for epoch in epochs):
+        yield 'action_epoch', epochs
 
 
 def _schedulers(given: Any) -> list[Any]:
