@@ -8,11 +8,14 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from mmfakd.compat.running_loop import first_stop
+from mmfakd.datasets.wrappers import length_of, type_name
 from mmfakd.engine.safety import loops_by_epoch
 from mmfakd.models.algorithms import FeatureDistill
+from mmfakd.models.algorithms.check_counters import refuse_epoch_stops
 from mmfakd.models.algorithms.check_stop import STOPPED_AT_ONCE, check_stop
 from mmfakd.models.algorithms.first_step import NOTHING_DISTILLED
 from mmfakd.models.distillers import Warmup
@@ -33,12 +36,16 @@ def check_schedule(
         list[str]: What is to be said.
 
     Raises:
-        ValueError: If nothing would teach for a part of the training, or a warm-up
-            counts epochs where there are none.
+        ValueError: If nothing would teach for a part of the training, or a warm-up or
+            a hook that stops the distillation counts epochs where there are none.
     """
     train_cfg = cfg.get('train_cfg') or {}
     in_epochs = loops_by_epoch(cfg)
     epochs = train_cfg.get('max_epochs', math.inf) if in_epochs else math.inf
+    # MMEngine's loop where there is no class.
+    kind = type_name({'type': IterBasedTrainLoop, **train_cfg})
+    if not in_epochs:
+        refuse_epoch_stops(hooks, kind)
     stop = first_stop(hooks)
     if setting := model._taught_by_nothing():
         check_stop(stop, epochs, setting)
@@ -51,9 +58,13 @@ def check_schedule(
     length = epochs
     if not in_epochs:
         length = train_cfg.get('max_iters', math.inf)
-        warmup.refuse_epochs(str(train_cfg.get('type', 'loop')), length)
+        warmup.refuse_epochs(kind, length)
     elif not warmup.by_epoch:
-        length, end = epochs * len(loader), end * len(loader)
+        batches = length_of(loader)
+        if batches is None:
+            # Of a stream the loop alone knows how long an epoch is.
+            return []
+        length, end = epochs * batches, end * batches
     text = warmup.too_long(length, name, end)
     if min(length, end) <= warmup.begin:
         text = f'{NOTHING_DISTILLED}: {text}'

@@ -32,7 +32,7 @@ from mmfakd.engine.devices import find_device
 from mmfakd.engine.hooks.first_step_hook import note_optimized
 from mmfakd.engine.naming_collate import NamingCollate
 from mmfakd.engine.runner_kind import check_runner
-from mmfakd.engine.safety import loops_by_epoch
+from mmfakd.engine.safety import count_epochs, loops_by_epoch
 from mmfakd.messages import progress
 from mmfakd.models.algorithms import FeatureDistill
 from mmfakd.models.algorithms.built_models import drop_pretrained, pretrained_from
@@ -165,10 +165,9 @@ def _check_hooks(
 ) -> list[str]:
     """Refuse what would end the training later, as its hook does; say what else is."""
     check_mean_teacher(hooks)
-    train_cfg = cfg.get('train_cfg') or {}
-    epochs = train_cfg.get('max_epochs', 1) if loops_by_epoch(cfg) else 1
-    check_later_mixing(model.distiller, hooks, train_cfg.get('max_epochs'))
-    check_switches(hooks, loader.dataset, model.calculate_student_loss, epochs)
+    epochs = count_epochs(cfg)
+    check_later_mixing(model.distiller, hooks, epochs)
+    check_switches(hooks, loader.dataset, model.calculate_student_loss, epochs or 1)
     if not getattr(model.distiller, 'ignore_padding', False):
         return []
     return [told] if (told := tell_pad(hooks, loader.dataset)) else []

@@ -156,6 +156,22 @@ def image_caches(loader: Any) -> list[list]:
     ]
 
 
+def length_of(sized: Any) -> int | None:
+    """Count what a loader, sampler or data set gives, where it says so.
+
+    Args:
+        sized (Any): It.
+
+    Returns:
+        int, optional: Its length; None for a stream, whose loader has a ``__len__`` as
+        every other one, which fails.
+    """
+    try:
+        return len(sized)
+    except TypeError:
+        return None
+
+
 def type_name(config: Mapping) -> str:
     """Read what a config is of, without its package.
 

@@ -12,7 +12,12 @@ from torch import nn
 
 from mmfakd.checkpoints.class_names import first_renamed, renamed_classes
 from mmfakd.checkpoints.first_meta import first_meta
-from mmfakd.datasets.wrappers import dataset_meta, read_datasets, walk_wrappers
+from mmfakd.datasets.wrappers import (
+    dataset_meta,
+    length_of,
+    read_datasets,
+    walk_wrappers,
+)
 from mmfakd.models.algorithms.check_batches import label_count
 from mmfakd.models.algorithms.check_class_counts import class_losses
 from mmfakd.models.algorithms.count_classes import is_panoptic, predicted_counts
@@ -59,9 +64,8 @@ def check_length(loader: Any) -> None:
     Raises:
         ValueError: If its data set is too small, or has no images.
     """
-    try:
-        images, batches = len(loader.dataset), len(loader)
-    except TypeError:
+    images, batches = length_of(loader.dataset), length_of(loader)
+    if images is None or batches is None:
         # A stream of unknown length.
         return
     sampler = getattr(loader, 'sampler', None)
@@ -72,7 +76,9 @@ def check_length(loader: Any) -> None:
     if batches or endless:
         return
     size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
-    mine = len(loader.sampler)
+    mine = length_of(loader.sampler)
+    # A stream with a length has a sampler without.
+    mine = images if mine is None else mine
     raise ValueError(
         f'There is no batch to train on: the data set '
         f'({type(loader.dataset).__name__}) has {images} images, of which this process '

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import BatchSampler, DataLoader
 
+from mmfakd.datasets.wrappers import length_of
 from mmfakd.models.connectors.review_level import ReviewLevel
 
 
@@ -61,9 +62,11 @@ def _last_of_one(loader: Any, iterations: float) -> int:
         or batches.batch_size == 1
     ):
         return 0
-    images = len(loader.sampler)  # type: ignore[arg-type]
-    reached = iterations >= len(loader)
-    return images if reached and images % batches.batch_size == 1 else 0
+    # That of a stream yields no places, and has no length.
+    images, length = length_of(loader.sampler), length_of(loader)
+    if images is None or length is None or iterations < length:
+        return 0
+    return images if images % batches.batch_size == 1 else 0
 
 
 def _need_two(distiller: nn.Module) -> Iterator[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 # Name in `default_hooks` -> type. As default hooks they join those of a base config,
 # where a list of custom hooks would replace its own.
@@ -88,9 +90,40 @@ def loops_by_epoch(cfg: Config) -> bool:
     """
     loop = cfg.get('train_cfg') or {}
     kind = loop.get('type', '')
-    name = getattr(kind, '__name__', str(kind))
     # The class decides, as `by_epoch` beside it may be inherited.
-    return 'Epoch' in name or ('Iter' not in name and bool(loop.get('by_epoch')))
+    found = _loop_class(kind)
+    if issubclass(found, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        return issubclass(found, EpochBasedTrainLoop)
+    name = getattr(kind, '__name__', str(kind))
+    if 'Epoch' in name or 'Iter' in name:
+        return 'Epoch' in name
+    if not kind or 'by_epoch' in loop:
+        return bool(loop.get('by_epoch'))
+    # As `counts_iterations` tells a loop of one's own.
+    return loop.get('max_epochs', 1) != 1 or 'max_iters' not in loop
+
+
+def count_epochs(cfg: Config) -> int | None:
+    """Count the epochs of a config's training.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        int, optional: They; 1 in an iteration based loop, None where it does not say.
+    """
+    loop = cfg.get('train_cfg') or {}
+    return loop.get('max_epochs') if not loop or loops_by_epoch(cfg) else 1
+
+
+def _loop_class(kind: Any) -> type:
+    """The class of a loop; ``object`` where it is not to be had here."""
+    try:
+        found = LOOPS.get(kind) if kind and isinstance(kind, str) else kind
+    # Whatever its package raises: a training that needs the class says it.
+    except Exception:
+        return object
+    return found if isinstance(found, type) else object
 
 
 def checkpoint_hook(cfg: Config) -> dict[str, Any]:

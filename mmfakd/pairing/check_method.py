@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from mmfakd.engine.safety import loops_by_epoch
+from mmfakd.engine.safety import count_epochs, loops_by_epoch
 from mmfakd.models.algorithms.check_one_class import refuse_later_mixing, refuse_mixing
 
 from .loss_weight import is_balanced
@@ -125,9 +125,8 @@ def _check_labels(plan: Plan) -> None:
     """DKD and NKD take an image's one class from what enters the student's loss."""
     model, name = plan.student.model, plan.student.name
     refuse_mixing(f'--method {plan.method}', model, name)
-    cfg = plan.student.cfg
-    epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
-    hooks = cfg.get('custom_hooks') or []
+    hooks = plan.student.cfg.get('custom_hooks') or []
+    epochs = count_epochs(plan.student.cfg)
     refuse_later_mixing(f'--method {plan.method}', hooks, epochs)
     if not hasattr(getattr(model, 'head', None), 'loss_module'):
         raise ValueError(

@@ -10,8 +10,10 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
-from mmengine.registry import METRICS, MODELS, TRANSFORMS
+from mmengine.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
+from torch.utils.data import IterableDataset
 
 from tests.helpers.toy import classifier, review_distiller
 
@@ -134,6 +136,27 @@ class ScriptedScore(BaseMetric):
     def compute_metrics(self, results):
         index = MessageHub.get_current_instance().get_info(self.counter)
         return {name: values[index] for name, values in self.scores.items()}
+
+
+@DATASETS.register_module(force=True)
+class Stream(IterableDataset):
+    """Images one after another, as from the network, of no known number."""
+
+    def __init__(self, images=100):
+        self.images = images
+
+    def __iter__(self):
+        for i in range(self.images):
+            image = torch.full((1, 8, 8), 37 * i % 256, dtype=torch.uint8)
+            yield dict(inputs=image, data_samples=DataSample().set_gt_label(i % 10))
+
+
+@DATASETS.register_module(force=True)
+class CountedStream(Stream):
+    """One that knows its length."""
+
+    def __len__(self):
+        return self.images
 
 
 @TRANSFORMS.register_module(force=True)

@@ -7,10 +7,16 @@ import re
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmfakd import cli
 from tests.helpers.tiny_runs import distillation, run_config, save_teacher
+
+
+@LOOPS.register_module(force=True)
+class PatientLoop(EpochBasedTrainLoop):
+    """A loop of the user's own."""
 
 
 @pytest.fixture
@@ -126,6 +132,9 @@ def test_mixing_that_a_hook_switches_on(check):
     assert code == 1 and 'SwitchRecipeHook (`schedule`, from epoch 2)' in out
     code, out = check('--cfg-options', hook.replace('epoch=2', 'epoch=3'))
     assert 'SwitchRecipeHook' not in out
+    loop = 'train_cfg=dict(_delete_=True, type="IterBasedTrainLoop", max_iters=4)'
+    code, out = check('--cfg-options', hook, loop)
+    assert code != 1 and 'SwitchRecipeHook' not in out
 
 
 def test_a_pad_beside_ignore_padding(check, tmp_path):
@@ -209,6 +218,29 @@ WARMUP = 'model.distiller.warmup=dict(by_epoch={}, begin={}, end={})'
             1,
             'in a IterBasedTrainLoop, whose epoch stays 0.*of 9 in all',
         ),
+        (
+            [STOP.format(2), WARMUP.format(False, 3, 5), 'train_cfg={LOOP}'],
+            1,
+            "StopDistillHook got {'stop_epoch': 2}, but in a IterBasedTrainLoop there",
+        ),
+        (
+            [
+                STOP.format(4),
+                'model.calculate_student_loss=False',
+                'train_cfg=dict(_delete_=True, by_epoch=False, max_iters=9)',
+            ],
+            1,
+            "StopDistillHook got {'stop_epoch': 4}, but in a IterBasedTrainLoop there",
+        ),
+        ([STOP.format(0), 'train_cfg={LOOP}'], 1, 'stopped before the first step'),
+        (
+            [
+                WARMUP.format(True, 0, 2),
+                'train_cfg=dict(_delete_=True, type="PatientLoop", max_epochs=2)',
+            ],
+            0,
+            'Nothing is wrong',
+        ),
     ],
 )
 def test_when_it_begins_and_ends(check, tmp_path, options, status, said):
@@ -218,6 +250,20 @@ def test_when_it_begins_and_ends(check, tmp_path, options, status, said):
     code, out = check('--cfg-options', *options, teacher_ckpt=save_teacher(tmp_path))
     pattern = '.*'.join(map(re.escape, said.split('.*')))
     assert code == status and re.search(pattern, ' '.join(out.split())), out
+
+
+@pytest.mark.parametrize('kind', ['Stream', 'CountedStream'])
+def test_a_stream(check, tmp_path, kind):
+    """It trains in an iteration based loop, and may have no length."""
+    code, out = check(
+        '--cfg-options',
+        f'train_dataloader.dataset=dict(_delete_=True, type="{kind}")',
+        'train_dataloader.sampler=None',
+        'train_cfg=dict(_delete_=True, type="IterBasedTrainLoop", max_iters=4)',
+        WARMUP.format(False, 0, 4),
+        teacher_ckpt=save_teacher(tmp_path),
+    )
+    assert code == 0, out
 
 
 def test_images_of_different_sizes(check, tmp_path):

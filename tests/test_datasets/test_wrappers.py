@@ -14,6 +14,7 @@ from mmfakd.datasets.wrappers import (
     dataset_meta,
     image_caches,
     inner_datasets,
+    length_of,
     pipeline_of,
     read_datasets,
     walk_loaders,
@@ -22,6 +23,7 @@ from mmfakd.datasets.wrappers import (
 )
 from mmfakd.model_zoo.find import config_file
 from mmfakd.pairing.input_size import read_input_size
+from tests.helpers.tiny_runs import Stream
 
 INNER = dict(type='Digits', split='train')
 
@@ -169,3 +171,9 @@ def test_the_size_of_images_is_found(built):
     loader = dict(dataset=DATASETS.build(dataset) if built else dataset)
     size = read_input_size(Config(dict(train_dataloader=[loader])))
     assert (size.height, size.width) == (16, 16)
+
+
+def test_lengths():
+    """A loader has a `__len__` whatever it loads."""
+    assert length_of(DataLoader([1, 2, 3], batch_size=2)) == 2
+    assert length_of(DataLoader(Stream())) is None and length_of(None) is None

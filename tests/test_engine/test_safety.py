@@ -6,18 +6,32 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mmfakd.engine.safety import (
     CHECKS,
     DISTILLATION_HOOKS,
     TRAINING_HOOKS,
     add_safety_hooks,
+    count_epochs,
     distillation_hooks,
     drop_absent_hooks,
     hook_configs,
     loops_by_epoch,
     set_on_hooks,
 )
+
+
+@LOOPS.register_module(force=True)
+class PatientLoop(EpochBasedTrainLoop):
+    """A loop of the user's own."""
+
+
+@LOOPS.register_module(force=True)
+class EpochlessLoop(IterBasedTrainLoop):
+    """Another one."""
+
 
 # What a training by the command has.
 ADDED = dict(TRAINING_HOOKS, **CHECKS)
@@ -83,10 +97,30 @@ def test_a_hook_can_be_turned_off():
         (dict(type='mine.Loop', by_epoch=True), True),
         # What it inherits from a base does not make it count epochs.
         (dict(type='IterBasedTrainLoop', by_epoch=True), False),
+        (dict(type='mmengine.runner.loops.EpochBasedTrainLoop'), True),
+        # The class tells, not the letters in its name.
+        (dict(type='PatientLoop', max_epochs=4), True),
+        (dict(type='PatientLoop', max_epochs=1, by_epoch=False), True),
+        (dict(type=PatientLoop), True),
+        (dict(type='EpochlessLoop', max_iters=4), False),
+        # Of one of no known kind its lengths do.
+        (dict(type='mine.Loop', max_epochs=4), True),
+        (dict(type='mine.Loop', rounds=4), True),
+        (dict(type='mine.Loop', max_iters=4), False),
+        (dict(type='mine.Loop', max_epochs=4, by_epoch=False), False),
+        (dict(type='mine.EpochLoop'), True),
+        (dict(type='mine.IterLoop', by_epoch=True), False),
     ],
 )
 def test_what_counts_epochs(loop, epochs):
     assert loops_by_epoch(Config(dict(train_cfg=loop))) is epochs
+
+
+def test_the_epochs_of_a_training():
+    iterations = dict(type='IterBasedTrainLoop', max_iters=9)
+    loops = dict(by_epoch=True, max_epochs=3), iterations, dict(by_epoch=True), None
+    counts = [count_epochs(Config(dict(train_cfg=loop))) for loop in loops]
+    assert counts == [3, 1, None, None]
 
 
 def test_what_a_distillation_adds():

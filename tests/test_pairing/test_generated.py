@@ -248,6 +248,18 @@ class TestMethods:
         with pytest.raises(SystemExit, match=message):
             make(mixed, student(8), '--method', method)
 
+    def test_mixing_that_no_hook_switches_on(self, make):
+        """Epochs of an iteration loop never come, and another hook may have more."""
+        mixed = student()
+        recipe = dict(action_epoch=20, batch_augments=dict(augments=dict(type='Mixup')))
+        schedule = dict(stem=dict(until=1), head=dict(until=2))
+        mixed['custom_hooks'] = [
+            dict(type='SwitchRecipeHook', schedule=[recipe]),
+            dict(type='FreezeScheduleHook', schedule=schedule),
+        ]
+        mixed['train_cfg'] = dict(type='IterBasedTrainLoop', max_iters=9)
+        make(mixed, student(8), '--method', 'dkd')
+
     def test_ofd_needs_a_batch_norm(self, make):
         teacher = student(8, norm_cfg=dict(type='GN', num_groups=4))
         with pytest.raises(SystemExit, match='end in a batch norm'):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mmengine.hooks import CheckpointHook, Hook
@@ -13,6 +13,7 @@ from mmengine.runner import BaseLoop
 
 from mmfakd.compat.running_loop import counts_iterations
 
+_WHY = 'in a {} there is only one epoch'
 _PLACES = ('before_train_epoch', 'after_train_epoch')
 
 
@@ -34,16 +35,11 @@ def check_counters(loop: BaseLoop | None) -> None:
         return
     runner: Any = loop.runner
     kind = type(loop).__name__
-    why = f'in a {kind} there is only one epoch'
+    why = _WHY.format(kind)
+    refuse_epoch_stops(runner.hooks, kind)
     for hook in runner.hooks:
         waits = dict(_epochs_of(hook))
         name = type(hook).__name__
-        if waits and 'distill' in name.lower():
-            raise ValueError(
-                f'{name} got {waits}, but {why}: the distillation would go on to the '
-                'end. Leave the hook out, or train by epochs '
-                '(`train_cfg=dict(by_epoch=True, max_epochs=...)`).'
-            )
         # mmdet's YOLOXModeSwitchHook, `num_last_epochs`, counts from the end.
         if any('last' in key for key in waits):
             _warn(
@@ -66,6 +62,27 @@ def check_counters(loop: BaseLoop | None) -> None:
             )
 
 
+def refuse_epoch_stops(hooks: Iterable[Hook], kind: str) -> None:
+    """Refuse hooks that would stop a distillation at an epoch that never comes.
+
+    Args:
+        hooks (Iterable[Hook]): The hooks of a training whose loop counts iterations.
+        kind (str): Name of the loop's class.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for hook in hooks:
+        waits = dict(_epochs_of(hook))
+        name = type(hook).__name__
+        if waits and 'distill' in name.lower():
+            raise ValueError(
+                f'{name} got {waits}, but {_WHY.format(kind)}: the distillation would '
+                'go on to the end. Leave the hook out, or train by epochs '
+                '(`train_cfg=dict(by_epoch=True, max_epochs=...)`).'
+            )
+
+
 def _saves_epochs(hook: Hook) -> bool:
     return isinstance(hook, CheckpointHook) and hook.by_epoch and hook.interval > 0
 
@@ -80,8 +97,11 @@ def _epochs_of(hook: Hook) -> Iterator[tuple[str, Any]]:
             yield name, value
     # mmpretrain's SwitchRecipeHook: epoch, counted from 1 -> recipe.
     schedule = getattr(hook, 'schedule', None)
-    if isinstance(schedule, dict) and any(epoch != 1 for epoch in schedule):
-        yield 'action_epoch', list(schedule)
+    given = schedule if isinstance(schedule, dict) else ()
+    # Another hook may call something else so.
+    epochs = [epoch for epoch in given if isinstance(epoch, int)]
+    if any(epoch != 1 for epoch in epochs):
+        yield 'action_epoch', epochs
 
 
 def _schedulers(given: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.losses import WSLD, DKDLoss
 from torch import Tensor, nn
 
+from mmfakd.compat.running_loop import first_stop
 from mmfakd.datasets.wrappers import type_name
 from mmfakd.models.losses import NKDLoss
 from mmfakd.models.losses.nkd_loss import IGNORED
@@ -38,7 +39,8 @@ def check_one_class(distiller: ConfigurableDistiller, student: nn.Module) -> Non
         ValueError: If there is such a loss (NKD, DKD, WSLD), and the student's batch
             augments mix classes; in each step of training if they do by then, an image
             has scores of several classes, or a label to ignore that the loss cannot
-            leave out.
+            leave out, as long as distillation is not stopped (an attribute
+            ``distillation_stopped`` of the preprocessor).
     """
     found = _losses(distiller)
     preprocessor = getattr(student, 'data_preprocessor', None)
@@ -101,10 +103,14 @@ def check_later_mixing(
 
     Raises:
         ValueError: If there is such a loss, and a hook switches to batch augments that
-            mix classes.
+            mix classes, before another one stops the distillation.
     """
+    hooks = list(hooks)
+    # Both say the last epoch that is distilled, counted from 1 as those of recipes.
+    stop = first_stop(hooks)
+    ends = [end for end in (epochs, stop and stop[1]) if end is not None]
     for owner in list(_losses(distiller))[:1]:
-        refuse_later_mixing(owner, hooks, epochs)
+        refuse_later_mixing(owner, hooks, min(ends, default=None))
 
 
 def _losses(distiller: ConfigurableDistiller) -> dict[str, nn.Module]:
@@ -126,7 +132,11 @@ def _recipes(schedule: Any) -> Iterator[tuple[int, Mapping]]:
         found = [(recipe.get('action_epoch', 0), recipe) for recipe in recipes]
     else:
         found = []
-    yield from (one for one in found if isinstance(one[1], Mapping))
+    for epoch, recipe in found:
+        # A hook of one's own may call something else its schedule.
+        is_recipe = isinstance(recipe, Mapping) and 'batch_augments' in recipe
+        if is_recipe and isinstance(epoch, int):
+            yield epoch, recipe
 
 
 def _refuse(owner: str, augments: Any, name: str) -> None:
@@ -144,8 +154,9 @@ def _check(
     owner: str, indexing: str | None, module: nn.Module, args: tuple, kwargs: dict
 ) -> None:
     """Check one batch, as a hook before the preprocessor."""
-    # A compiled step is not to be cut into more graphs.
-    if is_compiling():
+    # A compiled step is not to be cut into more graphs. What is not distilled any more
+    # may be mixed.
+    if is_compiling() or getattr(module, 'distillation_stopped', False):
         return
     data, training = ((*args, kwargs.get('training', False))[:2]) if args else ({}, 0)
     samples: Any = data.get('data_samples') if isinstance(data, Mapping) else None

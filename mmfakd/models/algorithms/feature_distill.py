@@ -205,6 +205,17 @@ class FeatureDistill(SingleTeacherDistill):
         self._prepare_networks(channels_last, compile_networks)
         self.train()
 
+    @property
+    def distillation_stopped(self) -> bool:
+        """bool: whether distillation has ended; mmrazor's StopDistillHook sets it."""
+        return self._stopped
+
+    @distillation_stopped.setter
+    def distillation_stopped(self, stopped: bool) -> None:
+        self._stopped = stopped
+        # What looks at batches there asks for it.
+        self.data_preprocessor.distillation_stopped = stopped
+
     def _prepare_looks(self, report: bool) -> None:
         self.report = report
         self.first_step: FirstStep | None = None

@@ -18,6 +18,7 @@ from mmfakd.compat.running_loop import (
     message_hub,
     running_loop,
 )
+from mmfakd.datasets.wrappers import length_of
 from mmfakd.ops.compiling import is_compiling
 
 _DEFAULTS = dict(by_epoch=True, begin=0, end=20)
@@ -189,9 +190,8 @@ class Warmup:
 def _stop_of(loop: BaseLoop | None, by_epoch: bool) -> tuple[str, float]:
     """The hook that ends the distillation, and at which epoch or iteration."""
     name, stop = distillation_stop(loop) or ('', math.inf)
-    loader: Any = getattr(loop, 'dataloader', None)
-    in_epochs = by_epoch or not hasattr(loader, '__len__')
-    return name, stop if in_epochs else stop * len(loader)
+    batches = None if by_epoch else length_of(getattr(loop, 'dataloader', None))
+    return name, stop if batches is None else stop * batches
 
 
 def _is_count(value: Any) -> bool:

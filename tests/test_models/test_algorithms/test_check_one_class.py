@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.registry import MODELS
+from mmrazor.engine import StopDistillHook
 from torch import nn
 
 from mmfakd.models.algorithms import feature_distill as feature_distill_module
@@ -163,6 +164,38 @@ def test_hooks_that_switch_mixing_on():
     cfg = dict(type='mmpretrain.SwitchRecipeHook', schedule=schedule)
     with pytest.raises(ValueError, match='--method dkd .*SwitchRecipeHook.*epoch 3'):
         refuse_later_mixing('--method dkd', [cfg], 10)
+
+
+def test_another_kind_of_schedule():
+    """A hook of one's own may have one of anything."""
+    own = hook()
+    own.schedule = dict(stem=dict(until=1), head=dict(batch_augments=MIXUP))
+    listed = dict(type='Own', schedule=[dict(until=1), dict(action_epoch='last')])
+    check_later_mixing(build(NKD).distiller, [own, listed], 3)
+
+
+def test_mixing_after_the_distillation():
+    """The last epoch that is distilled is the `stop_epoch`, counted from 1."""
+    distiller, stop = build(NKD).distiller, StopDistillHook(stop_epoch=4)
+    for epochs in (9, None):
+        check_later_mixing(distiller, [hook((5, MIXUP)), stop], epochs)
+        with pytest.raises(ValueError, match='from epoch 4'):
+            check_later_mixing(distiller, [hook((4, MIXUP)), stop], epochs)
+    check_later_mixing(distiller, [hook((3, MIXUP)), stop], 2)
+
+
+def test_batches_that_are_mixed_after_the_distillation():
+    model = build(NKD, data_preprocessor=dict(num_classes=10))
+    losses_of(model, batch())
+    assert model.distillation_stopped is False
+    model.distillation_stopped = True
+    for one in (model, copy.deepcopy(model)):
+        losses_of(one, scored(0.6, 0.4, *[0] * 8))
+        one.data_preprocessor.batch_augments = lambda *pair: pair
+        losses_of(one, batch())
+    model.distillation_stopped = False
+    with pytest.raises(ValueError, match='the batch augments of the student .*mix'):
+        losses_of(model, batch())
 
 
 def test_mixing_that_is_switched_on_unseen():

@@ -124,6 +124,13 @@ class ActsInTheEnd(SwitchesLate):
         self.num_last_epochs = 15
 
 
+class HasSteps(SwitchesLate):
+    """Has a schedule, but of no epochs."""
+
+    def __init__(self):
+        self.schedule = dict(stem=1, head=2)
+
+
 def test_hooks_and_schedulers_that_wait_for_an_epoch(tmp_path, model, capsys):
     cfg = run_config(
         tmp_path,
@@ -133,8 +140,9 @@ def test_hooks_and_schedulers_that_wait_for_an_epoch(tmp_path, model, capsys):
         log_level='WARNING',
         param_scheduler=dict(type='MultiStepLR', milestones=[1], by_epoch=True),
     )
-    train(cfg, SwitchesLate(), ActsInTheEnd())
+    train(cfg, SwitchesLate(), ActsInTheEnd(), HasSteps())
     said = capsys.readouterr().out
+    assert 'HasSteps' not in said
     assert "ActsInTheEnd got {'num_last_epochs': 15}" in said
     assert 'it acts at the first iteration, for the whole training' in said
     assert "SwitchesLate got {'switch_epoch': 3}, but in a IterBasedTrainLoop" in said
