@@ -17,6 +17,7 @@ from .import_hook import when_imported
 from .late_imports import import_libraries_late
 from .mmrazor_mmcv import allow_mmrazor_with_newer_mmcv
 from .mmrazor_quantization import allow_mmrazor_without_quantization
+from .mmrazor_types import allow_mmrazor_types
 from .onedl_messages import silence_absent_onedl
 from .versions import check_environment
 
@@ -29,6 +30,7 @@ def apply_shims() -> None:
     # In the order in which an import of mmrazor meets them.
     allow_mmrazor_with_newer_mmcv()
     allow_mmrazor_without_quantization()
+    allow_mmrazor_types()
     import_libraries_late()
     silence_absent_onedl()
     when_imported('mmengine', _mend_mmengine)
@@ -54,6 +56,7 @@ def _import_mmengine() -> None:
 
 __all__ = [
     'allow_mmengine_checkpoints',
+    'allow_mmrazor_types',
     'allow_mmrazor_with_newer_mmcv',
     'allow_mmrazor_without_quantization',
     'apply_shims',

@@ -178,6 +178,26 @@ def inline_models(cfg: Config) -> None:
             added = _import_too(cfg, _load_config(path, False))
             if role == 'teacher' and added:
                 cfg[TEACHER_IMPORTS] = added
+    _inline_student(cfg)
+
+
+def _inline_student(cfg: Config) -> None:
+    """Put the student of a distillation into the place of a teacher that names files.
+
+    Those of the distillation's own teacher are of no concern, and may be gone.
+    """
+    # It imports mmrazor, and this module.
+    from .student_of import student_of
+
+    teacher = cfg.model.get('teacher')
+    if not model_files(teacher) or 'cfg_path' in teacher:
+        return
+    cfg.model.teacher = student_of(teacher)
+    path = (teacher.get('architecture') or {}).get('cfg_path')
+    if cfg.model.teacher is not teacher and path and is_file(path):
+        added = _import_too(cfg, _load_config(path, False))
+        if added:
+            cfg[TEACHER_IMPORTS] = [*cfg.get(TEACHER_IMPORTS, ()), *added]
 
 
 def imported(custom_imports: Any) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmfakd.compat.late_imports import _EXTENSION, _IMPORTERS
+from mmfakd.compat.mmrazor_types import _DELIVERIES, _RECORDERS
 from mmfakd.version import parse_version
 
 STORED = Path(__file__).parents[1] / 'data' / 'checkpoints' / 'numpy2.pth'
@@ -39,6 +40,8 @@ WATCHED = [
     'mmseg.datasets',
     'mmseg.datasets.transforms',
     'mmrazor',
+    _DELIVERIES,
+    _RECORDERS,
     _EXTENSION,
     *_IMPORTERS,
     'mmrazor.structures.quantization',

@@ -20,6 +20,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.read_config import read_config
 from mmfakd.model_zoo.resolve import resolve_model_cfg
+from mmfakd.model_zoo.student_of import student_of
 from mmfakd.pairing.input_size import read_input_size
 
 from .measure import Case, Options, Side, count_parameters
@@ -191,7 +192,8 @@ def build_part(cfg: Config, part: str | None = None) -> BaseModel:
         BaseModel: The model.
     """
     model_cfg = cfg.model[part] if part else cfg.model
-    model = MODELS.build(resolve_model_cfg(model_cfg, cfg.get('data_preprocessor'))[0])
+    resolved, _ = resolve_model_cfg(model_cfg, cfg.get('data_preprocessor'))
+    model = MODELS.build(student_of(resolved) if part == 'teacher' else resolved)
     if part and cfg.model.get('channels_last'):
         convert_conv2d_weight_memory_format(model, torch.channels_last)
     return model

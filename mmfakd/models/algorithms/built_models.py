@@ -14,6 +14,7 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from torch import nn
 
 from mmfakd.model_zoo.resolve import resolve_model_cfg
+from mmfakd.model_zoo.student_of import student_of
 
 from .loaded_weights import note_loaded, watch_loading
 
@@ -22,6 +23,8 @@ def build_model(
     model: dict | BaseModel, role: str, data_preprocessor: dict | None = None
 ) -> tuple[BaseModel, str | None]:
     """Build a model whose features can be recorded.
+
+    A teacher that is a distillation is its student.
 
     Args:
         model (dict | BaseModel): A config, ``dict(cfg_path=...)`` or a built model.
@@ -34,7 +37,8 @@ def build_model(
 
     Raises:
         TypeError: If it is neither a config nor a ``BaseModel``.
-        ValueError: If the config has neither a type nor a ``cfg_path``, or both.
+        ValueError: If the config has neither a type nor a ``cfg_path``, or both, or a
+            teacher that is a distillation has arguments that this does not take.
     """
     weights = None
     if isinstance(model, dict):
@@ -45,6 +49,9 @@ def build_model(
                 "dict(cfg_path='package::folder/config.py')."
             )
         cfg, weights = resolve_model_cfg(model, data_preprocessor)
+        # As `architecture` it stays what it is: two distillations of one student.
+        if role == 'teacher':
+            cfg = student_of(cfg)
         with watch_loading() as loaded:
             model = ROOT_MODELS.build(cfg)
         if isinstance(model, nn.Module):
