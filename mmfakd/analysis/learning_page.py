@@ -50,6 +50,7 @@ CAPTIONS = dict(
         'of each frequency, with the mean of the map in the middle, coarse structures '
         'around it and fine ones outside. Below: the same along the radius. Bright or '
         'high means that this frequency of the student is used to predict the teacher. '
+        'Blank are frequencies that the map is too small to have. '
         'A filter that is flat everywhere, or zero, has learned nothing about '
         'frequencies.'
     ),
