@@ -12,6 +12,7 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmfakd.analysis.benchmark.measure import side_bytes
 from mmfakd.analysis.benchmark.report import format_machine
 from mmfakd.analysis.benchmark.step import FLOOR
 from mmfakd.messages import markdown
@@ -45,7 +46,8 @@ class Cost(NamedTuple):
         seconds (float): Time, the median of the rounds.
         times (tuple[float, float, float]): That over the student's alone: the median,
             and the quartiles.
-        megabytes (float): The most that tensors take at once, weights included.
+        megabytes (float): The most that tensors take at once, with all weights and
+            the state of the optimizer.
         memory (float): That over the student's alone.
         added (int): Weights that only training has.
     """
@@ -90,7 +92,7 @@ def _cost(side: dict[str, Any], alone: dict[str, Any]) -> Cost:
     if len(ratios) > 1:
         quartiles = statistics.quantiles(ratios, n=4, method='inclusive')
     low, middle, high = quartiles
-    bytes_of = [s['peak_bytes'] + 4 * s['parameters'] for s in (side, alone)]
+    bytes_of = [side_bytes(s) for s in (side, alone)]
     return Cost(
         seconds=side['seconds']['median'],
         times=(middle, low, high),

@@ -21,7 +21,8 @@ from PIL import Image
 
 from mmfakd.analysis.distillation import open_distillation
 from mmfakd.analysis.learning_page import CAPTIONS, learning_sections
-from mmfakd.analysis.trained_levels import look_at_levels
+from mmfakd.analysis.read_run import read_run
+from mmfakd.analysis.trained_levels import beginning, look_at_levels
 from mmfakd.checkpoints.latest import find_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -100,7 +101,8 @@ def draw(name: str) -> None:
     if checkpoint is None:
         raise SystemExit(f'{run.work_dir} has no checkpoint; {PAGE} says how to train.')
     with open_distillation(run.work_dir) as cfg:
-        seen = look_at_levels(cfg, checkpoint)
+        begin = beginning(read_run(run.work_dir))
+        seen = look_at_levels(cfg, checkpoint, begin=begin)
     sections = {s.title: s for s in learning_sections(run.work_dir, seen)}
     for key, title in run.shown.items():
         figure = sections[title].figure

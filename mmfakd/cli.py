@@ -331,7 +331,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     runs = 'a method and its work dirs, one for each seed, or a glob in quotes'
     add('runs', nargs='+', metavar='[NAME=]DIR[,DIR...]', help=runs)
-    add('--metric', help='score to compare, found by itself if common')
+    add('--metric', help='score, higher is better; found by itself if common')
     add('--baseline', help='method to compare with; default: the first')
     add('--teacher', help="the teacher's work dir, for reference")
     figures = 'figures of an earlier comparison, to which these runs are added'

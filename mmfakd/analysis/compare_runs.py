@@ -275,9 +275,9 @@ def format_table(comparison: dict) -> str:
             [[*cells], *([cell(row) for cell in cells.values()] for row in rows)]
         ),
         '',
-        'Scores: mean over the seeds (sample standard deviation). Differences: of the '
-        'last scores, mean of the pairs ± its standard error. Times: of training '
-        'iterations alone, from the logs.',
+        'Scores: higher is better; mean over the seeds (sample standard deviation). '
+        'Differences: of the last scores, mean of the pairs ± its standard error. '
+        'Times: of training iterations alone, from the logs.',
     ]
     if comparison['notes']:
         lines += ['', 'Notes:', '', *(f'- {note}' for note in comparison['notes'])]

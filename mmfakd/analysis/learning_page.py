@@ -22,7 +22,7 @@ from .distillation import open_distillation
 from .learning_courses import Courses, read_courses, read_first_step
 from .read_run import read_run
 from .spectra import plot_spectra
-from .trained_levels import TrainedLevels, look_at_levels
+from .trained_levels import TrainedLevels, beginning, look_at_levels
 
 # Images of which attention is drawn.
 _DRAWN = 2
@@ -50,6 +50,7 @@ CAPTIONS = dict(
         'of each frequency, with the mean of the map in the middle, coarse structures '
         'around it and fine ones outside. Below: the same along the radius. Bright or '
         'high means that this frequency of the student is used to predict the teacher. '
+        'Blank are frequencies that the map is too small to have. '
         'A filter that is flat everywhere, or zero, has learned nothing about '
         'frequencies.'
     ),
@@ -157,9 +158,9 @@ def plot_work_dir(
     checkpoint = checkpoint or _newest(work_dir)
     check_outputs(True, [out], [checkpoint])
     with open_distillation(work_dir, teacher_ckpt, trust=trust) as cfg:
-        seen = look_at_levels(cfg, checkpoint, batches)
+        run = read_run(work_dir)
+        seen = look_at_levels(cfg, checkpoint, batches, beginning(run))
     sections = list(learning_sections(work_dir, seen))
-    run = read_run(work_dir)
     names = [type(m).__name__ for m in (seen.model.architecture, seen.model.teacher)]
     scores = [f'{key} {run.last(key):.4g}' for key in sorted(run.scores)]
     facts = (

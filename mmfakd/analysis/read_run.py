@@ -76,6 +76,7 @@ def read_run(work_dir: str) -> Run:
         name=_config_name(work_dir),
         seed=_seed(stitched.first),
         config=config,
+        begin=stitched.first.config,
         unit=unit,
         length=None if length is None else int(length),
         scores=scores,

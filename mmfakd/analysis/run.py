@@ -17,6 +17,8 @@ class Run:
         name (str): Name of its config, without ``.py``.
         seed (int, optional): Its random seed; None if neither config nor log has it.
         config (Config): The config of its newest log.
+        begin (Config): The config of the log that began it; a resumption's own where
+            no log before it is there.
         unit (str): What its loop counts, ``'epoch'`` or ``'iteration'``.
         length (int, optional): Epochs or iterations that the config asks for.
         scores (dict[str, dict[int, float]]): Metric -> epoch or iteration -> score.
@@ -38,6 +40,7 @@ class Run:
     name: str
     seed: int | None
     config: Config
+    begin: Config
     unit: str
     length: int | None
     scores: dict[str, dict[int, float]]

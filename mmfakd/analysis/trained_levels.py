@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint, set_random_seed
@@ -17,9 +17,15 @@ from torch import Tensor
 from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.checkpoints.state_dict import find_state_dict, some
 from mmfakd.checkpoints.student import student_state_dict
+from mmfakd.engine.check_config import check_sources
 from mmfakd.messages import progress
 from mmfakd.model_zoo.resolve import resolve_model_cfg
+from mmfakd.models.algorithms.built_models import drop_pretrained
 from mmfakd.pictures.level_maps import FixedImages, LevelMaps, joined
+
+from .run import Run
+
+_NOT_DRAWN = 'What was there before training is not drawn:'
 
 
 @dataclass
@@ -54,13 +60,30 @@ class TrainedLevels:
         )
 
 
-def look_at_levels(cfg: Config, checkpoint: str, batches: int = 1) -> TrainedLevels:
+def beginning(run: Run) -> Config:
+    """Give the config that a training began with, and its random seed.
+
+    Args:
+        run (Run): The training, which may have been resumed since.
+
+    Returns:
+        Config: The config of its first log. A seed that was drawn stands in it, too.
+    """
+    randomness = ConfigDict(run.begin.get('randomness') or {}, seed=run.seed)
+    return Config(dict(run.begin, randomness=randomness))
+
+
+def look_at_levels(
+    cfg: Config, checkpoint: str, batches: int = 1, begin: Config | None = None
+) -> TrainedLevels:
     """Run validation images through a distillation, before training and after.
 
     Args:
         cfg (Config): Its config.
         checkpoint (str): Checkpoint of that training.
         batches (int): Validation batches. Defaults to 1.
+        begin (Config, optional): The config that the training began with, if it was
+            resumed since, see :func:`beginning`. Defaults to ``cfg``.
 
     Returns:
         TrainedLevels: What is seen.
@@ -81,13 +104,16 @@ def look_at_levels(cfg: Config, checkpoint: str, batches: int = 1) -> TrainedLev
     seen = [batch for _, batch in zip(range(batches), found)] if full else []
     if not seen:
         raise ValueError('its validation set has no image to look at.')
-    set_random_seed((cfg.get('randomness') or {}).get('seed') or 0)
+    begin = cfg if begin is None else begin
+    check_sources(begin)
+    saved = fetch_checkpoint(checkpoint)
+    trained = find_state_dict(saved, checkpoint)
+    seed = _seed(begin, saved)
+    note = _unknown_start(begin, seed)
+    set_random_seed(seed or 0)
     progress('building teacher and student')
-    model_cfg, _ = resolve_model_cfg(cfg.model, cfg.get('data_preprocessor'))
-    model = MODELS.build(model_cfg)
-    model.init_weights()
-    note = _load_start(model, cfg)
-    trained = find_state_dict(fetch_checkpoint(checkpoint), checkpoint)
+    model = _build(cfg, begin, bool(note))
+    note = note or _load_start(model, begin)
     alone = not student_state_dict(trained)
     if alone and model.distiller.state_dict():
         of_all = re.sub(r'_student(?=\.\w+$)', '', checkpoint)
@@ -110,20 +136,70 @@ def look_at_levels(cfg: Config, checkpoint: str, batches: int = 1) -> TrainedLev
     return TrainedLevels(model, inputs, before, after, note)
 
 
-def _load_start(model: Any, cfg: Config) -> str:
+def _seed(begin: Config, checkpoint: dict) -> int | None:
+    """The seed that a training began with; None if it is not known."""
+    # Resumptions keep the one in the checkpoint. That of a config may have given way
+    # to an option, or was to be drawn.
+    meta = checkpoint.get('meta')
+    if isinstance(meta, dict) and isinstance(meta.get('seed'), int):
+        return meta['seed']
+    return (begin.get('randomness') or {}).get('seed')
+
+
+def _unknown_start(begin: Config, seed: int | None) -> str:
+    """Say why it is not known what training began with, if it is not."""
+    # With 'auto' the rest of the config is that of a training which begins.
+    if begin.get('resume') not in (None, False, 'auto'):
+        return (
+            f'{_NOT_DRAWN} the training was resumed, and the config that it began with '
+            'is not there.'
+        )
+    if seed is None:
+        return (
+            f'{_NOT_DRAWN} neither config, log nor checkpoint tell the random seed '
+            'that it began with.'
+        )
+    start = (begin.get('model') or {}).get('student_ckpt')
+    if start is None:
+        return ''
+    try:
+        fetch_checkpoint(str(start))
+    except (OSError, ValueError) as error:
+        return _gone(start, error)
+    return ''
+
+
+def _build(cfg: Config, begin: Config, unknown: bool) -> Any:
+    """Build a distillation with the weights that it began with, but `load_from`."""
+    starts = {} if unknown else begin.get('model') or {}
+    model_cfg = ConfigDict(cfg.model)
+    for key in ('student_ckpt', 'inherit'):
+        model_cfg.pop(key, None)
+        if key in starts:
+            model_cfg[key] = starts[key]
+    model_cfg, _ = resolve_model_cfg(model_cfg, cfg.get('data_preprocessor'))
+    model = MODELS.build(model_cfg)
+    if unknown:
+        # Nobody looks at it before the checkpoint is loaded: no need for a download.
+        drop_pretrained(model.architecture)
+    model.init_weights()
+    return model
+
+
+def _load_start(model: Any, begin: Config) -> str:
     """Load what training began with, beside initial weights; say why it cannot be."""
-    start = cfg.get('load_from')
-    # Of a training that was resumed it is a checkpoint of its own.
-    if not start or cfg.get('resume'):
+    start = begin.get('load_from')
+    if not start:
         return ''
     try:
         load_checkpoint(model, start, map_location='cpu')
     except (OSError, ValueError) as error:
-        return (
-            f'What was there before training is not drawn: it began with {start}, '
-            f'which cannot be loaded now ({error}).'
-        )
+        return _gone(start, error)
     return ''
+
+
+def _gone(start: Any, error: Exception) -> str:
+    return f'{_NOT_DRAWN} it began with {start}, which cannot be loaded now ({error}).'
 
 
 def _look(model: Any, batches: Sequence[Any]) -> tuple[Tensor, list[LevelMaps]]:

@@ -34,14 +34,16 @@ def draw_filters(levels: Sequence[LevelMaps]) -> Figure:
 
     Returns:
         Figure: Upper row: magnitude, mean over its channels, the mean (DC) in the
-        middle. Lower row: the same over the radius of the frequency.
+        middle. Lower row: the same over the radius of the frequency. Frequencies that
+        the level's maps lack are blank.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _panels(2, len(levels))
         for (upper, lower), level in zip(axes.T, levels):
             assert level.filter is not None
             _draw_filter(upper, level)
-            lower.plot(radial_filter(level.filter), color=COLORS[2], marker='.')
+            size = level.prediction.shape[-2:]
+            lower.plot(radial_filter(level.filter, size), color=COLORS[2], marker='.')
             lower.set_ylim(bottom=0)
             _count(lower)
         axes[0][0].set_ylabel('cycles per image')
@@ -254,9 +256,8 @@ def _draw_filter(axis: Axes, level: LevelMaps) -> None:
     height, width = level.filter.grid
     left, top = -(width // 2) - 0.5, -(height // 2) - 0.5
     extent = (left, left + width, top + height, top)
-    image = axis.imshow(
-        filter_magnitude(level.filter), extent=extent, cmap='magma', aspect='equal'
-    )
+    magnitude = filter_magnitude(level.filter, level.prediction.shape[-2:])
+    image = axis.imshow(magnitude, extent=extent, cmap='magma', aspect='equal')
     axis.figure.colorbar(image, ax=axis, fraction=0.046)
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(False)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mmfakd.models.layers import FrequencyAttention
 from mmfakd.models.losses.fft_feature_loss import fft_feature_loss
+from mmfakd.ops.filter_storage import shared_frequencies
+from mmfakd.ops.half_spectrum import HalfSpectrum
 
 # Cycles per pixel, from and below: thirds of the highest frequency along an axis.
 BANDS = dict(low=(0.0, 1 / 6), middle=(1 / 6, 1 / 3), high=(1 / 3, 1.0))
@@ -29,33 +31,44 @@ def radial_spectrum(feature: Tensor) -> Tensor:
     return _by_radius(power).sqrt()
 
 
-def filter_magnitude(layer: FrequencyAttention) -> Tensor:
+def filter_magnitude(
+    layer: FrequencyAttention, size: Sequence[int] | None = None
+) -> Tensor:
     """Mean magnitude of a filter on its full grid.
 
     Args:
         layer (FrequencyAttention): The layer, with a global branch.
+        size (Sequence[int], optional): Height and width of the maps that it is used
+            on. Defaults to None: all frequencies of the filter count.
 
     Returns:
-        Tensor: (H, W), the mean (DC) in the middle.
+        Tensor: (H, W), the mean (DC) in the middle; NaN at frequencies that maps of
+        this size lack, where the filter has no effect.
     """
     with torch.no_grad():
         half = layer.spectrum().abs().mean((0, 1)).cpu()
+    if size is not None and layer.size is None:
+        half = half.where(_is_used(layer.grid, size), math.nan)
     width = layer.grid[1]
     columns = torch.arange(half.shape[1], width)
     mirrored = half.flip(0).roll(1, 0)[:, width - columns]
     return torch.fft.fftshift(torch.cat([half, mirrored], 1))
 
 
-def radial_filter(layer: FrequencyAttention) -> Tensor:
+def radial_filter(
+    layer: FrequencyAttention, size: Sequence[int] | None = None
+) -> Tensor:
     """Root mean square magnitude of a filter over the radius of the frequency.
 
     Args:
         layer (FrequencyAttention): The layer, with a global branch.
+        size (Sequence[int], optional): As of :func:`filter_magnitude`.
 
     Returns:
-        Tensor: (R,), entry r for frequencies of r cycles per image, rounded.
+        Tensor: (R,), entry r for frequencies of r cycles per image, rounded; NaN where
+        maps of this size have none.
     """
-    magnitude = torch.fft.ifftshift(filter_magnitude(layer))
+    magnitude = torch.fft.ifftshift(filter_magnitude(layer, size))
     return _by_radius(magnitude.square()).sqrt()
 
 
@@ -81,10 +94,10 @@ def band_magnitudes(layer: FrequencyAttention, size: Sequence[int]) -> dict[str,
         size (Sequence[int]): Height and width of the maps that it is used on.
 
     Returns:
-        dict[str, float]: Name of the band -> magnitude, of the bands in which the
-        filter has a frequency.
+        dict[str, float]: Name of the band -> magnitude, of the bands in which filter
+        and maps have a frequency.
     """
-    magnitude = torch.fft.ifftshift(filter_magnitude(layer))
+    magnitude = torch.fft.ifftshift(filter_magnitude(layer, size))
     return _by_band(magnitude.square(), size)
 
 
@@ -116,6 +129,18 @@ def band_gaps(prediction: Tensor, teacher: Tensor) -> dict[str, float]:
     return found
 
 
+def _is_used(grid: Sequence[int], size: Sequence[int]) -> Tensor:
+    """Where a filter's half spectrum acts on maps of a size: booleans."""
+    places = torch.arange(grid[0] * (grid[1] // 2 + 1)).view(grid[0], -1)
+    shared, frequencies = shared_frequencies(places, grid, size)
+    used = torch.zeros_like(places, dtype=torch.bool)
+    used.view(-1)[frequencies.compact(shared)] = True
+    # Half of such a column says what the other one is.
+    for column in HalfSpectrum.whole(*grid).own_columns:
+        used[:, column] |= used[:, column].flip(0).roll(1, 0)
+    return used
+
+
 def _cycles(height: int, width: int) -> tuple[Tensor, Tensor]:
     """Cycles per image of rows and columns of a full spectrum, as ``fft2`` has it."""
     rows = torch.fft.fftfreq(height, 1 / height)[:, None]
@@ -123,22 +148,27 @@ def _cycles(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def _by_radius(power: Tensor) -> Tensor:
-    """Mean over the frequencies of each radius, rounded to whole cycles per image."""
+    """Mean over the frequencies of each radius, rounded to whole cycles per image.
+
+    NaN is no frequency.
+    """
     power = power.cpu()
     rows, columns = _cycles(*power.shape)
     radius = (rows.square() + columns.square()).sqrt().round().long().flatten()
-    total = torch.zeros(int(radius.max()) + 1).index_add(0, radius, power.flatten())
-    return total / radius.bincount().clamp_min(1)
+    there = ~power.isnan().flatten()
+    total = torch.zeros(int(radius.max()) + 1)
+    total.index_add_(0, radius[there], power.flatten()[there])
+    return total / radius[there].bincount(minlength=len(total))
 
 
 def _by_band(power: Tensor, size: Sequence[int]) -> dict[str, float]:
-    """Root of the mean over each band, of maps of a size."""
+    """Root of the mean over each band, of maps of a size. NaN is no frequency."""
     power = power.cpu()
     rows, columns = _cycles(*power.shape)
     frequency = ((rows / size[0]).square() + (columns / size[1]).square()).sqrt()
     found = {}
     for name, (low, high) in BANDS.items():
-        inside = power[(low <= frequency) & (frequency < high)]
+        inside = power[(low <= frequency) & (frequency < high) & ~power.isnan()]
         if inside.numel():
             found[name] = float(inside.mean().sqrt())
     return found

@@ -3,6 +3,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -282,7 +283,11 @@ def test_table_shows_the_report(measured):
                 )
                 megabytes = side['peak_bytes'] / 1e6
                 assert float(cells[6]) == pytest.approx(megabytes, rel=1e-3)
-                megabytes += 4 * side['parameters'] / 1e6
+                held = side.get('held_bytes', 4 * side['parameters'])
+                assert ('held_bytes' in side) == (
+                    suite == 'step' or 'forward' in side['name']
+                )
+                megabytes += held / 1e6
                 assert float(cells[7]) == pytest.approx(megabytes, rel=1e-3)
                 assert cells[8] == f'{side["parameters"]:,}'
     first = text.splitlines()[0]
@@ -413,6 +418,32 @@ def test_step_trains_without_moving():
             buffer = optim_wrapper.optimizer.state[p]['momentum_buffer']
             assert buffer.any(), f'{side.name}: no gradient of {name}'
             assert torch.equal(p, before[name])
+
+
+def test_step_holds_the_teacher_and_the_state_of_the_optimizer():
+    [case] = step.step_cases(STEP[:1], measuring.Options(), batch_size=3)
+    floor, alone, ours = case.build()[:3]
+    held = {}
+    for side in (floor, alone, ours):
+        side.run()
+        held[side.name] = side.held()
+    model = ours.run.func.__self__
+
+    def size(module):
+        tensors = (*module.parameters(), *module.buffers())
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    # Momentum is as large as what is learned.
+    assert held['student alone'] == size(model.architecture) + 4 * alone.parameters
+    # Mean and deviation of the images are a few bytes, which not all have.
+    near = partial(pytest.approx, abs=100)
+    assert held[floor.name] == near(held['student alone'] + size(model.teacher))
+    ours_alone = size(model) - size(model.architecture)
+    momentum = 4 * (ours.parameters - alone.parameters)
+    assert held[ours.name] - held[floor.name] == near(ours_alone + momentum)
+    # A teacher in the module tree, as mmrazor's, counts once.
+    model.add_module('in_tree', model.teacher)
+    assert ours.held() == held[ours.name]
 
 
 def test_floor_runs_the_teacher_once():

@@ -731,6 +731,7 @@ def test_difference_is_paired_by_seed(run):
     assert lines[3].startswith(
         '| ours | 0-2 | 78.00 (4.36) | 78.00 (4.36) | +3.00 ± 1.15 |'
     )
+    assert lines[5].startswith('Scores: higher is better; mean over the seeds (')
     other = compare({'alone': alone, 'ours': ours}, baseline='ours')
     assert other['methods'][0]['difference']['mean'] == -3
 

@@ -4,15 +4,20 @@
 import json
 import re
 import shutil
+import time
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 
+from mmfakd.analysis.distillation import open_distillation
 from mmfakd.analysis.learning_page import CAPTIONS, NO_HOOK, plot
 from mmfakd.analysis.read_run import read_run
-from mmfakd.analysis.trained_levels import look_at_levels
+from mmfakd.analysis.trained_levels import beginning, look_at_levels
+from mmfakd.checkpoints.latest import find_checkpoint
 from mmfakd.checkpoints.student import export_student
+from mmfakd.pictures.level_maps import FixedImages
 from tests.helpers.tiny_runs import distillation, run_config, save_teacher, train
 
 HEADINGS = [
@@ -132,8 +137,8 @@ def begun_with(path, work_dir):
 def test_before_training_is_what_it_began_with(work_dir, tmp_path):
     """Not what the initial weights are; of a plain student, too."""
     trained = str(work_dir / 'epoch_1.pth')
-    random = look_at_levels(read_run(work_dir).config, trained)
-    levels = [level.student for level in random.after]
+    after = look_at_levels(read_run(work_dir).config, trained).after
+    levels = [level.student for level in after]
     seen = look_at_levels(begun_with(trained, work_dir), trained)
     assert not seen.note
     assert all(map(torch.equal, [level.student for level in seen.before], levels))
@@ -141,11 +146,104 @@ def test_before_training_is_what_it_began_with(work_dir, tmp_path):
     torch.save(export_student(torch.load(trained, weights_only=False)), path)
     seen = look_at_levels(begun_with(path, work_dir), trained)
     assert all(map(torch.equal, [level.student for level in seen.before], levels))
-    # What a resumed training goes on from is none of its beginning.
+    # What a resumed training goes on from is none of its beginning, which the config
+    # does not tell. Nor are random weights.
     cfg = begun_with(trained, work_dir)
     cfg.resume = True
-    found = look_at_levels(cfg, trained).before
-    assert all(torch.equal(a.student, b.student) for a, b in zip(found, random.before))
+    seen = look_at_levels(cfg, trained)
+    assert seen.before == [] and 'the training was resumed' in seen.note
+    # What goes on where it can begins like any other.
+    cfg.resume = 'auto'
+    seen = look_at_levels(cfg, trained)
+    assert not seen.note
+    assert all(map(torch.equal, [level.student for level in seen.before], levels))
+
+
+class FirstLook(Hook):
+    """Keeps what the student predicts before the first step."""
+
+    def before_train(self, runner):
+        samples = next(iter(runner.val_loop.dataloader))
+        _, self.levels = FixedImages(runner.model, samples).look()
+
+
+def start(folder, **cfg):
+    """Train an epoch; returns what was there before, and the training's teacher."""
+    look = FirstLook()
+    teacher = save_teacher(folder)
+    model = distillation(teacher, **cfg.pop('model', {}))
+    train(run_config(folder / 'run', model, 1, validate=True, **cfg), look)
+    return look.levels, teacher
+
+
+def go_on(folder, teacher):
+    """Resume for an epoch, without the options of the first start."""
+    path = str(folder / 'run/epoch_1.pth')
+    time.sleep(1.1)  # Folders of logs are named after the second.
+    more = dict(validate=True, resume=True, load_from=path)
+    train(run_config(folder / 'run', distillation(teacher), 2, **more))
+
+
+def look_at(work_dir):
+    """As the page does, with the newest checkpoint."""
+    checkpoint = find_checkpoint(str(work_dir)).path
+    with open_distillation(str(work_dir)) as cfg:
+        return look_at_levels(cfg, checkpoint, begin=beginning(read_run(work_dir)))
+
+
+def assert_equal(found, expected):
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected):
+        assert torch.equal(one.student, other.student)
+        assert torch.equal(one.prediction, other.prediction)
+
+
+@pytest.mark.parametrize('option', ['load_from', 'student_ckpt', 'seed'])
+def test_before_a_resumed_training_is_what_it_began_with(option, work_dir, tmp_path):
+    """Not what the options of its newest start would begin with."""
+    path = tmp_path / 'student.pth'
+    trained = torch.load(work_dir / 'epoch_1.pth', weights_only=False)
+    torch.save(export_student(trained), path)
+    options = dict(
+        load_from=dict(load_from=str(path)),
+        student_ckpt=dict(model=dict(student_ckpt=str(path))),
+        seed=dict(randomness=dict(seed=None)),
+    )
+    began, teacher = start(tmp_path, **options[option])
+    go_on(tmp_path, teacher)
+    seen = look_at(tmp_path / 'run')
+    assert not seen.note
+    assert_equal(seen.before, began)
+    if option == 'seed':
+        return
+    path.unlink()
+    seen = look_at(tmp_path / 'run')
+    assert seen.before == [] and f'it began with {path}, which cannot' in seen.note
+    assert len(seen.after) == len(began)
+    [first, _] = sorted((tmp_path / 'run').glob('*/vis_data'))
+    shutil.rmtree(first)
+    seen = look_at(tmp_path / 'run')
+    assert seen.before == [] and 'the config that it began with' in seen.note
+
+
+def test_before_training_has_its_seed(work_dir, tmp_path):
+    """The checkpoint's, where an option or chance replaced that of the config."""
+    trained = str(work_dir / 'epoch_1.pth')
+    cfg = read_run(work_dir).config
+    before = look_at_levels(cfg, trained).before
+    for seed in (None, 5):
+        cfg.randomness = dict(seed=seed)
+        assert_equal(look_at_levels(cfg, trained).before, before)
+    # Without it, as in files of others, the log's counts, and then the config's.
+    saved = torch.load(trained, weights_only=False)
+    del saved['meta']['seed']
+    path = str(tmp_path / 'epoch_1.pth')
+    torch.save(saved, path)
+    begin = beginning(read_run(work_dir))
+    assert_equal(look_at_levels(cfg, path, begin=begin).before, before)
+    cfg.randomness = dict(seed=None)
+    seen = look_at_levels(cfg, path)
+    assert seen.before == [] and 'tell the random seed' in seen.note
 
 
 def test_what_a_training_began_with_is_gone(work_dir, tmp_path):

@@ -65,6 +65,19 @@ def test_costs(log):
     )
 
 
+def test_memory_is_all_that_is_held(log):
+    """The teacher's weights and the optimizer's state, where they were counted."""
+    report = json.loads(log.read_text())
+    sides = {s['name']: s for s in report['suites']['step'][0]['sides']}
+    for name, megabytes in (('student alone', 140), (f'kd_{PAIR}', 210)):
+        side = sides[name]
+        side['held_bytes'] = int(1e6 * megabytes) - side['peak_bytes']
+    log.write_text(json.dumps(report))
+    costs = cost_tables.read_costs(log)
+    assert costs['KD'].megabytes == 210 and costs['KD'].memory == 1.5
+    assert costs['student alone'].megabytes == 140
+
+
 def test_a_gpu_adds_columns(log):
     gpu = measured(side('kd', 1.2, 1.2, 1.2))
     (log.parent / 'gpu_pair.json').write_text(json.dumps(gpu))

@@ -60,6 +60,18 @@ def test_overview():
         assert np.allclose(lines[name], radial_spectrum(feature))
 
 
+def test_filters_larger_than_the_map_are_blank_there():
+    layer = FrequencyAttention(2, 3, modes=12)
+    figure = figures.draw_filters([level(0, layer)])
+    upper, lower = figure.axes[:2]
+    magnitude = filter_magnitude(layer, (8, 8))
+    shown = np.ma.filled(upper.images[0].get_array(), np.nan)
+    assert np.allclose(shown, magnitude, equal_nan=True)
+    assert 0 < np.isnan(shown).sum() < 12 * 12
+    assert np.isfinite(lower.lines[0].get_ydata()).sum() == round(32**0.5) + 1
+    figure.draw_without_rendering()
+
+
 def test_gaps():
     levels, before = [level(0), level(1)], [level(1)]
     figure = figures.draw_gaps(levels, before)

@@ -107,6 +107,43 @@ def test_filters_are_whole_spectra(size):
         assert math.sqrt(power) / gate == pytest.approx(there, rel=1e-4)
 
 
+def acting_parameters(layer, size):
+    """Which frequencies get a gradient from maps of a size."""
+    layer.zero_grad()
+    layer(torch.randn(4, 1, *size)).square().sum().backward()
+    return (layer.filter.grad != 0).flatten(1).any(1)
+
+
+def acting(layer, size):
+    """Where on the grid these are."""
+    used = acting_parameters(layer, size)
+    with torch.no_grad():
+        layer.filter.zero_()
+        layer.filter[used] = 1
+    return filter_magnitude(layer) > 0
+
+
+@pytest.mark.parametrize('size', [(4, 5), (5, 4), (7, 7), (8, 8), (2, 12), (14, 18)])
+@pytest.mark.parametrize('modes', [12, 7])
+def test_frequencies_that_a_map_lacks_are_none(size, modes):
+    layer = FrequencyAttention(1, 1, modes=modes, high_pass=0, with_local=False)
+    magnitude = filter_magnitude(layer, size)
+    before = radial_filter(layer, size), band_magnitudes(layer, size)
+    there = ~magnitude.isnan()
+    assert torch.equal(magnitude[there], filter_magnitude(layer)[there])
+    # Whatever they hold makes no difference.
+    lacking = ~acting_parameters(layer, size)
+    with torch.no_grad():
+        layer.filter[lacking] *= 100
+    radial = radial_filter(layer, size)
+    assert torch.equal(radial.nan_to_num(-1), before[0].nan_to_num(-1))
+    assert band_magnitudes(layer, size) == before[1]
+    assert torch.equal(there, acting(layer, size))
+    reach = math.hypot(min(size[0], modes) // 2, min(size[1], modes) // 2)
+    assert radial[: round(reach) + 1].isfinite().all()
+    assert radial[round(reach) + 1 :].isnan().all()
+
+
 def test_filters_by_radius_and_band():
     layer = FrequencyAttention(2, 3, modes=4, high_pass=0)
     radial = radial_filter(layer)

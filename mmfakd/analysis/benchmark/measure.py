@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.benchmark import Measurement, Timer
 
 from mmfakd.engine.devices import find_device
@@ -74,12 +75,15 @@ class Side:
             found, gradients included.
         parameters (int): Real numbers that are learned.
         modules (Sequence[nn.Module]): What computes it, where that is asked for.
+        held (Callable, optional): Counts the bytes that it holds between two calls,
+            after the first one. Defaults to None: the parameters and nothing else.
     """
 
     name: str
     run: Callable[[], object]
     parameters: int
     modules: Sequence[nn.Module] = ()
+    held: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ def measure(case: Case, options: Options) -> dict:
 
     Returns:
         dict: ``name``, the settings and ``sides``, in the order of the case, each
-        with ``name``, ``parameters``, ``peak_bytes``, ``calls`` (in a block),
+        with ``name``, ``parameters``, ``peak_bytes``, ``held_bytes`` (where the side
+        counts them), ``calls`` (in a block),
         ``seconds`` (of one call) and, with reference to the first side, ``time_ratio``,
         ``memory_ratio`` (None where nothing was allocated) and ``parameter_ratio``.
         ``seconds`` and ``time_ratio`` hold ``median``, ``q1``, ``q3``, ``iqr`` and
@@ -153,6 +158,7 @@ def measure(case: Case, options: Options) -> dict:
                 calls=count,
                 peak_bytes=peak,
                 parameters=side.parameters,
+                **({} if side.held is None else dict(held_bytes=side.held())),
             )
         )
     return dict(name=case.name, **case.settings, sides=results)
@@ -214,6 +220,37 @@ def count_parameters(module: nn.Module) -> int:
         for p in module.parameters()
         if p.requires_grad
     )
+
+
+def held_bytes(modules: Iterable[nn.Module], optimizer: Optimizer) -> int:
+    """Count what a training holds between two steps.
+
+    Args:
+        modules (Iterable[nn.Module]): What is trained, and the teacher.
+        optimizer (Optimizer): The optimizer, which has made a step.
+
+    Returns:
+        int: Bytes of parameters, buffers and the optimizer's state. A tensor that
+        several have counts once.
+    """
+    tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+    states = (value for state in optimizer.state.values() for value in state.values())
+    tensors += [value for value in states if isinstance(value, Tensor)]
+    counted = {id(tensor): tensor for tensor in tensors}.values()
+    return sum(tensor.numel() * tensor.element_size() for tensor in counted)
+
+
+def side_bytes(side: Mapping[str, Any]) -> int:
+    """Add what a measured side holds to the most that it takes beyond that.
+
+    Args:
+        side (Mapping[str, Any]): One of what :func:`measure` returned.
+
+    Returns:
+        int: Bytes; without ``held_bytes``, as of older versions and of layers, those
+        of the parameters count.
+    """
+    return side['peak_bytes'] + side.get('held_bytes', 4 * side['parameters'])
 
 
 def training_passes(modules: Mapping[str, nn.Module], *args: Any) -> list[Side]:

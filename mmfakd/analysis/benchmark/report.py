@@ -7,6 +7,7 @@ from mmfakd.messages import markdown
 
 from .growth import exponent, growth_lines
 from .launch_tables import format_launches
+from .measure import side_bytes
 
 TITLES = {
     'layers': 'Layers, forward and backward',
@@ -21,8 +22,10 @@ TITLES = {
 _NOTE = (
     'Time, memory and parameters are relative to "{first}"; in brackets the quartiles '
     'over the rounds. Memory is the most that tensors take at once beyond what was '
-    'there before: with gradients, and without weights, which the column after it adds.'
+    'there before: with gradients, and without weights. The column after it adds those '
+    'that are learned{held}.'
 )
+_HELD = ", and of a whole step the teacher's and the state of the optimizer, too"
 
 
 def format_machine(report: dict) -> str:
@@ -76,12 +79,14 @@ def format_suite(name: str, cases: list[dict]) -> str:
             figures = [
                 _quartiles(side['seconds'], 1e3, '.4g'),
                 f'{peak / 1e6:.4g}',
-                f'{(peak + 4 * side["parameters"]) / 1e6:.4g}',
+                f'{side_bytes(side) / 1e6:.4g}',
                 f'{side["parameters"]:,}',
             ]
             names = ['' if index else case['name'], side['name']]
             rows.append([*names, *(ratios if index else ['1'] * 3), *figures])
-    note = _NOTE.format(first=cases[0]['sides'][0]['name'])
+    held = any('held_bytes' in side for case in cases for side in case['sides'])
+    first = cases[0]['sides'][0]['name']
+    note = _NOTE.format(first=first, held=_HELD if held else '')
     return '\n'.join([f'### {TITLES[name]}', '', *markdown(rows), '', note])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from mmfakd.model_zoo.find import config_file
@@ -23,7 +23,7 @@ from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.model_zoo.student_of import student_of
 from mmfakd.pairing.input_size import read_input_size
 
-from .measure import Case, Options, Side, count_parameters
+from .measure import Case, Options, Side, count_parameters, held_bytes
 from .naive_layers import has_naive_version, our_layers, use_naive_layers
 from .random_batch import random_batch
 
@@ -122,12 +122,16 @@ def floor_step(cfg: Config, data: dict, options: Options) -> Side:
             teacher.extract_feat(kwargs['inputs'])
 
     student.register_forward_pre_hook(run_teacher, with_kwargs=True)
-    step = training_step(FLOOR, student, cfg, data, options)
-    return replace(step, modules=[student, teacher])
+    return training_step(FLOOR, student, cfg, data, options, [teacher])
 
 
 def training_step(
-    name: str, model: BaseModel, cfg: Config, data: dict, options: Options
+    name: str,
+    model: BaseModel,
+    cfg: Config,
+    data: dict,
+    options: Options,
+    beside: Sequence[nn.Module] = (),
 ) -> Side:
     """Make a side of the training step of a model, with a rate of learning of 0.
 
@@ -137,6 +141,7 @@ def training_step(
         cfg (Config): Its config.
         data (dict): A batch as its loader gives it, on the device.
         options (Options): Device and precision.
+        beside (Sequence[nn.Module]): What else runs in the step. Defaults to nothing.
 
     Returns:
         Side: Preprocessing, forward and backward pass, and the optimizer's step.
@@ -153,7 +158,12 @@ def training_step(
         model.forward = options.autocast()(model.forward)
     optim_wrapper = build_optim_wrapper(model, optim_cfg)
     train_step = partial(model.train_step, data, optim_wrapper)
-    return Side(name, train_step, count_parameters(model), [model])
+    modules = [model, *beside]
+    # In the module tree of mmfakd's algorithms it is not.
+    teacher = getattr(model, 'teacher', None)
+    holders = modules if teacher is None else [*modules, teacher]
+    held = partial(held_bytes, holders, optim_wrapper.optimizer)
+    return Side(name, train_step, count_parameters(model), modules, held)
 
 
 def read_distillation(path: Path | str, overrides: dict | None = None) -> Config:
