@@ -212,6 +212,7 @@ class FeatureDistill(SingleTeacherDistill):
 
     @distillation_stopped.setter
     def distillation_stopped(self, stopped: bool) -> None:
+        """Stop it, or let it go on."""
         self._stopped = stopped
         # What looks at batches there asks for it.
         self.data_preprocessor.distillation_stopped = stopped
