@@ -56,10 +56,10 @@ def read_run(work_dir: str) -> Run:
         remarks.append(
             f'its work dir holds {stitched.starts} trainings, the newest counts'
         )
-    begin = training[0]['step'] - training[0][COUNT]
-    if begin > 0:
+    missing = training[0]['step'] - training[0][COUNT]
+    if missing > 0:
         remarks.append(
-            f'its logs begin after iteration {begin}, the ones before are missing'
+            f'its logs begin after iteration {missing}, the ones before are missing'
         )
     scores: dict[str, dict[int, float]] = {}
     for before, row in stitched.validations:
@@ -77,6 +77,7 @@ def read_run(work_dir: str) -> Run:
         seed=_seed(stitched.first),
         config=config,
         begin=stitched.first.config,
+        from_start=missing <= 0,
         unit=unit,
         length=None if length is None else int(length),
         scores=scores,

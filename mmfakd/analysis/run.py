@@ -19,6 +19,7 @@ class Run:
         config (Config): The config of its newest log.
         begin (Config): The config of the log that began it; a resumption's own where
             no log before it is there.
+        from_start (bool): Whether that log begins with the first iteration.
         unit (str): What its loop counts, ``'epoch'`` or ``'iteration'``.
         length (int, optional): Epochs or iterations that the config asks for.
         scores (dict[str, dict[int, float]]): Metric -> epoch or iteration -> score.
@@ -41,6 +42,7 @@ class Run:
     seed: int | None
     config: Config
     begin: Config
+    from_start: bool
     unit: str
     length: int | None
     scores: dict[str, dict[int, float]]

@@ -70,7 +70,11 @@ def beginning(run: Run) -> Config:
         Config: The config of its first log. A seed that was drawn stands in it, too.
     """
     randomness = ConfigDict(run.begin.get('randomness') or {}, seed=run.seed)
-    return Config(dict(run.begin, randomness=randomness))
+    begin = Config(dict(run.begin, randomness=randomness))
+    if run.from_start and begin.get('resume') is True and not begin.get('load_from'):
+        # What MMEngine's own `--resume` says in a new work dir, where it begins anew.
+        begin.resume = 'auto'
+    return begin
 
 
 def look_at_levels(

@@ -67,9 +67,24 @@ def _with_whole_lists(cfg: Config, options: Mapping[str, Any]) -> dict[str, Any]
     for key, value in options.items():
         name, indices = _split_entry(cfg, found, key)
         if indices:
-            value = _replaced(found.get(name, _find(cfg, name)), indices, value, name)
+            value = _replaced(_given(cfg, found, name), indices, value, name)
         found[name] = value
     return found
+
+
+def _given(cfg: Config, options: Mapping[str, Any], key: str) -> Any:
+    """What stands under a key, by an option of it or around it, or by the config."""
+    parts = key.split('.')
+    for cut in range(len(parts), 0, -1):
+        head, rest = '.'.join(parts[:cut]), parts[cut:]
+        if head in options:
+            found = _find(options[head], '.'.join(rest)) if rest else options[head]
+            joins = isinstance(options[head], Mapping) and not options[head].get(
+                '_delete_'
+            )
+            if found is not _ABSENT or not joins:
+                return found
+    return _find(cfg, key)
 
 
 def _split_entry(
@@ -79,7 +94,7 @@ def _split_entry(
     parts = key.split('.')
     for cut in range(1, len(parts)):
         name, rest = '.'.join(parts[:cut]), parts[cut:]
-        values = options.get(name, _find(cfg, name))
+        values = _given(cfg, options, name)
         if (
             all(map(_INDEX.fullmatch, rest))
             and isinstance(values, (list, tuple))

@@ -190,7 +190,8 @@ def _inline_student(cfg: Config) -> None:
     from .student_of import student_of
 
     teacher = cfg.model.get('teacher')
-    if not model_files(teacher) or 'cfg_path' in teacher:
+    inline = isinstance(teacher, dict) and 'cfg_path' not in teacher
+    if not inline or not model_files(teacher):
         return
     cfg.model.teacher = student_of(teacher)
     path = (teacher.get('architecture') or {}).get('cfg_path')

@@ -198,6 +198,14 @@ def assert_equal(found, expected):
         assert torch.equal(one.prediction, other.prediction)
 
 
+def test_what_mmengine_s_own_resume_begins(tmp_path):
+    """It says `resume=True`, and begins anew where there is nothing to go on from."""
+    began, _ = start(tmp_path, resume=True)
+    seen = look_at(tmp_path / 'run')
+    assert not seen.note
+    assert_equal(seen.before, began)
+
+
 @pytest.mark.parametrize('option', ['load_from', 'student_ckpt', 'seed'])
 def test_before_a_resumed_training_is_what_it_began_with(option, work_dir, tmp_path):
     """Not what the options of its newest start would begin with."""

@@ -140,6 +140,15 @@ def test_entries_of_lists(pairs, key, value):
     assert cfg.to_dict() == expected.to_dict()
 
 
+def test_entries_of_lists_in_an_option():
+    """Not of the config's list, which the option replaces."""
+    cfg = Config(LISTS)
+    merge_cfg_options(cfg, ['model=dict(names=["x", "y"])', 'model.names.1=z'])
+    assert cfg.model.names == ['x', 'z'] and cfg.model.sizes == (1, 2)
+    merge_cfg_options(cfg, ['model=dict(grid=[[5]])', 'model.names.0=w'])
+    assert cfg.model.names == ['w', 'z'] and cfg.model.grid == [[5]]
+
+
 def test_a_list_that_becomes_a_dict():
     cfg = Config(LISTS)
     merge_cfg_options(cfg, ['model.names._delete_=True', 'model.names.a=1'])

@@ -180,3 +180,12 @@ def test_a_student_that_is_a_distillation_stays_one():
     model = feature_distill(architecture=inner, distiller=outer, report=False)
     losses = losses_of(model, batch())
     assert {'distill.loss_level0', 'student.distill.loss_level0'} <= set(losses)
+
+
+def test_a_list_of_teachers_is_left_to_who_refuses_it(tmp_path):
+    path = tmp_path / 'teacher.py'
+    path.write_text('model = dict(type="X")')
+    cfg = Config(dict(model=distillation()))
+    cfg.model.teacher = [dict(cfg_path=str(path))]
+    inline_models(cfg)
+    assert isinstance(cfg.model.teacher, list)

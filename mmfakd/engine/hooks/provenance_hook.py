@@ -325,19 +325,23 @@ def _check_measured(runner: Runner, checkpoint: dict) -> None:
     distiller = getattr(unwrapped_model(runner), 'distiller', None)
     balances = isinstance(getattr(distiller, 'loss_weight', None), BalancedWeights)
     trains = isinstance(runner._train_loop, BaseLoop)
-    given = checkpoint.get('state_dict') or {}
+    given = checkpoint.get('state_dict', checkpoint)
     if not (trains and balances and any(map(_MEASURED.search, given))):
         return
     then = _described_in(runner, checkpoint.get('meta') or {})
     now = dict(describe_config(runner.cfg), **_describe_teacher(runner))
-    if _is_measured_otherwise(compare(then, now)):
+    differences = compare(then, now)
+    # Without a digest of the weights, their source is all that tells of them.
+    known = bool((then.get('teacher') or {}).get('sha256'))
+    other = not known and any(d.key == 'teacher.source' for d in differences)
+    if other or _is_measured_otherwise(differences):
         _forget_measured(runner, checkpoint)
 
 
 def _forget_measured(runner: Runner, checkpoint: dict) -> None:
     """Take measured weights of levels out of a checkpoint."""
     position = checkpoint.get('position') or {}
-    parts = [checkpoint.get('state_dict'), checkpoint.get('ema_state_dict')]
+    parts = [checkpoint.get('state_dict', checkpoint), checkpoint.get('ema_state_dict')]
     found = False
     for part in (*parts, *position.get('buffers', ())):
         for key in [key for key in part or () if _MEASURED.search(key)]:

@@ -610,6 +610,28 @@ def test_begun_from_one_that_does_not_say(tmp_path, first, teacher_ckpt, log):
     assert any('does not say what it comes from' in line for line in log)
 
 
+def test_begun_with_a_teacher_of_another_source(tmp_path, first, teacher_ckpt, log):
+    """A checkpoint without a digest tells of its teacher by the config alone."""
+    moved = shutil.copy(teacher_ckpt, tmp_path / 'moved.pth')
+    steps, _ = begin(
+        *(tmp_path, first, str(moved)),
+        change=lambda checkpoint: checkpoint['meta'].pop('mmfakd'),
+    )
+    assert steps == 0 and len(told_of_measured(log)) == 1
+
+
+def test_begun_from_a_bare_state_dict(tmp_path, first, teacher_ckpt, log):
+
+    def change(checkpoint):
+        state_dict = checkpoint['state_dict']
+        checkpoint.clear()
+        checkpoint.update(state_dict)
+
+    steps, _ = begin(tmp_path, first, teacher_ckpt, change)
+    assert steps == 2 and not told_of_measured(log)
+    assert any('does not say what it comes from' in line for line in log)
+
+
 @pytest.mark.parametrize('factor, told', [(1.0, False), (1e4, True), (1e-5, True)])
 def test_fixed_weights_are_judged(tmp_path, first, teacher_ckpt, factor, told):
     """By the ratio that was asked for: here 20, as one batch may have."""
