@@ -28,9 +28,9 @@ from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.checkpoints.student import student_config
 from mmfakd.datasets.wrappers import type_name
 from mmfakd.model_zoo.find import config_file
+from mmfakd.model_zoo.inline_models import inline_models
 from mmfakd.model_zoo.outputs import check_outputs, config_sources
 from mmfakd.model_zoo.read_config import read_config
-from mmfakd.model_zoo.resolve import inline_models
 
 from .cfg_options import merge_cfg_options
 from .check_config import check_model, check_training, check_weights

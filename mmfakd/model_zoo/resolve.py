@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import os.path as osp
-import sys
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -76,7 +75,7 @@ def resolve_model_cfg(
                 'config.'
             )
         pretrained = resolved.pop('pretrained', False)
-        base = _load_config(path, pretrained)
+        base = load_model_config(path, pretrained)
         if 'model' not in base:
             raise ValueError(f'cfg_path={path!r}: that config has no `model`.')
         weights = base.get('model_path')
@@ -154,53 +153,6 @@ def model_files(model: Any) -> list[str]:
     return found + [file for part in parts for file in model_files(part)]
 
 
-def inline_models(cfg: Config) -> None:
-    """Put student and teacher into a config that names files for them.
-
-    Its checkpoints and logs then say what the models were, whatever becomes of the
-    files, and nobody who reads them runs one. What the files import for their models
-    is imported by the config; ``teacher_imports`` names what the teacher alone needs.
-
-    Args:
-        cfg (Config): Of a training, changed in place.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it has no model.
-    """
-    outer = cfg.model.get('data_preprocessor', cfg.get('data_preprocessor'))
-    for role, preprocessor in (('architecture', outer), ('teacher', None)):
-        model = cfg.model.get(role)
-        named = innermost(model)
-        path = named.get('cfg_path') if isinstance(named, dict) else None
-        if isinstance(path, str) and is_file(path) and not named.get('pretrained'):
-            cfg.model[role], _ = resolve_model_cfg(model, preprocessor)
-            added = _import_too(cfg, _load_config(path, False))
-            if role == 'teacher' and added:
-                cfg[TEACHER_IMPORTS] = added
-    _inline_student(cfg)
-
-
-def _inline_student(cfg: Config) -> None:
-    """Put the student of a distillation into the place of a teacher that names files.
-
-    Those of the distillation's own teacher are of no concern, and may be gone.
-    """
-    # It imports mmrazor, and this module.
-    from .student_of import student_of
-
-    teacher = cfg.model.get('teacher')
-    inline = isinstance(teacher, dict) and 'cfg_path' not in teacher
-    if not inline or not model_files(teacher):
-        return
-    cfg.model.teacher = student_of(teacher)
-    path = (teacher.get('architecture') or {}).get('cfg_path')
-    if cfg.model.teacher is not teacher and path and is_file(path):
-        added = _import_too(cfg, _load_config(path, False))
-        if added:
-            cfg[TEACHER_IMPORTS] = [*cfg.get(TEACHER_IMPORTS, ()), *added]
-
-
 def imported(custom_imports: Any) -> list[str]:
     """List the modules that a config imports.
 
@@ -214,23 +166,20 @@ def imported(custom_imports: Any) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _import_too(cfg: Config, other: Config) -> list[str]:
-    """Let a config import what another does; returns what is new to it."""
-    own = cfg.get('custom_imports') or {}
-    names = imported(own)
-    # What was allowed to fail, and failed, the model does without.
-    added = [
-        name
-        for name in imported(other.get('custom_imports'))
-        if name in sys.modules and name not in names
-    ]
-    if added:
-        own.setdefault('allow_failed_imports', False)
-        cfg.custom_imports = dict(own, imports=names + added)
-    return added
+def load_model_config(path: str, pretrained: bool) -> Config:
+    """Read the config that a ``cfg_path`` names.
 
+    Args:
+        path (str): It.
+        pretrained (bool): Whether the weights of its metafile are needed.
 
-def _load_config(path: str, pretrained: bool) -> Config:
+    Returns:
+        Config: The config, with ``model_path`` where there are weights.
+
+    Raises:
+        FileNotFoundError: If there is no such config; near names are listed.
+        ValueError: If it names no package or there are no weights.
+    """
     if '::' in path:
         try:
             cfg = package_config(path, pretrained)

@@ -10,7 +10,8 @@ from mmrazor.registry.registry import sub_model
 
 from mmfakd.checkpoints.student import student_config
 from mmfakd.compat.config_literals import find_risk
-from mmfakd.model_zoo.resolve import inline_models, model_files
+from mmfakd.model_zoo.inline_models import inline_models
+from mmfakd.model_zoo.resolve import model_files
 from mmfakd.utils import resolve_model_cfg
 
 RESNET18 = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'

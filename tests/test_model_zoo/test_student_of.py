@@ -11,7 +11,8 @@ from mmrazor.models.algorithms import BaseAlgorithm
 
 from mmfakd.analysis.benchmark.step import build_part
 from mmfakd.checkpoints.student import export_student
-from mmfakd.model_zoo.resolve import inline_models, model_files, resolve_model_cfg
+from mmfakd.model_zoo.inline_models import inline_models
+from mmfakd.model_zoo.resolve import model_files, resolve_model_cfg
 from mmfakd.model_zoo.student_of import student_of
 from tests.helpers.toy import (
     LEVELS,

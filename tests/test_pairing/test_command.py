@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmfakd.cli import main, make_parser
 from mmfakd.engine.launch import merge_launch_options
-from mmfakd.model_zoo.resolve import inline_models
+from mmfakd.model_zoo.inline_models import inline_models
 from mmfakd.pairing.methods import METHODS, default_method
 from tests.helpers import forked
 from tests.helpers.toy import batch, classifier, step, without_gradient

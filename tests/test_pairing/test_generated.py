@@ -16,7 +16,7 @@ from mmpretrain.models import LinearClsHead
 from mmfakd.cli import main
 from mmfakd.engine.safety import DISTILLATION_HOOKS, distillation_hooks
 from mmfakd.model_zoo.find import config_file, find_config
-from mmfakd.model_zoo.resolve import inline_models
+from mmfakd.model_zoo.inline_models import inline_models
 from mmfakd.pairing.code import block, entries
 from mmfakd.pairing.connector_rate import connector_lr_mult
 from mmfakd.pairing.input_size import measure_images, read_input_size
