@@ -20,6 +20,7 @@ from mmfakd.checkpoints.latest import (
     needed_states,
 )
 from mmfakd.compat import load_checkpoint_file
+from mmfakd.messages import printable
 
 from .processes import may_be_restarted
 from .safety import hook_configs
@@ -149,12 +150,28 @@ def _begin(cfg: Config, start: str | None, skipped: Sequence[str]) -> None:
     """Make a training that has nothing to go on from one that begins."""
     cfg.resume, cfg.load_from = False, start
     reasons = ''.join(f'\n- skipped: {reason}' for reason in skipped)
+    if lost := _lost(cfg.work_dir):
+        reasons += (
+            f'\n- last_checkpoint names {lost}, which is not there. If it lies '
+            'elsewhere, as on a disk that is not mounted, end this training and give '
+            '--resume PATH, or bring it back.'
+        )
     weights = f', from the weights of load_from={start!r}' if start else ''
     warnings.warn(
         f'--resume: {cfg.work_dir} has no checkpoint to go on from. Training starts '
         f'from the beginning{weights}.{reasons}',
         stacklevel=3,
     )
+
+
+def _lost(work_dir: str) -> str:
+    """What ``last_checkpoint`` names although it is gone; '' without."""
+    try:
+        with open(osp.join(work_dir, 'last_checkpoint'), errors='replace') as file:
+            named = printable(file.read(4096).strip())
+    except OSError:
+        return ''
+    return '' if osp.exists(named) else named
 
 
 def _keep_teacher(cfg: Config, meta: dict) -> None:

@@ -183,6 +183,20 @@ def test_nothing_to_go_on_from(tmp_path):
     assert cfg.resume is False
 
 
+@pytest.mark.parametrize('content', ['/gone/epoch_4.pth', 's3://gone/a.pth\x1b[2J'])
+def test_the_last_checkpoint_is_gone(content, tmp_path):
+    """With the disk that it lies on, for example; an empty file names none."""
+    (tmp_path / 'last_checkpoint').write_text('')
+    with pytest.warns(UserWarning, match='no checkpoint to go on from') as told:
+        prepare_resume(config(tmp_path))
+    assert 'last_checkpoint names' not in str(told[0].message)
+    (tmp_path / 'last_checkpoint').write_text(content)
+    match = r'\n- last_checkpoint names \S*gone/\S*, which is not there.*--resume PATH'
+    with pytest.warns(UserWarning, match=match) as told:
+        prepare_resume(config(tmp_path))
+    assert '\x1b' not in str(told[0].message)
+
+
 def test_what_it_starts_from_where_there_is_nothing_to_go_on_from(checkpoint, tmp_path):
     """`--resume` from the first start on, as jobs that may be requeued are started."""
     cfg = merge_train_options(

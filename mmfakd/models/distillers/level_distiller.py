@@ -318,7 +318,7 @@ class LevelDistiller(ConfigurableDistiller):
             scale = factor * weight
             losses[f'loss_level{i}'] = loss if scale == 1 else scale * loss
         if self.warmup is not None:
-            self.warmup.report(losses)
+            self.warmup.report(losses, factor)
         return losses
 
     def level_pairs(self) -> Sequence[Sequence[Tensor]]:

@@ -170,15 +170,15 @@ class Warmup:
         """
         return min(max((now + 1 - self.begin) / (self.end - self.begin), 0.0), 1.0)
 
-    def report(self, losses: dict[str, Tensor]) -> None:
+    def report(self, losses: dict[str, Tensor], factor: float) -> None:
         """Add the present factor to losses, for the log.
 
         Args:
             losses (dict[str, Tensor]): The losses, to which ``warmup`` is added.
+            factor (float): What :meth:`factor` has returned.
         """
         # On the device of a loss, so that the log costs no synchronisation.
         for value in [loss for name, loss in losses.items() if 'loss' in name][:1]:
-            factor = self.factor()
             # As long as it is the same, making it is one operation too many; a
             # compiler is told what to compute, not what was kept.
             key = factor, value.dtype, value.device, type(value)

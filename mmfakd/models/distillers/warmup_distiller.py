@@ -49,7 +49,7 @@ class WarmupDistiller(ConfigurableDistiller):
         losses = self.full_losses = super().compute_distill_losses()
         factor = self.warmup.factor()
         scaled = {k: factor * v if 'loss' in k else v for k, v in losses.items()}
-        self.warmup.report(scaled)
+        self.warmup.report(scaled, factor)
         return scaled
 
     def forget_step(self) -> None:
