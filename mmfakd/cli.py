@@ -483,7 +483,7 @@ COMMANDS = {
     'check-teacher': (_check_teacher, 'analysis.teacher_score:check_teacher'),
     'export': (_export, 'export.command:export_checkpoint'),
     'convert': (_convert, 'checkpoints.mdistiller_file:convert_file'),
-    'compare': (_compare, 'analysis.compare_runs:compare_work_dirs'),
+    'compare': (_compare, 'analysis.compare_work_dirs:compare_work_dirs'),
     'plot': (_plot, 'analysis.learning_page:plot'),
     'detections': (_detections, 'analysis.detections:draw_detections'),
     'benchmark': (_benchmark, 'analysis.benchmark.run:run_benchmark'),

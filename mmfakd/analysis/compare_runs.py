@@ -3,32 +3,16 @@
 
 from __future__ import annotations
 
-import glob
 import math
-import os
-import os.path as osp
-import re
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import groupby
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import mmengine
-from mmengine.logging import MMLogger
-
-from mmfakd.checkpoints.atomic import whole_file
-from mmfakd.messages import markdown, printable, progress
-from mmfakd.model_zoo.outputs import check_outputs
-from mmfakd.pictures.picture_file import check_picture_name
+from mmfakd.messages import progress
 
 from .config_digests import config_digests, differing_keys
 from .count_parameters import count_parameters
-from .curves import save_curves
-from .earlier_comparison import read_comparison
 from .notes import Notes
-from .read_run import read_run
 from .run import Run
 
 METRICS = ('accuracy/top1', 'coco/bbox_mAP', 'mIoU')
@@ -242,48 +226,6 @@ def _note_teacher(teacher: dict | None, alone: dict, notes: Notes) -> None:
         )
 
 
-def format_table(comparison: dict) -> str:
-    """Format a comparison as a Markdown table with its notes below.
-
-    Args:
-        comparison (dict): What :func:`compare` returns.
-
-    Returns:
-        str: The table.
-    """
-    rows = [comparison['teacher']] if comparison['teacher'] else []
-    rows += comparison['methods']
-    # Percent, or a fraction of one.
-    in_percent = max(run['best'] for row in rows for run in row['runs']) > 1
-    form = '.2f' if in_percent else '.4f'
-    cells: dict[str, Callable[[dict], str]] = {
-        'method': lambda row: row['method'],
-        'seeds': lambda row: _seeds(row['runs']),
-        f'last {comparison["metric"]}': lambda row: _mean_deviation(row['last'], form),
-        'best': lambda row: _mean_deviation(row['best'], form),
-        f'minus {comparison["baseline"]}': lambda row: _mean_error(
-            row['difference'], form
-        ),
-        'train time': lambda row: _duration(row['seconds']),
-        'per step': lambda row: _duration(row['step_seconds']),
-        'loading data': lambda row: _known(row['data_share'], '{:.0%}'),
-        'parameters': lambda row: _known(row['parameters'], '{:,}'),
-        'added in training': lambda row: _known(row['added'], '{:,}'),
-    }
-    lines = [
-        *markdown(
-            [[*cells], *([cell(row) for cell in cells.values()] for row in rows)]
-        ),
-        '',
-        'Scores: higher is better; mean over the seeds (sample standard deviation). '
-        'Differences: of the last scores, mean of the pairs ± its standard error. '
-        'Times: of training iterations alone, from the logs.',
-    ]
-    if comparison['notes']:
-        lines += ['', 'Notes:', '', *(f'- {note}' for note in comparison['notes'])]
-    return printable('\n'.join(lines))
-
-
 def _choose_metric(runs: Iterable[Run], metric: str | None) -> str:
     logged = sorted({name for run in runs for name in run.scores})
     found = [name for name in METRICS if name in logged]
@@ -479,168 +421,3 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _statistics(values: list[float]) -> dict:
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return dict(mean=_mean(values), spread=deviation)
-
-
-def _seeds(runs: list[dict]) -> str:
-    """Seeds, runs of three and more of them as a range."""
-    known = sorted(run['seed'] for run in runs if run['seed'] is not None)
-    parts: list[str] = []
-    for _, group in groupby(enumerate(known), lambda pair: pair[1] - pair[0]):
-        seeds = [str(seed) for _, seed in group]
-        parts += [f'{seeds[0]}-{seeds[-1]}'] if len(seeds) > 2 else seeds
-    if len(known) < len(runs):
-        parts.append(f'{len(runs) - len(known)} unknown')
-    return ', '.join(parts) or 'none'
-
-
-def _mean_deviation(value: dict, form: str) -> str:
-    mean, deviation = f'{{:{form}}}', f' ({{:{form}}})'
-    return _known(value['mean'], mean) + _known(value['spread'], deviation)
-
-
-def _mean_error(value: dict | None, form: str) -> str:
-    if value is None:
-        return ''
-    mean, error = f'{{:+{form}}}', f' ± {{:{form}}}'
-    return _known(value['mean'], mean) + _known(value['standard_error'], error)
-
-
-def _known(value: float | None, template: str) -> str:
-    return '' if value is None else template.format(value)
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ''
-    for size, name in ((3600, 'h'), (60, 'min')):
-        if seconds >= 2 * size:
-            return f'{seconds / size:.1f} {name}'
-    return f'{seconds:.1f} s' if seconds >= 1 else f'{1000 * seconds:.3g} ms'
-
-
-def _work_dirs(item: str) -> tuple[str | None, list[str]]:
-    """Split ``NAME=DIR[,DIR...]``, with globs, into the name and the folders."""
-    name: str | None = None
-    if '=' in item and not glob.glob(item):
-        name, _, item = item.partition('=')
-    folders: list[str] = []
-    # An existing folder may have commas and brackets in its name.
-    for pattern in [item] if _matching(item) else item.split(','):
-        found = _matching(pattern)
-        if not found:
-            raise ValueError(
-                f'{pattern!r}: no such folder; expected NAME=DIR[,DIR...] or DIR, the '
-                'work dirs of trainings.'
-            )
-        folders += found
-    return name, folders
-
-
-def _matching(pattern: str) -> list[str]:
-    """Folders that a glob finds, or the one of that name."""
-    found = [pattern] if osp.isdir(pattern) else glob.glob(pattern)
-    return sorted(filter(osp.isdir, found), key=_natural)
-
-
-def _natural(path: str) -> list:
-    """Order seed10 behind seed9."""
-    return [int(p) if p.isdigit() else p for p in re.split(r'(\d+)', path)]
-
-
-def _logs(folders: Sequence[str]) -> list[str]:
-    """Files of figures in folders: logs, and whatever may be one."""
-    # Neither follows links, which may lead in circles, beyond the folders of starts.
-    found = [
-        osp.join(place, name)
-        for folder in folders
-        for place, _, names in os.walk(folder)
-        for name in names
-    ]
-    patterns = (osp.join(glob.escape(f), '*', 'vis_data', '*') for f in folders)
-    found += [path for pattern in patterns for path in glob.glob(pattern)]
-    return [path for path in found if path.endswith('.json')]
-
-
-def _read(folder: str, trust: bool) -> Run:
-    run = read_run(folder)
-    return replace(run, risk=None, trusted=True) if trust else run
-
-
-def compare_work_dirs(
-    runs: Sequence[str],
-    metric: str | None = None,
-    baseline: str | None = None,
-    teacher: str | None = None,
-    out: Sequence[str] = (),
-    add_to: str | None = None,
-    trust: bool = False,
-) -> str:
-    """Compare work dirs, as the command line names them.
-
-    Args:
-        runs (Sequence[str]): ``'NAME=DIR[,DIR...]'``, or without a name, which groups
-            runs by their config's.
-        metric (str, optional): The score to compare.
-        baseline (str, optional): The method that the others are compared with.
-        teacher (str, optional): The teacher's work dir.
-        out (Sequence[str]): Files to write: curves, figures (.json), the table (.md).
-        add_to (str, optional): A file of figures (.json) whose runs are compared, too,
-            and which is written anew. It need not be there.
-        trust (bool): Whether all work dirs are one's own, so that their configs may
-            import modules and name any class when parameters are counted.
-
-    Returns:
-        str: The table.
-
-    Raises:
-        FileExistsError: If a file to write is one of a work dir that is read.
-        FileNotFoundError: If there is no log of the teacher.
-        OSError: If a file cannot be written.
-        ValueError: If there is nothing to compare, a file to write has an ending that
-            says nothing, or ``add_to`` is no file of figures.
-    """
-    for path in out:
-        if not path.endswith(('.json', '.md')):
-            check_picture_name(path, 'figures (.json), a table (.md) or ')
-    # Models are built only to be counted.
-    MMLogger.get_instance('compare', log_level='WARNING')
-    methods: dict[str, list[Run]] = {}
-    seen: set[str] = set()
-    notes: list[str] = []
-    for item in runs:
-        name, folders = _work_dirs(item)
-        if name:
-            methods.setdefault(name, [])
-        for folder in folders:
-            if osp.realpath(folder) in seen:
-                raise ValueError(f'{folder}: given twice.')
-            seen.add(osp.realpath(folder))
-            try:
-                run = _read(folder, trust)
-            except (OSError, ValueError) as error:
-                named = '' if folder in str(error) else f'{folder}: '
-                notes.append(f'Left out: {named}{error}')
-            else:
-                methods.setdefault(name or run.name, []).append(run)
-    if not any(methods.values()):
-        raise ValueError('\n'.join(notes))
-    of_teacher = _read(teacher, trust) if teacher else None
-    outs = [*out, *([add_to] if add_to else [])]
-    check_outputs(True, outs, _logs([*seen, *([teacher] if teacher else [])]))
-    older = read_comparison(add_to) if add_to else None
-    # It may be one of the older methods.
-    among = None if older and baseline not in methods else baseline
-    comparison = compare(methods, metric, among, of_teacher, notes)
-    if older:
-        comparison = extend(older, comparison, baseline, notes)
-    table = format_table(comparison)
-    for path in outs:
-        if path.endswith('.json'):
-            with whole_file(path) as part:
-                mmengine.dump(comparison, part, file_format='json', indent=2)
-        elif path.endswith('.md'):
-            with whole_file(path) as part:
-                Path(part).write_text(f'{table}\n')
-        else:
-            save_curves(comparison, path)
-    return table

@@ -45,7 +45,7 @@ UNTOLD = ('cfg', 'experiment_name', 'loop_stage', 'eta', 'iter', 'outdated_ckpts
 LOADED = (
     'mmfakd.models',
     'mmfakd.engine.launch',
-    'mmfakd.analysis.compare_runs',
+    'mmfakd.analysis.compare_work_dirs',
     'mmrazor.models',
 )
 
