@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.config.config import DELETE_KEY
 
 from mmfakd.compat.config_literals import config_literals
 from mmfakd.compat.nesting import usual_recursion_limit
@@ -19,7 +20,6 @@ from .check_config import warn_unknown_keys
 _HOLDS_DICT = re.compile(r'[\[({]*(\{|dict\().*[\])}]', re.S)
 # One pair of quotes around all of it.
 _QUOTED = re.compile(r'"[^"]*"|\'[^\']*\'')
-_INDEX = re.compile(r'-?[0-9]+')
 # None is a value of a config.
 _ABSENT = object()
 _EXPECTED = {
@@ -42,99 +42,115 @@ def merge_cfg_options(cfg: Config, pairs: Sequence[str] | None) -> None:
     """
     options = parse_cfg_options(pairs)
     warn_unknown_keys(cfg, options)
-    try:
-        options = _with_whole_lists(cfg, options)
-    except IndexError as error:
-        raise ValueError(f'--cfg-options {" ".join(pairs or ())}: {error}') from error
-    for key, value in options.items():
-        # With a number, a word or None there is nothing that a dict could join.
-        if isinstance(value, dict) and _is_single(cfg, key):
-            value['_delete_'] = True
-    try:
-        cfg.merge_from_dict(options)
-    except (AssertionError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'--cfg-options {" ".join(pairs or ())}: {error.args[0]}'
-        ) from error
+    texts = {pair.partition('=')[0]: pair for pair in pairs or ()}
+    # One after another: each meets what those before it have made.
+    for key in _in_order(options):
+        try:
+            _check_entries(cfg, key)
+            _merge(cfg, key, options[key])
+        except (
+            AssertionError,
+            AttributeError,
+            IndexError,
+            KeyError,
+            TypeError,
+        ) as error:
+            told = _in_words(error)
+            raise ValueError(f'--cfg-options {texts[key]}: {told}') from error
 
 
-def _with_whole_lists(cfg: Config, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace entries of lists without dicts by whole lists.
+def _in_words(error: Exception) -> str:
+    """What MMEngine says, and what to do where that is of Python's types alone."""
+    text = str(error.args[0])
+    if DELETE_KEY in text or not isinstance(error, (AttributeError, TypeError)):
+        return text
+    return (
+        f'it does not fit into the config ({text}). A dict within a dict takes the '
+        f'place of a list if it has `{DELETE_KEY}=True`.'
+    )
 
-    MMEngine takes what has an index for a dict that another one joins.
+
+def _in_order(options: Mapping[str, Any]) -> list[str]:
+    """Order keys as in one merge of all: what is deleted goes before what is put there.
+
+    Of a value and of what is within it, the value replaces what stands before it.
     """
-    found: dict[str, Any] = {}
-    for key, value in options.items():
-        name, indices = _split_entry(cfg, found, key)
-        if indices:
-            value = _replaced(_given(cfg, found, name), indices, value, name)
-        found[name] = value
-    return found
+    keys = list(options)
+    kept = [
+        key
+        for place, key in enumerate(keys, 1)
+        if not any(key.startswith(f'{later}.') for later in keys[place:])
+    ]
+    return sorted(kept, key=lambda key: not key.endswith(f'.{DELETE_KEY}'))
 
 
-def _given(cfg: Config, options: Mapping[str, Any], key: str) -> Any:
-    """What stands under a key, by an option of it or around it, or by the config."""
-    parts = key.split('.')
-    for cut in range(len(parts), 0, -1):
-        head, rest = '.'.join(parts[:cut]), parts[cut:]
-        if head in options:
-            found = _find(options[head], '.'.join(rest)) if rest else options[head]
-            joins = isinstance(options[head], Mapping) and not options[head].get(
-                '_delete_'
+def _check_entries(cfg: Config, key: str) -> None:
+    """Refuse a key that leads into a list, and to nothing there."""
+    found: Any = cfg
+    name, in_list = '', False
+    for part in key.split('.'):
+        listed = isinstance(found, (list, tuple))
+        if part == DELETE_KEY or found is _ABSENT:
+            return
+        if listed and _find(found, part) is _ABSENT:
+            count = len(found)
+            places = f'0 to {count - 1}' if count else 'a whole list, as it is empty'
+            raise IndexError(
+                f'{name} is a {type(found).__name__} of {count}, which has no entry '
+                f'{part}; expected {places}.'
             )
-            if found is not _ABSENT or not joins:
-                return found
-    return _find(cfg, key)
+        if in_list and not listed and not isinstance(found, Mapping):
+            raise IndexError(
+                f'{name} is {found!r}, which has no entries; give it as a whole, '
+                f'{name}=VALUE.'
+            )
+        found, in_list = _find(found, part), listed
+        name = f'{name}.{part}'.lstrip('.')
 
 
-def _split_entry(
-    cfg: Config, options: Mapping[str, Any], key: str
-) -> tuple[str, list[int]]:
-    """Split a key into that of the outermost list without dicts, and indices."""
+def _merge(cfg: Config, key: str, value: Any) -> None:
+    """Put one value into a config, an entry of a list by way of the whole list.
+
+    MMEngine takes what has an index for a dict that another one joins, and knows none
+    of tuples.
+    """
+    name, entry = _split_entry(cfg, key)
+    if entry:
+        values = _find(cfg, name)
+        index, _, rest = entry.partition('.')
+        before, after = values[: int(index)], values[int(index) + 1 :]
+        inner = Config(dict(entry=values[int(index)]))
+        _merge(inner, f'entry.{rest}' if rest else 'entry', value)
+        value = type(values)([*before, inner.entry, *after])
+    elif isinstance(value, dict) and not _joins(value, _find(cfg, name)):
+        value[DELETE_KEY] = True
+    cfg.merge_from_dict({name: value})
+
+
+def _split_entry(cfg: Config, key: str) -> tuple[str, str]:
+    """Split a key behind the outermost list or tuple; '' if nothing follows."""
     parts = key.split('.')
     for cut in range(1, len(parts)):
-        name, rest = '.'.join(parts[:cut]), parts[cut:]
-        values = _given(cfg, options, name)
-        if (
-            all(map(_INDEX.fullmatch, rest))
-            and isinstance(values, (list, tuple))
-            and not _holds_dict(values)
-        ):
-            return name, [int(index) for index in rest]
-    return key, []
+        name = '.'.join(parts[:cut])
+        if isinstance(_find(cfg, name), (list, tuple)) and parts[cut] != DELETE_KEY:
+            return name, '.'.join(parts[cut:])
+    return key, ''
 
 
-def _replaced(values: Any, indices: Sequence[int], value: Any, name: str) -> Any:
-    """Copy a list or tuple, in lists where there are several indices, with a value."""
-    if not isinstance(values, (list, tuple)):
-        raise IndexError(f'{name} is {values!r}, which has no entries.')
-    index, *rest = indices
-    if not 0 <= index < len(values):
-        count = f'0 to {len(values) - 1}' if values else 'a whole list, as it is empty'
-        raise IndexError(
-            f'Index {index} exceeds the length of {name}={values!r}; expected {count}.'
-        )
-    if rest:
-        value = _replaced(values[index], rest, value, f'{name}.{index}')
-    return type(values)([*values[:index], value, *values[index + 1 :]])
+def _joins(value: Mapping, found: Any) -> bool:
+    """Whether a dict can join what a config has: not a number, a word or None.
 
-
-def _holds_dict(values: Any) -> bool:
-    if isinstance(values, (list, tuple)):
-        return any(map(_holds_dict, values))
-    return isinstance(values, Mapping)
-
-
-def _is_single(cfg: Any, key: str) -> bool:
-    """Tell whether a config has something under a key that is no dict and no list."""
-    found = _find(cfg, key)
-    return found is not _ABSENT and not isinstance(found, (Mapping, list, tuple))
+    Nor a list, of which a dict of MMEngine's form has places for keys.
+    """
+    if isinstance(found, list):
+        return all(str(key).isdecimal() for key in value)
+    return found is _ABSENT or isinstance(found, Mapping)
 
 
 def _find(cfg: Any, key: str) -> Any:
     """Find what a config has under a key, or ``_ABSENT``."""
     for part in key.split('.'):
-        if isinstance(cfg, (list, tuple)) and part.isdigit() and int(part) < len(cfg):
+        if isinstance(cfg, (list, tuple)) and part.isdecimal() and int(part) < len(cfg):
             cfg = cfg[int(part)]
         elif isinstance(cfg, (Config, Mapping)) and part in cfg:
             cfg = cfg[part]

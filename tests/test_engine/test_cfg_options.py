@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """What is given as `--cfg-options`: read, merged, or refused in words."""
 
+import re
 import sys
 
 import pytest
@@ -99,7 +100,9 @@ LISTS = dict(
     model=dict(names=['a', 'b', 'c'], sizes=(1, 2), grid=[[1, 2], (3, 4)], none=[]),
     pipeline=[dict(type='Resize', scale=(32, 32), only=[1]), dict(type='Pack')],
     tta=[[dict(type='Flip', prob=[0.5])], [dict(type='Pack')]],
+    # As levels may be.
     mixed=[1, dict(a=1)],
+    both=(dict(a=1), 2),
 )
 
 
@@ -130,6 +133,18 @@ LISTS = dict(
             [[dict(type='Flip', prob=[1])], [dict(type='X')]],
         ),
         (['mixed.1.a=2'], 'mixed', [1, dict(a=2)]),
+        (['mixed.0=z', 'mixed.1.a=2'], 'mixed', ['z', dict(a=2)]),
+        (['mixed.1=z', 'mixed.0=dict(a=3)'], 'mixed', [dict(a=3), 'z']),
+        (['mixed.1=dict(b=2)'], 'mixed', [1, dict(a=1, b=2)]),
+        (['mixed.1=dict(_delete_=True, b=2)'], 'mixed', [1, dict(b=2)]),
+        (['mixed.1.b=2', 'mixed.1._delete_=True'], 'mixed', [1, dict(b=2)]),
+        (['mixed.0._delete_=True', 'mixed.0.b=2'], 'mixed', [dict(b=2), dict(a=1)]),
+        (['mixed=[dict(c=[1])]', 'mixed.0.c.0=3'], 'mixed', [dict(c=[3])]),
+        (['mixed={"1": dict(a=2)}'], 'mixed', [1, dict(a=2)]),
+        (['mixed=dict(a=2)'], 'mixed', dict(_delete_=True, a=2)),
+        (['model.grid.0=dict(a=1)'], 'model.grid', [dict(a=1), (3, 4)]),
+        (['model.names.7=x', 'model.names=[p]'], 'model.names', ['p']),
+        (['both.0.a=2', 'both.1=z'], 'both', (dict(a=2), 'z')),
     ],
 )
 def test_entries_of_lists(pairs, key, value):
@@ -158,16 +173,24 @@ def test_a_list_that_becomes_a_dict():
 @pytest.mark.parametrize(
     ('pair', 'message'),
     [
-        ('model.names.3=x', 'Index 3 exceeds .*model.names=.*; expected 0 to 2.'),
-        ('model.names.-1=x', 'Index -1 exceeds .*; expected 0 to 2.'),
-        ('model.grid.0.2=1', 'Index 2 exceeds .*model.grid.0=.*; expected 0 to 1.'),
+        ('model.names.3=x', 'names is a list of 3, .* no entry 3; expected 0 to 2.'),
+        ('model.names.-1=x', 'which has no entry -1; expected 0 to 2.'),
+        ('model.names.x=1', 'which has no entry x; expected 0 to 2.'),
+        ('mixed.2=x', 'mixed is a list of 2, which has no entry 2; expected 0 to 1.'),
+        ('pipeline.-1.type=X', 'pipeline is a list of 2, which has no entry -1;'),
+        ('pipeline.0.only.1=2', 'pipeline.0.only is a list of 1, .* no entry 1;'),
+        ('model.grid.1.2=1', 'model.grid.1 is a tuple of 2, .*expected 0 to 1.'),
         ('model.none.0=1', 'expected a whole list, as it is empty'),
-        ('model.names.0.1=1', "model.names.0 is 'a', which has no entries"),
+        ('model.names.0.1=1', "model.names.0 is 'a', .*give it as a whole"),
+        ('mixed.0.a=1', 'mixed.0 is 2, which has no entries'),
+        ('pipeline.0.type.x=1', 'cannot inherit'),
+        ('model=dict(names=dict(a=1))', 'does not fit .*`_delete_=True`'),
     ],
 )
 def test_entries_that_lists_do_not_have(pair, message):
-    with pytest.raises(ValueError, match=f'^--cfg-options {pair}: .*{message}'):
-        merge_cfg_options(Config(LISTS), [pair])
+    start = re.escape(f'--cfg-options {pair}: ')
+    with pytest.raises(ValueError, match=f'^{start}.*{message}'):
+        merge_cfg_options(Config(LISTS), ['mixed.0=2', pair])
 
 
 @pytest.mark.parametrize(
@@ -175,7 +198,7 @@ def test_entries_that_lists_do_not_have(pair, message):
     [
         ('=3', 'expected KEY=VALUE'),
         ('alone', 'expected KEY=VALUE'),
-        ('levels.7=1', 'Index 7 exceeds the length'),
+        ('levels.7=1', 'levels is a list of 2, which has no entry 7'),
         ('model.backbone.depth.x=1', 'cannot inherit'),
     ],
 )
