@@ -28,6 +28,7 @@ from mmfakd.datasets.wrappers import dataset_meta
 from mmfakd.engine.check_config import check_training, check_weights
 from mmfakd.engine.check_data import check_data, check_length, tell_names
 from mmfakd.engine.check_pipelines import check_switches, tell_pad
+from mmfakd.engine.check_stream import asks_for_length, check_stream
 from mmfakd.engine.devices import find_device
 from mmfakd.engine.hooks.first_step_hook import note_optimized
 from mmfakd.engine.naming_collate import NamingCollate
@@ -92,6 +93,7 @@ def check_distillation(
         progress('building student and teacher')
         model = _model(cfg)
         hooks = list(_hooks(cfg))
+        check_stream(loader, hooks, asks_for_length(cfg))
         notes = _check_hooks(hooks, cfg, loader, model)
         warnings = check_schedule(cfg, hooks, model, loader)
         warnings += check_data(loader, model, _iterations(cfg))
@@ -142,7 +144,9 @@ def _one_batch(loader: DataLoader) -> Any:
 
 def _hooks(cfg: Config) -> Iterator[Hook]:
     """Build the hooks of the training that need no runner for that."""
-    defaults = filter(None, (cfg.get('default_hooks') or {}).values())
+    # The runner's own, unless the config says None.
+    named = {'logger': dict(type='LoggerHook'), **(cfg.get('default_hooks') or {})}
+    defaults = filter(None, named.values())
     own = [hook for hook in defaults if not isinstance(hook, dict) or _is_known(hook)]
     for hook in copy.deepcopy([*own, *(cfg.get('custom_hooks') or [])]):
         if isinstance(hook, dict):

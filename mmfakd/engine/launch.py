@@ -34,6 +34,7 @@ from mmfakd.model_zoo.read_config import read_config
 
 from .cfg_options import merge_cfg_options
 from .check_config import check_model, check_training, check_weights
+from .check_stream import explain_stream
 from .config_dump import TEST, name_dump
 from .cpu_processes import init_cpu_distributed
 from .launchers import check_launcher
@@ -85,7 +86,7 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
     lock = prepare_work_dir(cfg)
 
     def run() -> Any:
-        with lock, explain_full_disk(cfg.work_dir):
+        with lock, explain_full_disk(cfg.work_dir), explain_stream(cfg):
             model = build_runner(cfg).train()
         if dist.is_initialized():
             end_process_group()

@@ -103,6 +103,21 @@ def loops_by_epoch(cfg: Config) -> bool:
     return loop.get('max_epochs', 1) != 1 or 'max_iters' not in loop
 
 
+def loops_as_mmengine_by_epoch(cfg: Config) -> bool:
+    """Tell whether a config's loop counts epochs and is MMEngine's, or one of its kind.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        bool: Whether it is; False for a loop of one's own that only has such a name.
+    """
+    loop = cfg.get('train_cfg') or {}
+    if kind := loop.get('type'):
+        return issubclass(_loop_class(kind), EpochBasedTrainLoop)
+    return bool(loop.get('by_epoch'))
+
+
 def count_epochs(cfg: Config) -> int | None:
     """Count the epochs of a config's training.
 

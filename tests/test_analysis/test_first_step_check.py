@@ -252,18 +252,28 @@ def test_when_it_begins_and_ends(check, tmp_path, options, status, said):
     assert code == status and re.search(pattern, ' '.join(out.split())), out
 
 
-@pytest.mark.parametrize('kind', ['Stream', 'CountedStream'])
-def test_a_stream(check, tmp_path, kind):
-    """It trains in an iteration based loop, and may have no length."""
+@pytest.mark.parametrize(
+    ('kind', 'option', 'status', 'said'),
+    [
+        ('CountedStream', 'default_hooks.logger.interval=2', 0, ''),
+        ('Stream', 'default_hooks.logger=None', 0, ''),
+        ('Stream', 'default_hooks.logger.interval=2', 1, r'asks for \(LoggerHook\)'),
+        # MMEngine's own.
+        ('Stream', 'default_hooks._delete_=True', 1, r'asks for \(LoggerHook\)'),
+    ],
+)
+def test_a_stream(check, tmp_path, kind, option, status, said):
+    """In an iteration based loop it trains without a length if nothing asks for it."""
     code, out = check(
         '--cfg-options',
         f'train_dataloader.dataset=dict(_delete_=True, type="{kind}")',
         'train_dataloader.sampler=None',
         'train_cfg=dict(_delete_=True, type="IterBasedTrainLoop", max_iters=4)',
         WARMUP.format(False, 0, 4),
+        option,
         teacher_ckpt=save_teacher(tmp_path),
     )
-    assert code == 0, out
+    assert code == status and re.search(said, out), out
 
 
 def test_images_of_different_sizes(check, tmp_path):

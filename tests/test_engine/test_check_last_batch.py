@@ -24,8 +24,9 @@ def run(work_dir, distiller=None, iters=None, **loader):
         model['distiller'] = distiller
     cfg = run_config(work_dir, model, epochs=1, iters=iters)
     cfg.train_dataloader = {**cfg.train_dataloader, 'batch_size': 19, **loader}
-    # MMEngine's asks a loader for its length.
-    cfg.default_hooks.logger = None
+    if loader.get('dataset', {}).get('type') == 'Stream':
+        # MMEngine's asks a loader for its length.
+        cfg.default_hooks.logger = None
     train(cfg, CheckDataHook())
 
 

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from mmfakd.datasets.wrappers import walk_loaders
 from mmfakd.engine.check_data import check_data, tell_names
 from mmfakd.engine.check_pipelines import check_switches, tell_pad
+from mmfakd.engine.check_stream import check_stream
 from mmfakd.engine.known_meta import known_meta
 from mmfakd.engine.naming_collate import NamingCollate
 from mmfakd.engine.unwrap import unwrapped_model
@@ -34,7 +35,8 @@ class CheckDataHook(Hook):
     ``YOLOXModeSwitchHook`` and ``PipelineSwitchHook`` do on images without labels. Of
     a pipeline with a ``Pad`` beside ``ignore_padding`` a warning tells. From then on
     the model itself looks at the labels of every batch, and images that do not fit
-    into one batch are named.
+    into one batch are named. Streams that do not say how many batches they have are
+    refused where MMEngine's ``LoggerHook`` asks for that.
 
     Raises:
         ValueError: At the beginning of the training if one of this is not so; later
@@ -59,6 +61,8 @@ class CheckDataHook(Hook):
         if distiller is not None and hasattr(whole, 'teacher'):
             # That hook acts before the first step, where the model looks for it.
             check_mean_teacher(runner.hooks)
+        # Of several loaders MMEngine asks for their number.
+        check_stream(runner.train_dataloader, runner.hooks)
         for loader in walk_loaders(runner.train_dataloader):
             for text in check_data(loader, whole, runner.max_iters):
                 _warn(text)
