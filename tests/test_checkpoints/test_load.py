@@ -63,6 +63,28 @@ def test_student_of_a_distillation_checkpoint(path):
     assert_same(net, state_dict)
 
 
+class Distillation(nn.Module):
+    """What a distillation's names look like."""
+
+    def __init__(self, student):
+        super().__init__()
+        self.architecture = student
+        self.connector = nn.Linear(2, 2)
+
+
+def test_student_of_two_distillations_at_once(path):
+    whole = Distillation(Distillation(Net()))
+    state_dict = filled(whole)
+    torch.save(dict(state_dict=state_dict), path)
+    # A student that is a distillation itself keeps what is its own.
+    for model, source in (
+        (Net(), whole.architecture.architecture),
+        (Distillation(Net()), whole.architecture),
+    ):
+        load_weights(model, path, 'teacher')
+        assert_same(model, source.state_dict())
+
+
 def test_no_key_matches(path):
     state_dict = {f'net.{key}': value for key, value in Net().state_dict().items()}
     torch.save(state_dict, path)
