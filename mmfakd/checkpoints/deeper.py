@@ -12,10 +12,14 @@ _LISTS = (nn.Sequential, nn.ModuleList)
 
 # Lists whose parts run one after the other, by the names that torchvision and
 # OpenMMLab give them. Others, such as an HRNet's branches, may run side by side.
-_IN_TURN = re.compile('(layer|block|stage|feature)s?_?[0-9]*|encoder|network|backbone')
+# XCiT's are `xca_layers` and `ca_layers`; HRNet's `fuse_layers` are none.
+_IN_TURN = re.compile(
+    '(layer|block|stage|feature)s?_?[0-9]*|x?ca_layers|encoder|network|backbone'
+)
 
-# Those from which a backbone yields what `out_indices` counts.
-_YIELDED = ('layers', 'blocks', 'stages')
+# Backbones that build nothing behind the last of their `out_indices`. All others of
+# OpenMMLab have all of their depth, whatever they yield.
+_BUILT_AS_YIELDED = ('mmdet.models.backbones.efficientnet.EfficientNet',)
 
 
 def deeper_parts(model: nn.Module, ignored: Iterable[str]) -> dict[str, str]:
@@ -49,30 +53,24 @@ def cuts_backbone(model: nn.Module, part: str, whole: bool) -> bool:
     Args:
         model (nn.Module): The model.
         part (str): A part that it lacks, of :func:`deeper_parts`.
-        whole (bool): Whether all of the model is used. If not, parts behind the last
-            that the backbone yields are not missed: some, such as mmdet's
-            EfficientNet, do not build them.
+        whole (bool): Whether all of the model is used. If not, what a backbone left
+            out as it does not yield it, such as mmdet's EfficientNet, is not missed.
 
     Returns:
         bool: Whether that is certain.
     """
-    owner, _, child = part.rpartition('.')
+    owner = part.rpartition('.')[0]
     named = [name for name in owner.split('.') if not name.isdecimal()]
     if 'backbone' not in named or not _IN_TURN.fullmatch(named[-1]):
         return False
-    return whole or int(child) <= _last_yielded(model, owner, int(child))
+    return whole or not _is_built_as_yielded(model, owner)
 
 
-def _last_yielded(model: nn.Module, owner: str, otherwise: int) -> int:
-    """The last entry of a list that a backbone yields, where that is known."""
-    path, _, name = owner.rpartition('.')
-    if name not in _YIELDED or path.rpartition('.')[2] != 'backbone':
-        return otherwise
-    indices = getattr(model.get_submodule(path), 'out_indices', None)
-    if not isinstance(indices, (list, tuple)) or not indices:
-        return otherwise
-    known = all(isinstance(i, int) and i >= 0 for i in indices)
-    return max(indices) if known else otherwise
+def _is_built_as_yielded(model: nn.Module, owner: str) -> bool:
+    """Whether a list is of a backbone that builds no more than it yields."""
+    backbone = model.get_submodule(owner.rpartition('.')[0])
+    kinds = (f'{kind.__module__}.{kind.__name__}' for kind in type(backbone).__mro__)
+    return any(kind in _BUILT_AS_YIELDED for kind in kinds)
 
 
 def _first_absent(key: str, modules: Mapping[str, nn.Module]) -> tuple[str, str]:

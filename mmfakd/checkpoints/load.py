@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import partial
 
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from .deeper import cuts_backbone, deeper_parts
 from .fetch import fetch_checkpoint
 from .state_dict import COUNTER, find_state_dict, fits_little, some, tensor_shapes
-from .student import student_state_dict
+from .student import PREFIX, student_state_dict
 
 _some = partial(some, most=6, cut=', ...')
 
@@ -48,8 +49,8 @@ def load_weights(
     """
     head = f'{role} checkpoint {source!r}'
     state_dict = find_state_dict(fetch_checkpoint(source), head)
-    state_dict = student_state_dict(state_dict) or state_dict
     full = model.state_dict()
+    state_dict = _of_student(state_dict, full)
     own = [key for key in full if not key.endswith(COUNTER)]
     try:
         # The model itself loads: it may rename keys of older versions and resize
@@ -98,6 +99,19 @@ def load_weights(
         logger='current',
     )
     return [key for key in own if key not in missing]
+
+
+def _of_student(
+    state_dict: OrderedDict[str, Tensor], own: Iterable[str]
+) -> OrderedDict[str, Tensor]:
+    """Take the student's tensors out of a distillation's, or of several in another."""
+    distilled = any(key.startswith(PREFIX) for key in own)
+    while inner := student_state_dict(state_dict):
+        state_dict = inner
+        if distilled:
+            # What stands below is the student's own: it is a distillation itself.
+            break
+    return state_dict
 
 
 def _refuse_deeper(

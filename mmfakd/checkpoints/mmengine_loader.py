@@ -96,11 +96,12 @@ def replace_mmengine_loaders() -> None:
             own = module.state_dict().keys()
             if len(own & plain.keys()) > len(own & state_dict.keys()):
                 state_dict = plain
-        if not module.state_dict().keys() & state_dict.keys():
-            # A distillation's checkpoint for the student alone.
+        # A distillation's checkpoint, or that of one in another, for the student alone.
+        inner, own = state_dict, module.state_dict().keys()
+        while inner and not own & inner.keys():
             student = import_module('mmfakd.checkpoints.student')
-            inner = student.student_state_dict(state_dict)
-            state_dict = inner if module.state_dict().keys() & inner else state_dict
+            inner = student.student_state_dict(inner)
+        state_dict = inner or state_dict
         original(module, state_dict, strict, logger)
 
     load_state_dict.mmfakd = True  # type: ignore[attr-defined]

@@ -30,7 +30,8 @@ from .first_meta import first_meta
 from .state_dict import fits_little, some, tensor_shapes, without_wrappers
 from .write import is_safetensors, write_weights
 
-_PREFIX = 'architecture.'
+# Of a student's weights among those of its distillation.
+PREFIX = 'architecture.'
 _LIBRARIES = ('mmfakd', 'mmrazor')
 _VISUALIZERS = dict(mmdet='DetLocalVisualizer', mmseg='SegLocalVisualizer')
 
@@ -64,7 +65,7 @@ def export_student(checkpoint: dict, own: bool = False) -> dict:
     student = student_state_dict(state_dict)
     if not student:
         raise ValueError(
-            f'No key begins with {_PREFIX!r}: got {some(state_dict)}. Expected a '
+            f'No key begins with {PREFIX!r}: got {some(state_dict)}. Expected a '
             'checkpoint of a distillation run; one of a plain model needs no export.'
         )
     return _exported(student, meta, 'architecture', own)
@@ -227,23 +228,23 @@ def take_student(
     """
     given = {k[len(prefix) :]: k for k in state_dict if k.startswith(prefix)}
     own = model.state_dict()
-    if not given or any(key in own for key in given if not key.startswith(_PREFIX)):
+    if not given or any(key in own for key in given if not key.startswith(PREFIX)):
         return
-    distilled = any(key.startswith(_PREFIX) for key in given)
+    distilled = any(key.startswith(PREFIX) for key in given)
     names = {
-        key if distilled else f'{_PREFIX}{key}': whole
+        key if distilled else f'{PREFIX}{key}': whole
         for key, whole in given.items()
-        if not distilled or key.startswith(_PREFIX)
+        if not distilled or key.startswith(PREFIX)
     }
     shapes = tensor_shapes({key: state_dict[whole] for key, whole in names.items()})
-    student = {k: v for k, v in tensor_shapes(own).items() if k.startswith(_PREFIX)}
+    student = {k: v for k, v in tensor_shapes(own).items() if k.startswith(PREFIX)}
     if fits_little(shapes, student):
         fitting = sum(student.get(key) == shape for key, shape in shapes.items())
         kind = type(model).__name__
         raise ValueError(
             f'{fitting} of the {len(shapes)} tensors of the checkpoint fit the student '
             f'of the {kind}, which has {len(student)}: it is of another model. It has '
-            f'{some(given)}; the student has {some(k[len(_PREFIX) :] for k in student)}'
+            f'{some(given)}; the student has {some(k[len(PREFIX) :] for k in student)}'
             '. Choose a checkpoint of the student, and give it as `student_ckpt` '
             '(`mmfakd train --student-ckpt`), which checks it, instead of `load_from`; '
             'that of a teacher is `teacher_ckpt` (`--teacher-ckpt`).'
@@ -254,7 +255,7 @@ def take_student(
         state_dict[f'{prefix}{key}'] = state_dict.pop(whole)
     # By these the modules know older layouts of theirs.
     versions = getattr(state_dict, '_metadata', None) or {}
-    versions.update({f'{_PREFIX}{key}': value for key, value in versions.items()})
+    versions.update({f'{PREFIX}{key}': value for key, value in versions.items()})
     print_log(
         f'The checkpoint is that of a plain model: {len(names)} tensors are taken for '
         f'the student of the {type(model).__name__}.',
@@ -265,9 +266,9 @@ def take_student(
 def _without_prefix(named: Mapping[str, Any]) -> OrderedDict[str, Any]:
     """What stands under the prefix, the student itself as ``''``."""
     return OrderedDict(
-        (key[len(_PREFIX) :], value)
+        (key[len(PREFIX) :], value)
         for key, value in named.items()
-        if f'{key}.'.startswith(_PREFIX)
+        if f'{key}.'.startswith(PREFIX)
     )
 
 

@@ -63,6 +63,28 @@ def test_student_of_a_distillation_checkpoint(path):
     assert_same(net, state_dict)
 
 
+class Distillation(nn.Module):
+    """What a distillation's names look like."""
+
+    def __init__(self, student):
+        super().__init__()
+        self.architecture = student
+        self.connector = nn.Linear(2, 2)
+
+
+def test_student_of_two_distillations_at_once(path):
+    whole = Distillation(Distillation(Net()))
+    state_dict = filled(whole)
+    torch.save(dict(state_dict=state_dict), path)
+    # A student that is a distillation itself keeps what is its own.
+    for model, source in (
+        (Net(), whole.architecture.architecture),
+        (Distillation(Net()), whole.architecture),
+    ):
+        load_weights(model, path, 'teacher')
+        assert_same(model, source.state_dict())
+
+
 def test_no_key_matches(path):
     state_dict = {f'net.{key}': value for key, value in Net().state_dict().items()}
     torch.save(state_dict, path)
@@ -185,6 +207,12 @@ def efficientnet(*out_indices):
     return dict(type='mmdet.EfficientNet', arch='b0', out_indices=out_indices)
 
 
+def with_backbone(backbone):
+    net = nn.Module()
+    net.backbone = MODELS.build(backbone)
+    return net
+
+
 @pytest.mark.parametrize(
     ('has', 'into', 'part'),
     [
@@ -196,20 +224,70 @@ def efficientnet(*out_indices):
 def test_networks_as_deep_are_warned_of(has, into, part, path, warned):
     """What the file has more is nothing that the model would yield."""
     pytest.importorskip('mmdet.models')
-
-    def build(backbone):
-        net = nn.Module()
-        net.backbone = MODELS.build(backbone)
-        return net
-
-    torch.save(build(has).state_dict(), path)
-    load_weights(build(into), path, 'teacher', ('backbone.',))
+    torch.save(with_backbone(has).state_dict(), path)
+    load_weights(with_backbone(into), path, 'teacher', ('backbone.',))
     [text] = warned
     assert f'the checkpoint has backbone.{part}, the Module ends at' in text
     if part == 'layers.6':
         # A head behind a backbone without its last layer is given another input.
         with pytest.raises(ValueError, match=r'has backbone\.layers\.6, .*deeper'):
-            load_weights(build(into), path, 'teacher', ('',))
+            load_weights(with_backbone(into), path, 'teacher', ('',))
+
+
+class OwnEfficientNet(nn.Module):
+    """One of a user's, of the same name as mmdet's, that builds all of its depth."""
+
+    out_indices = (1,)
+
+    def __init__(self, depth):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(depth))
+
+
+OwnEfficientNet.__name__ = 'EfficientNet'
+
+
+def own_efficientnet(depth):
+    return dict(type=OwnEfficientNet, depth=depth)
+
+
+def vit(num_layers, **kwargs):
+    arch = dict(embed_dims=8, num_heads=2, feedforward_channels=8)
+    arch['num_layers'] = num_layers
+    kind = 'mmpretrain.VisionTransformer'
+    return dict(type=kind, arch=arch, img_size=32, patch_size=16, **kwargs)
+
+
+def xcit(depth, cls_attn_layers=1):
+    arch = dict(embed_dims=8, num_heads=2, mlp_ratio=1, depth=depth)
+    arch['cls_attn_layers'] = cls_attn_layers
+    return dict(type='mmpretrain.XCiT', patch_size=16, **arch)
+
+
+def mixer(num_layers):
+    arch = dict(embed_dims=8, tokens_mlp_dims=8, channels_mlp_dims=8)
+    arch['num_layers'] = num_layers
+    return dict(type='mmpretrain.MlpMixer', arch=arch, img_size=32, patch_size=16)
+
+
+@pytest.mark.parametrize('required', [('',), ('backbone.',)])
+@pytest.mark.parametrize(
+    ('has', 'into', 'part'),
+    [
+        (vit(4), vit(2), 'layers.2'),
+        (vit(4, out_indices=3), vit(3, out_indices=[0]), 'layers.3'),
+        (mixer(3), mixer(2), 'layers.2'),
+        (xcit(4), xcit(2), 'xca_layers.2'),
+        (xcit(2, 2), xcit(2, 1), 'ca_layers.1'),
+        (own_efficientnet(3), own_efficientnet(2), 'layers.2'),
+    ],
+    ids=['ViT', 'one output', 'MlpMixer', 'XCiT', 'class attention', 'own'],
+)
+def test_deeper_transformers(has, into, part, required, path):
+    """They have all of their depth, of which by default the last is yielded."""
+    torch.save(with_backbone(has).state_dict(), path)
+    with pytest.raises(ValueError, match=rf'has backbone\.{part}, .*deeper'):
+        load_weights(with_backbone(into), path, 'teacher', required)
 
 
 @pytest.mark.parametrize('name', ['layer1', 'features', 'stage_2', 'blocks'])

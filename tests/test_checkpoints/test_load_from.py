@@ -129,9 +129,10 @@ def test_student_ckpt_of_another_model_with_few_matches(tmp_path):
         load_weights(model, str(path), 'student', None)
 
 
-def test_a_distillation_for_the_student_alone(tmp_path):
+@pytest.mark.parametrize('prefix', ['architecture.', 'architecture.architecture.'])
+def test_a_distillation_for_the_student_alone(prefix, tmp_path):
     weights, path = plain_student(), tmp_path / 'epoch_1.pth'
-    torch.save({f'architecture.{k}': v for k, v in weights.items()}, path)
+    torch.save({f'{prefix}{k}': v for k, v in weights.items()}, path)
     model = MODELS.build(student())
     load_checkpoint(model, str(path))
     assert same(model, weights)

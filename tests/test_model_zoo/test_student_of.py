@@ -167,8 +167,8 @@ def test_a_training_has_the_student_in_its_config(tmp_path):
         assert cfg.model.teacher == dict(classifier(width=8), data_preprocessor=OUTER)
 
 
-def test_a_student_that_is_a_distillation_stays_one():
-    """Two distillations at once: the losses of both teach the inner student."""
+def two_distillations():
+    """A distillation whose student is one."""
     inner = dict(
         type='mmfakd.FeatureDistill',
         architecture=classifier(),
@@ -178,9 +178,33 @@ def test_a_student_that_is_a_distillation_stays_one():
     )
     outer = review_distiller()
     outer['student_levels'] = [f'architecture.{name}' for name in LEVELS]
-    model = feature_distill(architecture=inner, distiller=outer, report=False)
-    losses = losses_of(model, batch())
+    return dict(architecture=inner, distiller=outer, report=False)
+
+
+def test_a_student_that_is_a_distillation_stays_one():
+    """Two distillations at once: the losses of both teach the inner student."""
+    losses = losses_of(feature_distill(**two_distillations()), batch())
     assert {'distill.loss_level0', 'student.distill.loss_level0'} <= set(losses)
+
+
+@pytest.mark.parametrize('source', ['whole', 'student file'])
+def test_either_checkpoint_of_two_distillations_fits(source, tmp_path):
+    cfg = two_distillations()
+    first = feature_distill(**cfg)
+    checkpoint = dict(state_dict=first.state_dict(), meta={})
+    if source == 'student file':
+        checkpoint = export_student(checkpoint)
+    torch.save(checkpoint, tmp_path / 'teacher.pth')
+    second = feature_distill(
+        teacher=ConfigDict(distillation(), **cfg),
+        teacher_ckpt=str(tmp_path / 'teacher.pth'),
+        distiller=review_distiller(teacher_width=4),
+    )
+    second.init_weights()
+    expected = first.architecture.architecture.state_dict()
+    found = second.teacher.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
 def test_a_list_of_teachers_is_left_to_who_refuses_it(tmp_path):
