@@ -110,7 +110,7 @@ def _work_dirs(item: str) -> tuple[str | None, list[str]]:
     """Split ``NAME=DIR[,DIR...]``, with globs, into the name and the folders."""
     name: str | None = None
     if '=' in item and not glob.glob(item):
-        name, _, item = item.partition('=')
+        name, item = _named(item)
     folders: list[str] = []
     # An existing folder may have commas and brackets in its name.
     for pattern in [item] if _matching(item) else item.split(','):
@@ -122,6 +122,16 @@ def _work_dirs(item: str) -> tuple[str | None, list[str]]:
             )
         folders += found
     return name, folders
+
+
+def _named(item: str) -> tuple[str, str]:
+    """Split at the first ``=`` behind which folders are: ``lr=0.02=work_dirs/a``."""
+    parts = item.split('=')
+    splits = [('='.join(parts[:n]), '='.join(parts[n:])) for n in range(1, len(parts))]
+    for name, folders in splits:
+        if _matching(folders) or _matching(folders.split(',')[0]):
+            return name, folders
+    return splits[0]
 
 
 def _matching(pattern: str) -> list[str]:

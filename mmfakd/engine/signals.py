@@ -3,30 +3,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 
 from torch.utils.data import DataLoader
 
-# Of <sys/prctl.h>.
-_PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent(signum: int) -> None:
-    """Let the kernel send this process a signal when its parent dies.
-
-    So nothing trains on behind a launcher that was killed. Only Linux can do this.
-
-    Args:
-        signum (int): The signal.
-    """
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
+from mmfakd.compat.parent_death import end_with_parent
 
 
 def shield_workers(loader: DataLoader, signals: Iterable[int]) -> None:

@@ -175,9 +175,19 @@ def test_command(folder, tmp_path):
     assert header.startswith(b'\x89PNG') and len(header) > 20_000
 
 
+def test_names_of_any_letters(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    runs = ['lr=0.02=alone_seed0,alone_seed1', '-o=alone_seed*']
+    for item, name in zip(runs, ('lr=0.02', '-o')):
+        cli.main(['compare', f'--baseline={name}', '--', item])
+        [line] = capsys.readouterr().out.splitlines()[2:3]
+        assert line.split(' | ')[0] == f'| {name}'
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
+        (['lr=0.02=nowhere'], "'0.02=nowhere': no such folder; expected NAME=DIR"),
         (['kd=nowhere*'], "'nowhere*': no such folder; expected NAME=DIR"),
         (['nowhere'], "'nowhere': no such folder; expected NAME=DIR"),
         (['a=alone_seed0', 'b=alone_seed*'], 'alone_seed0: given twice'),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import run_table
 import yaml
 
 SCRIPT = Path(__file__).resolve().parents[2] / '.dev_scripts/run_table.py'
@@ -176,3 +177,76 @@ def test_one_folder_for_two_methods(names, table, tmp_path):
     found = run(table, tmp_path, '--dry-run')
     assert found.returncode == 1 and not found.stdout
     assert f'{names[0]!r}' in found.stderr and 'would have one folder' in found.stderr
+
+
+@pytest.fixture
+def main(stand_in, tmp_path, monkeypatch):
+    """Run a table without training; gives the status."""
+    monkeypatch.setenv('PYTHONPATH', '')
+
+    def call(*options):
+        words = ['run_table.py', str(tmp_path / 'digits.yml'), *map(str, options)]
+        monkeypatch.setattr(sys, 'argv', words)
+        try:
+            run_table.main()
+        except SystemExit as stopped:
+            return stopped.code
+        return 0
+
+    return call
+
+
+@pytest.mark.parametrize('changed', ['teacher', 'first'])
+def test_changed_run_that_others_need(changed, main, table, tmp_path, capsys):
+    cfg = yaml.safe_load(table.read_text())
+    needed = dict(options=['train_cfg.max_epochs=1'])
+    runs = {'b': dict(first=needed)} if changed == 'first' else {'b': None}
+    cfg.update(seeds=[0], runs=runs, log=str(tmp_path / 'log.json'))
+    cfg.update(dict(teacher=needed) if changed == 'teacher' else {})
+    table.write_text(yaml.safe_dump(cfg))
+    places = ['--work-dir', tmp_path / 'runs']
+    assert main(*places) == 0 and 'b' in capsys.readouterr().out
+    for again in (places, ['--work-dir', tmp_path / 'fresh', '--dry-run']):
+        assert main(*again) == 0 and capsys.readouterr().out == ''
+    needed['options'] = ['train_cfg.max_epochs=2']
+    cfg['seeds'] = [0, 1]
+    table.write_text(yaml.safe_dump(cfg))
+    main('--work-dir', tmp_path / 'fresh', '--dry-run')
+    told = capsys.readouterr().out
+    assert 'b_seed0 ' in told and 'b_seed1 ' in told
+    before = (tmp_path / 'log.json').read_text()
+    with pytest.raises(ValueError, match=f'{changed}_seed0 holds a run of .*epochs=1;'):
+        main(*places)
+    assert (tmp_path / 'log.json').read_text() == before
+
+
+def test_changed_teacher_of_an_old_log(main, table, tmp_path):
+    """It does not say by which teacher its runs were taught; the folder does."""
+    cfg = yaml.safe_load(table.read_text())
+    cfg.update(seeds=[0], runs={'b': None}, log=str(tmp_path / 'log.json'))
+    table.write_text(yaml.safe_dump(cfg))
+    places = ['--work-dir', tmp_path]
+    assert main(*places) == 0
+    for rate, status in (('0.1', 0), ('0.2', 1)):
+        cfg['teacher'] = dict(options=[f'optim_wrapper.optimizer.lr={rate}'])
+        table.write_text(yaml.safe_dump(cfg))
+        folder = tmp_path / 'teacher_seed0'
+        folder.mkdir(exist_ok=True)
+        if not status:
+            made = [*cfg['options'], *cfg['teacher']['options']]
+            (folder / 'made.json').write_text(json.dumps([ALONE, *made]))
+            assert main(*places) == 0
+    with pytest.raises(ValueError, match='teacher_seed0 holds a run of .*lr=0.1;'):
+        main(*places)
+
+
+def test_one_that_cannot_be_added_stops_no_other(main, table, tmp_path, capfd):
+    write(table, tmp_path / 'log.json', **{'lr=2': None, 'unread': None, '-o': None})
+    assert main('--work-dir', tmp_path) == 1
+    found = capfd.readouterr()
+    assert 'nothing to read' in found.err
+    assert 'unread, seed 0: Command ' in found.out
+    log = json.loads((tmp_path / 'log.json').read_text())
+    assert [method['method'] for method in log['methods']] == ['lr=2', '-o']
+    # It has ended, and is added as soon as it can be.
+    assert (tmp_path / 'unread_seed0/done').exists()

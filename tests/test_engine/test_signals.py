@@ -1,10 +1,9 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Data workers outlive a signal that is sent to all; nobody outlives its parent."""
+"""Data workers outlive a signal that is sent to all, unless their parent sent it."""
 
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -49,34 +48,3 @@ def test_workers_ignore_what_others_send_and_obey_their_parent():
     os.kill(worker, signal.SIGTERM)
     with pytest.raises(RuntimeError, match='DataLoader worker'):
         list(batches)
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason='the kernel of Linux does this')
-def test_a_process_ends_with_its_parent(tmp_path):
-    file = tmp_path / 'pid'
-    child = (
-        'import os, signal, time; from mmfakd.engine.signals import end_with_parent; '
-        'end_with_parent(signal.SIGTERM); '
-        f'open({str(file)!r}, "w").write(str(os.getpid())); time.sleep(60)'
-    )
-    code = 'import subprocess, sys; subprocess.run([sys.executable, "-c", sys.argv[1]])'
-    parent = subprocess.Popen([sys.executable, '-c', code, child])
-    wait(lambda: file.exists() and file.read_text())
-    parent.kill()
-    parent.wait()
-    wait(lambda: not alive(int(file.read_text())))
-
-
-def alive(pid):
-    try:
-        # A process that has ended and that nobody has asked about is still listed.
-        return open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[0] != 'Z'
-    except OSError:
-        return False
-
-
-def wait(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

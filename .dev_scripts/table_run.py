@@ -1,0 +1,157 @@
+# Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
+"""One training of a table of runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmfakd.checkpoints.atomic import whole_file
+from mmfakd.compat.parent_death import end_with_parent
+
+COMMAND = [sys.executable, '-m', 'mmfakd']
+
+
+@dataclass
+class TableRun:
+    """One training.
+
+    Args:
+        name (str): Of the method.
+        config (str): Its config.
+        options (list[str]): Its ``--cfg-options``.
+        seed (int): Its seed.
+        folder (Path): Its work dir.
+        first (TableRun, optional): One that has to end before it starts.
+        teacher (TableRun, optional): The teacher of its table.
+    """
+
+    name: str
+    config: str
+    options: list[str]
+    seed: int
+    folder: Path
+    first: TableRun | None = None
+    teacher: TableRun | None = None
+
+    @property
+    def done(self) -> Path:
+        """Path: the file that says that the run has ended."""
+        return self.folder / 'done'
+
+    @property
+    def made(self) -> list[str]:
+        """list[str]: its config and options, and those of the runs that it needs."""
+        needed = (('after', self.first), ('taught by', self.teacher))
+        others = [f'{how} {" ".join(run.made)}' for how, run in needed if run]
+        return [self.config, *self.options, *others]
+
+    @property
+    def _made_file(self) -> Path:
+        """The file that says by what the folder was made."""
+        return self.folder / 'made.json'
+
+    def is_made_by(self, words: Any) -> bool:
+        """Tell whether what is known of a run can be said of this one.
+
+        Args:
+            words (Any): What :attr:`made` was when it was made.
+
+        Returns:
+            bool: Whether it can.
+        """
+        # Older versions did not write of the runs that it needs.
+        return words in (self.made, [self.config, *self.options])
+
+    def command(self) -> list[str]:
+        """Write the command that starts the run or goes on with it.
+
+        Returns:
+            list[str]: The words.
+        """
+        words = [*COMMAND, 'train', self.config, '--seed', str(self.seed)]
+        words += ['--work-dir', str(self.folder), '--resume']
+        return words + (['--cfg-options', *self.options] if self.options else [])
+
+    def check(self) -> None:
+        """Check that what its folder holds was made by its config and options.
+
+        Raises:
+            OSError: If its folder cannot be read.
+            ValueError: If the folder holds a run of others, or does not say of which.
+        """
+        if self.first is not None:
+            self.first.check()
+        # Runs of older versions did not write it.
+        if not self._made_file.exists():
+            return
+        try:
+            found = json.loads(self._made_file.read_text())
+            words = ' '.join(found)
+        # Whatever a file can be that is no list of words.
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f'{self._made_file}: expected a list of words, the config and the '
+                f'options by which its folder was made ({error}). Remove the file if '
+                'they are those of the table; else move the folder away.'
+            ) from error
+        if not self.is_made_by(found):
+            raise ValueError(
+                f'{self.folder} holds a run of {words}; {self.name}, seed '
+                f'{self.seed}, is {" ".join(self.made)} now. Give the method another '
+                'name in the table, or move the folder away.'
+            )
+
+    def start(self) -> bool:
+        """Run it to its end, if that has not been done.
+
+        Returns:
+            bool: Whether it is done.
+
+        Raises:
+            OSError: If its folder cannot be written.
+            ValueError: If its folder holds a run of another config or other options.
+        """
+        self.check()
+        if self.done.exists():
+            return True
+        if self.first is not None and not self.first.start():
+            return False
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(self._made_file) as part:
+            Path(part).write_text(json.dumps(self.made) + '\n')
+        print(f'{self.name}, seed {self.seed}: {self.folder}', flush=True)
+        status, last = self._train()
+        if status:
+            text = f'{self.folder}: exit status {status}, see output.txt. {last}'
+            print(text.rstrip(), flush=True)
+        else:
+            self.done.touch()
+        return not status
+
+    def _train(self) -> tuple[int, str]:
+        """Train; gives the exit status and the last line, which tells of an error."""
+        path = self.folder / 'output.txt'
+        with open(path, 'a') as output:
+            status = subprocess.run(
+                self.command(),
+                env=dict(os.environ, OMP_NUM_THREADS='1'),
+                preexec_fn=_behave,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            ).returncode
+        lines = path.read_text(errors='replace').strip().splitlines()
+        return status, ''.join(lines[-1:])
+
+
+def _behave() -> None:
+    """What a training does before it starts."""
+    os.nice(5)
+    # Or it would go on beside the next start of the table.
+    end_with_parent(signal.SIGTERM)
