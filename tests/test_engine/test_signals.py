@@ -46,5 +46,9 @@ def test_workers_ignore_what_others_send_and_obey_their_parent():
     batches = iter(loader)
     worker = int(next(batches))
     os.kill(worker, signal.SIGTERM)
-    with pytest.raises(RuntimeError, match='DataLoader worker'):
+    # What PyTorch makes of it depends on where the worker was.
+    with pytest.raises((RuntimeError, OSError, EOFError)):
         list(batches)
+    [process] = batches._workers
+    process.join(60)
+    assert (process.pid, process.exitcode) == (worker, 0)
