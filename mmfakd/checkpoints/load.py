@@ -6,10 +6,15 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
+
+from mmfakd.model_zoo.published import published_entry
+from mmfakd.model_zoo.shipped import config_names
 
 from .deeper import cuts_backbone, deeper_parts
 from .fetch import fetch_checkpoint
@@ -48,7 +53,7 @@ def load_weights(
             the checkpoint's backbone has more blocks than one that is required.
     """
     head = f'{role} checkpoint {source!r}'
-    state_dict = find_state_dict(fetch_checkpoint(source), head)
+    state_dict = find_state_dict(_fetch(source, role), head)
     full = model.state_dict()
     state_dict = _of_student(state_dict, full)
     own = [key for key in full if not key.endswith(COUNTER)]
@@ -99,6 +104,25 @@ def load_weights(
         logger='current',
     )
     return [key for key in own if key not in missing]
+
+
+def _fetch(source: str, role: str) -> dict:
+    """Load a checkpoint; says whose weights are missing, and how to come by them."""
+    try:
+        return fetch_checkpoint(source)
+    except FileNotFoundError as error:
+        text = f'{role} checkpoint: {error}'
+        if role != 'model':
+            text += f' `--{role}-ckpt` takes another one.'
+        # A config of mmfakd names the file that its training would make.
+        name = Path(source).parent.name
+        if name in config_names():
+            text += f' `mmfakd train {name}` makes it'
+            with suppress(ValueError):
+                published_entry(name)
+                text += f'; the name {name!r} in its place takes published weights'
+            text += '.'
+        raise FileNotFoundError(text) from error
 
 
 def _of_student(

@@ -63,6 +63,43 @@ def test_student_of_a_distillation_checkpoint(path):
     assert_same(net, state_dict)
 
 
+@pytest.mark.parametrize(
+    ('role', 'source', 'told'),
+    [
+        ('teacher', 'gone.pth', 'Check the path. `--teacher-ckpt` takes another one.'),
+        (
+            'student',
+            'a/gone.pth',
+            'Check the path. `--student-ckpt` takes another one.',
+        ),
+        ('model', 'gone.pth', 'Check the path.'),
+        (
+            'teacher',
+            'work_dirs/r18w32_1xb50_digits/epoch_30.pth',
+            'one. `mmfakd train r18w32_1xb50_digits` makes it; the name '
+            "'r18w32_1xb50_digits' in its place takes published weights.",
+        ),
+        (
+            'teacher',
+            'work_dirs/r101_1xb64_cifar100/epoch_240.pth',
+            'takes another one.',
+        ),
+        (
+            'teacher',
+            'work_dirs/r110_1xb64_cifar100/epoch_240.pth',
+            'one. `mmfakd train r110_1xb64_cifar100` makes it.',
+        ),
+    ],
+)
+def test_file_that_is_not_there(role, source, told):
+    """It is said whose it is, and how to come by it."""
+    with pytest.raises(FileNotFoundError) as error:
+        load_weights(Net(), source, role)
+    text = str(error.value)
+    assert text.startswith(f'{role} checkpoint: {source!r} is neither a file')
+    assert text.endswith(told)
+
+
 class Distillation(nn.Module):
     """What a distillation's names look like."""
 
