@@ -12,18 +12,13 @@ from mmpretrain.datasets.categories import CIFAR100_CATEGORIES, IMAGENET_CATEGOR
 from mmfakd.model_zoo.outputs import check_outputs
 
 from .fetch import fetch_checkpoint
+from .image_files import TO_CIFAR
 from .mdistiller import convert_mdistiller_state_dict, find_mdistiller_archs
 from .mdistiller_zoo import mdistiller_model_cfg
 from .state_dict import COUNTER, find_state_dict
 from .write import format_of, write_weights
 
-# Inferencers read files as BGR; the classifiers of CIFAR take RGB.
-_CIFAR_PIPELINE = [
-    dict(type='NumpyToPIL', to_rgb=True),
-    dict(type='PILToNumpy'),
-    dict(type='Resize', scale=(32, 32)),
-    dict(type='PackInputs'),
-]
+_CIFAR_PIPELINE = [*TO_CIFAR, dict(type='PackInputs')]
 _IMAGENET_PIPELINE = [
     dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=256, edge='short'),

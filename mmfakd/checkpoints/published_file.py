@@ -16,6 +16,7 @@ from mmfakd.model_zoo.published import published_entry
 from .atomic import whole_file
 from .config_text import read_config_text
 from .download import download, file_hash, promised_hash
+from .image_files import take_image_files
 
 # How the library of a model uses it.
 _INFERENCERS = dict(
@@ -58,6 +59,7 @@ def get_published(name: str, out: str = '.', force: bool = False) -> str:
             f'{found[:8]}.... It was changed or damaged: install mmfakd again.'
         )
     config = read_config_text(load_checkpoint_file(file)['meta']['cfg'])
+    take_image_files(config)
     text = config.pretty_text
     as_file = weights.with_suffix('.py')
     for path, differs in (

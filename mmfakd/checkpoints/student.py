@@ -27,6 +27,7 @@ from mmfakd.model_zoo.resolve import (
 from .config_text import read_config_text
 from .fetch import fetch_checkpoint
 from .first_meta import first_meta
+from .image_files import take_image_files
 from .state_dict import fits_little, some, tensor_shapes, without_wrappers
 from .write import is_safetensors, write_weights
 
@@ -331,7 +332,8 @@ def stock_config(cfg: Config, files: bool = True) -> Config:
 
     Returns:
         Config: That of the student, or of the model; what is mmfakd's and mmrazor's
-        alone, and what says how the training was run, is gone.
+        alone, and what says how the training was run, is gone. Its test pipeline takes
+        image files where the data set is arrays of mmfakd.
     """
     cfg = copy.deepcopy(cfg)
     outer = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
@@ -349,6 +351,7 @@ def stock_config(cfg: Config, files: bool = True) -> Config:
     if inner.get('_scope_', cfg.get('default_scope')) == 'mmpretrain':
         _name_for_mmpretrain(inner.get('data_preprocessor') or {})
     cfg.model = model
+    take_image_files(cfg)
     visualizer = _VISUALIZERS.get(cfg.get('default_scope'))
     if visualizer is not None and cfg.get('visualizer') is None:
         # Inferencers cannot do without, even if nothing is drawn.

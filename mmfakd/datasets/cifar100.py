@@ -36,20 +36,33 @@ class CIFAR100(ImageArrays):
     Args:
         data_root (str): The folder.
         split (str): ``'train'`` or ``'test'``. Defaults to ``'train'``.
+        channel_order (str): ``'rgb'``, or ``'bgr'`` for images as OpenCV reads files,
+            so that one pipeline takes both. Defaults to ``'rgb'``.
         **kwargs: Other arguments of :class:`ImageArrays`, such as ``images_per_class``.
 
     Raises:
-        ValueError: For an unknown split, a damaged file, or arrays that are not all
-            of CIFAR-100.
+        ValueError: For an unknown split or order of channels, a damaged file, or arrays
+            that are not all of CIFAR-100.
         FileNotFoundError: If the folder has neither container.
     """
 
     METAINFO = OfficialCIFAR100.METAINFO
 
-    def __init__(self, data_root: str, split: str = 'train', **kwargs: Any) -> None:
+    def __init__(
+        self,
+        data_root: str,
+        split: str = 'train',
+        channel_order: str = 'rgb',
+        **kwargs: Any,
+    ) -> None:
         if split not in _NUM_IMAGES:
             raise ValueError(f"split={split!r}; expected 'train' or 'test'.")
+        if channel_order not in ('rgb', 'bgr'):
+            raise ValueError(
+                f"channel_order={channel_order!r}; expected 'rgb' or 'bgr'."
+            )
         self.split = split
+        self.channel_order = channel_order
         super().__init__(data_files=(), data_root=data_root, **kwargs)
 
     def load_data_list(self) -> np.ndarray:
@@ -68,6 +81,8 @@ class CIFAR100(ImageArrays):
                 f'{expected}. Is a part missing? For other images use '
                 'mmfakd.ImageArrays.'
             )
+        if self.channel_order == 'bgr':
+            self.images = self.images[..., ::-1]
         return rows
 
     def _find_files(self) -> list[str]:

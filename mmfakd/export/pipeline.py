@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmfakd.checkpoints.image_files import TO_GREY
 from mmfakd.datasets.wrappers import (
     pipeline_of,
     type_name,
@@ -16,7 +17,7 @@ from mmfakd.datasets.wrappers import (
     walk_wrappers,
 )
 
-# Their arrays are RGB, as are those of everyone who publishes them.
+# Their arrays are RGB, as are those of everyone who publishes them, unless it is said.
 _RGB_ARRAYS = ('CIFAR10', 'CIFAR100')
 _TURNED = dict(RGB='BGR', BGR='RGB')
 AS_LOADED = 'as in the data set'
@@ -86,8 +87,9 @@ def refuse_values(cfg: Config) -> None:
     """
     for transform in _all_transforms(cfg):
         name = type_name(transform)
-        # With `keys` it is mmcv's, which turns arrays into tensors and no more.
-        if name in _VALUES and 'keys' not in transform:
+        # With `keys` it is mmcv's, which turns arrays into tensors and no more. That
+        # an image is grey the file says by its order of channels.
+        if name in _VALUES and 'keys' not in transform and transform != TO_GREY:
             raise ValueError(
                 f'{transform["type"]} in its test pipeline changes the values of '
                 f'images beside the data_preprocessor, which {_ADVICE} Or let the '
@@ -179,8 +181,10 @@ def channel_order(cfg: Config, channels: int, swap: bool) -> str:
     if channels == 1:
         return 'grey'
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-    kinds = [type_name(d) for d in walk_wrappers(loader.get('dataset'))]
-    order = 'RGB' if kinds and kinds[-1] in _RGB_ARRAYS else AS_LOADED
+    found = [*walk_wrappers(loader.get('dataset'))]
+    order = AS_LOADED
+    if found and type_name(found[-1]) in _RGB_ARRAYS:
+        order = found[-1].get('channel_order', 'rgb').upper()
     for transform in test_pipeline(cfg):
         name = type_name(transform)
         if 'LoadImage' in name:

@@ -5,12 +5,12 @@ import re
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from sklearn.datasets import load_digits
 
 from mmfakd import cli
 from mmfakd.checkpoints import published_file
@@ -19,12 +19,15 @@ from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.published_file import get_published
 from mmfakd.checkpoints.state_dict import COUNTER
 from mmfakd.checkpoints.student import stock_config
+from mmfakd.datasets import Digits
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.published import published_entry
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAYER = 'fakd_layer_r18w32_r18w4_1xb50_digits'
 TEACHER = 'r18w32_1xb50_digits'
+COLOURED = 'fakd_review_r56_r20_1xb64_cifar100'
+CIFAR = REPOSITORY.parent / 'shared/data/cifar100'
 
 
 @pytest.fixture
@@ -49,19 +52,56 @@ def test_copy(tmp_path, entry, no_network, capsys):
     assert Config.fromfile(config).model.type == 'ImageClassifier'
 
 
-def test_printed_lines_classify(tmp_path, no_network):
-    """As they are printed, on real images."""
-    told = get_published(LAYER, str(tmp_path))
-    lines = told.partition('On images:\n')[2]
-    # Mmpretrain's own parts suffice.
-    assert 'mmfakd' not in lines.partition('infer = ')[0]
+def printed(name, folder):
+    """The inferencer that the printed lines make, and these."""
+    lines = get_published(name, str(folder)).partition('On images:\n')[2]
     names = {}
     exec('\n'.join(line.strip() for line in lines.splitlines()), names)
-    digits = load_digits()
-    images = np.round(digits.images[:40] * (255 / 16)).astype(np.uint8)
-    found = names['infer']([image[..., None] for image in images])
-    right = [r['pred_class'] == str(t) for r, t in zip(found, digits.target)]
-    assert np.mean(right) > 0.8
+    return names['infer'], lines
+
+
+def score(infer, images, labels):
+    found = infer(images, batch_size=100)
+    return 100 * np.mean([r['pred_label'] == t for r, t in zip(found, labels)])
+
+
+def as_files(images, folder):
+    """Write images, which OpenCV takes as BGR or grey."""
+    files = [str(folder / f'{i}.png') for i in range(len(images))]
+    assert all(map(cv2.imwrite, files, images))
+    return files
+
+
+def test_printed_lines_classify(tmp_path, entry, no_network):
+    """As they are printed, on real images: all that the published score is of."""
+    infer, lines = printed(LAYER, tmp_path)
+    # Mmpretrain's own parts suffice.
+    assert 'mmfakd' not in lines.partition('infer = ')[0]
+    items = Digits('test')
+    images, labels = zip(*((item['img'], item['gt_label']) for item in items))
+    [published] = entry['Published']['Metrics'].values()
+    files = as_files(images, tmp_path)
+    # Files, arrays as the data set has them, and without their one channel.
+    for given in (files, [*images], [image[..., 0] for image in images]):
+        assert score(infer, given, labels) == pytest.approx(published)
+
+
+@pytest.mark.skipif(
+    not (CIFAR / 'test.npz').is_file(), reason=f'needs CIFAR-100 as arrays in {CIFAR}'
+)
+def test_printed_lines_classify_colours(tmp_path, no_network):
+    """Files, and arrays as OpenCV reads them, score as RGB images do in a test."""
+    infer, _ = printed(COLOURED, tmp_path)
+    with np.load(CIFAR / 'test.npz') as arrays:
+        images, labels = arrays['images'][:200], arrays['labels'][:200]
+    trained_on = torch.from_numpy(images).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        batch = infer.model.data_preprocessor(dict(inputs=trained_on))['inputs']
+        right = infer.model(batch).argmax(1).numpy() == labels
+    assert 40 < 100 * right.mean() < 50
+    turned = [*images[..., ::-1]]
+    for given in (as_files(turned, tmp_path), turned):
+        assert score(infer, given, labels) == pytest.approx(100 * right.mean())
 
 
 @pytest.mark.parametrize(

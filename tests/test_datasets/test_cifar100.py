@@ -153,6 +153,15 @@ def test_subset(arrays, labels):
     )
 
 
+def test_channels_as_opencv_has_them(arrays, images):
+    dataset = CIFAR100(arrays, 'test', channel_order='bgr')
+    image = dataset[7]['img']
+    np.testing.assert_array_equal(image, images[7][..., ::-1])
+    assert image.flags.c_contiguous
+    with raises(ValueError, "channel_order='BGR'; expected 'rgb' or 'bgr'"):
+        CIFAR100(arrays, 'test', channel_order='BGR')
+
+
 @needs_arrays
 @pytest.mark.parametrize(('split', 'per_class'), [('train', 500), ('test', 100)])
 def test_real_images(split, per_class, config):

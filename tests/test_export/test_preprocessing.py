@@ -15,9 +15,11 @@ from mmpretrain import ImageClassificationInferencer, get_model
 from torch import nn
 
 from mmfakd.checkpoints.mdistiller_file import convert_file
+from mmfakd.checkpoints.student import stock_config
 from mmfakd.export.command import export_checkpoint
 from mmfakd.export.preprocessing import describe_preprocessing
 from mmfakd.export.student_model import binary_threshold, load_student
+from mmfakd.model_zoo.find import config_file
 from tests.helpers.mdistiller_zoo import zoo_state_dict
 from tests.test_export.conftest import classifier_config, save
 
@@ -75,6 +77,22 @@ def test_order_of_channels(pipeline, to_rgb, order):
     steps += [dict(type='Resize', scale=(32, 24)), dict(type='PackInputs')]
     cfg.test_dataloader.dataset.pipeline = steps
     assert describe_preprocessing(cfg)['channel_order'] == order
+
+
+@pytest.mark.parametrize(
+    ('name', 'order', 'size'),
+    [
+        ('r20_1xb64_cifar100', 'RGB', [32, 32]),
+        ('r18w4_1xb50_digits', 'grey', [8, 8]),
+    ],
+)
+def test_models_of_arrays(name, order, size):
+    """The same of a training's config and of the stock one, which takes files."""
+    cfg = Config.fromfile(config_file(name))
+    cfg.model.data_preprocessor = cfg.data_preprocessor
+    for described in (cfg, stock_config(cfg)):
+        how = describe_preprocessing(described)
+        assert (how['channel_order'], how['input_size']) == (order, size)
 
 
 @pytest.mark.parametrize(
