@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from mmfakd.messages import near_names, quoted
 from mmfakd.model_zoo.absent import check_installed
+from mmfakd.ops.chooser import mode_of_environment
 
 from .check_optimizer import check_optimizer, is_whole
 
@@ -28,7 +29,7 @@ _LARGEST_SEED = 2**32 - 1
 
 
 def check_training(cfg: Config) -> None:
-    """Check what a training cannot do without.
+    """Check what a training cannot do without, and what the environment says of it.
 
     Args:
         cfg (Config): The whole config.
@@ -37,7 +38,7 @@ def check_training(cfg: Config) -> None:
         KeyError: If there is no such optimizer or wrapper of it; near names are listed.
         ValueError: If there is no model, weights are no name of a file, the seed is
             none, the loop has no length, the loop or a loader has an argument that does
-            not exist, or the optimizer could take no step.
+            not exist, the optimizer could take no step, or ``MMFAKD_WAYS`` is no mode.
         ModuleNotFoundError: If a library that it names is not installed.
     """
     check_installed(cfg, cfg.filename or 'the config')
@@ -53,6 +54,8 @@ def check_training(cfg: Config) -> None:
             '(--seed, or `randomness=dict(seed=...)`).'
         )
     check_optimizer(cfg.get('optim_wrapper'), cfg.get('default_scope'))
+    # Else it is told in the first step, by whatever layer computes first.
+    mode_of_environment()
 
 
 def check_model(cfg: Config) -> None:

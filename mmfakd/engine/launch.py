@@ -7,6 +7,7 @@ import os
 import os.path as osp
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,10 @@ from .tta import add_tta
 from .unwrap import unwrapped_model
 from .work_dir import (
     check_work_dir,
+    clear_folders,
     explain_full_disk,
     is_first_process,
-    prepare_work_dir,
+    lock_folders,
 )
 
 # What --out may be, by --out-item.
@@ -82,11 +84,20 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
     add_safety_hooks(cfg)
     overrides = ' '.join(options.get('cfg_options') or ())
     given = options.get('teacher_ckpt') is not None or 'teacher_ckpt' in overrides
-    prepare_resume(cfg, teacher_given=given)
-    lock = prepare_work_dir(cfg)
+    # Of a folder that another training uses nothing is read, noted or moved. What goes
+    # wrong gives the locks back.
+    with ExitStack() as stack:
+        stack.enter_context(lock_folders(cfg))
+        prepare_resume(cfg, teacher_given=given)
+        clear_folders(cfg)
+        locks = stack.pop_all()
 
     def run() -> Any:
+<<<<<<< HEAD
         with lock, explain_full_disk(cfg.work_dir), explain_stream(cfg):
+=======
+        with locks, explain_full_disk(cfg.work_dir):
+>>>>>>> fix5-e
             model = build_runner(cfg).train()
         if dist.is_initialized():
             end_process_group()

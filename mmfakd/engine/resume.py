@@ -6,7 +6,6 @@ from __future__ import annotations
 import os.path as osp
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -36,7 +35,8 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
     MMEngine takes the seed only after the data loaders are built. ``ResumeHook`` finds
     the checkpoint again where none is named, and says what was skipped. A process that
     was started once more goes on from the newest checkpoint of its work dir where that
-    was saved since a user started it from the named one.
+    was saved since a user started it from the named one. The first process holds the
+    locks of the folders by then: it reads them, and notes what it was started from.
 
     Args:
         cfg (Config): The config of a training, changed in place: without a checkpoint
@@ -48,6 +48,7 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
 
     Raises:
         FileNotFoundError: If a named checkpoint is not there.
+        OSError: If what it was started from cannot be noted.
         ValueError: If training cannot go on from it.
     """
     if not cfg.get('resume'):
@@ -58,10 +59,9 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
         path, start = None, path
     folders = training_folders(cfg)
     # On several machines one that joins late must not note a new start.
-    if path is not None and may_be_restarted() and _is_noted(path, cfg.work_dir):
+    again = may_be_restarted() and path is not None and _is_noted(path, cfg.work_dir)
+    if again:
         path = cfg.load_from = _newest(path, folders, cfg)
-    elif path is not None and is_first_process(cfg):
-        _note_start(path, cfg.work_dir)
     if path is None:
         if any('://' in folder for folder in folders):
             # MMEngine takes the one that this file names.
@@ -77,6 +77,9 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
     else:
         _check_named(path, cfg)
         meta = fetch_checkpoint(path).get('meta', {})
+        # Not of a file that is refused: the job of the note before may come back.
+        if not again and is_first_process(cfg):
+            _note_start(path, cfg.work_dir)
     if not teacher_given:
         _keep_teacher(cfg, meta)
     seed = meta.get('seed')
@@ -93,8 +96,7 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
 
 def _note_start(path: str, work_dir: str) -> None:
     """Note when a user started from a checkpoint, perhaps to go back to it."""
-    # What cannot be written is told where the work dir is prepared.
-    with suppress(OSError), whole_file(osp.join(work_dir, _START)) as part:
+    with whole_file(osp.join(work_dir, _START)) as part:
         Path(part).write_text(_whole_name(path))
 
 

@@ -36,11 +36,11 @@ LOCK = 'training.lock'
 _WRITTEN = r'(?:epoch|iter|best)_.*|interrupted\..*'
 
 
-def prepare_work_dir(cfg: Config) -> AbstractContextManager:
-    """Lock the folders of a training, and move what an earlier one left there.
+def lock_folders(cfg: Config) -> AbstractContextManager:
+    """Lock the folders of a training: the work dir and where checkpoint hooks write.
 
-    They are the work dir and where checkpoint hooks write. What is there stays where
-    training goes on from it. Only the first process does something.
+    Nothing in them is to be read, written or moved before: another training may be
+    at it. Only the first process locks.
 
     Args:
         cfg (Config): The whole config.
@@ -50,19 +50,39 @@ def prepare_work_dir(cfg: Config) -> AbstractContextManager:
 
     Raises:
         OSError: If a folder cannot be written, or another training holds it.
-        ValueError: If the training starts from a file that it would overwrite.
     """
     if not is_first_process(cfg):
         return nullcontext()
-    folders = [folder for folder in training_folders(cfg) if '://' not in folder]
-    other, written = checkpoint_of_another(cfg), written_names(cfg)
     # What goes wrong gives the locks back.
     with ExitStack() as locks:
-        for folder in folders:
+        for folder in _local_folders(cfg):
             locks.enter_context(lock_work_dir(folder))
-        for folder in folders if other or not cfg.get('resume') else ():
-            move_earlier(folder, named_files(cfg), other, written)
         return locks.pop_all()
+
+
+def clear_folders(cfg: Config) -> None:
+    """Move what an earlier training left in the folders of one that is to begin.
+
+    What is there stays where training goes on from it. Only the first process moves,
+    and it holds the locks.
+
+    Args:
+        cfg (Config): The whole config; it says what the training goes on from.
+
+    Raises:
+        OSError: If the files cannot be moved.
+        ValueError: If the training starts from a file that it would overwrite.
+    """
+    other = checkpoint_of_another(cfg)
+    if not is_first_process(cfg) or (cfg.get('resume') and not other):
+        return
+    named, written = named_files(cfg), written_names(cfg)
+    for folder in _local_folders(cfg):
+        move_earlier(folder, named, other, written)
+
+
+def _local_folders(cfg: Config) -> list[str]:
+    return [folder for folder in training_folders(cfg) if '://' not in folder]
 
 
 def check_work_dir(cfg: Config) -> None:

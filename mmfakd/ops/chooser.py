@@ -31,6 +31,24 @@ _FINALISTS, _ROUNDS = 3, 5
 _MOST = 48
 
 
+def mode_of_environment() -> str:
+    """Read what the environment says of choosing, in ``MMFAKD_WAYS``.
+
+    Returns:
+        str: One of :data:`MODES`; ``'auto'`` where it says nothing.
+
+    Raises:
+        ValueError: If it says something else.
+    """
+    mode = os.environ.get('MMFAKD_WAYS', 'auto')
+    if mode not in MODES:
+        raise ValueError(
+            f'MMFAKD_WAYS={mode!r} in the environment; expected one of {MODES}. Set it '
+            'to one of them, or leave it out: `unset MMFAKD_WAYS`.'
+        )
+    return mode
+
+
 class Chooser:
     """Chooses among the ways of operations, as cuDNN's benchmark mode does.
 
@@ -51,6 +69,9 @@ class Chooser:
         timer (Callable): Seconds that a call takes on a device. Defaults to
             :func:`~.compare_ways.seconds_of`.
         mode (str, optional): In place of the environment's.
+
+    Raises:
+        ValueError: If there is no such mode.
     """
 
     def __init__(
@@ -60,6 +81,8 @@ class Chooser:
         timer: Callable[[Callable[[], object], torch.device], float] = seconds_of,
         mode: str | None = None,
     ) -> None:
+        if mode and mode not in MODES:
+            raise ValueError(f'mode={mode!r}; expected one of {MODES}.')
         self.file = file or ChoiceFile()
         self.shared = shared or SharedChoices()
         self.timer, self.mode = timer, mode
@@ -178,11 +201,7 @@ class Chooser:
         return f'Chosen by measurement ({took}, {kept}): {"; ".join(news)}'
 
     def _chooses(self, device: torch.device) -> bool:
-        mode = self.mode or os.environ.get('MMFAKD_WAYS', 'auto')
-        if mode not in MODES:
-            raise ValueError(
-                f'MMFAKD_WAYS={mode!r} in the environment; expected one of {MODES}.'
-            )
+        mode = self.mode or mode_of_environment()
         if mode == 'reference' or torch.are_deterministic_algorithms_enabled():
             return False
         return device.type == 'cuda' or (device.type == 'cpu' and mode == 'measure')

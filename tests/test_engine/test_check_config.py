@@ -212,3 +212,25 @@ def test_usual_lengths(value):
     cfg = config()
     cfg.train_cfg = dict(by_epoch=False, max_iters=value, val_interval=value)
     check_training(cfg)
+
+
+# ---- the environment
+
+
+@pytest.mark.parametrize('mode', ['fastest', ''])
+def test_unknown_ways_before_anything_is_built(mode, tmp_path, monkeypatch):
+    """They were told in the first step, as a fault of the layer that computes first."""
+    monkeypatch.setenv('MMFAKD_WAYS', mode)
+    with pytest.raises(ValueError, match=f"^MMFAKD_WAYS='{mode}' in the environment; "):
+        train(PAIR, work_dir=str(tmp_path / 'new'))
+    assert not (tmp_path / 'new').exists()
+    with pytest.raises(SystemExit, match=f"^mmfakd check: .*MMFAKD_WAYS='{mode}'"):
+        cli.main(['check', PAIR])
+
+
+@pytest.mark.parametrize('mode', ['auto', 'measure', 'reference', None])
+def test_known_ways(mode, monkeypatch):
+    monkeypatch.delenv('MMFAKD_WAYS', raising=False)
+    if mode is not None:
+        monkeypatch.setenv('MMFAKD_WAYS', mode)
+    check_training(config())

@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mmfakd.engine.launch import merge_train_options
 from mmfakd.engine.resume import prepare_resume
-from mmfakd.engine.work_dir import prepare_work_dir
+from mmfakd.engine.work_dir import clear_folders
 
 
 @pytest.fixture
@@ -128,6 +128,22 @@ def test_note_of_a_start_follows_no_link(checkpoint, tmp_path):
     assert (tmp_path / 'victim').read_text() == 'mine'
 
 
+def test_a_refused_start_is_not_noted(checkpoint, tmp_path):
+    """The job that was started from the one before may be started again."""
+    work_dir = tmp_path / 'new'
+    prepare_resume(config(work_dir, load_from=str(checkpoint)))
+    with pytest.raises(FileNotFoundError, match='missing.pth'):
+        prepare_resume(config(work_dir, load_from=str(tmp_path / 'missing.pth')))
+    assert (work_dir / 'resumed_from.txt').read_text() == str(checkpoint)
+
+
+def test_a_start_that_cannot_be_noted(checkpoint, tmp_path):
+    """Started again, it would begin at the named checkpoint once more."""
+    (tmp_path / 'new' / 'resumed_from.txt').mkdir(parents=True)
+    with pytest.raises(OSError, match='resumed_from.txt could not be written'):
+        prepare_resume(config(tmp_path / 'new', load_from=str(checkpoint)))
+
+
 def test_several_machines_that_may_be_started_again(checkpoint, tmp_path, monkeypatch):
     """Where every start resumes, the first one from what the config names."""
     monkeypatch.setenv('GROUP_WORLD_SIZE', '2')
@@ -159,8 +175,8 @@ def test_a_job_that_is_started_again_keeps_its_checkpoints(
     def start():
         cfg = merge_train_options(config(work_dir), resume=str(checkpoint))
         prepare_resume(cfg)
-        with prepare_work_dir(cfg):
-            return cfg.load_from
+        clear_folders(cfg)
+        return cfg.load_from
 
     assert start() == str(checkpoint)
     assert len(list(work_dir.glob('earlier_*/epoch_9.pth'))) == 1

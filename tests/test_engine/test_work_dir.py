@@ -7,17 +7,22 @@ import re
 import signal
 import socket
 import time
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
 from mmengine.config import Config
 
+from mmfakd.engine.launch import train
 from mmfakd.engine.work_dir import (
+    clear_folders,
+    lock_folders,
     lock_work_dir,
     move_earlier,
     named_files,
-    prepare_work_dir,
 )
+
+WRAPPER = dict(optimizer=dict(type='SGD', lr=0.1))
 
 
 def fork(run):
@@ -40,6 +45,24 @@ def hold(folder, pipe):
     lock.close()
 
 
+@contextmanager
+def held(folder):
+    """A training in a folder: its number, and those of its data workers."""
+    reading, writing = os.pipe()
+    holder = fork(lambda: hold(folder, writing))
+    workers = list(map(int, os.read(reading, 100).split()))
+    try:
+        yield holder, workers
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(holder, signal.SIGKILL)
+            os.waitpid(holder, 0)
+        os.close(reading)
+        os.close(writing)
+
+
 def is_free(folder):
     """Whether another process can lock a folder."""
 
@@ -48,6 +71,14 @@ def is_free(folder):
             os._exit(0)
 
     return os.waitpid(fork(lock), 0)[1] == 0
+
+
+@contextmanager
+def prepared(cfg):
+    """The folders of a training, as it finds them."""
+    with lock_folders(cfg):
+        clear_folders(cfg)
+        yield
 
 
 @pytest.fixture
@@ -83,10 +114,7 @@ def names(folder):
 
 def test_second_training_is_refused_until_the_first_is_dead(folder):
     """Killed, it leaves its data workers behind, which hold nothing."""
-    reading, writing = os.pipe()
-    holder = fork(lambda: hold(folder, writing))
-    workers = list(map(int, os.read(reading, 100).split()))
-    try:
+    with held(folder) as (holder, workers):
         with pytest.raises(BlockingIOError) as error:
             lock_work_dir(folder)
         text = str(error.value)
@@ -99,11 +127,44 @@ def test_second_training_is_refused_until_the_first_is_dead(folder):
             for worker in workers:
                 os.kill(worker, 0)
             assert f'pid {os.getpid()} on' in (folder / 'training.lock').read_text()
-    finally:
-        for worker in workers:
-            os.kill(worker, signal.SIGKILL)
-        os.close(reading)
-        os.close(writing)
+
+
+@pytest.fixture
+def plain(folder, tmp_path, monkeypatch):
+    """A config that `train` takes, without training it, and a checkpoint of it."""
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    write(folder, 'resumed_from.txt')
+    meta = dict(epoch=1, iter=5, seed=7, time='20260101_000000')
+    parts = dict(meta=meta, state_dict={}, message_hub={}, optimizer={})
+    torch.save(parts, folder / 'epoch_1.pth')
+    config(folder, optim_wrapper=WRAPPER).dump(tmp_path / 'plain.py')
+    return str(tmp_path / 'plain.py')
+
+
+@pytest.mark.parametrize('resume', ['epoch_1.pth', 'epoch_2.pth', 'auto', None])
+def test_second_training_touches_nothing(resume, folder, plain):
+    """The first one, started again, needs the note of what it was started from."""
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    path = str(folder / resume) if resume not in ('auto', None) else resume
+    with held(folder), pytest.raises(BlockingIOError, match='in use by another'):
+        train(plain, resume=path)
+    assert {file: file.read_bytes() for file in before} == before
+    assert {*folder.iterdir()} == {*before, folder / 'training.lock'}
+
+
+def test_training_that_is_refused_gives_the_locks_back(folder, plain):
+    # The errors, kept, keep all that the training held.
+    with pytest.raises(FileNotFoundError, match=r'epoch_2\.pth') as missing:
+        train(plain, resume=str(folder / 'epoch_2.pth'))
+    assert is_free(folder) and missing
+    named = [f'load_from="{folder / "epoch_1.pth"}"']
+    with pytest.raises(ValueError, match='would write its own checkpoints') as own:
+        train(plain, cfg_options=named)
+    assert is_free(folder) and own
+    run = train(plain, resume=str(folder / 'epoch_1.pth'))
+    assert not is_free(folder) and callable(run)
+    note = (folder / 'resumed_from.txt').read_text()
+    assert note == str(folder / 'epoch_1.pth')
 
 
 def test_lock_ends_with_the_training(folder):
@@ -119,13 +180,13 @@ def test_lock_ends_with_the_training(folder):
 def test_first_process_alone(launcher, name, folder, monkeypatch):
     write(folder, 'epoch_1.pth')
     monkeypatch.setenv(name, '1')
-    with prepare_work_dir(config(folder, launcher=launcher)):
+    with prepared(config(folder, launcher=launcher)):
         assert names(folder) == ['epoch_1.pth']
     # A process in a job that was not told so trains alone.
-    with prepare_work_dir(config(folder, launcher='none')):
+    with prepared(config(folder, launcher='none')):
         assert 'epoch_1.pth' not in names(folder)
     monkeypatch.setenv(name, '0')
-    with prepare_work_dir(config(folder, launcher=launcher)):
+    with prepared(config(folder, launcher=launcher)):
         assert 'training.lock' in names(folder)
 
 
@@ -192,7 +253,7 @@ def test_file_system_without_locks(folder, warnings, monkeypatch):
 def test_rerun_moves_what_is_there(folder, warnings):
     files = ['epoch_2.pth', 'epoch_2_student.pth', 'epoch_1.pth', 'last_checkpoint']
     write(folder, *files, 'config.py')
-    with prepare_work_dir(config(folder)):
+    with prepared(config(folder)):
         (earlier,) = folder.glob('earlier_*')
     assert names(earlier) == sorted(files)
     assert names(folder) == sorted(['config.py', earlier.name, 'training.lock'])
@@ -204,18 +265,18 @@ def test_rerun_moves_what_is_there(folder, warnings):
     # Within the same second, too.
     for _ in range(2):
         write(folder, 'epoch_1.pth')
-        with prepare_work_dir(config(folder)):
+        with prepared(config(folder)):
             pass
     assert len(list(folder.glob('earlier_*/epoch_1.pth'))) == 3
 
 
 def test_resumed_and_fresh_trainings_move_nothing(folder, warnings):
     write(folder, 'epoch_1.pth', 'last_checkpoint')
-    with prepare_work_dir(config(folder, resume=True)):
+    with prepared(config(folder, resume=True)):
         pass
     assert names(folder) == ['epoch_1.pth', 'last_checkpoint', 'training.lock']
     (folder / 'epoch_1.pth').unlink()
-    with prepare_work_dir(config(folder)):
+    with prepared(config(folder)):
         pass
     assert names(folder) == ['last_checkpoint', 'training.lock']
     assert not warnings
@@ -224,13 +285,13 @@ def test_resumed_and_fresh_trainings_move_nothing(folder, warnings):
 def test_going_on_from_another_training_moves_what_is_there(folder, tmp_path, warnings):
     """Also from one that was moved before, which stays where it is."""
     write(folder, 'epoch_1.pth', 'last_checkpoint')
-    with prepare_work_dir(config(folder)):
+    with prepared(config(folder)):
         (earlier,) = folder.glob('earlier_*')
     write(tmp_path / 'other', 'epoch_3.pth')
     for path in (earlier / 'epoch_1.pth', tmp_path / 'other' / 'epoch_3.pth'):
         write(folder, 'epoch_2.pth', 'best_score_epoch_1.pth', 'last_checkpoint')
         known = set(folder.iterdir())
-        with prepare_work_dir(config(folder, resume=True, load_from=str(path))):
+        with prepared(config(folder, resume=True, load_from=str(path))):
             (new,) = set(folder.iterdir()) - known
         moved = ['best_score_epoch_1.pth', 'epoch_2.pth', 'last_checkpoint']
         assert names(new) == moved and not list(folder.glob('*.pth'))
@@ -258,7 +319,7 @@ def test_going_on_within_its_folders_moves_nothing(
     ):
         named = dict(resume=True, load_from=str(path), default_hooks=hooks)
         for work_dir in (folder, '.'):
-            with prepare_work_dir(config(work_dir, **named)):
+            with prepared(config(work_dir, **named)):
                 pass
     there = ['epoch_0.pth', 'epoch_1.pth', 'epoch_2.pth', 'training.lock']
     assert names(folder) == there and names(out) == there[1:]
@@ -269,11 +330,11 @@ def test_folder_of_the_hook(folder, tmp_path, warnings):
     out = tmp_path / 'out' / folder.name
     write(out, 'iter_5.pth')
     hooks = dict(checkpoint=dict(type='CheckpointHook', out_dir=str(out.parent)))
-    with prepare_work_dir(config(folder, default_hooks=hooks)):
+    with prepared(config(folder, default_hooks=hooks)):
         pass
     assert len(list(out.glob('earlier_*/iter_5.pth'))) == 1
     hooks = dict(checkpoint=dict(type='CheckpointHook', out_dir='s3://bucket'))
-    with prepare_work_dir(config(folder, default_hooks=hooks)):
+    with prepared(config(folder, default_hooks=hooks)):
         pass
 
 
@@ -286,14 +347,15 @@ def test_a_folder_of_two_trainings(tmp_path):
     )
 
     def second():
-        with prepare_work_dir(other):
+        with prepared(other):
             os._exit(0)
 
     def is_refused():
         return os.waitpid(fork(second), 0)[1] != 0
 
-    with prepare_work_dir(one):
+    with prepared(one):
         assert not is_free(tmp_path / 'out' / 'run') and not is_free(one.work_dir)
+        # What was locked until then is given back.
         assert is_refused() and is_free(other.work_dir)
     assert not is_refused()
 
@@ -325,11 +387,11 @@ def test_interrupted_move_loses_nothing(moved, folder, warnings, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr('pathlib.Path.rename', lambda *paths: killed(*paths))
         with pytest.raises(KeyboardInterrupt):
-            prepare_work_dir(config(folder))
+            clear_folders(config(folder))
     left = [name for name in files if (folder / name).exists()]
     # The newest goes last.
     assert left == files[moved:]
-    with prepare_work_dir(config(folder)):
+    with prepared(config(folder)):
         pass
     found = [path.name for path in folder.glob('earlier_*/*')]
     rest = [name for name in names(folder) if name in files]
@@ -342,19 +404,17 @@ def test_weights_of_the_training_itself(folder, warnings):
     model = dict(type='M', teacher_ckpt=str(folder / 'teacher.pth'))
     cfg = Config(dict(work_dir=str(folder), model=model))
     assert list(named_files(cfg).values()) == [str(folder / 'teacher.pth')]
-    with prepare_work_dir(cfg):
+    with prepared(cfg):
         (earlier,) = folder.glob('earlier_*')
     assert names(earlier) == ['epoch_1.pth'] and (folder / 'teacher.pth').is_file()
-    with prepare_work_dir(cfg):
+    with prepared(cfg):
         assert list(folder.glob('earlier_*')) == [earlier]
 
     write(folder, 'epoch_1.pth', 'epoch_2.pth')
     cfg = config(folder, load_from=os.path.relpath(folder / 'epoch_1.pth'))
     text = f'The config names {cfg.load_from}, and the training would write its own'
-    for _ in range(2):
-        # The lock is given back.
-        with pytest.raises(ValueError, match=re.escape(text)):
-            prepare_work_dir(cfg)
+    with pytest.raises(ValueError, match=re.escape(text)):
+        clear_folders(cfg)
     assert {'epoch_1.pth', 'epoch_2.pth'} <= set(names(folder))
 
 
@@ -389,10 +449,10 @@ def test_weights_under_the_names_of_a_hook(template, name, writes, folder, warni
     cfg = Config(dict(work_dir=str(folder), **settings))
     if writes:
         with pytest.raises(ValueError, match='would write its own checkpoints into'):
-            prepare_work_dir(cfg)
+            clear_folders(cfg)
         assert {name, 'epoch_9.pth'} <= set(names(folder))
         return
-    with prepare_work_dir(cfg):
+    with prepared(cfg):
         (earlier,) = folder.glob('earlier_*')
     assert (folder / name).is_file() and names(earlier) == ['epoch_9.pth']
 

@@ -279,8 +279,10 @@ def test_off(monkeypatch, mode):
 def test_unknown_modes_are_refused(monkeypatch):
     monkeypatch.setenv('MMFAKD_WAYS', 'fastest')
     square, chooser = untouched(monkeypatch)
-    with pytest.raises(ValueError, match=r"MMFAKD_WAYS='fastest'.*'auto', 'measure'"):
+    with pytest.raises(ValueError, match=r"MMFAKD_WAYS='fastest'.*'auto', .*`unset MM"):
         chooser.run(square, leaf())
+    with pytest.raises(ValueError, match=r"^mode='fastest'; expected one of .'auto',"):
+        Chooser(mode='fastest')
 
 
 def test_off_where_determinism_is_asked_for(monkeypatch):
