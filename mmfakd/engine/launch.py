@@ -93,11 +93,7 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
         locks = stack.pop_all()
 
     def run() -> Any:
-<<<<<<< HEAD
-        with lock, explain_full_disk(cfg.work_dir), explain_stream(cfg):
-=======
-        with locks, explain_full_disk(cfg.work_dir):
->>>>>>> fix5-e
+        with locks, explain_full_disk(cfg.work_dir), explain_stream(cfg):
             model = build_runner(cfg).train()
         if dist.is_initialized():
             end_process_group()
