@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import sys
 import warnings
@@ -31,6 +32,8 @@ WEIGHTS = 'path, URL or model-zoo name'
 SLOW = ('pair', 'layers', 'check', 'check-teacher', 'plot', 'detections', 'benchmark')
 # Commands in which libraries speak of each other.
 QUIET = ('pair', 'layers', 'check', 'detections')
+# The exit status of a command of a shell that wrote to a pipe which was closed.
+_UNREAD = 141
 # What a user can mend; anything else is worth a traceback.
 MISTAKES = (OSError, ImportError, UnpicklingError, ValueError)
 
@@ -43,9 +46,23 @@ def main(args: Sequence[str] | None = None) -> None:
             of the process.
 
     Raises:
-        SystemExit: With the command's exit status.
+        SystemExit: With the command's exit status; 141 if whoever reads its output has
+            closed the pipe, as `head` does.
     """
-    args = sys.argv[1:] if args is None else list(args)
+    try:
+        _run(sys.argv[1:] if args is None else list(args))
+    except BrokenPipeError:
+        # It may be another pipe, between processes. An output that does not buffer has
+        # lost what it was given, and complains of what comes next.
+        if _output_is_read('\n'):
+            raise
+        sys.exit(_UNREAD)
+    finally:
+        # Help that waits to be written; Python complains if that fails at its end.
+        _output_is_read()
+
+
+def _run(args: list[str]) -> None:
     parser = make_parser()
     # Answers a shell that asks for completions.
     with suppress(ImportError):
@@ -74,6 +91,8 @@ def main(args: Sequence[str] | None = None) -> None:
         progress('Loading libraries')
     try:
         result = resolve_name(f'mmfakd.{run}')(**settings)
+    except BrokenPipeError:
+        raise
     except MISTAKES as error:
         sys.exit(printable(f'mmfakd {command}: {error}'))
     except KeyError as error:
@@ -87,7 +106,17 @@ def main(args: Sequence[str] | None = None) -> None:
     elif isinstance(result, int):
         sys.exit(result)
     elif result is not None:
-        print(printable(result))
+        print(printable(result), flush=True)
+
+
+def _output_is_read(more: str = '') -> bool:
+    """Write what waits, and more; where nobody reads, nothing will wait again."""
+    try:
+        print(end=more, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _start_processes(parser: argparse.ArgumentParser, args: list[str]) -> None:

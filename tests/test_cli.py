@@ -4,6 +4,8 @@ with what does it."""
 
 import ast
 import inspect
+import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 
 from mmfakd import cli
 from mmfakd.checkpoints.download import one_try
+from mmfakd.compat import environment
 from mmfakd.messages import aligned, markdown, near_layers, near_names, printable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -225,6 +228,55 @@ def test_mistakes_of_other_kinds_are_one_line(tmp_path, monkeypatch):
     )
     monkeypatch.setattr('mmfakd.model_zoo.shipped.list_configs', lambda: {}['key'])
     with pytest.raises(KeyError, match='key'):
+        cli.main(['env'])
+
+
+@pytest.fixture(params=[-1, 0], ids=['buffered', 'unbuffered'])
+def unread(request):
+    """A pipe whose reader has left, as `head` does."""
+    end, start = os.pipe()
+    os.close(end)
+    raw = open(start, 'wb', buffering=request.param)  # noqa: SIM115
+    stream = io.TextIOWrapper(raw, write_through=not request.param)
+    yield stream
+    # Nothing waits to be written, of which Python would complain at its end.
+    stream.close()
+
+
+@pytest.mark.parametrize('where', ['as its result', 'while it runs', 'at length'])
+def test_output_that_nobody_reads_is_no_fault(where, unread, monkeypatch, capsys):
+    def command():
+        if where == 'while it runs':
+            print('text', flush=True)
+        return 'text' * (100_000 if where == 'at length' else 1)
+
+    monkeypatch.setattr(environment, 'describe_environment', command)
+    monkeypatch.setattr(sys, 'stdout', unread)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(['env'])
+    assert caught.value.code == 141 and not capsys.readouterr().err
+
+
+def test_help_that_nobody_reads(unread, monkeypatch):
+    monkeypatch.setattr(sys, 'stdout', unread)
+    with pytest.raises(SystemExit):
+        cli.main(['--help'])
+    # As Python does at its end.
+    unread.flush()
+
+
+def test_a_mistake_is_told_where_nobody_reads_the_output(unread, monkeypatch):
+    monkeypatch.setattr(sys, 'stdout', unread)
+    with pytest.raises(SystemExit, match=r'mmfakd export: .*nowhere\.pth'):
+        cli.main(['export', 'nowhere.pth', '-o', 'x.pth'])
+
+
+def test_other_pipes_that_break_are_faults(monkeypatch):
+    def command():
+        raise BrokenPipeError('a worker has gone')
+
+    monkeypatch.setattr(environment, 'describe_environment', command)
+    with pytest.raises(BrokenPipeError, match='a worker has gone'):
         cli.main(['env'])
 
 

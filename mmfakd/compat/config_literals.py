@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import ast
-import os.path as osp
 import re
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
+from .named_types import find_risk_of_type, is_module, is_openmmlab
 from .nesting import usual_recursion_limit
 from .risky_values import find_risky_value
 
@@ -19,22 +18,11 @@ _KINDS = {kind.__name__: kind for kind in (frozenset, range, set, slice)}
 _ITEMS = (list, tuple, set, frozenset)
 # A dict in braces stands in another where keys are no identifiers.
 _MADE_OF: dict[str | None, Any] = dict(dict=dict, set=_ITEMS, frozenset=_ITEMS)
-_OPENMMLAB = (
-    'mm(engine|cv|pretrain|cls|det|det3d|seg|razor|fakd|pose|action|ocr|rotate|yolo'
-    '|selfsup|agic|edit|track|deploy)'
-)
-# What a `type` may name by its dots: registered names with a scope, classes and
-# collate functions of the OpenMMLab libraries but those that run files, modules and
-# optimizers of torch.
-_CLASS = r'[a-z]?[A-Z]\w*(?<!Inferencer)(?<!Logger)(?<!Runner)'
-_TYPE = re.compile(
-    rf'{_OPENMMLAB}\.(?!apis\.)(\w+\.)*({_CLASS}|\w*collate\w*)'
-    r'|mmrazor\.sub_model'
-    r'|torch\.(nn|optim)\.(\w+\.)*[A-Z]\w*'
-)
 # Levels of syntax; a dict in a dict is two. Python's own limit is no guard: libraries
 # raise it, above what the stack holds.
 _DEEPEST = 300
+# What registries look for in models and transforms, as they do for `type`.
+_TYPES = ('type', 'conv_type', 'first_act', 'last_act', 'padding_mode', 'resize_type')
 _LIBRARY = re.compile(r'mm(engine|cv|pretrain|det|razor|fakd)(\.\w+)*')
 
 
@@ -106,42 +94,11 @@ def find_risk(text: str) -> str | None:
     for scope in (*_named(config, '_scope_'), *_named(config, 'default_scope')):
         if _is_foreign_scope(scope):
             return f'its scope {scope!r} is a module, which would be imported'
-    for kind in dict.fromkeys(_named(config, 'type')):
-        if '.' in kind and not _TYPE.fullmatch(kind):
-            return f'its type={kind!r} is none of the OpenMMLab libraries or torch.nn'
-        if foreign := _foreign_part(kind):
-            return f'its type={kind!r} imports {foreign!r}, which is no part of it'
-        if '.' not in kind and _is_module(kind):
-            return f'its type={kind!r} is the name of a module, which would be imported'
+    for key in _TYPES:
+        for kind in dict.fromkeys(_named(config, key)):
+            if reason := find_risk_of_type(kind):
+                return f'its {key}={kind!r} {reason}'
     return find_risky_value(config)
-
-
-def is_openmmlab(module: str) -> bool:
-    """Tell whether a module is one of the OpenMMLab libraries, or a part of one.
-
-    Args:
-        module (str): Its name.
-
-    Returns:
-        bool: Whether it is, by its name.
-    """
-    return re.fullmatch(_OPENMMLAB, module.partition('.')[0]) is not None
-
-
-def _foreign_part(kind: str) -> str:
-    """The part of a name with dots that MMEngine takes for a library of its own.
-
-    A registry looks 'mmdet.models.Net' up in that of mmdet, which imports
-    'models.registry' then, whatever package 'models' is.
-    """
-    library, *parts = kind.split('.')
-    if len(parts) < 2 or not is_openmmlab(library) or not _is_module(parts[0]):
-        return ''
-    spec = find_spec(library)
-    for folder in (spec and spec.submodule_search_locations) or ():
-        if any(osp.exists(osp.join(folder, parts[0] + end)) for end in ('', '.py')):
-            return ''
-    return parts[0]
 
 
 def _is_foreign_scope(scope: str) -> bool:
@@ -150,16 +107,7 @@ def _is_foreign_scope(scope: str) -> bool:
     A user's own registry is imported by then, or has a scope that is no module.
     """
     module = scope.partition('.')[0]
-    return not (is_openmmlab(module) or module in sys.modules) and _is_module(module)
-
-
-def _is_module(name: str) -> bool:
-    """Whether Python finds a module of a name; nothing is imported."""
-    try:
-        return name.isidentifier() and find_spec(name) is not None
-    except ValueError:
-        # Such as `__main__`.
-        return True
+    return not (is_openmmlab(module) or module in sys.modules) and is_module(module)
 
 
 def leaves_package(path: str) -> bool:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from .named_types import is_dataset
+
 # What MMEngine reads with pickle, and with the loader of PyYAML that makes objects. It
 # goes by what stands behind the last dot, also where there is none.
 _OBJECTS = ('pkl', 'pickle', 'yaml', 'yml')
@@ -23,8 +25,6 @@ _EVALUATED = dict(
     # Of mmdet's CameraMotionCompensation.
     warp_mode=r'cv2\.\w+',
 )
-_READS_FILES = re.compile(r'mmengine\.(fileio\..*|FileClient|\w*(Handler|Backend))')
-_DATASET = re.compile(r'(\w+\.)*datasets?\.(?!(\w+\.)*transforms\.|(\w+\.)*\w*collate)')
 
 
 class _Entry(NamedTuple):
@@ -89,9 +89,7 @@ def _risk_of_value(entry: _Entry) -> str | None:
     key, value, built = entry
     if not key or not isinstance(value, str):
         return None
-    if key == 'type' and _READS_FILES.fullmatch(value):
-        return f'its type={value!r} reads files'
-    if key == 'type' and built and _DATASET.match(value):
+    if key == 'type' and built and is_dataset(value):
         return f'its type={value!r} is a data set, which reads files'
     # Those of data sets, on the disk, are read where a data set is.
     reached = built or '://' in value or key == 'extra_ann_file'

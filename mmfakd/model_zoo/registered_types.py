@@ -14,7 +14,7 @@ from mmengine.utils import misc
 from torch import nn
 from torch.optim import Optimizer
 
-from mmfakd.compat.config_literals import is_openmmlab
+from mmfakd.compat.named_types import holds, is_openmmlab
 
 from .one_at_a_time import ONE_AT_A_TIME
 from .plain_files import plain_files_only
@@ -55,7 +55,7 @@ def registered_types_only(models_only: bool = False) -> Iterator[None]:
             if isinstance(found, type) and issubclass(found, (nn.Module, Optimizer)):
                 return found
             roots = [getattr(mmengine.registry, root) for root in names]
-            return found if any(_holds(root, found) for root in roots) else None
+            return found if any(holds(root, found) for root in roots) else None
 
         def import_module(name: str) -> Any:
             if not _may_import(name):
@@ -80,9 +80,3 @@ def _may_import(name: str) -> bool:
 def _all_roots() -> list[str]:
     known = vars(mmengine.registry).items()
     return [k for k, v in known if isinstance(v, Registry) and k not in _NEVER]
-
-
-def _holds(node: Registry, found: Any) -> bool:
-    """Whether a registry or one of a library below it has an object."""
-    own = any(value is found for value in node._module_dict.values())
-    return own or any(_holds(child, found) for child in node._children.values())

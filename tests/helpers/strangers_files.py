@@ -235,6 +235,20 @@ def _evaluated(marker):
     return f'model = dict(type={kind!r}, transform=None, dtype={evil!r})\n'
 
 
+def _imported_class(marker):
+    """A module of MMEngine imports the class, which empties a file."""
+    kind = 'mmengine.model.base_module.FileHandler'
+    return f"model = dict(type={kind!r}, filename={str(marker)!r}, mode='w')\n"
+
+
+def _padding(marker):
+    """A convolution looks its way of padding up as a registry does a type."""
+    marker.with_name('strange_module.py').write_text(_code(marker))
+    channels = 'in_channels=1, out_channels=1, kernel_size=1'
+    kind = 'mmcv.cnn.bricks.ConvModule'
+    return f"model = dict(type={kind!r}, {channels}, padding_mode='strange_module')\n"
+
+
 # Payloads in the text of a config: the weights are loaded, the text is left out.
 TEXTS = {
     'text with a call': _code,
@@ -250,10 +264,12 @@ TEXTS = {
     'text with type=os.system': lambda marker: (
         f"model = dict(type='os.system', command='touch {marker}')\n"
     ),
+    "text with a class of Python's own library": _imported_class,
     'text that names a pickle': _pickled,
     'text that names a YAML file': _yaml,
     'text that names a folder of modules': _folder_of_modules,
     'text with a module as scope': _scope,
+    'text with a module as padding': _padding,
     'text with an expression as a value': _evaluated,
     'text nested too deeply': lambda marker: f'a = {"-" * 50000}1\n',
 }
