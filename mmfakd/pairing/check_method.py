@@ -76,6 +76,25 @@ def choose_pairs(plan: Plan, matching: Matching) -> Matching:
     return matching
 
 
+def check_channels(plan: Plan) -> None:
+    """Refuse a teacher whose images the student's cannot be turned into.
+
+    Args:
+        plan (Plan): The plan, with both models examined.
+
+    Raises:
+        ValueError: If the student's have several channels, but not enough.
+    """
+    ours, theirs = plan.image_channels
+    if ours != theirs and plan.teacher_channels is None:
+        raise ValueError(
+            f'the teacher {plan.teacher.name} takes images of {theirs} channels, and '
+            f'those of {plan.student.name} have {ours}: it gets the batches of the '
+            f'student. Choose a teacher of at most {ours} channels, or load images of '
+            f"{theirs} and set `in_channels={theirs}` of the student's backbone."
+        )
+
+
 def check_method(plan: Plan) -> None:
     """Refuse what a method cannot do with the student's data, head and schedule.
 

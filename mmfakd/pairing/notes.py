@@ -51,6 +51,7 @@ def write_notes(plan: Plan) -> list[str]:
     """
     return [
         _about_size(plan) if plan.fixed else _about_sizes(plan),
+        *_about_channels(plan),
         *_warnings(plan),
         *_about_levels(plan),
         *_about_weights(plan),
@@ -99,6 +100,23 @@ def _about_sizes(plan: Plan) -> str:
         f"{others or ' from'} {read.source} of the student's data, in batches of "
         f'{size[0]}x{size[1]}.'
     )
+
+
+def _about_channels(plan: Plan) -> list[str]:
+    """Which channels the teacher gets, where it takes more or fewer."""
+    ours, theirs = plan.image_channels
+    if plan.teacher_channels is None:
+        return []
+    if ours == 1:
+        return [
+            f'The teacher takes images of {theirs} channels: it gets the one of the '
+            f"student's images {theirs} times, by `teacher_preprocessor`."
+        ]
+    return [
+        f'WARNING: the teacher takes images of {theirs} channel(s), those of the '
+        f'student have {ours}: of these it gets {plan.teacher_channels}, in this '
+        'order. Others: `channels` of `teacher_preprocessor` in the config.'
+    ]
 
 
 def _warnings(plan: Plan) -> list[str]:

@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from mmfakd.engine.safety import loops_by_epoch
 from mmfakd.model_zoo.find import find_weights
+from mmfakd.models.algorithms.normalisation import choose_channels
 
 from .candidate import Candidate
 from .features import Feature
@@ -169,6 +170,20 @@ class Plan:
                 f'training data of {self.student.name} cannot be read here: '
                 f'{type(error).__name__}: {error}'
             ) from error
+
+    @property
+    def image_channels(self) -> tuple[int, int]:
+        """tuple[int, int]: channels of the images that student and teacher take."""
+        return self.student.probe.input_shape[1], self.teacher.probe.input_shape[1]
+
+    @property
+    def teacher_channels(self) -> list[int] | None:
+        """Optional[list[int]]: channels of the student's images for the teacher.
+
+        None where it takes as many as the student, or there are not enough.
+        """
+        ours, theirs = self.image_channels
+        return None if ours == theirs else choose_channels(ours, theirs)
 
     @property
     def teacher_weights(self) -> str | None:

@@ -168,6 +168,11 @@ def _model_lines(plan: Plan, folder: str) -> list[str]:
     if len(teacher[0]) + 4 > WIDTH:
         teacher = block('teacher=dict(', [path])
     lines += teacher
+    if plan.teacher_channels is not None:
+        lines += [
+            "# Channels of the student's images that the teacher gets.",
+            f'teacher_preprocessor=dict(channels={plan.teacher_channels}),',
+        ]
     if plan.teacher_weights:
         lines.append(f'teacher_ckpt={plan.teacher_weights!r},')
     else:

@@ -1,6 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """Generated configs as they stand: hooks, rates, weights and levels are safe."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
-from mmpretrain.models import LinearClsHead
+from mmpretrain.models import ClsDataPreprocessor, LinearClsHead
 
 from mmfakd.cli import main
 from mmfakd.engine.safety import DISTILLATION_HOOKS, distillation_hooks
@@ -91,6 +93,61 @@ def build(cfg):
     if 'data_preprocessor' in cfg:
         cfg.model.data_preprocessor = cfg.data_preprocessor
     return MODELS.build(cfg.model)
+
+
+def of_channels(number, width=4, factor=1.0):
+    """Config of a student or teacher of images of so many channels."""
+    cfg = student(width, in_channels=number)
+    numbers = [factor * (i + 1) for i in range(number)]
+    cfg['data_preprocessor'].update(mean=numbers, std=numbers, to_rgb=number == 3)
+    return cfg
+
+
+class TestImageChannels:
+    """Of student and teacher, where they differ."""
+
+    @pytest.mark.parametrize(
+        ('ours', 'theirs', 'picked', 'told'),
+        [
+            (1, 3, [0, 0, 0], "gets the one of the student's images 3 times"),
+            (3, 1, [0], r'WARNING: .*takes images of 1 .*it gets \[0\], in this order'),
+            (4, 3, [0, 1, 2], r'WARNING: .*have 4: of these it gets \[0, 1, 2\]'),
+        ],
+    )
+    def test_a_step(self, make, ours, theirs, picked, told):
+        """The teacher sees what its own preprocessor would make of these channels."""
+        other = of_channels(theirs, 8, factor=20.0)
+        cfg, out = make(of_channels(ours), other)
+        assert re.search(told, out)
+        assert cfg.model.teacher_preprocessor == dict(channels=picked)
+        model = build(cfg)
+        data = batch(size=32, channels=ours)
+        seen = model.data_preprocessor(data, True)['inputs']
+        # The student's preprocessor has turned the order of three.
+        raw = data['inputs'].flip(1) if ours == 3 else data['inputs']
+        own = dict(other['data_preprocessor'], to_rgb=False)
+        own = ClsDataPreprocessor(**own)(dict(inputs=raw[:, picked]))['inputs']
+        torch.testing.assert_close(model.teacher_input(seen, None), own)
+        assert all(v.isfinite().all() for v in step(model, data).values())
+
+    @pytest.mark.parametrize('number', [1, 3, 4])
+    def test_equal_ones_need_no_word(self, make, number):
+        cfg, out = make(of_channels(number), of_channels(number, 8, factor=20.0))
+        assert 'teacher_preprocessor' not in cfg.model
+        assert 'teacher takes images' not in out
+
+    def test_one_mean_for_all_channels(self, make):
+        """What counts is what the networks take."""
+        ours = student()
+        ours['data_preprocessor'].update(mean=[0.0], std=[255.0])
+        cfg, _ = make(ours, student(8))
+        assert 'teacher_preprocessor' not in cfg.model
+
+    def test_too_few(self, make, tmp_path):
+        message = 'takes images of 3 channels, and those of .* have 2: .*at most 2'
+        with pytest.raises(SystemExit, match=message):
+            make(of_channels(2), of_channels(3, 8))
+        assert not (tmp_path / 'pair.py').exists()
 
 
 class TestMethods:

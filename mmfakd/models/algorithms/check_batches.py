@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mmfakd.ops.compiling import is_compiling
 
 from .count_classes import count_classes
+from .normalisation import choose_channels
 
 # What PyTorch's cross entropy skips.
 _IGNORED = -100
@@ -91,10 +92,10 @@ def refuse_channels(error: RuntimeError, role: str, inputs: Tensor) -> None:
         return
     colour = {'1': 'grayscale', '3': 'color'}.get(found[1])
     load = f' (color_type={colour!r} of LoadImageFromFile)' if colour else ''
-    picked = list(range(int(found[1]))) if int(found[2]) > 1 else [0] * int(found[1])
+    picked = choose_channels(int(found[2]), int(found[1]))
     pick = (
         f', or choose channels for it, `teacher_preprocessor=dict(channels={picked})`'
-        if role == 'teacher' and max(picked) < int(found[2])
+        if role == 'teacher' and picked
         else ''
     )
     raise ValueError(

@@ -167,6 +167,22 @@ def _refuse_unknown(preprocessor: Any, role: str) -> None:
     )
 
 
+def choose_channels(given: int, wanted: int) -> list[int] | None:
+    """Choose channels of the student's batch for a teacher of another number.
+
+    Args:
+        given (int): How many channels the batch has.
+        wanted (int): How many the teacher takes.
+
+    Returns:
+        list[int], optional: The first ones, or the only one several times; None where
+        there are several, but not enough.
+    """
+    if given == 1:
+        return [0] * wanted
+    return list(range(wanted)) if wanted <= given else None
+
+
 def pick_channels(value: Any) -> list[int]:
     """Check which channels of the student's batch the teacher is to get.
 

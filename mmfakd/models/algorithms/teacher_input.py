@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from mmengine.logging import print_log
@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from mmfakd.models.distillers.valid_area import padded_images
 
-from .normalisation import RAW, pick_channels, read_normalisation, same_preprocessors
+from .normalisation import (
+    RAW,
+    choose_channels,
+    pick_channels,
+    read_normalisation,
+    same_preprocessors,
+)
 
 _NUMBERS = ('mean', 'std')
 
@@ -188,12 +194,7 @@ class TeacherInput(nn.Module):
         outputs = picked.flip(1) if self.flip and picked.size(1) == 3 else picked
         if self.scale is not None and self.shift is not None:
             if len(self.shift) not in (1, outputs.size(1)):
-                raise ValueError(
-                    f'the batch has {outputs.size(1)} channels, the normalisation of '
-                    f'student and teacher {len(self.shift)}. Give '
-                    '`teacher_preprocessor=dict(mean=..., std=...)` with one value or '
-                    'one for each channel of the batch.'
-                )
+                self._refuse(outputs.size(1), len(self.shift))
             outputs = outputs * self.scale + self.shift
         if not self._pads_anew:
             return outputs
@@ -212,6 +213,25 @@ class TeacherInput(nn.Module):
                     kept = torch.where(is_padding, self.pad_value, padding)
                     padding.copy_(kept)
         return outputs
+
+    def _refuse(self, given: int, wanted: int) -> NoReturn:
+        """Say how a batch comes to the number of channels of a normalisation."""
+        numbers = (
+            '`mean=..., std=...` in it, with one value or one for each channel of the '
+            'batch'
+        )
+        picked = None if self.channels is not None else choose_channels(given, wanted)
+        cure = f'Give `teacher_preprocessor=dict(...)` with {numbers}.'
+        if picked is not None:
+            cure = (
+                f'For a teacher that takes {wanted} channels, give '
+                f'`teacher_preprocessor=dict(channels={picked})`. For one that takes '
+                f'{given}, give `teacher_preprocessor=dict(...)` with {numbers}.'
+            )
+        raise ValueError(
+            f'the batch has {given} channel(s), the normalisation of student and '
+            f'teacher {wanted}. {cure}'
+        )
 
     def extra_repr(self) -> str:
         """Describe the map.

@@ -298,12 +298,21 @@ def test_numbers_of_channels_differ():
     assert 'teacher_preprocessor=dict(' in str(error.value)
 
 
-def test_batch_of_another_number_of_channels():
+@pytest.mark.parametrize(
+    ('channels', 'advice'),
+    [
+        (1, r'takes 3 channels, .*\(channels=\[0, 0, 0\]\).*takes 1, .*mean='),
+        (4, r'takes 3 channels, .*\(channels=\[0, 1, 2\]\).*takes 4, .*mean='),
+        (2, r'Give `teacher_preprocessor=dict\(\.\.\.\)` with `mean='),
+    ],
+)
+def test_batch_of_another_number_of_channels(channels, advice):
     """A grey student and a colour teacher: broadcasting would hide it."""
     grey = ClsDataPreprocessor(mean=[77.8], std=[95.9])
     teacher_input = TeacherInput(grey, ClsDataPreprocessor(**NORMS[0]))
-    with pytest.raises(ValueError, match='batch has 1 channels, .* teacher 3'):
-        teacher_input(torch.rand(2, 1, 8, 8), None)
+    message = rf'batch has {channels} channel\(s\), .* teacher 3\..*{advice}'
+    with pytest.raises(ValueError, match=message):
+        teacher_input(torch.rand(2, channels, 8, 8), None)
 
 
 def test_nothing_in_the_state_dict():
