@@ -40,7 +40,8 @@ def collect_position(
         the states of every process; ``buffers``, the running statistics of every
         process but the first, whose are those of the checkpoint; ``gradients``, those
         of every process where a cycle of gradient accumulation is not complete:
-        parameter name -> its gradient; ``sizes``, see :func:`batch_sizes`.
+        parameter name -> its gradient; ``cycles``, see :func:`accumulation_cycles`;
+        ``sizes``, see :func:`batch_sizes`.
     """
     in_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
     return dict(
@@ -51,6 +52,7 @@ def collect_position(
         random=all_gather_object(random_states() if states is None else states),
         buffers=all_gather_object(_own_buffers(runner)),
         gradients=all_gather_object(_gradients(runner)),
+        cycles=accumulation_cycles(runner),
         sizes=batch_sizes(runner),
     )
 
@@ -211,6 +213,23 @@ def at_update(runner: Runner) -> bool:
     """
     wrappers = optim_wrappers(runner.optim_wrapper)
     return all(not isinstance(w, OptimWrapper) or w.should_update() for w in wrappers)
+
+
+def accumulation_cycles(runner: Runner) -> list[list[int]]:
+    """Tell how far each optimizer is in its cycle of gradient accumulation.
+
+    Args:
+        runner (Runner): The runner.
+
+    Returns:
+        list[list[int]]: Batches that are done, and batches of a cycle.
+    """
+    wrappers = optim_wrappers(runner.optim_wrapper)
+    return [
+        [w._inner_count % w._accumulative_counts, w._accumulative_counts]
+        for w in wrappers
+        if isinstance(w, OptimWrapper)
+    ]
 
 
 def _gradients(runner: Runner) -> dict[str, Tensor]:

@@ -42,8 +42,29 @@ def check_channels(name: str, **channels: object) -> None:
             )
 
 
+def check_real(owner: str, *features: Tensor) -> None:
+    """Refuse complex features and integers.
+
+    Args:
+        owner (str): Name of what got them, for the message; may be empty.
+        *features (Tensor): The features.
+
+    Raises:
+        TypeError: If one is complex or integer.
+    """
+    for x in features:
+        if not x.dtype.is_floating_point:
+            dtypes = ' and '.join(str(feature.dtype) for feature in features)
+            got = f'{owner} got features of dtype {dtypes}'.lstrip()
+            raise TypeError(
+                f'{got}, expected real floating point ones: give the features as they '
+                'are before a Fourier transform, which is done inside where it is '
+                'needed, and integers by `.float()`.'
+            )
+
+
 def check_map(x: Tensor, channels: int, owner: str) -> None:
-    """Refuse what is no map of so many channels.
+    """Refuse what is no real map of so many channels.
 
     Args:
         x (Tensor): The map.
@@ -51,8 +72,10 @@ def check_map(x: Tensor, channels: int, owner: str) -> None:
         owner (str): Name of the layer that got it, for the message.
 
     Raises:
+        TypeError: If it is complex or integer.
         ValueError: If it is not (N, C, H, W).
     """
+    check_real(owner, x)
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(
             f'{owner} got an input of shape {tuple(x.shape)}, expected '

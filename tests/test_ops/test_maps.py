@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from mmfakd.ops.maps import as_map, check_map, resize
+from mmfakd.ops.maps import as_map, check_map, check_real, resize
 
 
 def test_vectors_are_maps_of_one_pixel():
@@ -24,3 +24,14 @@ def test_other_shapes_are_refused(shape):
     message = r'Layer got an input of shape .*, expected \(N, 3, H, W\): adapt'
     with pytest.raises(ValueError, match=message):
         check_map(torch.zeros(shape), 3, 'Layer')
+
+
+@pytest.mark.parametrize('dtype', [torch.complex64, torch.long, torch.bool])
+def test_other_dtypes_are_refused(dtype):
+    x, y = torch.zeros(2, 3, 5, 5), torch.zeros(2, 3, 5, 5, dtype=dtype)
+    for real in (torch.float16, torch.bfloat16, torch.float64):
+        check_real('Layer', x, x.to(real))
+    with pytest.raises(TypeError, match=f'^Layer got features of dtype {dtype}, exp'):
+        check_map(y, 3, 'Layer')
+    with pytest.raises(TypeError, match=f'^got .*float32 and {dtype}, expected real'):
+        check_real('', x, y)

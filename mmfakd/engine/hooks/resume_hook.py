@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
-from torch import Tensor
 
 from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.checkpoints.latest import (
@@ -21,7 +20,9 @@ from mmfakd.checkpoints.latest import (
     needed_states,
 )
 from mmfakd.datasets.wrappers import image_caches
+from mmfakd.engine.held_warning import HeldWarning
 from mmfakd.engine.position import (
+    accumulation_cycles,
     at_update,
     drew_alike,
     go_on_from,
@@ -60,6 +61,8 @@ class ResumeHook(Hook):
 
     def __init__(self) -> None:
         self._position: dict[str, Any] = {}
+        # MMEngine warns before the loop begins; whether it is right is known later.
+        self._of_lost_gradients = HeldWarning('the gradient of some iterations is lost')
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint where none is named.
@@ -88,6 +91,8 @@ class ResumeHook(Hook):
             self._position = checkpoint.get('position') or _old_position(
                 runner, checkpoint
             )
+            if any(self._position.get('gradients', [])):
+                self._of_lost_gradients.hold()
 
     def before_train(self, runner: Runner) -> None:
         """Prepare the loop to go on within an epoch.
@@ -101,6 +106,13 @@ class ResumeHook(Hook):
             NotImplementedError: If a loop of another kind is resumed within an epoch.
             ValueError: If the checkpoint counts iterations, and the loop epochs.
         """
+        try:
+            self._prepare(runner)
+        finally:
+            self._of_lost_gradients.release()
+
+    def _prepare(self, runner: Runner) -> None:
+        """Bring runner and loop to the position."""
         _check_agreement('(epoch, iteration)', (runner.epoch, runner.iter))
         if runner._resume:
             _recall_scores(runner)
@@ -114,7 +126,8 @@ class ResumeHook(Hook):
         _warn_of_caches_across_epochs(runner)
         restore_buffers(runner, position.get('buffers', []))
         restore_batch_sizes(runner, position.get('sizes', {}))
-        _restore_gradients(runner, position.get('gradients', []))
+        if _restore_gradients(runner, position):
+            self._of_lost_gradients.drop()
         if isinstance(loop, IterBasedTrainLoop):
             if getattr(loop, 'fast_forward_on_resume', False):
                 # The user's wish: nothing is dropped, so this is the place.
@@ -303,21 +316,29 @@ def _count_in_present_batches(runner: Runner, position: dict[str, Any]) -> None:
     )
 
 
-def _restore_gradients(runner: Runner, gradients: list[dict[str, Tensor]]) -> None:
-    """Go on with an incomplete cycle of accumulation, where this run is in one."""
+def _restore_gradients(runner: Runner, position: dict[str, Any]) -> bool:
+    """Go on with an incomplete cycle of accumulation, where this run is in one.
+
+    Returns:
+        Whether the cycle goes on exactly where it was.
+    """
+    gradients = position.get('gradients', [])
     if not any(gradients):
-        return
+        return False
     if at_update(runner):
         runner.logger.warning(
             'The gradients of the incomplete cycle of accumulation are left out: with '
             'the present batch and accumulative_counts a cycle begins here.'
         )
-        return
+        return False
     restore_gradients(runner, gradients)
     runner.logger.info(
-        'The gradients of the incomplete cycle of accumulation are restored; '
-        "MMEngine's warning of their loss does not apply."
+        'The gradients of the incomplete cycle of accumulation are restored.'
     )
+    # Older checkpoints do not say how far the cycle was.
+    cycles = accumulation_cycles(runner)
+    same_cycles = position.get('cycles', cycles) == cycles
+    return same_cycles and len(gradients) == get_world_size()
 
 
 def _validation_missing(runner: Runner, position: dict[str, Any]) -> bool:

@@ -64,6 +64,7 @@ class FrequencyAttentionConnector(BaseConnector):
         ValueError: At construction as :class:`FrequencyAttention` does, and for a scale
             that is no number above 0; in ``forward`` for features of other channels or
             dimensions, and for a batch of one that a batch norm cannot take.
+        TypeError: In ``forward`` for complex features and integers.
 
     Examples:
         >>> import torch
@@ -124,10 +125,11 @@ class FrequencyAttentionConnector(BaseConnector):
             Tensor: The prediction (N, Co, H', W').
 
         Raises:
-            ValueError: For features that the connector cannot take.
+            TypeError: For complex features and integers.
+            ValueError: For other features that the connector cannot take.
         """
         try:
             return self.level(checked_map(feature, self.in_channels))[0]
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             batch = len(feature) if isinstance(feature, Tensor) else 0
             raise locate(error, 'FrequencyAttentionConnector', batch) from error

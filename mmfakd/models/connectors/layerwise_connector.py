@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmfakd.registry import MODELS
 
 from .per_level import channels_per_level, count_levels, per_level, sizes_and_scales
+from .review_level import locate
 
 _CONNECTOR = {'type': 'mmfakd.FrequencyAttentionConnector'}
 
@@ -57,6 +58,7 @@ class LayerwiseConnector(BaseConnector):
             is no config and for both of ``sizes`` and ``scales``; in ``forward`` for
             another number of levels and for features that a connector cannot take. The
             message names the level.
+        TypeError: In ``forward`` for complex features and integers, likewise.
 
     Examples:
         >>> import torch
@@ -112,6 +114,7 @@ class LayerwiseConnector(BaseConnector):
             tuple[Tensor, ...]: The predictions, in the same order.
 
         Raises:
+            TypeError: For complex features and integers; the message names the level.
             ValueError: For another number of levels, and for features that a level
                 cannot take; the message names the level.
         """
@@ -126,6 +129,6 @@ class LayerwiseConnector(BaseConnector):
         for i, (level, x) in enumerate(zip(self.levels, feature)):
             try:
                 predictions.append(level(x))
-            except ValueError as error:
-                raise ValueError(f'level {i}: {error}') from error
+            except (TypeError, ValueError) as error:
+                raise locate(error, f'level {i}', batch=0) from error
         return tuple(predictions)

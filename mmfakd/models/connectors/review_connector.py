@@ -105,6 +105,7 @@ class ReviewConnector(BaseConnector):
             of ``sizes`` and ``scales``; in ``forward`` for another number of levels,
             and for channels, sizes or a batch of one that a level cannot take. The
             message names the level.
+        TypeError: In ``forward`` for complex features and integers, likewise.
 
     Examples:
         >>> import torch
@@ -199,6 +200,7 @@ class ReviewConnector(BaseConnector):
             tuple[Tensor, ...]: The predictions (N, Co, H', W'), in the same order.
 
         Raises:
+            TypeError: For complex features and integers; the message names the level.
             ValueError: For another number of levels, and for features that a level
                 cannot take; the message names the level.
         """
@@ -220,7 +222,7 @@ class ReviewConnector(BaseConnector):
             try:
                 x = checked_map(x, self.in_channels[i])
                 prediction, deeper = self.levels[i](x, deeper)
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 place = f'ReviewConnector, level {i} (of 0 to {len(self.levels) - 1})'
                 batch = len(x) if isinstance(x, Tensor) else 0
                 raise locate(error, place, batch) from error

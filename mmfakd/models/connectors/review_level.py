@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmfakd.ops.compiling import is_compiling
-from mmfakd.ops.maps import as_map, resize
+from mmfakd.ops.maps import as_map, check_real, resize
 
 # The connectors' defaults.
 NORM = {'type': 'BN'}
@@ -150,7 +150,7 @@ class ReviewLevel(BaseModule):
 
 
 def checked_map(feature: Tensor, channels: int) -> Tensor:
-    """View a feature as a map and check its channels.
+    """View a feature as a map and check its dtype and channels.
 
     Args:
         feature (Tensor): Feature of shape (N, C, H, W) or (N, C).
@@ -160,14 +160,16 @@ def checked_map(feature: Tensor, channels: int) -> Tensor:
         Tensor: The feature, of shape (N, C, H, W); H = W = 1 for (N, C).
 
     Raises:
-        ValueError: For anything else. The message says got, expected and what to
-            do; the caller puts before it which feature it is about.
+        TypeError: For complex features and integers.
+        ValueError: For anything else. The messages say got, expected and what to
+            do; the caller puts before them which feature they are about.
     """
     if not isinstance(feature, Tensor):
         raise ValueError(
             f'got a {type(feature).__name__}, expected a tensor: choose the map with '
             "the recorder's `data_idx`."
         )
+    check_real('', feature)
     if feature.ndim not in (2, 4):
         raise ValueError(
             f'got a feature of shape {tuple(feature.shape)}, expected (N, C, H, W) or '
@@ -185,25 +187,28 @@ def checked_map(feature: Tensor, channels: int) -> Tensor:
     return as_map(feature)
 
 
-def locate(error: ValueError, place: str, batch: int) -> ValueError:
+def locate(
+    error: TypeError | ValueError, place: str, batch: int
+) -> TypeError | ValueError:
     """Say in an error which feature it is about.
 
     Args:
-        error (ValueError): What a level raised.
+        error (TypeError | ValueError): What a level raised.
         place (str): Name of the feature.
         batch (int): Batch size N.
 
     Returns:
-        ValueError: The error to raise.
+        TypeError | ValueError: The error to raise, of the same kind.
     """
+    kind = TypeError if isinstance(error, TypeError) else ValueError
     hint = ''
-    if batch == 1:
+    if batch == 1 and kind is ValueError:
         hint = (
             ' If this is a batch norm that met a 1x1 map: it needs at least two '
             'images. Drop the last, incomplete batch (drop_last=True) or choose '
             'another norm_cfg.'
         )
-    return ValueError(f'{place}: {str(error).rstrip(".")}.{hint}')
+    return kind(f'{place}: {str(error).rstrip(".")}.{hint}')
 
 
 class _FrozenStatistics:

@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmfakd.ops.maps import check_channels
+from mmfakd.ops.maps import check_channels, check_real
 
 
 class AttentionBasedFusion(nn.Module):
@@ -29,6 +29,7 @@ class AttentionBasedFusion(nn.Module):
     Raises:
         ValueError: At construction for channels that are no positive integer; in
             ``forward`` for inputs of different or unexpected shapes.
+        TypeError: In ``forward`` if an input is complex or integer.
 
     Examples:
         >>> import torch
@@ -55,8 +56,10 @@ class AttentionBasedFusion(nn.Module):
             Tensor: Fused feature (N, C, H, W).
 
         Raises:
+            TypeError: If one is complex or integer.
             ValueError: If the shapes differ or are not (N, channels, H, W).
         """
+        check_real('AttentionBasedFusion', x, y)
         if x.shape != y.shape or x.ndim != 4 or x.shape[1] != self.channels:
             raise ValueError(
                 f'AttentionBasedFusion got features of shape {tuple(x.shape)} and '

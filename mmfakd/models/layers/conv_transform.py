@@ -28,6 +28,7 @@ class ConvTransform(nn.Module):
         ValueError: At construction for a kernel that has no middle and for channels
             that are no positive integers; in ``forward`` for another number of
             dimensions or channels.
+        TypeError: In ``forward`` if the input is complex or integer.
 
     Examples:
         >>> import torch
@@ -68,6 +69,7 @@ class ConvTransform(nn.Module):
             Tensor: Feature (N, Co, H, W).
 
         Raises:
+            TypeError: If ``x`` is complex or integer.
             ValueError: If ``x`` has another shape than the layer was built for.
         """
         check_map(x, self.in_channels, 'ConvTransform')

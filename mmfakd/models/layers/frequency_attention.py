@@ -246,11 +246,6 @@ class FrequencyAttention(DerivedBuffers):
 
     def _check(self, x: Tensor) -> None:
         """Raise for inputs that the layer was not built for."""
-        if not x.is_floating_point():
-            raise TypeError(
-                f'FrequencyAttention got an input of dtype {x.dtype}, expected real '
-                'floating point features: it transforms to the Fourier domain itself.'
-            )
         check_map(x, self.in_channels, 'FrequencyAttention')
         if self.size is not None and tuple(x.shape[-2:]) != self.size:
             raise ValueError(

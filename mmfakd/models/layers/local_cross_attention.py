@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmfakd.ops.maps import resize
+from mmfakd.ops.maps import check_real, resize
 from mmfakd.ops.no_autocast import no_autocast
 from mmfakd.ops.window_attention import window_attention
 
@@ -60,6 +60,7 @@ class LocalCrossAttention(nn.Module):
     Raises:
         ValueError: For an odd number of channels or an even window, and in
             ``forward`` for inputs of different or unexpected shapes.
+        TypeError: In ``forward`` if an input is complex or integer.
 
     Examples:
         >>> import torch
@@ -107,8 +108,10 @@ class LocalCrossAttention(nn.Module):
             Tensor: Fused feature (N, C, H, W), dtype of ``x``.
 
         Raises:
+            TypeError: If one is complex or integer.
             ValueError: If they are not of shape (N, channels, H, W) with equal N.
         """
+        check_real('LocalCrossAttention', x, y)
         if not (
             x.ndim == y.ndim == 4
             and x.shape[:2] == y.shape[:2]

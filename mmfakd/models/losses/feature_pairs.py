@@ -9,7 +9,7 @@ from typing import Union
 import torch
 from torch import Tensor
 
-from mmfakd.ops.maps import as_map
+from mmfakd.ops.maps import as_map, check_real
 
 Features = Union[Tensor, Sequence[Tensor]]
 
@@ -44,12 +44,7 @@ def feature_pairs(
         )
     pairs = []
     for level, (student, teacher) in enumerate(zip(students, teachers)):
-        if not (student.is_floating_point() and teacher.is_floating_point()):
-            raise TypeError(
-                f'{name}, level {level}: got features of dtype {student.dtype} and '
-                f'{teacher.dtype}, expected real floating point ones; the loss '
-                'transforms to the Fourier domain itself where it needs to.'
-            )
+        check_real(f'{name}, level {level}:', student, teacher)
         student, teacher = as_map(student), as_map(teacher)
         if student.shape != teacher.shape or student.ndim != 4:
             raise ValueError(

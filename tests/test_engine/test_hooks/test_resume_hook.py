@@ -17,6 +17,9 @@ from tests.helpers.tiny_runs import Recorder, distillation, run_config, train
 from tests.helpers.toy_detectors import detection_run, retinanet
 from tests.helpers.two_processes import run_twice
 
+# Of MMEngine, on every resume within a cycle of accumulation.
+LOST = 'the gradient of some iterations is lost'
+
 
 class Stop(Exception):
     """A training that ends in the middle."""
@@ -90,7 +93,7 @@ def assert_equal_files(one, other):
 @pytest.mark.parametrize(
     'workers, interval, accumulate', [(0, 1, 3), (0, 3, 1), (2, 1, 1), (2, 3, 3)]
 )
-def test_within_an_epoch(workers, interval, accumulate, tmp_path, teacher_ckpt):
+def test_within_an_epoch(workers, interval, accumulate, tmp_path, teacher_ckpt, capfd):
     def make(work_dir, **kwargs):
         checkpoint = dict(by_epoch=False, interval=interval, max_keep_ckpts=2)
         return config(
@@ -100,17 +103,43 @@ def test_within_an_epoch(workers, interval, accumulate, tmp_path, teacher_ckpt):
             accumulate,
             checkpoint=checkpoint,
             validate=True,
+            log_level='WARNING',
             **kwargs,
         )
 
     whole = Recorder()
     train(make(tmp_path / 'whole'), whole)
     first, second = in_parts(tmp_path / 'parts', make, Breaker(after=7))
+    assert LOST not in ''.join(capfd.readouterr())
     assert (len(whole.losses), len(first)) == (12, 7)
     begin = 12 - len(second)
     assert begin == 7 // interval * interval
     assert first + second[7 - begin :] == whole.losses
     assert_equal_files(tmp_path / 'whole', tmp_path / 'parts')
+
+
+@pytest.mark.parametrize('changed', ['nothing', 'processes', 'none', 'cycle', 'old'])
+def test_gradients_that_are_lost(changed, tmp_path, teacher_ckpt, capfd):
+    """MMEngine's warning is heard wherever the cycle does not go on as it was."""
+    checkpoint = dict(by_epoch=False, interval=1)
+    kwargs = dict(checkpoint=checkpoint, epochs=2, log_level='WARNING')
+    with pytest.raises(Stop):
+        train(config(tmp_path, teacher_ckpt, 0, 3, **kwargs), Breaker(after=7))
+    file = tmp_path / 'iter_7.pth'
+    state = load_checkpoint_file(file)
+    position = state['position']
+    assert position['cycles'] == [[1, 3]]
+    if changed == 'processes':
+        position['gradients'] *= 2
+    elif changed == 'none':
+        position['gradients'] = [{}]
+    elif changed == 'old':
+        del position['cycles']
+    torch.save(state, file)
+    accumulate = 2 if changed == 'cycle' else 3
+    train(config(tmp_path, teacher_ckpt, 0, accumulate, resume=True, **kwargs))
+    told = ''.join(capfd.readouterr()).count(LOST)
+    assert told == (changed not in ('nothing', 'old'))
 
 
 class Validations(Hook):
@@ -384,14 +413,15 @@ def in_other_units(work_dir, make, breaker, batch, accumulate=1):
         (2, 2, 2, [(1, n) for n in range(15, 20)] + [(2, n) for n in range(20, 30)]),
     ],
 )
-def test_other_batches(before, batch, accumulate, expected, tmp_path, teacher_ckpt):
+def test_other_batches(
+    before, batch, accumulate, expected, tmp_path, teacher_ckpt, capfd
+):
     """An epoch goes on after the same share, and gradients keep their weight."""
 
     def make(work_dir, **kwargs):
         checkpoint = dict(by_epoch=False, interval=1)
-        return config(
-            work_dir, teacher_ckpt, 0, before, checkpoint=checkpoint, **kwargs
-        )
+        kwargs.update(checkpoint=checkpoint, log_level='WARNING')
+        return config(work_dir, teacher_ckpt, 0, before, **kwargs)
 
     counts = in_other_units(tmp_path, make, Breaker(after=6), batch, accumulate)
     assert counts.seen == expected
@@ -399,6 +429,7 @@ def test_other_batches(before, batch, accumulate, expected, tmp_path, teacher_ck
     # Those of the cycle that was broken off, where this one is within one.
     begin = expected[0][1]
     assert (begin in counts.with_gradient) == (before == 4 and begin % accumulate > 0)
+    assert (LOST in ''.join(capfd.readouterr())) == (begin % accumulate > 0)
 
 
 def test_other_batches_after_a_whole_epoch(tmp_path, teacher_ckpt):

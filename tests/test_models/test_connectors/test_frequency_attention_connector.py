@@ -140,6 +140,15 @@ def test_bad_inputs(x, message):
         FrequencyAttentionConnector(4, 6, modes=1)(x)
 
 
+@pytest.mark.parametrize('dtype', [torch.complex64, torch.long])
+@pytest.mark.parametrize('mid_channels', [4, 2])
+def test_bad_dtypes(mid_channels, dtype):
+    """Refused before anything is matched or resized."""
+    connector = FrequencyAttentionConnector(4, 6, mid_channels, size=4)
+    with pytest.raises(TypeError, match=f'^Freq.*Connector: got .*{dtype}, exp'):
+        connector(torch.ones(1, 4, 8, 8, dtype=dtype))
+
+
 @pytest.mark.parametrize('scale', [0, -2, (2, 2), None, float('nan')])
 def test_bad_scales(scale):
     with pytest.raises(ValueError, match='FrequencyAttentionConnector got .*no scale'):

@@ -145,3 +145,10 @@ def test_bad_features(x, message):
     connector = LayerwiseConnector([4, 6], [8, 12], sizes=[7, 1])
     with pytest.raises(ValueError, match=message):
         connector(x)
+
+
+def test_bad_dtypes_name_the_level():
+    connector = LayerwiseConnector([4, 6], [8, 12], sizes=[7, 1])
+    x = features()
+    with pytest.raises(TypeError, match='^level 1: .*got .*complex64, expected real'):
+        connector([x[0], x[1] + 0j])

@@ -408,6 +408,17 @@ def test_bad_inputs(inputs, message):
         connector(inputs)
 
 
+@pytest.mark.parametrize('level', [0, 1])
+@pytest.mark.parametrize('dtype', [torch.complex64, torch.long])
+@pytest.mark.parametrize('form', [dict(), REVIEW_KD])
+def test_bad_dtypes_name_the_level(form, dtype, level):
+    inputs = features((4, 4, 4), (8, 2, 2))
+    inputs[level] = inputs[level].to(dtype)
+    message = rf'^ReviewConnector, level {level} \(of 0 to 1\): got .*{dtype}, expected'
+    with pytest.raises(TypeError, match=message):
+        ReviewConnector([4, 8], [4, 8], **form)(inputs)
+
+
 def test_wrong_size_for_a_dense_filter_names_the_level():
     transform = dict(type='mmfakd.FrequencyAttention', size=4)
     connector = ReviewConnector([4, 8], [4, 8], transform=transform)

@@ -42,6 +42,14 @@ def test_bad_channels(channels):
         AttentionBasedFusion(channels)
 
 
+@pytest.mark.parametrize('dtype', [torch.complex64, torch.long])
+def test_bad_dtypes(dtype):
+    x = torch.ones(1, 4, 6, 6)
+    for inputs in ((x, x.to(dtype)), (x.to(dtype), x)):
+        with pytest.raises(TypeError, match=f'Atten.* got .*{dtype}.*real'):
+            AttentionBasedFusion(4)(*inputs)
+
+
 def test_builds_from_the_root_registry():
     layer = MODELS.build(dict(type='mmfakd.AttentionBasedFusion', channels=4))
     assert isinstance(layer, AttentionBasedFusion)

@@ -53,6 +53,12 @@ def test_bad_inputs(shape):
         ConvTransform(2, 3)(torch.ones(shape))
 
 
+@pytest.mark.parametrize('dtype', [torch.complex64, torch.long])
+def test_bad_dtypes(dtype):
+    with pytest.raises(TypeError, match=f'ConvTransform got .*{dtype}, expected real'):
+        ConvTransform(2, 3)(torch.ones(1, 2, 4, 4, dtype=dtype))
+
+
 def test_builds_from_the_root_registry():
     cfg = dict(type='mmfakd.ConvTransform', in_channels=2, out_channels=3)
     assert isinstance(MODELS.build(cfg), ConvTransform)

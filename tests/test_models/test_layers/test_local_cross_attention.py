@@ -285,6 +285,14 @@ def test_bad_inputs(shapes):
         LocalCrossAttention(4)(*(torch.ones(shape) for shape in shapes))
 
 
+@pytest.mark.parametrize('dtype', [torch.complex64, torch.long])
+def test_bad_dtypes(dtype):
+    x = torch.ones(1, 4, 6, 6)
+    for inputs in ((x, x.to(dtype)), (x.to(dtype), x)):
+        with pytest.raises(TypeError, match=f'Local.* got .*{dtype}.*real'):
+            LocalCrossAttention(4)(*inputs)
+
+
 def test_builds_from_the_root_registry():
     layer = MODELS.build(dict(type='mmfakd.LocalCrossAttention', channels=4))
     assert isinstance(layer, LocalCrossAttention)
