@@ -49,6 +49,7 @@ from .first_step import FirstStep
 from .idle_parameters import keep_idle, name_whole
 from .loaded_weights import keep_loaded
 from .margin_head import warn_of_margin
+from .plain_order import plain_order
 from .teacher import Teacher
 from .teacher_input import TeacherInput
 from .tell_choices import tell_choices
@@ -304,6 +305,22 @@ class FeatureDistill(SingleTeacherDistill):
                 modules that the teacher has no weights for, or ``student_ckpt`` holds
                 weights of a module to inherit.
         """
+        with plain_order(self, self.teacher):
+            self._draw_weights()
+        if self.student_ckpt is not None:
+            loaded = load_weights(self.architecture, self.student_ckpt, 'student', None)
+            starts = {name: f'{name}.' for name in self.inherit}
+            twice = [n for n in starts if any(k.startswith(starts[n]) for k in loaded)]
+            if twice:
+                raise ValueError(
+                    f'student_ckpt={self.student_ckpt!r} holds weights of {twice}, '
+                    'which `inherit` takes from the teacher. Leave out one of the two, '
+                    'or give a checkpoint without these modules.'
+                )
+        inherit_weights(self.inherit, self.architecture, self.teacher)
+
+    def _draw_weights(self) -> None:
+        """Fill the teacher, and the student with what it has before a checkpoint."""
         needed = self._teacher.needed_weights(self.distiller)
         self._teacher.fill([*needed, *(f'{name}.' for name in self.inherit)])
         if self.inherit and not self._teacher.has_weights:
@@ -316,17 +333,6 @@ class FeatureDistill(SingleTeacherDistill):
             drop_pretrained(self.architecture)
         with keep_loaded(self.architecture):
             super().init_weights()
-        if self.student_ckpt is not None:
-            loaded = load_weights(self.architecture, self.student_ckpt, 'student', None)
-            starts = {name: f'{name}.' for name in self.inherit}
-            twice = [n for n in starts if any(k.startswith(starts[n]) for k in loaded)]
-            if twice:
-                raise ValueError(
-                    f'student_ckpt={self.student_ckpt!r} holds weights of {twice}, '
-                    'which `inherit` takes from the teacher. Leave out one of the two, '
-                    'or give a checkpoint without these modules.'
-                )
-        inherit_weights(self.inherit, self.architecture, self.teacher)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any
