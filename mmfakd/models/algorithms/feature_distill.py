@@ -22,7 +22,12 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from mmfakd.checkpoints.inherit import check_inherited, inherit_weights
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.student import take_student
-from mmfakd.compat.running_loop import distillation_stop, message_hub, running_loop
+from mmfakd.compat.running_loop import (
+    distillation_stop,
+    iterations_done,
+    message_hub,
+    running_loop,
+)
 from mmfakd.models.distillers.any_distiller import clear_records, hook_of
 from mmfakd.models.distillers.attach_recorders import (
     attach_recorders,
@@ -513,8 +518,7 @@ class FeatureDistill(SingleTeacherDistill):
         if not looks or not torch.is_grad_enabled() or is_compiling():
             return None
         # A training that goes on has been looked at, but not one that distils late.
-        done = message_hub().runtime_info.get('iter', 0)
-        if done > 0 and not self._stop_told:
+        if iterations_done() > 0 and not self._stop_told:
             return None
         look = self._new_look()
         self.first_step = look.step
@@ -556,7 +560,7 @@ class FeatureDistill(SingleTeacherDistill):
         if self._started or self._stop_told:
             return
         # A training may be resumed after its distillation has ended.
-        if not message_hub().runtime_info.get('iter', 0):
+        if iterations_done() == 0:
             self._stop_told = True
             print_log(STOPPED_AT_ONCE, logger='current', level=logging.WARNING)
 
