@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.logging import MessageHub, MMLogger
+from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, init_default_scope
@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from mmfakd.checkpoints.download import is_cached, one_try
 from mmfakd.checkpoints.schemes import published_file, scheme_of
+from mmfakd.compat.running_loop import start_message_hub
 from mmfakd.datasets.wrappers import dataset_meta
 from mmfakd.engine.check_config import check_training, check_weights
 from mmfakd.engine.check_data import check_data, check_length, tell_names
@@ -327,9 +328,7 @@ def _is_here(source: str) -> bool:
 def _quiet() -> Iterator[None]:
     """A log of what goes wrong that writes no file; a step's place in training."""
     logger = MMLogger.get_instance(f'{_NAME}-{id(object())}', log_level='WARNING')
-    hub = MessageHub.get_instance(logger.instance_name)
-    for key in ('iter', 'epoch'):
-        hub.update_info(key, 0)
+    start_message_hub(_NAME)
     try:
         yield
     finally:

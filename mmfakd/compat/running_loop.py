@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from itertools import count
 from types import FrameType
 from typing import Any
 
 from mmengine.logging import MessageHub
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
+
+_NUMBERS = count()
 
 
 def running_loop() -> BaseLoop | None:
@@ -44,6 +47,33 @@ def message_hub() -> MessageHub:
     runner = getattr(running_loop(), 'runner', None)
     hub = getattr(runner, 'message_hub', None)
     return MessageHub.get_current_instance() if hub is None else hub
+
+
+def iterations_done() -> int:
+    """Say how far the running training has come.
+
+    Outside of a loop there is none: what the current hub tells is then of a training
+    that is over, as in a notebook.
+
+    Returns:
+        int: Its iterations up to now; 0 outside of a runner.
+    """
+    if running_loop() is None:
+        return 0
+    return message_hub().runtime_info.get('iter', 0)
+
+
+def start_message_hub(name: str) -> None:
+    """Make a message hub the current one that tells of a beginning.
+
+    It is for steps outside of a runner, which else read the progress of the training
+    before them.
+
+    Args:
+        name (str): What begins, for the hub's name; a number is added.
+    """
+    hub = MessageHub.get_instance(f'{name}-{next(_NUMBERS)}')
+    hub.update_info_dict(dict(iter=0, epoch=0))
 
 
 def counts_iterations(loop: BaseLoop | None) -> bool:

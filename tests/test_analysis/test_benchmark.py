@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, init_default_scope
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -444,6 +445,14 @@ def test_step_holds_the_teacher_and_the_state_of_the_optimizer():
     # A teacher in the module tree, as mmrazor's, counts once.
     model.add_module('in_tree', model.teacher)
     assert ours.held() == held[ours.name]
+
+
+def test_step_after_a_training_is_a_first_one(recwarn):
+    """A notebook's hub tells of one that is over, and shorter than the warm-up."""
+    hub = MessageHub.get_instance('a-training-before-the-benchmark')
+    hub.update_info_dict(dict(iter=7, epoch=0, max_epochs=1))
+    run('--suite', 'step', '--config', STEP[0], '--batch-size', '2')
+    assert not [w for w in recwarn if 'warm-up' in str(w.message)]
 
 
 def test_floor_runs_the_teacher_once():

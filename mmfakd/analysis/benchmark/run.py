@@ -15,6 +15,7 @@ import torch
 from mmengine.logging import MMLogger
 
 from mmfakd.checkpoints.atomic import whole_file
+from mmfakd.compat.running_loop import start_message_hub
 from mmfakd.engine.cfg_options import parse_cfg_options
 from mmfakd.messages import progress
 from mmfakd.model_zoo.outputs import check_outputs
@@ -77,6 +78,7 @@ def run_benchmark(
     check_outputs(True, out)
     # Models speak of their teachers.
     MMLogger.get_instance('benchmark', log_level='WARNING')
+    start_message_hub('benchmark')
     options = Options(threads=threads or torch.get_num_threads(), **measuring)
     configs, overrides = config or STEP_CONFIGS, parse_cfg_options(cfg_options)
     torch.set_num_threads(options.threads)

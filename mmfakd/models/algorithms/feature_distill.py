@@ -22,7 +22,12 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from mmfakd.checkpoints.inherit import check_inherited, inherit_weights
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.student import take_student
-from mmfakd.compat.running_loop import distillation_stop, message_hub, running_loop
+from mmfakd.compat.running_loop import (
+    distillation_stop,
+    iterations_done,
+    message_hub,
+    running_loop,
+)
 from mmfakd.models.distillers.any_distiller import clear_records, hook_of
 from mmfakd.models.distillers.attach_recorders import (
     attach_recorders,
@@ -49,6 +54,7 @@ from .first_step import FirstStep
 from .idle_parameters import keep_idle, name_whole
 from .loaded_weights import keep_loaded
 from .margin_head import warn_of_margin
+from .plain_order import plain_order
 from .teacher import Teacher
 from .teacher_input import TeacherInput
 from .tell_choices import tell_choices
@@ -304,6 +310,22 @@ class FeatureDistill(SingleTeacherDistill):
                 modules that the teacher has no weights for, or ``student_ckpt`` holds
                 weights of a module to inherit.
         """
+        with plain_order(self, self.teacher):
+            self._draw_weights()
+        if self.student_ckpt is not None:
+            loaded = load_weights(self.architecture, self.student_ckpt, 'student', None)
+            starts = {name: f'{name}.' for name in self.inherit}
+            twice = [n for n in starts if any(k.startswith(starts[n]) for k in loaded)]
+            if twice:
+                raise ValueError(
+                    f'student_ckpt={self.student_ckpt!r} holds weights of {twice}, '
+                    'which `inherit` takes from the teacher. Leave out one of the two, '
+                    'or give a checkpoint without these modules.'
+                )
+        inherit_weights(self.inherit, self.architecture, self.teacher)
+
+    def _draw_weights(self) -> None:
+        """Fill the teacher, and the student with what it has before a checkpoint."""
         needed = self._teacher.needed_weights(self.distiller)
         self._teacher.fill([*needed, *(f'{name}.' for name in self.inherit)])
         if self.inherit and not self._teacher.has_weights:
@@ -316,17 +338,6 @@ class FeatureDistill(SingleTeacherDistill):
             drop_pretrained(self.architecture)
         with keep_loaded(self.architecture):
             super().init_weights()
-        if self.student_ckpt is not None:
-            loaded = load_weights(self.architecture, self.student_ckpt, 'student', None)
-            starts = {name: f'{name}.' for name in self.inherit}
-            twice = [n for n in starts if any(k.startswith(starts[n]) for k in loaded)]
-            if twice:
-                raise ValueError(
-                    f'student_ckpt={self.student_ckpt!r} holds weights of {twice}, '
-                    'which `inherit` takes from the teacher. Leave out one of the two, '
-                    'or give a checkpoint without these modules.'
-                )
-        inherit_weights(self.inherit, self.architecture, self.teacher)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any
@@ -507,8 +518,7 @@ class FeatureDistill(SingleTeacherDistill):
         if not looks or not torch.is_grad_enabled() or is_compiling():
             return None
         # A training that goes on has been looked at, but not one that distils late.
-        done = message_hub().runtime_info.get('iter', 0)
-        if done > 0 and not self._stop_told:
+        if iterations_done() > 0 and not self._stop_told:
             return None
         look = self._new_look()
         self.first_step = look.step
@@ -550,7 +560,7 @@ class FeatureDistill(SingleTeacherDistill):
         if self._started or self._stop_told:
             return
         # A training may be resumed after its distillation has ended.
-        if not message_hub().runtime_info.get('iter', 0):
+        if iterations_done() == 0:
             self._stop_told = True
             print_log(STOPPED_AT_ONCE, logger='current', level=logging.WARNING)
 

@@ -17,7 +17,7 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmfakd.checkpoints.load import load_weights
-from mmfakd.compat.running_loop import message_hub
+from mmfakd.compat.running_loop import iterations_done
 from mmfakd.models.distillers.any_distiller import clear_records, missing_records
 from mmfakd.models.distillers.attach_recorders import attach_recorders
 from mmfakd.ops.compiling import is_compiling
@@ -273,7 +273,7 @@ class Teacher(nn.Module):
         Raises:
             RuntimeError: If training is resumed, and the teacher has no weights.
         """
-        iteration = message_hub().runtime_info.get('iter', 0)
+        iteration = iterations_done()
         if iteration > 0 and not self.has_weights:
             raise RuntimeError(
                 f'Training is resumed at iteration {iteration}, but the teacher has no '

@@ -102,3 +102,29 @@ def test_format_outlives_steps_copies_and_checkpoints():
     for x in (model, copied):
         assert is_last(x.state_dict()[key])
         assert torch.equal(x.state_dict()[key], other.state_dict()[key])
+
+
+def test_same_first_weights_of_a_seed():
+    """Of both networks and the distiller; the initialisation draws them again."""
+    models = []
+    for last in (False, True):
+        torch.manual_seed(0)
+        model = feature_distill(channels_last=last)
+        memory = {name: p.data_ptr() for name, p in model.named_parameters()}
+        model.init_weights()
+        # Optimizers, buckets of DDP and the like may hold it already.
+        assert {name: p.data_ptr() for name, p in model.named_parameters()} == memory
+        models.append(model)
+    for part in ('architecture', 'teacher', 'distiller'):
+        plain, last = (getattr(model, part).state_dict() for model in models)
+        for name, value in last.items():
+            assert torch.equal(value, plain[name]), f'{part}.{name}'
+            assert value.dim() != 4 or part == 'distiller' or is_last(value), name
+
+
+def test_order_outlives_an_initialisation_that_fails(tmp_path):
+    model = feature_distill(channels_last=True, teacher_ckpt=str(tmp_path / 'gone.pth'))
+    with pytest.raises(FileNotFoundError):
+        model.init_weights()
+    assert is_last(model.architecture.backbone.layer2[0].conv1.weight)
+    assert is_last(model.teacher.backbone.layer2[0].conv1.weight)

@@ -20,6 +20,7 @@ from tests.helpers.toy import (
     step,
     without_gradient,
 )
+from tests.helpers.within_loop import within_loop
 
 
 @pytest.fixture
@@ -378,18 +379,25 @@ def test_built_teacher_keeps_its_weights(log):
 def test_resume_without_teacher_weights_is_refused():
     model = feature_distill()
     model.init_weights()
-    MessageHub.get_current_instance().update_info('iter', 7)
     with pytest.raises(RuntimeError, match='resumed at iteration 7.*teacher_ckpt'):
-        losses_of(model, batch())
+        within_loop(lambda: losses_of(model, batch()), iter=7)
+
+
+def test_step_after_a_training_is_not_a_resume(monkeypatch):
+    """A notebook's hub still tells of the training that is over."""
+    hub = MessageHub.get_current_instance()
+    monkeypatch.setitem(hub.runtime_info, 'iter', 7)
+    model = feature_distill()
+    model.init_weights()
+    step(model, batch())
+    assert model.first_step is not None
 
 
 def test_going_on_without_teacher_weights_is_not_a_resume():
     model = feature_distill()
     model.init_weights()
-    hub = MessageHub.get_current_instance()
     for iteration in range(2):
-        hub.update_info('iter', iteration)
-        losses_of(model, batch())
+        within_loop(lambda: losses_of(model, batch()), iter=iteration)
 
 
 def test_cfg_path_takes_overrides():
@@ -435,10 +443,7 @@ def test_distillation_that_is_stopped_before_it_begins_is_told_once(
     model.distillation_stopped = False
     assert not model._started
     assert model.first_step is None
-    hub = MessageHub.get_current_instance()
-    hub.update_info('iter', 20)
-    losses = step(model, batch())
-    hub.update_info('iter', 0)
+    losses = within_loop(lambda: step(model, batch()), iter=20)
     assert model.first_step is not None and 'distill.loss_stopped' not in losses
     begun = feature_distill()
     step(begun, batch())

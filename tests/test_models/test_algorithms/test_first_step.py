@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 import torch
-from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.optim import SGD
@@ -27,6 +26,7 @@ from tests.helpers.toy import (
     step,
 )
 from tests.helpers.two_processes import parallel, run_twice
+from tests.helpers.within_loop import within_loop
 
 NORMALISED = dict(
     type='ClsDataPreprocessor', num_classes=10, mean=[120.0] * 3, std=[70.0] * 3
@@ -496,7 +496,7 @@ def test_any_step_is_measured_where_that_is_asked_for():
     assert measured['warnings'] == measured['errors'] == []
 
 
-def test_only_the_first_step_of_a_training_is_looked_at(monkeypatch):
+def test_only_the_first_step_of_a_training_is_looked_at():
     model = build()
     with torch.no_grad():
         losses_of(model, data())
@@ -509,11 +509,9 @@ def test_only_the_first_step_of_a_training_is_looked_at(monkeypatch):
     step(model, data())
     assert model.first_step is report
     # A training that goes on has been looked at.
-    hub = MessageHub.get_current_instance()
-    monkeypatch.setitem(hub.runtime_info, 'iter', 7)
     model = build()
     model._teacher.has_weights = True
-    step(model, data())
+    within_loop(lambda: step(model, data()), iter=7)
     assert model.first_step is None
 
 
