@@ -93,6 +93,43 @@ def build(cfg):
     return MODELS.build(cfg.model)
 
 
+class TestDistillations:
+    @pytest.fixture
+    def distillation(self, tmp_path):
+        """The config of one; its student is wider than the next."""
+        model = dict(
+            type='mmfakd.FeatureDistill',
+            architecture=classifier(8),
+            teacher=classifier(16),
+            distiller=dict(type='mmfakd.ReviewDistiller'),
+        )
+        path = tmp_path / 'assistant.py'
+        Config(dict(student(), model=model)).dump(path)
+        return str(path)
+
+    def test_its_student_teaches(self, make, distillation):
+        cfg, text = make(student(), distillation)
+        assert cfg.model.teacher == dict(cfg_path=distillation)
+        assert 'The teacher is the student of a mmfakd.FeatureDistill.' in text
+        assert cfg.model.distiller.connector.out_channels[0] == 8
+        assert cfg.model.distiller.teacher_levels[-1] == 'neck.gap'
+        model = build(cfg)
+        assert type(model.teacher).__name__ == 'ImageClassifier'
+        losses = step(model, batch(size=32))
+        assert all(loss.isfinite().all() for loss in losses.values())
+
+    def test_it_is_no_student(self, make, distillation):
+        message = r'is a distillation \(mmfakd.FeatureDistill\).*config of its student'
+        with pytest.raises(SystemExit, match=message):
+            make(distillation, student(8))
+
+    def test_layers_of_its_student(self, distillation, capsys):
+        main(['layers', distillation, '--depth', '1'])
+        text = capsys.readouterr().out
+        assert 'ImageClassifier (student of a mmfakd.FeatureDistill), im' in text
+        assert '(N, 32)' in text and 'architecture' not in text
+
+
 class TestMethods:
     @pytest.mark.parametrize('method', [m for m in METHODS if m != 'crd'])
     def test_a_step_of_each(self, make, method):
