@@ -38,12 +38,13 @@ def student_of(cfg: ConfigDict) -> ConfigDict:
         ValueError: If the config says something of a model that has no say in a
             distillation.
     """
+    if not isinstance(cfg.get('architecture'), dict):
+        return cfg
     kind = cfg.get('type')
     if isinstance(kind, str):
         with ROOT_MODELS.switch_scope_and_registry(cfg.get('_scope_')) as registry:
             kind = registry.get(kind)
-    distilled = inspect.isclass(kind) and issubclass(kind, _DISTILLATIONS)
-    if not distilled or not isinstance(cfg.get('architecture'), dict):
+    if not (inspect.isclass(kind) and issubclass(kind, _DISTILLATIONS)):
         return cfg
     _refuse_lost(cfg, kind)
     # Where its student begins (`pretrained=True`) is not what it has become.

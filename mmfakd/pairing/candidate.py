@@ -7,13 +7,16 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import PurePath
 
+from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 
 from mmfakd.messages import progress
 from mmfakd.model_zoo.build import build_without_weights
 from mmfakd.model_zoo.find import config_file, find_config
 from mmfakd.model_zoo.read_config import read_config
 from mmfakd.model_zoo.resolve import resolve_model_cfg
+from mmfakd.model_zoo.student_of import student_of
 
 from .check_trainable import check_trainable
 from .features import Feature
@@ -43,7 +46,9 @@ class Candidate:
 
     Attributes:
         config (str): What :func:`~mmfakd.model_zoo.find.find_config` made of the name.
-        cfg (Config): The config itself.
+        cfg (Config): The config itself; of a distillation its ``model`` is the student,
+            which teaches in its turn.
+        distillation (str): The distillation of which it is the student, or nothing.
         probe (Probe): What its layers yielded when it was last run.
         levels (Levels): Its levels.
         trained (set[tuple], optional): Keys of the features that a training step
@@ -54,7 +59,8 @@ class Candidate:
 
     Raises:
         FileNotFoundError: If there is no such config; near names are listed.
-        ValueError: If it cannot be read or has no model.
+        ValueError: If it cannot be read or has no model, or is a distillation and to be
+            a student.
     """
 
     probe: Probe
@@ -73,6 +79,34 @@ class Candidate:
             raise ValueError(f'{name!r}: {error}') from error
         if 'model' not in self.cfg:
             raise ValueError(f'{name!r}: the config {self.config} has no `model`.')
+        self.distillation = ''
+        self._take_student()
+
+    @property
+    def _scope(self) -> str | None:
+        # Parts of a package's configs, such as its `_base_/models`, name no scope.
+        package = self.config.rpartition('::')[0] or None
+        return self.cfg.get('default_scope', package)
+
+    def _resolved(self) -> ConfigDict:
+        model, _ = resolve_model_cfg(self.cfg.model, self.cfg.get('data_preprocessor'))
+        return model
+
+    def _take_student(self) -> None:
+        """Go on with what a distillation has trained, if it is one."""
+        model = self._resolved()
+        with DefaultScope.overwrite_default_scope(self._scope):
+            student = student_of(model)
+        if student is model:
+            return
+        kind = getattr(model.type, '__name__', model.type)
+        if self.role == 'student':
+            raise ValueError(
+                f'{self.name!r} is a distillation ({kind}), not a single model. '
+                'Give the config of its student, from which its `architecture` comes. '
+                'As a teacher a distillation is taken: its student teaches.'
+            )
+        self.distillation, self.cfg.model = kind, student
 
     @cached_property
     def model(self) -> BaseModel:
@@ -83,13 +117,8 @@ class Candidate:
                 segmentor.
         """
         progress(f'Building the {self.role} {self.name}')
-        cfg, _ = resolve_model_cfg(self.cfg.model, self.cfg.get('data_preprocessor'))
-        # Parts of a package's configs, such as its `_base_/models`, name no scope.
-        package = self.config.rpartition('::')[0] or None
         try:
-            model = build_without_weights(
-                cfg, self.cfg.get('default_scope', package), True
-            )
+            model = build_without_weights(self._resolved(), self._scope, True)
         except ValueError as error:
             raise ValueError(f'{self.name!r}: {error}') from error
         if not any(is_one(model) for is_one in _KINDS.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from mmfakd.engine.safety import count_epochs, loops_by_epoch
 from mmfakd.models.algorithms.check_one_class import refuse_later_mixing, refuse_mixing
+from mmfakd.models.distillers.level_order import refuse_reversed
 
 from .loss_weight import is_balanced
 from .matching import Matching, Pairs
@@ -13,6 +14,8 @@ from .named_levels import name_levels
 from .overhaul import find_margin
 from .plan import Plan
 
+# They fuse levels from deep to shallow.
+_REVIEWS = ('fakd-review', 'reviewkd')
 _COMPARED = dict(logits='logits', pooled='pooled features', maps='maps')
 
 
@@ -102,9 +105,30 @@ def check_method(plan: Plan) -> None:
         plan (Plan): The plan, with its pairs of levels.
 
     Raises:
-        ValueError: For weights that do not fit the levels, a warm-up that never ends,
-            and labels or data that a method needs and the student has not.
+        ValueError: For weights that do not fit the levels, levels of a review that run
+            deep to shallow, a warm-up that never ends, and labels or data that a method
+            needs and the student has not.
     """
+    if plan.method in _REVIEWS:
+        ours = [feature for feature, _ in plan.pairs]
+        refuse_reversed(
+            f'--levels {plan.levels}: levels of the student',
+            [feature.name for feature in ours],
+            [feature.size for feature in ours],
+            f'--method {plan.method} expects shallow to deep: name them the other way '
+            'round.',
+        )
+    _check_weight(plan)
+    if plan.warmup is not None:
+        _check_warmup(plan)
+    if plan.method in ('dkd', 'nkd'):
+        _check_labels(plan)
+    if plan.method == 'crd':
+        # Raises where the data cannot be read.
+        assert plan.training_images is not None
+
+
+def _check_weight(plan: Plan) -> None:
     weight, method = plan.weight, METHODS[plan.method]
     if not method.by_level and not isinstance(weight, float):
         what = 'balance weights levels' if is_balanced(weight) else 'weights of levels'
@@ -118,13 +142,6 @@ def check_method(plan: Plan) -> None:
             f'{len(plan.pairs)} levels. Give one for each, from shallow to deep: '
             f'{", ".join(ours.name for ours, _ in plan.pairs)}.'
         )
-    if plan.warmup is not None:
-        _check_warmup(plan)
-    if plan.method in ('dkd', 'nkd'):
-        _check_labels(plan)
-    if plan.method == 'crd':
-        # Raises where the data cannot be read.
-        assert plan.training_images is not None
 
 
 def _check_warmup(plan: Plan) -> None:

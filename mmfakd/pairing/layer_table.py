@@ -79,7 +79,7 @@ def format_output(output: Any, probe: Probe) -> str:
 def layer_table(
     config: str, input_size: tuple[int, int] | None = None, depth: int | None = None
 ) -> str:
-    """Build a model, run it and list its layers.
+    """Build a model, run it and list its layers; of a distillation its student.
 
     Args:
         config (str): Path of a config, or its name.
@@ -98,8 +98,11 @@ def layer_table(
     candidate = Candidate(config)
     size = input_size or choose_probe_size(candidate.cfg)
     probe = candidate.run(size)
+    kind = type(candidate.model).__name__
+    if candidate.distillation:
+        kind += f' (student of a {candidate.distillation})'
     lines = [
-        f'{config}: {type(candidate.model).__name__}, images of {size[0]}x{size[1]}.',
+        f'{config}: {kind}, images of {size[0]}x{size[1]}.',
         'N is the size of the batch, [0] and [1] are parts of a tuple (data_idx),',
         '| stands between calls with different results (record_idx).',
         format_layers(probe, depth),

@@ -27,7 +27,7 @@ def parse_loss_weight(text: str) -> LossWeight:
         float | list[float] | dict: The ``loss_weight`` of a distiller.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If it is none of these, or 0 for all levels.
     """
     kind, _, rest = text.strip().partition(':')
     try:
@@ -41,6 +41,12 @@ def parse_loss_weight(text: str) -> LossWeight:
             f'--loss-weight {text!r}: expected a number of 0 or more, one for each '
             'level (1,1,0.5), balance, or balance:ratio=0.5,iters=50.'
         ) from error
+    if not any(numbers):
+        raise ValueError(
+            f'--loss-weight {text!r}: a weight of 0 distils nothing. Give one above 0, '
+            'of several at least one. The student alone is trained by its own config: '
+            'mmfakd train STUDENT.'
+        )
     return numbers if len(numbers) > 1 else numbers[0]
 
 

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Sequence
+
 from torch import nn
 
 from mmfakd.messages import near_names
@@ -18,7 +22,8 @@ def match_named_levels(levels: str, student: Candidate, teacher: Candidate) -> M
     Args:
         levels (str): Names separated by commas, shallow to deep: ``'student=teacher'``
             or one name for both. ``'neck[1]'`` is the second part of a tuple,
-            ``'neck'`` all of its maps. Of several calls of a layer the last counts.
+            ``'neck'`` all of its maps, shallow to deep. Of several calls of a layer
+            the last counts.
         student (Candidate): The student.
         teacher (Candidate): The teacher.
 
@@ -26,11 +31,18 @@ def match_named_levels(levels: str, student: Candidate, teacher: Candidate) -> M
         Matching: The pairs.
 
     Raises:
-        ValueError: If a layer does not exist (near names are listed) or yields no map.
+        ValueError: If a layer does not exist (near names are listed) or yields no map,
+            a side of ``=`` is empty, or a pair is named twice.
     """
     pairs: list[tuple[Feature, Feature]] = []
     for item in filter(None, (part.strip() for part in levels.split(','))):
-        ours, _, theirs = (name.strip() for name in item.partition('='))
+        ours, given, theirs = (name.strip() for name in item.partition('='))
+        if given and not (ours and theirs):
+            side = 'student' if not ours else 'teacher'
+            raise ValueError(
+                f'--levels {item}: no layer of the {side} is named. Give '
+                'student=teacher, or one name without = for a layer of both.'
+            )
         found = _find(ours, student), _find(theirs or ours, teacher)
         if len(found[0]) != len(found[1]):
             raise ValueError(
@@ -43,6 +55,7 @@ def match_named_levels(levels: str, student: Candidate, teacher: Candidate) -> M
         raise ValueError(
             f'--levels {levels!r} names no layer; give student=teacher,... or auto.'
         )
+    _refuse_repeated(pairs)
     return Matching(pairs, 'as named by --levels')
 
 
@@ -61,6 +74,16 @@ def name_levels(matching: Matching) -> str:
     )
 
 
+def _refuse_repeated(pairs: Sequence[tuple[Feature, Feature]]) -> None:
+    names = Counter((ours.name, theirs.name) for ours, theirs in pairs)
+    (ours, theirs), times = names.most_common(1)[0]
+    if times > 1:
+        raise ValueError(
+            f'--levels names {ours}={theirs} {times} times. Name each pair once; '
+            '--loss-weight gives levels weights.'
+        )
+
+
 def _find(name: str, candidate: Candidate) -> list[Feature]:
     features = [
         f for f in find_features(candidate.probe) if name in (f.call.name, f.name)
@@ -69,6 +92,9 @@ def _find(name: str, candidate: Candidate) -> list[Feature]:
         raise ValueError(_nothing(name, candidate))
     last = max(f.call.order for f in features)
     features = [f for f in features if f.call.order == last]
+    if math.prod(features[0].size) < math.prod(features[-1].size):
+        # Some necks return the deepest map first.
+        features.reverse()
     for feature in features:
         if not candidate.learns(feature):
             raise ValueError(

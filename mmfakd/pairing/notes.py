@@ -219,6 +219,11 @@ def _about_config(plan: Plan) -> list[str]:
         if method != plan.method and all(method in methods_for(k) for k in kinds)
     ]
     notes = [f'Method: {plan.method}. Others: --method {", ".join(others)}.']
+    if plan.teacher.distillation:
+        notes.append(
+            f'The teacher is the student of a {plan.teacher.distillation}. Its weights '
+            "are that training's checkpoint, or the student file."
+        )
     if plan.inherit:
         inherited = ', '.join(plan.inherit)
         notes.append(f"The student starts with the teacher's {inherited}.")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
@@ -12,6 +11,7 @@ from torch import nn
 
 from mmfakd.messages import quoted
 from mmfakd.models.distillers.full_precision import compute_all_in_full
+from mmfakd.models.distillers.level_order import refuse_reversed
 
 from .distillation import Distillation
 from .inputs import arguments_of
@@ -19,7 +19,7 @@ from .layer import LayerLike
 from .logits import check_logits
 from .methods import LossWeight, Method
 from .unwrap import unwrap
-from .watched_model import Forward, MapInfo, WatchedModel
+from .watched_model import Forward, WatchedModel
 
 Layers = Union[str, Sequence[LayerLike], Mapping[str, LayerLike]]
 
@@ -141,7 +141,13 @@ def distill(
             sides.append(side)
             side.examine(arguments_of(example_input))
         for side in sides:
-            _refuse_reversed(side.maps, side.role)
+            if side.maps:
+                refuse_reversed(
+                    f'{side.role}_layers',
+                    [one.layer.title for one in side.maps],
+                    [one.size for one in side.maps],
+                    'Turn both lists round.',
+                )
         predictions = [side.logits for side in sides if side.logits is not None]
         if predictions:
             check_logits(*predictions)
@@ -211,14 +217,4 @@ def _refuse_shared(student: nn.Module, teacher: nn.Module) -> None:
         raise ValueError(
             f'student and teacher share layers or weights ({names}): the teacher would '
             'hold the student in evaluation mode. Give a copy: copy.deepcopy(model).'
-        )
-
-
-def _refuse_reversed(maps: Sequence[MapInfo], role: str) -> None:
-    """Raise for levels from deep to shallow."""
-    if len(maps) > 1 and math.prod(maps[0].size) < math.prod(maps[-1].size):
-        sizes = [info.size for info in maps]
-        raise ValueError(
-            f'{role}_layers run deep to shallow: {quoted(m.layer.title for m in maps)} '
-            f'have sizes {sizes}, which grow. Turn both lists round.'
         )

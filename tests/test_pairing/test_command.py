@@ -187,6 +187,12 @@ def test_named_levels(make):
     assert 'as named by --levels' in text
 
 
+def test_one_level_of_the_student_for_two_of_the_teacher(make):
+    levels = 'backbone.layer2=backbone.layer2.2,backbone.layer2,'
+    cfg, _ = make(R18, R34, '--levels', levels, '--input-size', 64)
+    assert cfg.model.distiller.student_levels == ['backbone.layer2'] * 2
+
+
 def test_weights(make):
     weights = ['--teacher-ckpt', 'a.pth', '--student-ckpt', 'b.pth']
     cfg, text = make(R18, R34, *weights, '--input-size', 64)
@@ -393,6 +399,15 @@ MIXER = 'mlp-mixer-base-p16_64xb64_in1k'
         ),
         ([R18, R34, '--levels', 'neck[1]'], r"'neck\[1\]' of the student is no map"),
         ([R18, R34, '--levels', ','], 'names no layer'),
+        (
+            [R18, R34, '--levels', 'backbone.layer1=,backbone.layer2'],
+            '--levels backbone.layer1=: no layer of the teacher is named.*Give stud',
+        ),
+        ([R18, R34, '--levels', 'neck,=neck'], '=neck: no layer of the student is'),
+        (
+            [R18, R34, '--levels', 'backbone.layer1,backbone.layer1=backbone.layer1'],
+            'names backbone.layer1=backbone.layer1 2 times. Name each pair once',
+        ),
         ([R18, R34, '--levels', 'neck', '--method', 'kd'], 'it has no --levels'),
         (
             [R18, MIXER, '--input-size', '160x160'],
@@ -472,6 +487,15 @@ class TestDetectors:
         assert connector.type == 'mmfakd.LayerwiseConnector'
         assert not {'sizes', 'scales'} & set(connector)
         assert 'Method: fakd-layer.' in text
+
+    def test_a_neck_that_returns_the_deepest_map_first(self, make):
+        yolo = 'yolov3_mobilenetv2_8xb24-320-300e_coco'
+        options = '--levels', 'neck', '--method', 'reviewkd', '--input-size', 96
+        cfg, _ = make(yolo, yolo, *options)
+        levels = [level['data_idx'] for level in cfg.model.distiller.student_levels]
+        assert levels == [2, 1, 0] and cfg.model.distiller.teacher_levels[0] == dict(
+            recorder='neck', data_idx=2
+        )
 
     def test_filters_that_differ_stand_in_a_line_each(self, make):
         student = 'ssdlite_mobilenetv2-scratch_8xb24-600e_coco'

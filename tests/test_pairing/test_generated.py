@@ -150,6 +150,43 @@ class TestImageChannels:
         assert not (tmp_path / 'pair.py').exists()
 
 
+class TestDistillations:
+    @pytest.fixture
+    def distillation(self, tmp_path):
+        """The config of one; its student is wider than the next."""
+        model = dict(
+            type='mmfakd.FeatureDistill',
+            architecture=classifier(8),
+            teacher=classifier(16),
+            distiller=dict(type='mmfakd.ReviewDistiller'),
+        )
+        path = tmp_path / 'assistant.py'
+        Config(dict(student(), model=model)).dump(path)
+        return str(path)
+
+    def test_its_student_teaches(self, make, distillation):
+        cfg, text = make(student(), distillation)
+        assert cfg.model.teacher == dict(cfg_path=distillation)
+        assert 'The teacher is the student of a mmfakd.FeatureDistill.' in text
+        assert cfg.model.distiller.connector.out_channels[0] == 8
+        assert cfg.model.distiller.teacher_levels[-1] == 'neck.gap'
+        model = build(cfg)
+        assert type(model.teacher).__name__ == 'ImageClassifier'
+        losses = step(model, batch(size=32))
+        assert all(loss.isfinite().all() for loss in losses.values())
+
+    def test_it_is_no_student(self, make, distillation):
+        message = r'is a distillation \(mmfakd.FeatureDistill\).*config of its student'
+        with pytest.raises(SystemExit, match=message):
+            make(distillation, student(8))
+
+    def test_layers_of_its_student(self, distillation, capsys):
+        main(['layers', distillation, '--depth', '1'])
+        text = capsys.readouterr().out
+        assert 'ImageClassifier (student of a mmfakd.FeatureDistill), im' in text
+        assert '(N, 32)' in text and 'architecture' not in text
+
+
 class TestMethods:
     @pytest.mark.parametrize('method', [m for m in METHODS if m != 'crd'])
     def test_a_step_of_each(self, make, method):
@@ -205,6 +242,9 @@ class TestMethods:
             (['--loss-weight', '-1'], 'expected a number of 0 or more'),
             (['--loss-weight', 'balance:rate=2'], 'balance:ratio=0.5,iters=50'),
             (['--loss-weight', '1,2'], '2 weights for 4 levels'),
+            (['--loss-weight', '0'], "'0': a weight of 0 distils nothing"),
+            (['--loss-weight', '0,0,0,0'], 'of several at least one.*mmfakd train'),
+            (['--method', 'kd', '--loss-weight', '0.0'], 'Give one above 0'),
             (
                 ['--method', 'kd', '--loss-weight', 'balance'],
                 'balance weights levels, and --method kd has none',
@@ -287,6 +327,39 @@ class TestMethods:
     def test_no_named_level_is_dropped_in_silence(self, make, method, levels, message):
         with pytest.raises(SystemExit, match=f'--levels {message}'):
             make(student(), student(8), '--method', method, '--levels', levels)
+
+    @pytest.mark.parametrize('method', ['fakd-review', 'reviewkd'])
+    def test_a_review_goes_from_shallow_to_deep(self, make, method):
+        options = '--method', method, '--levels', 'neck.gap,backbone.layer1'
+        message = (
+            '--levels neck.gap,backbone.layer1: levels of the student run deep to '
+            r"shallow: 'neck.gap', 'backbone.layer1' have sizes \[\(1, 1\), "
+            f'.*--method {method} expects shallow to deep'
+        )
+        with pytest.raises(SystemExit, match=message):
+            make(student(), student(8), *options)
+
+    @pytest.mark.parametrize(
+        ('method', 'levels'),
+        [
+            ('fakd-layer', ['neck.gap', 'backbone.layer1']),
+            ('at', ['backbone.layer3', 'backbone.layer1']),
+            # Of one size.
+            ('fakd-review', ['backbone.layer2', 'backbone.layer2.0']),
+            # One that lies between others may be larger.
+            ('reviewkd', ['backbone.layer2', 'backbone.layer1', 'neck.gap']),
+        ],
+    )
+    def test_levels_stay_in_the_order_that_they_are_named_in(
+        self, make, method, levels
+    ):
+        options = '--method', method, '--levels', ','.join(levels)
+        cfg, _ = make(student(), student(8), *options)
+        assert cfg.model.distiller.student_levels == levels
+
+    def test_a_level_without_weight_beside_others(self, make):
+        cfg, _ = make(student(), student(8), '--loss-weight', '0,1,0,0.5')
+        assert cfg.model.distiller.loss_weight == [0, 1, 0, 0.5]
 
     @pytest.mark.parametrize('method', ['dkd', 'nkd'])
     def test_labels_of_dkd_and_nkd(self, make, method):

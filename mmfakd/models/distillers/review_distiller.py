@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
@@ -19,6 +18,7 @@ from mmfakd.registry import MODELS
 
 from .level import Level, LevelCfg
 from .level_distiller import LevelDistiller, join_parts
+from .level_order import refuse_reversed
 
 _CONNECTOR = 'review'
 
@@ -160,13 +160,14 @@ class ReviewDistiller(LevelDistiller):
     def _check_order(self, names: list[str], maps: Sequence[Tensor], role: str) -> None:
         """Raise for levels that run deep to shallow, which a review turns round."""
         sizes = [tuple(as_map(feature).shape[2:]) for feature in maps]
-        reviews = isinstance(self.connectors[_CONNECTOR], ReviewConnector)
-        if reviews and math.prod(sizes[0]) < math.prod(sizes[-1]):
-            raise ValueError(
-                f'{role}_levels run deep to shallow: {quoted(names)} have sizes '
-                f'{sizes}, which grow. Expected shallow to deep: turn the order of '
-                'both `student_levels` and `teacher_levels` round, and of all that '
-                'the connector has one of for each level.'
+        if isinstance(self.connectors[_CONNECTOR], ReviewConnector):
+            refuse_reversed(
+                f'{role}_levels',
+                names,
+                sizes,
+                'Expected shallow to deep: turn the order of both `student_levels` and '
+                '`teacher_levels` round, and of all that the connector has one of for '
+                'each level.',
             )
 
     def _input_advice(
