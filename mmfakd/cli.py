@@ -112,7 +112,9 @@ def _run(args: list[str]) -> None:
 def _output_is_read(more: str = '') -> bool:
     """Write what waits, and more; where nobody reads, nothing will wait again."""
     try:
-        print(end=more, flush=True)
+        if sys.stdout is not None:
+            sys.stdout.write(more)
+            sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False

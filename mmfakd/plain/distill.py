@@ -141,13 +141,7 @@ def distill(
             sides.append(side)
             side.examine(arguments_of(example_input))
         for side in sides:
-            if side.maps:
-                refuse_reversed(
-                    f'{side.role}_layers',
-                    [one.layer.title for one in side.maps],
-                    [one.size for one in side.maps],
-                    'Turn both lists round.',
-                )
+            _check_order(side)
         predictions = [side.logits for side in sides if side.logits is not None]
         if predictions:
             check_logits(*predictions)
@@ -164,6 +158,17 @@ def distill(
         dtype = torch.promote_types(weight.dtype, torch.float32)
         distiller.to(weight.device, dtype)
     return made
+
+
+def _check_order(side: WatchedModel) -> None:
+    """Raise for levels from deep to shallow."""
+    if side.maps:
+        refuse_reversed(
+            f'{side.role}_layers',
+            [one.layer.title for one in side.maps],
+            [one.size for one in side.maps],
+            'Turn both lists round.',
+        )
 
 
 def _pairs(
