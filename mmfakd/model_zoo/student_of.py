@@ -7,7 +7,6 @@ import inspect
 
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
-from mmengine.registry import MODELS as ROOT_MODELS
 from mmrazor.models.algorithms import (
     DataFreeDistillation,
     SelfDistill,
@@ -16,6 +15,7 @@ from mmrazor.models.algorithms import (
 
 from mmfakd.messages import quoted
 
+from .classifier_preprocessor import class_of, suit_classifier
 from .resolve import resolve_model_cfg
 
 _DISTILLATIONS = (DataFreeDistillation, SelfDistill, SingleTeacherDistill)
@@ -32,7 +32,8 @@ def student_of(cfg: ConfigDict) -> ConfigDict:
 
     Returns:
         ConfigDict: That of the student, with the data preprocessor that the
-        distillation gives it; ``cfg`` itself if it is no distillation.
+        distillation gives it (:func:`suit_classifier`); ``cfg`` itself if it is no
+        distillation.
 
     Raises:
         ValueError: If the config says something of a model that has no say in a
@@ -40,10 +41,7 @@ def student_of(cfg: ConfigDict) -> ConfigDict:
     """
     if not isinstance(cfg.get('architecture'), dict):
         return cfg
-    kind = cfg.get('type')
-    if isinstance(kind, str):
-        with ROOT_MODELS.switch_scope_and_registry(cfg.get('_scope_')) as registry:
-            kind = registry.get(kind)
+    kind = class_of(cfg)
     if not (inspect.isclass(kind) and issubclass(kind, _DISTILLATIONS)):
         return cfg
     _refuse_lost(cfg, kind)
@@ -51,6 +49,7 @@ def student_of(cfg: ConfigDict) -> ConfigDict:
     student, _ = resolve_model_cfg(cfg.architecture, cfg.get('data_preprocessor'))
     if '_scope_' in cfg:
         student.setdefault('_scope_', cfg['_scope_'])
+    suit_classifier(student)
     print_log(
         f'The teacher is the student ({student.get("type")}) of a distillation, '
         f'{cfg.type}. Its weights may come from either checkpoint: that of the '
