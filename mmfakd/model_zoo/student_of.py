@@ -21,7 +21,22 @@ from .resolve import resolve_model_cfg
 _DISTILLATIONS = (DataFreeDistillation, SelfDistill, SingleTeacherDistill)
 
 
-def student_of(cfg: ConfigDict) -> ConfigDict:
+def is_distillation(cfg: ConfigDict) -> bool:
+    """Tell whether a model trains another one, its student.
+
+    Args:
+        cfg (ConfigDict): A resolved model config.
+
+    Returns:
+        bool: Whether it does.
+    """
+    if not isinstance(cfg.get('architecture'), dict):
+        return False
+    kind = class_of(cfg)
+    return inspect.isclass(kind) and issubclass(kind, _DISTILLATIONS)
+
+
+def student_of(cfg: ConfigDict, name: str = 'teacher') -> ConfigDict:
     """Take the student of a distillation, the network that it has trained.
 
     A teacher assistant, and a student that teaches the next one, are given by the
@@ -29,6 +44,7 @@ def student_of(cfg: ConfigDict) -> ConfigDict:
 
     Args:
         cfg (ConfigDict): A resolved model config.
+        name (str): What it is of, for the message. Defaults to ``'teacher'``.
 
     Returns:
         ConfigDict: That of the student, with the data preprocessor that the
@@ -39,12 +55,9 @@ def student_of(cfg: ConfigDict) -> ConfigDict:
         ValueError: If the config says something of a model that has no say in a
             distillation.
     """
-    if not isinstance(cfg.get('architecture'), dict):
+    if not is_distillation(cfg):
         return cfg
-    kind = class_of(cfg)
-    if not (inspect.isclass(kind) and issubclass(kind, _DISTILLATIONS)):
-        return cfg
-    _refuse_lost(cfg, kind)
+    _refuse_lost(cfg, name)
     # Where its student begins (`pretrained=True`) is not what it has become.
     student, _ = resolve_model_cfg(cfg.architecture, cfg.get('data_preprocessor'))
     if '_scope_' in cfg:
@@ -57,20 +70,19 @@ def student_of(cfg: ConfigDict) -> ConfigDict:
         logger='current',
     )
     # A student that learned from two distillations at once lies deeper.
-    return student_of(student)
+    return student_of(student, name)
 
 
-def _refuse_lost(cfg: ConfigDict, kind: type) -> None:
+def _refuse_lost(cfg: ConfigDict, name: str) -> None:
     """Refuse overrides that were meant for the student."""
     known = {'type', '_scope_'}
-    for one in kind.__mro__:
+    for one in class_of(cfg).__mro__:
         if '__init__' in vars(one):
             known.update(inspect.signature(vars(one)['__init__']).parameters)
     lost = sorted(set(cfg) - known)
     if lost:
         raise ValueError(
-            f'teacher: it is a distillation ({cfg.type}), of which the student '
-            f'teaches, and {quoted(lost)} is no argument of it. What is meant for the '
-            f'student goes into `architecture`: teacher=dict(cfg_path=..., '
-            f'architecture=dict({lost[0]}=...)).'
+            f'{name}: it is a distillation ({cfg.type}), of which the student is '
+            f'taken, and {quoted(lost)} is no argument of it. What is meant for the '
+            f'student goes into `architecture`: architecture=dict({lost[0]}=...).'
         )

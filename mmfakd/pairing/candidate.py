@@ -16,7 +16,7 @@ from mmfakd.model_zoo.build import build_without_weights
 from mmfakd.model_zoo.find import config_file, find_config
 from mmfakd.model_zoo.read_config import read_config
 from mmfakd.model_zoo.resolve import resolve_model_cfg
-from mmfakd.model_zoo.student_of import student_of
+from mmfakd.model_zoo.student_of import is_distillation, student_of
 
 from .check_trainable import check_trainable
 from .features import Feature
@@ -80,7 +80,7 @@ class Candidate:
         if 'model' not in self.cfg:
             raise ValueError(f'{name!r}: the config {self.config} has no `model`.')
         self.distillation = ''
-        self._take_student()
+        self._model_cfg = self._take_student()
 
     @property
     def _scope(self) -> str | None:
@@ -88,25 +88,22 @@ class Candidate:
         package = self.config.rpartition('::')[0] or None
         return self.cfg.get('default_scope', package)
 
-    def _resolved(self) -> ConfigDict:
+    def _take_student(self) -> ConfigDict:
+        """The model to build: of a distillation what it has trained."""
         model, _ = resolve_model_cfg(self.cfg.model, self.cfg.get('data_preprocessor'))
-        return model
-
-    def _take_student(self) -> None:
-        """Go on with what a distillation has trained, if it is one."""
-        model = self._resolved()
         with DefaultScope.overwrite_default_scope(self._scope):
-            student = student_of(model)
-        if student is model:
-            return
-        kind = getattr(model.type, '__name__', model.type)
-        if self.role == 'student':
-            raise ValueError(
-                f'{self.name!r} is a distillation ({kind}), not a single model. '
-                'Give the config of its student, from which its `architecture` comes. '
-                'As a teacher a distillation is taken: its student teaches.'
-            )
-        self.distillation, self.cfg.model = kind, student
+            if not is_distillation(model):
+                return model
+            self.distillation = getattr(model.type, '__name__', model.type)
+            if self.role == 'student':
+                raise ValueError(
+                    f'{self.name!r} is a distillation ({self.distillation}), not a '
+                    'single model. Give the config of its student, from which its '
+                    '`architecture` comes. As a teacher a distillation is taken: its '
+                    'student teaches.'
+                )
+            self.cfg.model = student_of(model, repr(self.name))
+        return self.cfg.model
 
     @cached_property
     def model(self) -> BaseModel:
@@ -118,7 +115,7 @@ class Candidate:
         """
         progress(f'Building the {self.role} {self.name}')
         try:
-            model = build_without_weights(self._resolved(), self._scope, True)
+            model = build_without_weights(self._model_cfg, self._scope, True)
         except ValueError as error:
             raise ValueError(f'{self.name!r}: {error}') from error
         if not any(is_one(model) for is_one in _KINDS.values()):

@@ -132,7 +132,7 @@ def test_all_else_stays_as_it_is(cfg):
     [
         (
             dict(head=dict(num_classes=7)),
-            r"'head' is no .*architecture=dict\(head=\.\.",
+            r"^teacher: .*'head' is no .*: architecture=dict\(head=\.\.",
         ),
         (dict(architecture=dict(head=dict(num_classes=7))), None),
         (dict(teacher_ckpt=None, inherit=['neck'], _scope_='mmpretrain'), None),

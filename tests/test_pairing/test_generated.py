@@ -180,6 +180,22 @@ class TestDistillations:
         with pytest.raises(SystemExit, match=message):
             make(distillation, student(8))
 
+    def test_leftovers_of_a_base_model(self, make, distillation, tmp_path):
+        """The name of the config tells whose they are; a student is none at all."""
+        path = str(tmp_path / 'extra.py')
+        cfg = Config.fromfile(distillation)
+        cfg.model.backbone = dict(depth=34)
+        cfg.dump(path)
+        lost = f"{path}': it is a distillation .*'backbone' is no argument of it"
+        with pytest.raises(SystemExit, match=lost) as stopped:
+            main(['layers', path])
+        assert 'teacher' not in str(stopped.value)
+        with pytest.raises(SystemExit, match=lost):
+            make(student(), path)
+        message = 'is a distillation .*config of its student'
+        with pytest.raises(SystemExit, match=message):
+            make(path, student(8))
+
     def test_layers_of_its_student(self, distillation, capsys):
         main(['layers', distillation, '--depth', '1'])
         text = capsys.readouterr().out
