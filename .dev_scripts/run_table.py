@@ -11,8 +11,9 @@ ends when the script is killed. One that fails is told, and the others go on.
 As a run ends, `mmfakd compare --add-to` adds it to the log, from which result pages
 take their tables. What is in the log is done, on any machine: committed, it is all that
 has to be kept of a run. With `fit`, `study_fit.py` adds to it how well connectors fit.
-Several tables may have one log. A run of another config or other options, its own, its
-`first` or the teacher's, is another run: its folder has to be moved away.
+Several tables may have one log. A run of another config or other options, its own or
+its `first`, is another run: its folder has to be moved away. So is one under another
+teacher, if its options or those of its `first` name the teacher's folder.
 
 The file:
 

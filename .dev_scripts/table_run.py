@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,9 +49,22 @@ class TableRun:
     @property
     def made(self) -> list[str]:
         """list[str]: its config and options, and those of the runs that it needs."""
-        needed = (('after', self.first), ('taught by', self.teacher))
-        others = [f'{how} {" ".join(run.made)}' for how, run in needed if run]
-        return [self.config, *self.options, *others]
+        return self._words()
+
+    def _words(self, all_taught: bool = False) -> list[str]:
+        """The same, or as if the teacher of a table taught all of its runs."""
+        words = [self.config, *self.options]
+        if self.first is not None:
+            words.append(f'after {" ".join(self.first._words(all_taught))}')
+        if self.teacher is not None and (all_taught or self._names(self.teacher)):
+            words.append(f'taught by {" ".join(self.teacher.made)}')
+        return words
+
+    def _names(self, other: TableRun) -> bool:
+        """Whether an option names the folder of another run."""
+        # Without the place: what is in the log is known under any `--work-dir`.
+        name = re.compile(rf'\b{re.escape(other.folder.name)}\b')
+        return any(map(name.search, self.options))
 
     @property
     def _made_file(self) -> Path:
@@ -66,8 +80,10 @@ class TableRun:
         Returns:
             bool: Whether it can.
         """
-        # Older versions did not write of the runs that it needs.
-        return words in (self.made, [self.config, *self.options])
+        # Older versions did not write of the runs that it needs, or of the teacher in
+        # those, too, that have none.
+        bare = [self.config, *self.options]
+        return words in (self.made, self._words(all_taught=True), bare)
 
     def command(self) -> list[str]:
         """Write the command that starts the run or goes on with it.

@@ -200,7 +200,9 @@ def main(stand_in, tmp_path, monkeypatch):
 def test_changed_run_that_others_need(changed, main, table, tmp_path, capsys):
     cfg = yaml.safe_load(table.read_text())
     needed = dict(options=['train_cfg.max_epochs=1'])
-    runs = {'b': dict(first=needed)} if changed == 'first' else {'b': None}
+    taught = f'model.teacher_ckpt={tmp_path}/runs/teacher_seed0/epoch_1.pth'
+    run = dict(first=needed) if changed == 'first' else dict(options=[taught])
+    runs = {'b': run, 'alone': None}
     cfg.update(seeds=[0], runs=runs, log=str(tmp_path / 'log.json'))
     cfg.update(dict(teacher=needed) if changed == 'teacher' else {})
     table.write_text(yaml.safe_dump(cfg))
@@ -214,6 +216,8 @@ def test_changed_run_that_others_need(changed, main, table, tmp_path, capsys):
     main('--work-dir', tmp_path / 'fresh', '--dry-run')
     told = capsys.readouterr().out
     assert 'b_seed0 ' in told and 'b_seed1 ' in told
+    # It needs neither.
+    assert 'alone_seed0 ' not in told and 'alone_seed1 ' in told
     before = (tmp_path / 'log.json').read_text()
     with pytest.raises(ValueError, match=f'{changed}_seed0 holds a run of .*epochs=1;'):
         main(*places)

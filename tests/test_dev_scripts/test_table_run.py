@@ -20,15 +20,48 @@ def make(folder, options=(), **needed):
 
 
 def test_what_a_run_needs_tells_it_from_others(tmp_path):
-    teacher, other = make(tmp_path), make(tmp_path, ['lr=2'])
-    for key in ('first', 'teacher'):
-        run, changed = (make(tmp_path, **{key: needed}) for needed in (teacher, other))
-        assert run.is_made_by(run.made) and not changed.is_made_by(run.made)
+    one, other = make(tmp_path), make(tmp_path, ['lr=2'])
+    taught = [f'model.teacher_ckpt={tmp_path}/epoch_1.pth']
+    for key, options in (('first', []), ('teacher', taught)):
+        runs = [make(tmp_path, options, **{key: needed}) for needed in (one, other)]
+        assert runs[0].is_made_by(runs[0].made)
+        assert not runs[1].is_made_by(runs[0].made)
         # Older versions wrote of the run alone.
-        assert run.is_made_by(['kd.py', 'lr=1'])
-        assert not run.is_made_by(['kd.py', 'lr=2'])
-    both = make(tmp_path, first=make(tmp_path, teacher=teacher))
-    assert not both.is_made_by(make(tmp_path, first=teacher).made)
+        assert runs[0].is_made_by(['kd.py', 'lr=1', *options])
+        assert not runs[0].is_made_by(['kd.py', 'lr=2', *options])
+        firsts = [make(tmp_path, first=run) for run in runs]
+        assert not firsts[1].is_made_by(firsts[0].made)
+
+
+def test_a_teacher_that_a_run_does_not_have_is_none_of_its_needs(tmp_path):
+    """The student alone, and one that starts with it."""
+    one, other = make(tmp_path), make(tmp_path, ['lr=2'])
+    alone, changed = (make(tmp_path / 'a', teacher=teacher) for teacher in (one, other))
+    assert alone.made == ['kd.py', 'lr=1'] and changed.is_made_by(alone.made)
+    alone, changed = (
+        make(tmp_path / 'b', teacher=run.teacher, first=run) for run in (alone, changed)
+    )
+    assert changed.is_made_by(alone.made)
+    # It was written of all runs for a while.
+    words = ['kd.py lr=1 taught by kd.py lr=1', 'kd.py lr=1']
+    words = ['kd.py', 'lr=1', f'after {words[0]}', f'taught by {words[1]}']
+    assert alone.is_made_by(words) and not changed.is_made_by(words)
+
+
+@pytest.mark.parametrize(
+    ('place', 'named'),
+    [
+        ('work_dirs/kd/teacher_seed0/epoch_1.pth', True),
+        ('./teacher_seed0', True),
+        ('work_dirs/my_teacher_seed0/epoch_1.pth', False),
+        ('work_dirs/teacher_seed01/epoch_1.pth', False),
+    ],
+)
+def test_a_teacher_is_named_wherever_it_lies(place, named, tmp_path):
+    """The log of the table is read with another `--work-dir`, too."""
+    teacher = make(tmp_path / 'teacher_seed0')
+    run = make(tmp_path, [f'model.teacher_ckpt={place}'], teacher=teacher)
+    assert run.made[3:] == ['taught by kd.py lr=1'] * named
 
 
 @pytest.mark.parametrize('text', [b'', b'{"a"', b'null', b'[1]', b'\xff\x00'])
