@@ -143,31 +143,31 @@ class TableRun:
         with whole_file(self._made_file) as part:
             Path(part).write_text(json.dumps(self.made) + '\n')
         print(f'{self.name}, seed {self.seed}: {self.folder}', flush=True)
-        status, last = self._train()
+        output = self.folder / 'output.txt'
+        status = self._train(output)
         if status:
+            # The last line tells of the error.
+            lines = output.read_text(errors='replace').strip().splitlines()
+            last = ''.join(lines[-1:])
             text = f'{self.folder}: exit status {status}, see output.txt. {last}'
             print(text.rstrip(), flush=True)
         else:
             self.done.touch()
         return not status
 
-    def _train(self) -> tuple[int, str]:
-        """Train; gives the exit status and the last line, which tells of an error."""
-        path = self.folder / 'output.txt'
+    def _train(self, path: Path) -> int:
+        """Train, with a file for the output; gives the exit status."""
         with open(path, 'a') as output:
-            status = subprocess.run(
+            return subprocess.run(
                 self.command(),
                 env=dict(os.environ, OMP_NUM_THREADS='1'),
                 preexec_fn=_behave,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             ).returncode
-        lines = path.read_text(errors='replace').strip().splitlines()
-        return status, ''.join(lines[-1:])
 
 
 def _behave() -> None:
-    """What a training does before it starts."""
+    """Leave the machine to others, and do not go on beside the table's next start."""
     os.nice(5)
-    # Or it would go on beside the next start of the table.
     end_with_parent(signal.SIGTERM)
