@@ -109,7 +109,7 @@ def compare_work_dirs(
 def _work_dirs(item: str) -> tuple[str | None, list[str]]:
     """Split ``NAME=DIR[,DIR...]``, with globs, into the name and the folders."""
     name: str | None = None
-    if '=' in item and not glob.glob(item):
+    if '=' in item and not _matching(item):
         name, item = _named(item)
     folders: list[str] = []
     # An existing folder may have commas and brackets in its name.
@@ -130,6 +130,10 @@ def _named(item: str) -> tuple[str, str]:
     splits = [('='.join(parts[:n]), '='.join(parts[n:])) for n in range(1, len(parts))]
     for name, folders in splits:
         if _matching(folders) or _matching(folders.split(',')[0]):
+            return name, folders
+    # An error in any case, which is to name the missing folder alone.
+    for name, folders in reversed(splits):
+        if any(map(_matching, folders.split(','))):
             return name, folders
     return splits[0]
 

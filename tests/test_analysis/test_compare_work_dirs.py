@@ -188,6 +188,8 @@ def test_names_of_any_letters(folder, monkeypatch, capsys):
     ('arguments', 'message'),
     [
         (['lr=0.02=nowhere'], "'0.02=nowhere': no such folder; expected NAME=DIR"),
+        (['lr=2=nowhere,alone_seed0'], "'nowhere': no such folder; expected NAME=DIR"),
+        (['lr=2=alone_seed0,nowhere'], "'nowhere': no such folder; expected NAME=DIR"),
         (['kd=nowhere*'], "'nowhere*': no such folder; expected NAME=DIR"),
         (['nowhere'], "'nowhere': no such folder; expected NAME=DIR"),
         (['a=alone_seed0', 'b=alone_seed*'], 'alone_seed0: given twice'),
@@ -228,7 +230,7 @@ def test_order_of_a_glob(tmp_path):
 
 def test_folders_with_signs_of_their_own(tmp_path):
     """No name, glob or list, where a folder has the signs of one."""
-    for path in ('lr=0.1_seed0', 'run[0]', 'lr=0.1,wd=1'):
+    for path in ('lr=0.1_seed0', 'run[0]', 'lr=0.1,wd=1', 'lr=0.2[a]'):
         (tmp_path / path).mkdir()
         item = str(tmp_path / path)
         assert _work_dirs(item) == (None, [item])
