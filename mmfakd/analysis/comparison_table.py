@@ -13,7 +13,7 @@ def format_table(comparison: dict) -> str:
     """Format a comparison as a Markdown table with its notes below.
 
     Args:
-        comparison (dict): What :func:`compare` returns.
+        comparison (dict): What :func:`compare_runs.compare` returns.
 
     Returns:
         str: The table.

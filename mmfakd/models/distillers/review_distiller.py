@@ -125,7 +125,7 @@ class ReviewDistiller(LevelDistiller):
         student_names, student = self._gather(self.student_levels)
         teacher_names, teacher = self._gather(self.teacher_levels)
         teacher = [as_map(feature) for feature in teacher]
-        self._check_order(student_names, student, 'student')
+        self._check_order(student_names, student)
         if len(student) != len(teacher):
             shapes = [[tuple(f.shape) for f in side] for side in (student, teacher)]
             raise ValueError(
@@ -157,12 +157,12 @@ class ReviewDistiller(LevelDistiller):
         # Of a neck there are more than are named.
         return len(getattr(connector, 'levels', self.student_levels))
 
-    def _check_order(self, names: list[str], maps: Sequence[Tensor], role: str) -> None:
+    def _check_order(self, names: list[str], maps: Sequence[Tensor]) -> None:
         """Raise for levels that run deep to shallow, which a review turns round."""
         sizes = [tuple(as_map(feature).shape[2:]) for feature in maps]
         if isinstance(self.connectors[_CONNECTOR], ReviewConnector):
             refuse_reversed(
-                f'{role}_levels',
+                'student_levels',
                 names,
                 sizes,
                 'Expected shallow to deep: turn the order of both `student_levels` and '
