@@ -8,14 +8,9 @@ from pathlib import Path
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 
-from tests.helpers.tiny_runs import (
-    run_config,
-    train,
-)
+from tests.helpers.tiny_runs import run_config, train
 
 TOP1 = 'accuracy/top1'
-
-
 MAP = 'coco/bbox_mAP'
 
 
@@ -30,10 +25,12 @@ def train_in(work_dir, model, *hooks, validate=True, **kwargs):
 
 
 def logs(work_dir):
+    """The logs of figures of a work dir, in the order of its starts."""
     return sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
 
 
 def rows(log):
+    """The entries of a log of figures."""
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
@@ -60,9 +57,10 @@ def seeds(run, *scores, first=0):
 
 
 def size(cfg):
+    """The number of parameters of what a config builds."""
     return sum(p.numel() for p in MODELS.build(ConfigDict(cfg)).parameters())
 
 
 def short(value):
-    """The name of a parameter, however long it is."""
+    """Name a case of a test by the start of its value: some are files of 100 KB."""
     return repr(value)[:20]
