@@ -489,13 +489,14 @@ class TestDetectors:
         assert 'Method: fakd-layer.' in text
 
     def test_a_neck_that_returns_the_deepest_map_first(self, make):
-        yolo = 'yolov3_mobilenetv2_8xb24-320-300e_coco'
+        """YOLOv3's does, YOLOX's the other way round."""
+        yolo = 'yolov3_mobilenetv2_8xb24-320-300e_coco', 'yolox_tiny_8xb8-300e_coco'
         options = '--levels', 'neck', '--method', 'reviewkd', '--input-size', 96
-        cfg, _ = make(yolo, yolo, *options)
-        levels = [level['data_idx'] for level in cfg.model.distiller.student_levels]
-        assert levels == [2, 1, 0] and cfg.model.distiller.teacher_levels[0] == dict(
-            recorder='neck', data_idx=2
-        )
+        for pair, maps in ((yolo, [2, 1, 0]), (yolo[::-1], [0, 1, 2])):
+            distiller = make(*pair, *options)[0].model.distiller
+            for found in (distiller.student_levels, distiller.teacher_levels):
+                assert [level['data_idx'] for level in found] == maps
+                maps = maps[::-1]
 
     def test_filters_that_differ_stand_in_a_line_each(self, make):
         student = 'ssdlite_mobilenetv2-scratch_8xb24-600e_coco'
