@@ -14,8 +14,6 @@ from .named_levels import name_levels
 from .overhaul import find_margin
 from .plan import Plan
 
-# They fuse levels from deep to shallow.
-_REVIEWS = ('fakd-review', 'reviewkd')
 _COMPARED = dict(logits='logits', pooled='pooled features', maps='maps')
 
 
@@ -79,37 +77,22 @@ def choose_pairs(plan: Plan, matching: Matching) -> Matching:
     return matching
 
 
-def check_channels(plan: Plan) -> None:
-    """Refuse a teacher whose images the student's cannot be turned into.
-
-    Args:
-        plan (Plan): The plan, with both models examined.
-
-    Raises:
-        ValueError: If the student's have several channels, but not enough.
-    """
-    ours, theirs = plan.image_channels
-    if ours != theirs and plan.teacher_channels is None:
-        raise ValueError(
-            f'the teacher {plan.teacher.name} takes images of {theirs} channels, and '
-            f'those of {plan.student.name} have {ours}: it gets the batches of the '
-            f'student. Choose a teacher of at most {ours} channels, or load images of '
-            f"{theirs} and set `in_channels={theirs}` of the student's backbone."
-        )
-
-
 def check_method(plan: Plan) -> None:
     """Refuse what a method cannot do with the student's data, head and schedule.
+
+    And a teacher for whom the student's images have too few channels.
 
     Args:
         plan (Plan): The plan, with its pairs of levels.
 
     Raises:
         ValueError: For weights that do not fit the levels, levels of a review that run
-            deep to shallow, a warm-up that never ends, and labels or data that a method
-            needs and the student has not.
+            deep to shallow, a warm-up that never ends, and labels, data or channels
+            that are needed and the student has not.
     """
-    if plan.method in _REVIEWS:
+    # It raises where there are too few.
+    _ = plan.teacher_channels
+    if METHODS[plan.method].reviews:
         ours = [feature for feature, _ in plan.pairs]
         refuse_reversed(
             f'--levels {plan.levels}: levels of the student',

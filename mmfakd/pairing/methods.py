@@ -17,12 +17,14 @@ class Method:
             ``'pooled'``, the pooled feature alone; or ``'logits'``.
         kinds (Sequence[str]): The kinds of models that it goes with.
         about (str): What the weight of its loss is, for a comment.
+        reviews (bool): Whether it fuses levels from deep to shallow.
     """
 
     title: str
     compares: str = 'levels'
     kinds: Sequence[str] = ('classifier', 'detector', 'segmentor')
     about: str = ''
+    reviews: bool = False
 
     @property
     def by_level(self) -> bool:
@@ -32,9 +34,11 @@ class Method:
 
 _CLASSIFIERS = ('classifier',)
 METHODS = {
-    'fakd-review': Method('FAM-KD in the review pyramid (arXiv 2403.05894)'),
+    'fakd-review': Method(
+        'FAM-KD in the review pyramid (arXiv 2403.05894)', reviews=True
+    ),
     'fakd-layer': Method('FAM-KD layer to layer (arXiv 2403.05894)'),
-    'reviewkd': Method('ReviewKD (arXiv 2104.09044)'),
+    'reviewkd': Method('ReviewKD (arXiv 2104.09044)', reviews=True),
     'kd': Method(
         'KD (arXiv 1503.02531)',
         'logits',

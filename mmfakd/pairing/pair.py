@@ -9,7 +9,7 @@ from typing import Any
 from mmfakd.checkpoints.inherit import check_inherited, find_inheritable
 
 from .candidate import Candidate
-from .check_method import check_channels, check_kinds, check_method, choose_pairs
+from .check_method import check_kinds, check_method, choose_pairs
 from .input_size import choose_probe_size, pad_size_divisor, padded_size
 from .match_segmentors import match_head_inputs, match_logit_maps
 from .matching import Matching, match_levels, match_logits
@@ -62,7 +62,6 @@ def make_pair(
         plan.matching.drop_uneven()
     if not plan.pairs:
         raise ValueError(_no_levels(plan))
-    check_channels(plan)
     check_method(plan)
     if inherit is not None:
         plan.inherit = _inherited(inherit, ours, theirs)

@@ -180,10 +180,24 @@ class Plan:
     def teacher_channels(self) -> list[int] | None:
         """Optional[list[int]]: channels of the student's images for the teacher.
 
-        None where it takes as many as the student, or there are not enough.
+        None where it takes as many as the student.
+
+        Raises:
+            ValueError: If the student's have several channels, but not enough.
         """
         ours, theirs = self.image_channels
-        return None if ours == theirs else choose_channels(ours, theirs)
+        if ours == theirs:
+            return None
+        found = choose_channels(ours, theirs)
+        if found is None:
+            raise ValueError(
+                f'the teacher {self.teacher.name} takes images of {theirs} channels, '
+                f'and those of {self.student.name} have {ours}: it gets the batches of '
+                f'the student. Choose a teacher of at most {ours} channels, or load '
+                f'images of {theirs} and set `in_channels={theirs}` of the '
+                "student's backbone."
+            )
+        return found
 
     @property
     def teacher_weights(self) -> str | None:

@@ -182,11 +182,8 @@ class Method:
     def _connector(
         self, ours: Sequence[MapInfo], theirs: Sequence[MapInfo]
     ) -> dict[str, Any]:
-        kind = 'ReviewConnector'
-        if self.name not in ('fakd-review', 'reviewkd'):
-            kind = 'LayerwiseConnector'
         cfg: dict[str, Any] = dict(
-            type=f'mmfakd.{kind}',
+            type='mmfakd.ReviewConnector',
             in_channels=[info.channels for info in ours],
             out_channels=[info.channels for info in theirs],
         )
@@ -212,6 +209,7 @@ class Method:
                 act_cfg=None,
             )
         else:
+            cfg['type'] = 'mmfakd.LayerwiseConnector'
             cfg['connector'] = self._level_connector(ours, theirs)
         return {**cfg, **(self.connector or {})}
 
