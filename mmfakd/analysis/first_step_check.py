@@ -17,8 +17,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, init_default_scope
-from mmengine.runner import Runner, set_random_seed
+from mmengine.registry import HOOKS, LOG_PROCESSORS, MODELS, init_default_scope
+from mmengine.runner import LogProcessor, Runner, set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -29,7 +29,7 @@ from mmfakd.datasets.wrappers import dataset_meta
 from mmfakd.engine.check_config import check_training, check_weights
 from mmfakd.engine.check_data import check_data, check_length, tell_names
 from mmfakd.engine.check_pipelines import check_switches, tell_pad
-from mmfakd.engine.check_stream import asks_for_length, check_stream
+from mmfakd.engine.check_stream import asks_for_length, check_stream, explain_stream
 from mmfakd.engine.devices import find_device
 from mmfakd.engine.hooks.first_step_hook import note_optimized
 from mmfakd.engine.naming_collate import NamingCollate
@@ -89,12 +89,13 @@ def check_distillation(
         set_random_seed((cfg.get('randomness') or {}).get('seed') or 0)
         init_default_scope(cfg.get('default_scope') or 'mmengine')
         progress('loading one batch of the training set')
-        loader = _loader(cfg)
+        with explain_stream(cfg, within=('build_dataloader',)):
+            loader = _loader(cfg)
         batch = _one_batch(loader)
         progress('building student and teacher')
         model = _model(cfg)
         hooks = list(_hooks(cfg))
-        check_stream(loader, hooks, asks_for_length(cfg))
+        check_stream(loader, hooks, asks_for_length(cfg), _log_processor(cfg))
         notes = _check_hooks(hooks, cfg, loader, model)
         warnings = check_schedule(cfg, hooks, model, loader)
         warnings += check_data(loader, model, _iterations(cfg))
@@ -123,6 +124,14 @@ def _loader(cfg: Config) -> DataLoader:
     if hasattr(loader, 'collate_fn'):
         loader.collate_fn = NamingCollate(loader.collate_fn)
     return loader
+
+
+def _log_processor(cfg: Config) -> LogProcessor:
+    """What the logger of the training writes with."""
+    found = cfg.get('log_processor') or {}
+    if isinstance(found, LogProcessor):
+        return found
+    return LOG_PROCESSORS.build({'type': 'LogProcessor', **found})
 
 
 def _iterations(cfg: Config) -> float:

@@ -22,6 +22,8 @@ _HOLDS_DICT = re.compile(r'[\[({]*(\{|dict\().*[\])}]', re.S)
 _QUOTED = re.compile(r'"[^"]*"|\'[^\']*\'')
 # None is a value of a config.
 _ABSENT = object()
+# Key of a config that holds nothing but an entry of a list.
+_ENTRY = 'entry'
 _EXPECTED = {
     False: 'a number, a word, a text in quotes within those of the shell, or a list or '
     'tuple of them in brackets that close',
@@ -46,7 +48,6 @@ def merge_cfg_options(cfg: Config, pairs: Sequence[str] | None) -> None:
     # One after another: each meets what those before it have made.
     for key in _in_order(options):
         try:
-            _check_entries(cfg, key)
             _merge(cfg, key, options[key])
         except (
             AssertionError,
@@ -84,47 +85,48 @@ def _in_order(options: Mapping[str, Any]) -> list[str]:
     return sorted(kept, key=lambda key: not key.endswith(f'.{DELETE_KEY}'))
 
 
-def _check_entries(cfg: Config, key: str) -> None:
-    """Refuse a key that leads into a list, and to nothing there."""
-    found: Any = cfg
-    name, in_list = '', False
-    for part in key.split('.'):
-        listed = isinstance(found, (list, tuple))
-        if part == DELETE_KEY or found is _ABSENT:
-            return
-        if listed and _find(found, part) is _ABSENT:
-            count = len(found)
-            places = f'0 to {count - 1}' if count else 'a whole list, as it is empty'
-            raise IndexError(
-                f'{name} is a {type(found).__name__} of {count}, which has no entry '
-                f'{part}; expected {places}.'
-            )
-        if in_list and not listed and not isinstance(found, Mapping):
-            raise IndexError(
-                f'{name} is {found!r}, which has no entries; give it as a whole, '
-                f'{name}=VALUE.'
-            )
-        found, in_list = _find(found, part), listed
-        name = f'{name}.{part}'.lstrip('.')
-
-
-def _merge(cfg: Config, key: str, value: Any) -> None:
+def _merge(cfg: Config, key: str, value: Any, shown: str = '') -> None:
     """Put one value into a config, an entry of a list by way of the whole list.
 
     MMEngine takes what has an index for a dict that another one joins, and knows none
-    of tuples.
+    of tuples. ``shown`` is what messages call the entry that ``cfg`` holds alone.
     """
     name, entry = _split_entry(cfg, key)
+    found = _find(cfg, name)
     if entry:
-        values = _find(cfg, name)
-        index, _, rest = entry.partition('.')
-        before, after = values[: int(index)], values[int(index) + 1 :]
-        inner = Config(dict(entry=values[int(index)]))
-        _merge(inner, f'entry.{rest}' if rest else 'entry', value)
-        value = type(values)([*before, inner.entry, *after])
-    elif isinstance(value, dict) and not _joins(value, _find(cfg, name)):
+        place, _, rest = entry.partition('.')
+        told = shown + name.removeprefix(_ENTRY) if shown else name
+        inner = Config({_ENTRY: _entry(found, place, rest, told)})
+        inner_key = f'{_ENTRY}.{rest}' if rest else _ENTRY
+        _merge(inner, inner_key, value, f'{told}.{place}')
+        before, after = found[: int(place)], found[int(place) + 1 :]
+        value = type(found)([*before, inner[_ENTRY], *after])
+    elif isinstance(found, (list, tuple)) and _has_places(value):
+        for place, one in value.items():
+            _merge(cfg, f'{key}.{place}', one, shown)
+        return
+    elif isinstance(value, dict) and not _can_be_joined(found):
         value[DELETE_KEY] = True
     cfg.merge_from_dict({name: value})
+
+
+def _entry(values: Sequence, place: str, rest: str, name: str) -> Any:
+    """Find an entry of a list; refuse a key that leads to nothing in it."""
+    entry = _find(values, place)
+    if entry is _ABSENT:
+        count = len(values)
+        places = f'0 to {count - 1}' if count else 'a whole list, as it is empty'
+        raise IndexError(
+            f'{name} is a {type(values).__name__} of {count}, which has no entry '
+            f'{place}; expected {places}.'
+        )
+    leads_on = rest and rest.partition('.')[0] != DELETE_KEY
+    if leads_on and not isinstance(entry, (Mapping, list, tuple)):
+        raise IndexError(
+            f'{name}.{place} is {entry!r}, which has no entries; give it as a whole, '
+            f'{name}.{place}=VALUE.'
+        )
+    return entry
 
 
 def _split_entry(cfg: Config, key: str) -> tuple[str, str]:
@@ -137,13 +139,15 @@ def _split_entry(cfg: Config, key: str) -> tuple[str, str]:
     return key, ''
 
 
-def _joins(value: Mapping, found: Any) -> bool:
-    """Whether a dict can join what a config has: not a number, a word or None.
+def _has_places(value: Any) -> bool:
+    """Whether a value is a dict of MMEngine's form for some entries of a list."""
+    if not isinstance(value, dict):
+        return False
+    return bool(value) and all(str(key).isdecimal() for key in value)
 
-    Nor a list, of which a dict of MMEngine's form has places for keys.
-    """
-    if isinstance(found, list):
-        return all(str(key).isdecimal() for key in value)
+
+def _can_be_joined(found: Any) -> bool:
+    """Whether a dict can join what a config has: no list, number, word or None."""
     return found is _ABSENT or isinstance(found, Mapping)
 
 

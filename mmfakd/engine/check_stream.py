@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hooks import LoggerHook
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.runner import LogProcessor
 
 from mmfakd.datasets.wrappers import length_of, type_name, walk_loaders
 
@@ -18,24 +20,38 @@ from .safety import loops_as_mmengine_by_epoch
 _ADVICE = (
     'Give the data set, or its sampler, a `__len__`: the number of images, or an '
     'estimate that is not too low. Without one they train in a loop of iterations '
-    'alone, with param_scheduler=None and default_hooks=dict(logger=None).'
+    'alone, with param_scheduler=None, default_hooks=dict(logger=None) and, if it is '
+    'an IterableDataset, train_dataloader.sampler=None.'
+)
+# What a runner builds that asks for a length -> the key of the config. The loop builds
+# the loader, so that the first one found is what asks.
+_BUILDERS = dict(
+    build_dataloader='train_dataloader.sampler',
+    build_param_scheduler='param_scheduler',
+    build_train_loop='train_cfg',
 )
 
 
-def check_stream(loader: Any, hooks: Iterable[Any], others: Iterable[str] = ()) -> None:
+def check_stream(
+    loader: Any,
+    hooks: Iterable[Any],
+    others: Iterable[str] = (),
+    log_processor: Any = None,
+) -> None:
     """Refuse a loader without a length where MMEngine asks for it.
 
     Args:
         loader (Any): The loader of training batches.
         hooks (Iterable[Any]): The hooks of the training.
         others (Iterable[str]): What else asks, see :func:`asks_for_length`.
+        log_processor (LogProcessor, optional): What the runner's logger writes with.
 
     Raises:
         ValueError: If it has no length, and something asks.
     """
     if length_of(loader) is not None:
         return
-    asking = [*others, *(type(hook).__name__ for hook in hooks if _asks(hook))]
+    asking = [*others, *filter(None, (_asking(hook, log_processor) for hook in hooks))]
     if asking:
         kind = type(getattr(loader, 'dataset', loader)).__name__
         raise ValueError(_text(kind, ', '.join(asking)))
@@ -55,13 +71,18 @@ def asks_for_length(cfg: Config) -> list[str]:
 
 
 @contextmanager
-def explain_stream(cfg: Config) -> Iterator[None]:
+def explain_stream(
+    cfg: Config, within: Sequence[str] = ('build_train_loop', 'build_param_scheduler')
+) -> Iterator[None]:
     """Say in words that a training has asked data for a length that they do not have.
 
-    Loops of epochs and schedules are built before any hook can look at the data.
+    Samplers, loops of epochs and schedules are built before any hook can look at the
+    data. What is raised elsewhere, as by a hook or in validation, stays as it is.
 
     Args:
         cfg (Config): The config of the training.
+        within (Sequence[str]): Names of the functions that build something of the
+            training data alone. Defaults to the runner's.
 
     Yields:
         None: While it trains.
@@ -73,10 +94,19 @@ def explain_stream(cfg: Config) -> Iterator[None]:
         yield
     except TypeError as error:
         found = re.search(r"object of type '(\w+)' has no len\(\)", str(error))
-        if found is None or found[1] not in _types(cfg):
+        asking = _asking_builder(error, within)
+        if found is None or asking is None or found[1] not in _types(cfg):
             raise
-        asking = asks_for_length(cfg) or ['a hook']
-        raise ValueError(_text(found[1], ', '.join(asking))) from error
+        others = [key for key in asks_for_length(cfg) if key != asking]
+        raise ValueError(_text(found[1], ', '.join([asking, *others]))) from error
+
+
+def _asking_builder(error: TypeError, within: Sequence[str]) -> str | None:
+    """Tell by a traceback what was built; None if it is not known to be what asks."""
+    names = {frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__)}
+    if names.isdisjoint(within):
+        return None
+    return next((key for name, key in _BUILDERS.items() if name in names), None)
 
 
 def _text(kind: str, asking: str) -> str:
@@ -86,11 +116,23 @@ def _text(kind: str, asking: str) -> str:
     )
 
 
-def _asks(hook: Any) -> bool:
-    """Whether it is MMEngine's logger, which looks for the end of an epoch."""
-    logs = getattr(type(hook), 'after_train_iter', None) is LoggerHook.after_train_iter
+def _asking(hook: Any, log_processor: Any) -> str | None:
+    """Name MMEngine's logger if it looks for the end of an epoch, or writes its length.
+
+    Hooks with parts of their own are taken to know their data.
+    """
+    kind = type(hook)
+    if getattr(kind, 'after_train_iter', None) is not LoggerHook.after_train_iter:
+        return None
     # It does not look where it writes at every iteration.
-    return logs and not hook.interval == hook.interval_exp_name == 1
+    always = hook.interval == hook.interval_exp_name == 1
+    if kind.end_of_epoch is Hook.end_of_epoch and not always:
+        return kind.__name__
+    writes = getattr(type(log_processor), 'get_log_after_iter', None)
+    by_epoch = getattr(log_processor, 'by_epoch', False)
+    if writes is LogProcessor.get_log_after_iter and by_epoch:
+        return f'{kind.__name__} with log_processor.by_epoch'
+    return None
 
 
 def _types(cfg: Config) -> set[str]:

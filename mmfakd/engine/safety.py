@@ -89,16 +89,15 @@ def loops_by_epoch(cfg: Config) -> bool:
         bool: Whether it does; in an iteration based loop the epoch stays 0.
     """
     loop = cfg.get('train_cfg') or {}
-    kind = loop.get('type', '')
-    # The class decides, as `by_epoch` beside it may be inherited.
-    found = _loop_class(kind)
-    if issubclass(found, (EpochBasedTrainLoop, IterBasedTrainLoop)):
-        return issubclass(found, EpochBasedTrainLoop)
+    known = _counts_as_mmengine(loop)
+    if known is not None:
+        return known
+    kind = loop['type']
     name = getattr(kind, '__name__', str(kind))
     if 'Epoch' in name or 'Iter' in name:
         return 'Epoch' in name
-    if not kind or 'by_epoch' in loop:
-        return bool(loop.get('by_epoch'))
+    if 'by_epoch' in loop:
+        return bool(loop['by_epoch'])
     # As `counts_iterations` tells a loop of one's own.
     return loop.get('max_epochs', 1) != 1 or 'max_iters' not in loop
 
@@ -112,10 +111,18 @@ def loops_as_mmengine_by_epoch(cfg: Config) -> bool:
     Returns:
         bool: Whether it is; False for a loop of one's own that only has such a name.
     """
-    loop = cfg.get('train_cfg') or {}
-    if kind := loop.get('type'):
-        return issubclass(_loop_class(kind), EpochBasedTrainLoop)
-    return bool(loop.get('by_epoch'))
+    return bool(_counts_as_mmengine(cfg.get('train_cfg') or {}))
+
+
+def _counts_as_mmengine(loop: Mapping[str, Any]) -> bool | None:
+    """Whether a loop counts epochs, if it is MMEngine's or one of its kind."""
+    # The class decides, as `by_epoch` beside it may be inherited.
+    if not (kind := loop.get('type')):
+        return bool(loop.get('by_epoch'))
+    found = _loop_class(kind)
+    if issubclass(found, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        return issubclass(found, EpochBasedTrainLoop)
+    return None
 
 
 def count_epochs(cfg: Config) -> int | None:
@@ -134,7 +141,7 @@ def count_epochs(cfg: Config) -> int | None:
 def _loop_class(kind: Any) -> type:
     """The class of a loop; ``object`` where it is not to be had here."""
     try:
-        found = LOOPS.get(kind) if kind and isinstance(kind, str) else kind
+        found = LOOPS.get(kind) if isinstance(kind, str) else kind
     # Whatever its package raises: a training that needs the class says it.
     except Exception:
         return object

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,7 +36,8 @@ LOCK = 'training.lock'
 _WRITTEN = r'(?:epoch|iter|best)_.*|interrupted\..*'
 
 
-def lock_folders(cfg: Config) -> AbstractContextManager:
+@contextmanager
+def lock_folders(cfg: Config) -> Iterator[None]:
     """Lock the folders of a training: the work dir and where checkpoint hooks write.
 
     Nothing in them is to be read, written or moved before: another training may be
@@ -45,19 +46,17 @@ def lock_folders(cfg: Config) -> AbstractContextManager:
     Args:
         cfg (Config): The whole config.
 
-    Returns:
-        AbstractContextManager: What holds the locks until it is left.
+    Yields:
+        None: While it holds the locks.
 
     Raises:
         OSError: If a folder cannot be written, or another training holds it.
     """
-    if not is_first_process(cfg):
-        return nullcontext()
     # What goes wrong gives the locks back.
     with ExitStack() as locks:
-        for folder in _local_folders(cfg):
+        for folder in _local_folders(cfg) if is_first_process(cfg) else ():
             locks.enter_context(lock_work_dir(folder))
-        return locks.pop_all()
+        yield
 
 
 def clear_folders(cfg: Config) -> None:

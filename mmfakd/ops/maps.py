@@ -47,7 +47,7 @@ def check_real(owner: str, *features: Tensor) -> None:
 
     Args:
         owner (str): Name of what got them, for the message; may be empty.
-        *features (Tensor): The features.
+        *features (Tensor): The features, of any shape.
 
     Raises:
         TypeError: If one is complex or integer.

@@ -252,12 +252,20 @@ def test_when_it_begins_and_ends(check, tmp_path, options, status, said):
     assert code == status and re.search(pattern, ' '.join(out.split())), out
 
 
+SAMPLER = r'asks for \(train_dataloader.sampler\)'
+ALWAYS = 'default_hooks.logger=dict(interval=1, interval_exp_name=1)'
+BY_EPOCH = r'asks for \(LoggerHook with log_processor.by_epoch\)'
+
+
 @pytest.mark.parametrize(
     ('kind', 'option', 'status', 'said'),
     [
         ('CountedStream', 'default_hooks.logger.interval=2', 0, ''),
         ('Stream', 'default_hooks.logger=None', 0, ''),
         ('Stream', 'default_hooks.logger.interval=2', 1, r'asks for \(LoggerHook\)'),
+        ('Stream', 'train_dataloader.sampler=dict(type="InfiniteSampler")', 1, SAMPLER),
+        ('Stream', f'{ALWAYS} log_processor=None', 1, BY_EPOCH),
+        ('Stream', f'{ALWAYS} log_processor.by_epoch=False', 0, ''),
         # MMEngine's own.
         ('Stream', 'default_hooks._delete_=True', 1, r'asks for \(LoggerHook\)'),
     ],
@@ -270,7 +278,7 @@ def test_a_stream(check, tmp_path, kind, option, status, said):
         'train_dataloader.sampler=None',
         'train_cfg=dict(_delete_=True, type="IterBasedTrainLoop", max_iters=4)',
         WARMUP.format(False, 0, 4),
-        option,
+        *re.split(' (?=log_)', option),
         teacher_ckpt=save_teacher(tmp_path),
     )
     assert code == status and re.search(said, out), out

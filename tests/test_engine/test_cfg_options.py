@@ -96,6 +96,7 @@ def test_dicts_take_the_place_of_what_is_none(before):
     assert cfg.new == dict(a=1) and cfg.heads == [dict(weight=dict(a=1))]
 
 
+FLIP = dict(type='Flip', prob=[1])
 LISTS = dict(
     model=dict(names=['a', 'b', 'c'], sizes=(1, 2), grid=[[1, 2], (3, 4)], none=[]),
     pipeline=[dict(type='Resize', scale=(32, 32), only=[1]), dict(type='Pack')],
@@ -141,7 +142,16 @@ LISTS = dict(
         (['mixed.0._delete_=True', 'mixed.0.b=2'], 'mixed', [dict(b=2), dict(a=1)]),
         (['mixed=[dict(c=[1])]', 'mixed.0.c.0=3'], 'mixed', [dict(c=[3])]),
         (['mixed={"1": dict(a=2)}'], 'mixed', [1, dict(a=2)]),
+        (['mixed={"0": 5, "1": dict(_delete_=True, b=2)}'], 'mixed', [5, dict(b=2)]),
+        (['mixed={1: dict(b=2)}'], 'mixed', [1, dict(a=1, b=2)]),
+        (['model.names={"0": "q", 2: "r"}'], 'model.names', ['q', 'b', 'r']),
+        (['model.sizes={"1": 5}'], 'model.sizes', (1, 5)),
+        (['tta.0={"0": dict(prob=[1])}'], 'tta', [[FLIP], [dict(type='Pack')]]),
         (['mixed=dict(a=2)'], 'mixed', dict(_delete_=True, a=2)),
+        (['mixed={}'], 'mixed', dict(_delete_=True)),
+        (['pipeline=dict()'], 'pipeline', dict(_delete_=True)),
+        (['model.none={}'], 'model.none', dict(_delete_=True)),
+        (['model.grid.0={}'], 'model.grid', [{}, (3, 4)]),
         (['model.grid.0=dict(a=1)'], 'model.grid', [dict(a=1), (3, 4)]),
         (['model.names.7=x', 'model.names=[p]'], 'model.names', ['p']),
         (['both.0.a=2', 'both.1=z'], 'both', (dict(a=2), 'z')),
@@ -183,6 +193,7 @@ def test_a_list_that_becomes_a_dict():
         ('model.none.0=1', 'expected a whole list, as it is empty'),
         ('model.names.0.1=1', "model.names.0 is 'a', .*give it as a whole"),
         ('mixed.0.a=1', 'mixed.0 is 2, which has no entries'),
+        ('model.names={"7": "x"}', 'names is a list of 3, which has no entry 7;'),
         ('pipeline.0.type.x=1', 'cannot inherit'),
         ('model=dict(names=dict(a=1))', 'does not fit .*`_delete_=True`'),
     ],

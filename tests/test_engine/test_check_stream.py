@@ -5,7 +5,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.registry import LOOPS
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcessor
 from torch.utils.data import DataLoader, RandomSampler
 
 from mmfakd.engine.check_stream import asks_for_length, check_stream, explain_stream
@@ -19,6 +19,20 @@ class OwnLogger(LoggerHook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         pass
+
+
+class StreamLogger(LoggerHook):
+    """One for streams, which have no end."""
+
+    def end_of_epoch(self, dataloader, batch_idx):
+        return False
+
+
+class OwnText(LogProcessor):
+    """A text of one's own, without a length."""
+
+    def get_log_after_iter(self, runner, batch_idx, mode):
+        return {}, ''
 
 
 class Endless(RandomSampler):
@@ -53,8 +67,9 @@ def test_refused(loader, hooks, others):
     [
         (Stream(), []),
         (Stream(), [Hook(), OwnLogger()]),
-        # It never looks for the end of an epoch.
+        # They never look for the end of an epoch.
         (Stream(), [LoggerHook(interval=1, interval_exp_name=1)]),
+        (Stream(), [StreamLogger()]),
         (CountedStream(), [LoggerHook()]),
         ([1, 2], [LoggerHook()]),
     ],
@@ -62,7 +77,18 @@ def test_refused(loader, hooks, others):
 def test_not_refused(data, hooks):
     # Of a dict of loaders the length is another.
     check_stream(dict(one=DataLoader(Stream())), [LoggerHook()])
-    check_stream(DataLoader(data), hooks, [] if type(data) is Stream else ['train_cfg'])
+    others = [] if type(data) is Stream else ['train_cfg']
+    for log_processor in (LogProcessor(by_epoch=False), OwnText(by_epoch=True), None):
+        check_stream(DataLoader(data), hooks, others, log_processor)
+
+
+@pytest.mark.parametrize(
+    'logger', [StreamLogger(), LoggerHook(interval=1, interval_exp_name=1)]
+)
+def test_a_log_that_writes_the_length(logger):
+    named = rf'\({type(logger).__name__} with log_processor.by_epoch\)'
+    with pytest.raises(ValueError, match=named):
+        check_stream(DataLoader(Stream()), [logger], log_processor=LogProcessor())
 
 
 @pytest.mark.parametrize(
@@ -94,6 +120,20 @@ def streamed(work_dir, iters=2, **keys):
     return cfg
 
 
+def test_a_sampler_that_asks(work_dir):
+    """MMEngine's, which base configs have; without it the same training goes on."""
+    cfg = streamed(work_dir)
+    cfg.default_hooks.logger = None
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
+    text = r'\(Stream\) .*\(train_dataloader.sampler\). Give .*loader.sampler=None.'
+    with pytest.raises(ValueError, match=text):
+        run(cfg)
+    cfg = streamed(work_dir, iters=None)
+    cfg.train_dataloader.sampler = dict(type='DefaultSampler')
+    with pytest.raises(ValueError, match=r'\(train_dataloader.sampler, train_cfg\)'):
+        run(cfg)
+
+
 def run(cfg):
     with explain_stream(cfg):
         train(cfg, CheckDataHook())
@@ -123,6 +163,17 @@ def test_a_training_without_what_asks(work_dir):
     cfg = streamed(work_dir)
     cfg.default_hooks.logger = None
     run(cfg)
+
+
+@pytest.mark.parametrize('sampler', [None, dict(type='DefaultSampler')])
+def test_a_stream_of_validation(work_dir, sampler):
+    """MMEngine's own error says where; of the training data nothing is wrong."""
+    cfg = streamed(work_dir, validate=True)
+    cfg.default_hooks.logger = None
+    data = dict(dataset=dict(type='Stream', images=20), sampler=sampler)
+    cfg.val_dataloader = {**cfg.val_dataloader, **data}
+    with pytest.raises(TypeError, match=r"^object of type 'Stream' has no len\(\)"):
+        run(cfg)
 
 
 @pytest.mark.parametrize('text', ["object of type 'NoneType' has no len()", 'other'])

@@ -62,7 +62,9 @@ class CheckDataHook(Hook):
             # That hook acts before the first step, where the model looks for it.
             check_mean_teacher(runner.hooks)
         # Of several loaders MMEngine asks for their number.
-        check_stream(runner.train_dataloader, runner.hooks)
+        check_stream(
+            runner.train_dataloader, runner.hooks, log_processor=runner.log_processor
+        )
         for loader in walk_loaders(runner.train_dataloader):
             for text in check_data(loader, whole, runner.max_iters):
                 _warn(text)

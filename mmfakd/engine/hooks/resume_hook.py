@@ -20,7 +20,7 @@ from mmfakd.checkpoints.latest import (
     needed_states,
 )
 from mmfakd.datasets.wrappers import image_caches
-from mmfakd.engine.held_warning import HeldWarning
+from mmfakd.engine.drop_message import drop_message
 from mmfakd.engine.position import (
     accumulation_cycles,
     at_update,
@@ -61,8 +61,6 @@ class ResumeHook(Hook):
 
     def __init__(self) -> None:
         self._position: dict[str, Any] = {}
-        # MMEngine warns before the loop begins; whether it is right is known later.
-        self._of_lost_gradients = HeldWarning('the gradient of some iterations is lost')
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint where none is named.
@@ -92,7 +90,8 @@ class ResumeHook(Hook):
                 runner, checkpoint
             )
             if any(self._position.get('gradients', [])):
-                self._of_lost_gradients.hold()
+                self._position.setdefault('cycles', _old_cycles(checkpoint['meta']))
+                _count_quietly(runner.optim_wrapper)
 
     def before_train(self, runner: Runner) -> None:
         """Prepare the loop to go on within an epoch.
@@ -109,7 +108,7 @@ class ResumeHook(Hook):
         try:
             self._prepare(runner)
         finally:
-            self._of_lost_gradients.release()
+            vars(runner.optim_wrapper).pop('initialize_count_status', None)
 
     def _prepare(self, runner: Runner) -> None:
         """Bring runner and loop to the position."""
@@ -126,8 +125,7 @@ class ResumeHook(Hook):
         _warn_of_caches_across_epochs(runner)
         restore_buffers(runner, position.get('buffers', []))
         restore_batch_sizes(runner, position.get('sizes', {}))
-        if _restore_gradients(runner, position):
-            self._of_lost_gradients.drop()
+        _restore_gradients(runner, position)
         if isinstance(loop, IterBasedTrainLoop):
             if getattr(loop, 'fast_forward_on_resume', False):
                 # The user's wish: nothing is dropped, so this is the place.
@@ -316,29 +314,65 @@ def _count_in_present_batches(runner: Runner, position: dict[str, Any]) -> None:
     )
 
 
-def _restore_gradients(runner: Runner, position: dict[str, Any]) -> bool:
-    """Go on with an incomplete cycle of accumulation, where this run is in one.
+def _old_cycles(meta: dict[str, Any]) -> list[list[int]] | None:
+    """Cycles of accumulation of a checkpoint whose position does not have them yet."""
+    accumulation = (meta.get('mmfakd') or {}).get('accumulation')
+    return [[meta['iter'] % accumulation, accumulation]] if accumulation else None
 
-    Returns:
-        Whether the cycle goes on exactly where it was.
+
+def _count_quietly(wrapper: Any) -> None:
+    """Let an optimizer wrapper not say that gradients are lost.
+
+    MMEngine says so within any cycle. What is so is told where they are restored.
     """
+    count = wrapper.initialize_count_status
+
+    def count_quietly(*args: Any) -> None:
+        with drop_message('the gradient of some iterations is lost'):
+            count(*args)
+
+    wrapper.initialize_count_status = count_quietly
+
+
+def _restore_gradients(runner: Runner, position: dict[str, Any]) -> None:
+    """Go on with an incomplete cycle of accumulation, where this run is in one."""
     gradients = position.get('gradients', [])
     if not any(gradients):
-        return False
+        return
     if at_update(runner):
         runner.logger.warning(
             'The gradients of the incomplete cycle of accumulation are left out: with '
             'the present batch and accumulative_counts a cycle begins here.'
         )
-        return False
+        return
     restore_gradients(runner, gradients)
-    runner.logger.info(
-        'The gradients of the incomplete cycle of accumulation are restored.'
-    )
-    # Older checkpoints do not say how far the cycle was.
+    text = 'The gradients of the incomplete cycle of accumulation are restored'
+    reasons = list(_differences(runner, position['cycles'], len(gradients)))
+    if reasons:
+        runner.logger.warning(f'{text}, but {" and ".join(reasons)}.')
+    else:
+        runner.logger.info(f'{text}.')
+
+
+def _differences(
+    runner: Runner, then: list[list[int]] | None, processes: int
+) -> Iterator[str]:
+    """Say why a cycle of accumulation does not go on exactly where it was."""
     cycles = accumulation_cycles(runner)
-    same_cycles = position.get('cycles', cycles) == cycles
-    return same_cycles and len(gradients) == get_world_size()
+    if then is None:
+        yield (
+            'the checkpoint does not say of how many batches: with other batches or '
+            'another accumulative_counts the cycle does not go on as it was'
+        )
+    # Older checkpoints know the first optimizer's alone.
+    elif then != cycles[: len(then)]:
+        was, now = (
+            ', '.join(f'{done} of {length}' for done, length in place)
+            for place in (then, cycles[: len(then)])
+        )
+        yield f'are those of {was} batches of a cycle (now {now})'
+    if processes != get_world_size():
+        yield f'are the mean of those of {processes} processes (now {get_world_size()})'
 
 
 def _validation_missing(runner: Runner, position: dict[str, Any]) -> bool:

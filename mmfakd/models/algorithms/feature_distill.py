@@ -518,7 +518,9 @@ class FeatureDistill(SingleTeacherDistill):
         if not looks or not torch.is_grad_enabled() or is_compiling():
             return None
         # A training that goes on has been looked at, but not one that distils late.
-        if iterations_done() > 0 and not self._stop_told:
+        if not self._stop_told and iterations_done() > 0:
+            # Nor is the loop to be sought in every step.
+            self._looked = True
             return None
         look = self._new_look()
         self.first_step = look.step

@@ -3,6 +3,7 @@
 
 import os
 import random
+import re
 import time
 from pathlib import Path
 
@@ -118,28 +119,56 @@ def test_within_an_epoch(workers, interval, accumulate, tmp_path, teacher_ckpt, 
     assert_equal_files(tmp_path / 'whole', tmp_path / 'parts')
 
 
-@pytest.mark.parametrize('changed', ['nothing', 'processes', 'none', 'cycle', 'old'])
-def test_gradients_that_are_lost(changed, tmp_path, teacher_ckpt, capfd):
-    """MMEngine's warning is heard wherever the cycle does not go on as it was."""
-    checkpoint = dict(by_epoch=False, interval=1)
-    kwargs = dict(checkpoint=checkpoint, epochs=2, log_level='WARNING')
+@pytest.fixture(scope='module')
+def within_a_cycle(tmp_path_factory, teacher_ckpt):
+    """A checkpoint after one of three batches of a cycle."""
+    folder = tmp_path_factory.mktemp('cycle')
+    kwargs = dict(checkpoint=dict(by_epoch=False, interval=1), epochs=2)
+    kwargs['hooks'] = [dict(type='mmfakd.ProvenanceHook')]
     with pytest.raises(Stop):
-        train(config(tmp_path, teacher_ckpt, 0, 3, **kwargs), Breaker(after=7))
-    file = tmp_path / 'iter_7.pth'
-    state = load_checkpoint_file(file)
+        train(config(folder, teacher_ckpt, 0, 3, **kwargs), Breaker(after=7))
+    return folder / 'iter_7.pth'
+
+
+RESTORED = 'cycle of accumulation are restored'
+
+
+@pytest.mark.parametrize(
+    ('age', 'accumulate', 'told'),
+    [
+        ('new', 3, f'INFO - .*{RESTORED}\\.'),
+        ('new', 2, f'WARNING - .*{RESTORED}, but .* 1 of 3 batches .*now 1 of 2'),
+        ('new', 7, 'WARNING - .* are left out: .* a cycle begins here'),
+        ('old', 3, f'INFO - .*{RESTORED}\\.'),
+        ('old', 2, f'WARNING - .*{RESTORED}, but .* 1 of 3 batches .*now 1 of 2'),
+        # Without ProvenanceHook.
+        ('oldest', 3, f'WARNING - .*{RESTORED}, but the checkpoint does not say'),
+        ('of two', 3, f'WARNING - .*{RESTORED}, but .* mean of .* 2 processes .now 1'),
+        ('without', 3, f'WARNING - .*{LOST}'),
+    ],
+)
+def test_what_is_told_of_gradients(
+    age, accumulate, told, tmp_path, teacher_ckpt, within_a_cycle, capfd
+):
+    """One message, MMEngine's only where there are none."""
+    state = load_checkpoint_file(within_a_cycle)
     position = state['position']
     assert position['cycles'] == [[1, 3]]
-    if changed == 'processes':
-        position['gradients'] *= 2
-    elif changed == 'none':
-        position['gradients'] = [{}]
-    elif changed == 'old':
+    if age.startswith('old'):
         del position['cycles']
+    if age == 'oldest':
+        del state['meta']['mmfakd']
+    elif age == 'of two':
+        position['gradients'] *= 2
+    elif age == 'without':
+        position['gradients'] = [{}]
+    file = str(tmp_path / 'iter_7.pth')
     torch.save(state, file)
-    accumulate = 2 if changed == 'cycle' else 3
-    train(config(tmp_path, teacher_ckpt, 0, accumulate, resume=True, **kwargs))
-    told = ''.join(capfd.readouterr()).count(LOST)
-    assert told == (changed not in ('nothing', 'old'))
+    kwargs = dict(epochs=2, log_level='INFO', resume=True, load_from=file)
+    train(config(tmp_path, teacher_ckpt, 0, accumulate, **kwargs))
+    out = ''.join(capfd.readouterr())
+    assert re.search(told, out), out
+    assert len(re.findall(f'{RESTORED}|are left out|{LOST}', out)) == 1
 
 
 class Validations(Hook):
@@ -429,7 +458,12 @@ def test_other_batches(
     # Those of the cycle that was broken off, where this one is within one.
     begin = expected[0][1]
     assert (begin in counts.with_gradient) == (before == 4 and begin % accumulate > 0)
-    assert (LOST in ''.join(capfd.readouterr())) == (begin % accumulate > 0)
+    told = ''.join(capfd.readouterr())
+    # MMEngine's, of what the checkpoint has no gradients of.
+    assert (LOST in told) == (before == 2)
+    # One alone, of where the cycle was and is.
+    within = 'restored, but are those of 2 of 4 batches of a cycle (now 1 of 2)'
+    assert (within in told) == (before == 4 and accumulate == 2)
 
 
 def test_other_batches_after_a_whole_epoch(tmp_path, teacher_ckpt):

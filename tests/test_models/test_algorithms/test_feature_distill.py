@@ -393,6 +393,21 @@ def test_step_after_a_training_is_not_a_resume(monkeypatch):
     assert model.first_step is not None
 
 
+def test_a_resumed_training_is_looked_at_no_more(monkeypatch):
+    """The loop is sought in the stack, which takes its time, in one step alone."""
+    model = feature_distill()
+    model.init_weights()
+    model._teacher.has_weights = True
+    steps = []
+    module = 'mmfakd.models.algorithms.feature_distill'
+    monkeypatch.setattr(f'{module}.iterations_done', lambda: steps.append(1) or 7)
+    for _ in range(3):
+        step(model, batch())
+    before = len(steps)
+    step(model, batch())
+    assert model.first_step is None and len(steps) == before
+
+
 def test_going_on_without_teacher_weights_is_not_a_resume():
     model = feature_distill()
     model.init_weights()
