@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
 
-# Inferencers read files as BGR; the classifiers of CIFAR take RGB.
+from .type_names import full_type_name
+
+# Inferencers read files as BGR; the classifiers of CIFAR take RGB. A model of one's own
+# has a scope of its own, in which mmpretrain's names are unknown.
 TO_CIFAR = (
-    dict(type='NumpyToPIL', to_rgb=True),
-    dict(type='PILToNumpy'),
+    dict(type='mmpretrain.NumpyToPIL', to_rgb=True),
+    dict(type='mmpretrain.PILToNumpy'),
     dict(type='Resize', scale=(32, 32)),
 )
 # The weights of luminance, of 256: no sum of three equal values is rounded down.
@@ -31,7 +34,8 @@ def take_image_files(cfg: Config) -> None:
 
     They read ``test_dataloader.dataset.pipeline`` alone, and give it BGR images of any
     size. What the config's own transforms expect is made of these by transforms before
-    them; the data set gives BGR images, too, so that a test scores what it did.
+    them; the data set gives BGR images, too, so that a test scores what it did. So
+    does one with ``tta_pipeline``, which stands in for that of the data set.
 
     Args:
         cfg (Config): The config of a plain model, changed in place. It stays as it is
@@ -42,23 +46,21 @@ def take_image_files(cfg: Config) -> None:
     dataset: Any = loader.get('dataset') if isinstance(loader, Mapping) else None
     if not isinstance(dataset, Mapping) or 'pipeline' not in dataset:
         return
-    library, _, name = _full_name(dataset.get('type')).partition('.')
+    library, _, name = full_type_name(dataset).partition('.')
     if library != 'mmfakd' or name.rpartition('.')[2] not in _DATASETS:
         return
     before, arguments = _DATASETS[name.rpartition('.')[2]]
     own = list(dataset['pipeline'])
+    # Who asks for BGR oneself has transforms that take it.
     given = any(dataset.get(key) == value for key, value in arguments.items())
     if given or own[: len(before)] == [*before]:
         return
     # Other loaders may share the data set.
     cfg.test_dataloader = copy.deepcopy(loader)
-    cfg.test_dataloader.dataset.update(
-        arguments, pipeline=[*copy.deepcopy(before), *copy.deepcopy(own)]
-    )
+    cfg.test_dataloader.dataset.update(arguments, pipeline=_joined(before, own))
+    if cfg.get('tta_pipeline'):
+        cfg.tta_pipeline = _joined(before, cfg.tta_pipeline)
 
 
-def _full_name(kind: Any) -> str:
-    """The name of a type with its package, which pure Python has as a class."""
-    if isinstance(kind, type):
-        return f'{kind.__module__}.{kind.__name__}'
-    return str(kind)
+def _joined(before: Sequence[dict], pipeline: Sequence[Any]) -> list[Any]:
+    return [*copy.deepcopy(before), *copy.deepcopy(pipeline)]

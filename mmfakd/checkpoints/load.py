@@ -29,6 +29,7 @@ def load_weights(
     source: str,
     role: str,
     required: Sequence[str] | None = ('',),
+    option: str = '',
 ) -> list[str]:
     """Load the weights of a teacher, a student or a model that is tested.
 
@@ -43,6 +44,8 @@ def load_weights(
         required (Sequence[str], optional): Prefixes of the parameters that the
             checkpoint must hold; ``''`` stands for all, None for no more than one
             matching key. Other missing keys are logged.
+        option (str): Option of the commands that takes another source in place of the
+            config's, for messages. Defaults to none.
 
     Returns:
         list[str]: The keys that were filled.
@@ -53,7 +56,7 @@ def load_weights(
             the checkpoint's backbone has more blocks than one that is required.
     """
     head = f'{role} checkpoint {source!r}'
-    state_dict = find_state_dict(_fetch(source, role), head)
+    state_dict = find_state_dict(_fetch(source, role, option), head)
     full = model.state_dict()
     state_dict = _of_student(state_dict, full)
     own = [key for key in full if not key.endswith(COUNTER)]
@@ -106,14 +109,14 @@ def load_weights(
     return [key for key in own if key not in missing]
 
 
-def _fetch(source: str, role: str) -> dict:
+def _fetch(source: str, role: str, option: str) -> dict:
     """Load a checkpoint; says whose weights are missing, and how to come by them."""
     try:
         return fetch_checkpoint(source)
     except FileNotFoundError as error:
         text = f'{role} checkpoint: {error}'
-        if role != 'model':
-            text += f' `--{role}-ckpt` takes another one.'
+        if option:
+            text += f' `{option}` takes another one.'
         # A config of mmfakd names the file that its training would make.
         name = Path(source).parent.name
         if name in config_names():

@@ -29,6 +29,7 @@ from .fetch import fetch_checkpoint
 from .first_meta import first_meta
 from .image_files import take_image_files
 from .state_dict import fits_little, some, tensor_shapes, without_wrappers
+from .type_names import full_type_name
 from .write import is_safetensors, write_weights
 
 # Of a student's weights among those of its distillation.
@@ -400,7 +401,5 @@ def _name_for_mmpretrain(preprocessor: dict) -> None:
 
 def _library(cfg: Mapping) -> str | None:
     """The library that the prefix of a type, or its class, is of."""
-    kind = cfg.get('type', '')
-    name = kind if isinstance(kind, str) else f'{kind.__module__}.'
-    library, dot, _ = name.partition('.')
+    library, dot, _ = full_type_name(cfg).partition('.')
     return library if dot else None

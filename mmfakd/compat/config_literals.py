@@ -21,8 +21,11 @@ _MADE_OF: dict[str | None, Any] = dict(dict=dict, set=_ITEMS, frozenset=_ITEMS)
 # Levels of syntax; a dict in a dict is two. Python's own limit is no guard: libraries
 # raise it, above what the stack holds.
 _DEEPEST = 300
-# What registries look for in models and transforms, as they do for `type`.
-_TYPES = ('type', 'conv_type', 'first_act', 'last_act', 'padding_mode', 'resize_type')
+# What registries look for in models, transforms and hooks, as they do for `type`.
+_TYPES = (
+    *('type', 'conv_type', 'first_act', 'last_act', 'norm_layer', 'padding_mode'),
+    *('resize_type', 'constructor', 'ema_type', 'auto_wrap_policy', 'param_init_fn'),
+)
 _LIBRARY = re.compile(r'mm(engine|cv|pretrain|det|razor|fakd)(\.\w+)*')
 
 

@@ -14,15 +14,16 @@ _OPENMMLAB = (
 )
 # What a `type` may name by its dots: registered names with a scope, classes and
 # collate functions of the OpenMMLab libraries but those that run files, modules and
-# optimizers of torch. A demo of mmpretrain reads the command line when it is imported.
+# optimizers of torch, and what tells FSDP which modules to wrap. A demo of mmpretrain
+# reads the command line when it is imported. Names that are no Python are registered.
 _CLASS = r'[a-z]?[A-Z]\w*(?<!Inferencer)(?<!Logger)(?<!Runner)'
 _TYPE = re.compile(
     rf'{_OPENMMLAB}\.(?!apis\.)(?!(\w+\.)*(__\w+|gradio_demo)\.)'
     rf'(\w+\.)*({_CLASS}|\w*collate\w*)'
-    r'|mmrazor\.sub_model'
+    r'|mmrazor\.(registry\.)*sub_model|mmpretrain\.(torchvision/\w+|DALL-E)'
     r'|torch\.(nn|ao\.nn|optim)\.(\w+\.)*[A-Z]\w*'
+    r'|torch\.distributed\.fsdp\.wrap\.[a-z]+(_[a-z]+)*_policy'
 )
-_READS_FILES = re.compile(r'mmengine\.(fileio\..*|FileClient|\w*(Handler|Backend))')
 
 
 def is_openmmlab(module: str) -> bool:
@@ -77,10 +78,9 @@ def find_risk_of_type(kind: str) -> str | None:
     found = _find(kind)
     own = kind if found is None else _own_name(found)
     if found is not None and not _is_meant(found, own):
-        return f'is {own}, no class of the OpenMMLab libraries or torch.nn'
-    if _READS_FILES.fullmatch(kind) or _READS_FILES.fullmatch(own):
-        return 'reads files'
-    return None
+        what = 'class or registered function of the OpenMMLab libraries or torch.nn'
+        return f'is {own}, no {what}'
+    return 'reads files' if own.startswith('mmengine.fileio.') else None
 
 
 def is_dataset(kind: str) -> bool:
@@ -117,10 +117,10 @@ def holds(registry: Any, found: Any) -> bool:
 
 
 def _find(kind: str) -> Any:
-    """What MMEngine's registries find by a name with dots; None if they find nothing.
+    """What Python finds by a name with dots; None if it finds nothing.
 
-    What is registered as the rest of the name comes first there, as the classes of the
-    libraries that are meant to be built.
+    MMEngine's registries first look for what is registered as the rest of the name.
+    That is left to them, as it is meant to be built.
     """
     from mmengine.utils import get_object_from_string
 
@@ -139,9 +139,13 @@ def _own_name(found: Any) -> str:
 
 
 def _is_meant(found: Any, own: str) -> bool:
+    """Whether it is a class, a function for loaders or FSDP, or a registered one."""
+    from mmengine.registry import MODELS
+
     if not _TYPE.fullmatch(own):
         return False
-    return isinstance(found, type) or 'collate' in own.rpartition('.')[2]
+    meant = isinstance(found, type) or re.search(r'collate\w*$|_policy$', own)
+    return bool(meant) or holds(MODELS, found)
 
 
 def _foreign_part(kind: str) -> str:

@@ -44,10 +44,15 @@ def find_risky_value(config: dict[str, Any]) -> str | None:
     Returns:
         str | None: The reason, None if there is none.
     """
-    for entry in _entries(config):
-        reason = _risk_of_key(entry) or _risk_of_value(entry)
-        if reason:
+    entries = list(_entries(config))
+    for entry in entries:
+        if reason := _risk_of_key(entry) or _risk_of_value(entry):
             return reason
+    built = [e.value for e in entries if e.key == 'type' and e.built]
+    # Each is looked for once, however often a config names it.
+    for kind in dict.fromkeys(value for value in built if isinstance(value, str)):
+        if is_dataset(kind):
+            return f'its type={kind!r} is a data set, which reads files'
     return None
 
 
@@ -85,12 +90,10 @@ def _risk_of_key(entry: _Entry) -> str | None:
 
 
 def _risk_of_value(entry: _Entry) -> str | None:
-    """Files that are read with what can run something, and classes that read them."""
+    """Files that are read with what can run something."""
     key, value, built = entry
     if not key or not isinstance(value, str):
         return None
-    if key == 'type' and built and is_dataset(value):
-        return f'its type={value!r} is a data set, which reads files'
     # Those of data sets, on the disk, are read where a data set is.
     reached = built or '://' in value or key == 'extra_ann_file'
     if reached and value.rpartition('.')[2] in _OBJECTS and key not in _WEIGHTS:

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 
 from mmfakd.checkpoints.first_meta import first_meta
+from mmfakd.checkpoints.type_names import full_type_name
 
 
 def walk_loaders(loader: Any) -> Iterator[Any]:
@@ -181,8 +182,7 @@ def type_name(config: Mapping) -> str:
     Returns:
         str: The name of its type, which a config in pure Python has as a class.
     """
-    kind = config.get('type')
-    return re.split('[./:]', str(getattr(kind, '__name__', kind)))[-1]
+    return re.split('[./:]', full_type_name(config))[-1]
 
 
 def _child(owner: Any, name: str) -> Any:

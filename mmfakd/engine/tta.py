@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from mmfakd.checkpoints.student import student_config
+from mmfakd.checkpoints.type_names import full_type_name
 from mmfakd.datasets.wrappers import pipeline_of, walk_loaders, walk_wrappers
 
 # What merges predictions, as the libraries' own test scripts have it.
@@ -94,8 +95,5 @@ def _library_of(cfg: Config) -> str:
     if 'architecture' in cfg.model:
         cfg = student_config(cfg)
     scope = cfg.model.get('_scope_') or cfg.get('default_scope')
-    kind = cfg.model.get('type', '')
-    # In a pure Python config it is the class itself.
-    name = kind if isinstance(kind, str) else kind.__module__
-    prefix = name.partition('.')[0]
+    prefix = full_type_name(cfg.model).partition('.')[0]
     return prefix if prefix in _MODELS else str(scope)

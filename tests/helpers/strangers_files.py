@@ -249,6 +249,15 @@ def _padding(marker):
     return f"model = dict(type={kind!r}, {channels}, padding_mode='strange_module')\n"
 
 
+def _policy(marker):
+    """What wraps parts of a model looks up so which; timm's backbones their norm."""
+    marker.with_name('strange_module.py').write_text(_code(marker))
+    kind = 'mmengine.model.wrappers.MMFullyShardedDataParallel'
+    return (
+        f"model = dict(type={kind!r}, module=None, auto_wrap_policy='strange_module')\n"
+    )
+
+
 # Payloads in the text of a config: the weights are loaded, the text is left out.
 TEXTS = {
     'text with a call': _code,
@@ -270,6 +279,7 @@ TEXTS = {
     'text that names a folder of modules': _folder_of_modules,
     'text with a module as scope': _scope,
     'text with a module as padding': _padding,
+    'text with a module as policy': _policy,
     'text with an expression as a value': _evaluated,
     'text nested too deeply': lambda marker: f'a = {"-" * 50000}1\n',
 }

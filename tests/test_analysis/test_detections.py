@@ -200,6 +200,16 @@ def test_images_from_anywhere(call, folder, tmp_path):
     assert out.count('ground truth') == 1
 
 
+def test_checkpoints_that_are_gone(call, folder, tmp_path):
+    """Options are named that the command has."""
+    with pytest.raises(SystemExit, match=r"student checkpoint: 'gone\.pth'.*path\.$"):
+        call(folder / 'pair.py', 'gone.pth')
+    config = tmp_path / 'moved.py'
+    config.write_text((folder / 'pair.py').read_text().replace('teacher.pth', 'no.pth'))
+    with pytest.raises(SystemExit, match=r'no\.pth.* `--teacher-ckpt` takes another'):
+        call(config, folder / 'student.pth')
+
+
 def test_images_without_a_validation_set(call, folder, tmp_path):
     config = tmp_path / 'moved.py'
     text = (folder / 'pair.py').read_text()

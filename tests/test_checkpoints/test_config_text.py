@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 
 from mmfakd.checkpoints.config_text import read_config_text
-from mmfakd.compat.config_literals import find_risk
+from mmfakd.compat.config_literals import _TYPES, find_risk
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 LEAVES = sorted(
@@ -199,8 +199,6 @@ def test_depth_does_not_hang_on_the_limit_of_python(deep):
         ),
         ("model = dict(type='mmengine.runner.checkpoint.FileClient')", 'reads files'),
         ("model = dict(type='mmpretrain.models.multimodal.ram.gradio_demo.A')", 'none'),
-        ("model = dict(a=dict(padding_mode='antigravity'))", "padding_mode='antigrav"),
-        ("model = dict(resize_type='os.system')", "its resize_type='os.system' is"),
         ("model = dict(type='mmpretrain.datasets.CustomDataset')", 'is a data set'),
         ("model = dict(type='mmengine.dataset.RepeatDataset')", 'is a data set'),
         ("test_pipeline = dict(type='mmpretrain.datasets.CIFAR10')", 'is a data set'),
@@ -225,6 +223,16 @@ def test_plain_values_that_would_run(text, reason):
     assert reason in find_risk(text)
 
 
+@pytest.mark.parametrize('key', _TYPES)
+def test_each_key_that_registries_look_for(key):
+    """Of a name without dots a module is imported; one with dots is called."""
+    module = find_risk(f"model = dict(a=[dict({key}='antigravity')])")
+    assert f"its {key}='antigravity' is the name of a module" in module
+    called = find_risk(f"model = dict({key}='os.system')")
+    assert f"its {key}='os.system' is none of" in called
+    assert find_risk(f"model = dict({key}='BN', b=dict({key}=None))") is None
+
+
 @pytest.mark.parametrize(
     'text',
     [
@@ -238,6 +246,10 @@ def test_plain_values_that_would_run(text, reason):
         "log = dict(type='mmengine.logging.MessageHub')",
         "hook = dict(type='mmengine.hooks.logger_hook.LoggerHook')",
         "vis = [dict(type='mmengine.visualization.LocalVisBackend')]",
+        "vis_backends = [dict(type='mmengine.LocalVisBackend')]",
+        "model = dict(type='mmrazor.registry.sub_model')",
+        "pipeline = [dict(type='mmpretrain.torchvision/Resize', size=9)]",
+        "auto_wrap = dict(type='torch.distributed.fsdp.wrap.always_wrap_policy')",
         "train_cfg = dict(type='mmengine.runner.EpochBasedTrainLoop')",
         "collate_fn = dict(type='mmengine.dataset.utils.pseudo_collate')",
         "model = dict(type='mmrazor.sub_model', cfg=dict(type='torch.nn.ReLU'))",
@@ -270,6 +282,9 @@ def test_plain_values_that_would_run(text, reason):
         "model = dict(type='mmpretrain.models.backbones.LaterNet')",
         "model = dict(conv=dict(padding_mode='reflect'), resize_type='Resize')",
         "train_pipeline = [dict(resize_type='mmdet.Resize')]",
+        "model = dict(type='TIMMBackbone', norm_layer='torch.nn.BatchNorm2d')",
+        "optim_wrapper = dict(constructor='mmrazor.SeparateOptimWrapperConstructor')",
+        "custom_hooks = [dict(type='EMAHook', ema_type='ExpMomentumEMA')]",
         "pipeline = [dict(type='torchvision/ConvertImageDtype', dtype='float32')]",
         'optim_wrapper = dict(paramwise_cfg=dict(custom_keys={"a\'b": 1}))',
         "model = dict(test_cfg=dict(nms=dict(type='soft_nms', iou_threshold=0.5)))",

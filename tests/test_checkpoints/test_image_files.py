@@ -14,9 +14,12 @@ from mmpretrain.registry import TRANSFORMS
 from mmfakd.checkpoints.image_files import take_image_files
 from mmfakd.checkpoints.student import stock_config
 from mmfakd.datasets import CIFAR100, Digits
+from mmfakd.engine.tta import add_tta
 from mmfakd.model_zoo.find import config_file
 
 NAMES = ['fakd_review_r56_r20_1xb64_cifar100', 'r18w4_1xb50_digits']
+FLIPS = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
+TTA = [dict(type='TestTimeAug', transforms=[FLIPS, [dict(type='PackInputs')]])]
 
 
 def shipped(name):
@@ -37,14 +40,16 @@ def arrays(tmp_path_factory):
     return str(folder)
 
 
-def inputs(cfg, arrays):
+def inputs(cfg, arrays, scope='mmpretrain'):
     """What the model gets of three test images."""
     dataset = copy.deepcopy(cfg.test_dataloader.dataset)
     if 'data_root' in dataset:
         dataset.data_root = arrays
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
+    with DefaultScope.overwrite_default_scope(scope):
         images = DATASETS.build(dataset)
-        return torch.stack([images[i]['inputs'] for i in (0, 70, 499)])
+        found = [images[i]['inputs'] for i in (0, 70, 499)]
+    # Of augmented images it is a list.
+    return torch.stack([torch.as_tensor(np.stack(one)) for one in found])
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -65,6 +70,34 @@ def test_a_test_sees_what_it_saw(name, arrays):
     # A photograph of any size.
     large = np.zeros((50, 70, 3), np.uint8)
     assert prepare(dict(img=large))['inputs'].shape == expected[1].shape
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_test_with_tta_sees_what_it_saw(name, arrays):
+    """A `tta_pipeline` stands in for that of the data set, and so it gets the same."""
+    before = shipped(name)
+    before.tta_pipeline = TTA
+    after = stock_config(before)
+    assert stock_config(after).tta_pipeline == after.tta_pipeline
+    assert before.tta_pipeline == TTA
+    for cfg in (before, after):
+        add_tta(cfg)
+    expected = inputs(before, arrays)
+    assert expected.shape[1] == 2
+    assert torch.equal(inputs(after, arrays), expected)
+
+
+@pytest.mark.parametrize('scope', ['mmengine', 'mmfakd', 'mmdet'])
+@pytest.mark.parametrize('kind', ['mmfakd.CIFAR100', 'mmfakd.Digits'])
+def test_the_scope_is_that_of_a_model_of_ones_own(kind, scope, arrays):
+    if scope == 'mmdet':
+        pytest.importorskip('mmdet')
+    where = dict(data_root='', split='test') if kind == 'mmfakd.CIFAR100' else {}
+    cfg = tested(type=kind, pipeline=[dict(type='mmpretrain.PackInputs')], **where)
+    expected = inputs(cfg, arrays, scope)
+    take_image_files(cfg)
+    assert len(cfg.test_dataloader.dataset.pipeline) > 1
+    assert torch.equal(inputs(cfg, arrays, scope), expected)
 
 
 def test_colour_becomes_grey_by_luminance():
@@ -103,7 +136,7 @@ def test_own_transforms_come_after(kind):
     take_image_files(cfg)
     dataset = cfg.test_dataloader.dataset
     assert dataset.channel_order == 'bgr'
-    assert dataset.pipeline[0] == dict(type='NumpyToPIL', to_rgb=True)
+    assert dataset.pipeline[0] == dict(type='mmpretrain.NumpyToPIL', to_rgb=True)
     assert dataset.pipeline[2:] == [dict(type='Resize', scale=(32, 32)), *own]
 
 

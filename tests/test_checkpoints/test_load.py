@@ -93,8 +93,9 @@ def test_student_of_a_distillation_checkpoint(path):
 )
 def test_file_that_is_not_there(role, source, told):
     """It is said whose it is, and how to come by it."""
+    option = '' if role == 'model' else f'--{role}-ckpt'
     with pytest.raises(FileNotFoundError) as error:
-        load_weights(Net(), source, role)
+        load_weights(Net(), source, role, option=option)
     text = str(error.value)
     assert text.startswith(f'{role} checkpoint: {source!r} is neither a file')
     assert text.endswith(told)

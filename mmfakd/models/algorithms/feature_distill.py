@@ -313,7 +313,10 @@ class FeatureDistill(SingleTeacherDistill):
         with plain_order(self, self.teacher):
             self._draw_weights()
         if self.student_ckpt is not None:
-            loaded = load_weights(self.architecture, self.student_ckpt, 'student', None)
+            loaded = load_weights(
+                *(self.architecture, self.student_ckpt, 'student', None),
+                option='--student-ckpt',
+            )
             starts = {name: f'{name}.' for name in self.inherit}
             twice = [n for n in starts if any(k.startswith(starts[n]) for k in loaded)]
             if twice:

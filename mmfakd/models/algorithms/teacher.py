@@ -178,7 +178,7 @@ class Teacher(nn.Module):
             ValueError: If the checkpoint does not fit.
         """
         if self.ckpt is not None:
-            load_weights(self.model, self.ckpt, 'teacher', needed)
+            load_weights(self.model, self.ckpt, 'teacher', needed, '--teacher-ckpt')
             self.has_weights = True
         if self.has_weights:
             return

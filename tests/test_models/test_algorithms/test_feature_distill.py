@@ -316,7 +316,13 @@ def test_building_and_predicting_needs_no_teacher_file(tmp_path):
     model = feature_distill(teacher_ckpt=str(tmp_path / 'gone.pth')).eval()
     predictions = model.val_step(batch())
     assert len(predictions) == 4
-    with pytest.raises(FileNotFoundError, match=r'gone\.pth'):
+    with pytest.raises(FileNotFoundError, match=r'gone\.pth.* `--teacher-ckpt` takes'):
+        model.init_weights()
+
+
+def test_a_student_checkpoint_that_is_gone(teacher_file):
+    model = feature_distill(student_ckpt='gone.pth', teacher_ckpt=teacher_file)
+    with pytest.raises(FileNotFoundError, match=r'gone\.pth.* `--student-ckpt` takes'):
         model.init_weights()
 
 
