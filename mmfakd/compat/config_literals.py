@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from .named_types import find_risk_of_type, is_module, is_openmmlab
+from .named_types import TYPE_KEYS, find_risk_of_type, is_module, is_openmmlab
 from .nesting import usual_recursion_limit
 from .risky_values import find_risky_value
 
@@ -21,11 +21,6 @@ _MADE_OF: dict[str | None, Any] = dict(dict=dict, set=_ITEMS, frozenset=_ITEMS)
 # Levels of syntax; a dict in a dict is two. Python's own limit is no guard: libraries
 # raise it, above what the stack holds.
 _DEEPEST = 300
-# What registries look for in models, transforms and hooks, as they do for `type`.
-_TYPES = (
-    *('type', 'conv_type', 'first_act', 'last_act', 'norm_layer', 'padding_mode'),
-    *('resize_type', 'constructor', 'ema_type', 'auto_wrap_policy', 'param_init_fn'),
-)
 _LIBRARY = re.compile(r'mm(engine|cv|pretrain|det|razor|fakd)(\.\w+)*')
 
 
@@ -97,7 +92,7 @@ def find_risk(text: str) -> str | None:
     for scope in (*_named(config, '_scope_'), *_named(config, 'default_scope')):
         if _is_foreign_scope(scope):
             return f'its scope {scope!r} is a module, which would be imported'
-    for key in _TYPES:
+    for key in TYPE_KEYS:
         for kind in dict.fromkeys(_named(config, key)):
             if reason := find_risk_of_type(kind):
                 return f'its {key}={kind!r} {reason}'

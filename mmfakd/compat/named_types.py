@@ -5,9 +5,17 @@ from __future__ import annotations
 
 import os.path as osp
 import re
+import sys
 from importlib.util import find_spec
 from typing import Any
 
+# What registries look for in models, transforms, hooks and loaders, as they do for
+# `type`.
+TYPE_KEYS = (
+    *('type', 'conv_type', 'first_act', 'last_act', 'norm_layer', 'padding_mode'),
+    *('resize_type', 'constructor', 'ema_type', 'auto_wrap_policy', 'param_init_fn'),
+    'collate_fn',
+)
 _OPENMMLAB = (
     'mm(engine|cv|pretrain|cls|det|det3d|seg|razor|fakd|pose|action|ocr|rotate|yolo'
     '|selfsup|agic|edit|track|deploy)'
@@ -24,6 +32,12 @@ _TYPE = re.compile(
     r'|torch\.(nn|ao\.nn|optim)\.(\w+\.)*[A-Z]\w*'
     r'|torch\.distributed\.fsdp\.wrap\.[a-z]+(_[a-z]+)*_policy'
 )
+# Registries of what models, pipelines and visualizers are made of.
+_PARTS = (
+    *('MODELS', 'MODEL_WRAPPERS', 'WEIGHT_INITIALIZERS', 'TASK_UTILS', 'TRANSFORMS'),
+    *('FUNCTIONS', 'VISUALIZERS', 'VISBACKENDS'),
+)
+_PARTS_OF_MMPRETRAIN = ('BATCH_AUGMENTS', 'TOKENIZER')
 
 
 def is_openmmlab(module: str) -> bool:
@@ -67,7 +81,7 @@ def find_risk_of_type(kind: str) -> str | None:
         str | None: The reason, as the end of a sentence; None if there is none.
     """
     if '.' not in kind:
-        named = is_module(kind)
+        named = is_module(kind) and not is_openmmlab(kind)
         return 'is the name of a module, which would be imported' if named else None
     if not _TYPE.fullmatch(kind):
         return 'is none of the OpenMMLab libraries or torch.nn'
@@ -97,9 +111,44 @@ def is_dataset(kind: str) -> bool:
 
     # Transforms are imported from the same packages, `mmdet.datasets.PackDetInputs`.
     found = _find(kind) if '.' in kind else None
-    if not isinstance(found, type):
-        return False
-    return issubclass(found, Dataset) or holds(DATASETS, found)
+    return _is_subclass(found, Dataset) or holds(DATASETS, found)
+
+
+def is_model_part(kind: str) -> bool:
+    """Tell whether models, pipelines and visualizers are made of what a name is of.
+
+    Metrics, hooks and loops are not: they remove folders, and write files, where they
+    are built or end.
+
+    Args:
+        kind (str): A `type` in which :func:`find_risk_of_type` finds none.
+
+    Returns:
+        bool: Whether they are. So is what cannot be imported, as it cannot be built,
+        and a name without dots, which is sought in the registry that is meant.
+    """
+    from mmengine import registry
+    from torch.nn import Module
+
+    found = _find(kind) if '.' in kind else None
+    if found is None or kind.startswith('torch.') or _is_subclass(found, Module):
+        return True
+    own = sys.modules.get('mmpretrain.registry')
+    roots = [getattr(registry, name) for name in _PARTS]
+    roots += [getattr(own, name) for name in _PARTS_OF_MMPRETRAIN if own is not None]
+    return any(holds(root, found) for root in roots) or _is_pipeline(found)
+
+
+def _is_pipeline(found: Any) -> bool:
+    """Whether it is a transform, or what puts some together: not all are registered."""
+    from mmcv.transforms import BaseTransform
+    from mmengine.dataset import Compose
+
+    return _is_subclass(found, (BaseTransform, Compose))
+
+
+def _is_subclass(found: Any, kinds: type | tuple[type, ...]) -> bool:
+    return isinstance(found, type) and issubclass(found, kinds)
 
 
 def holds(registry: Any, found: Any) -> bool:

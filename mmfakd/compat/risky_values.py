@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .named_types import is_dataset
+from .named_types import TYPE_KEYS, is_dataset, is_model_part
 
 # What MMEngine reads with pickle, and with the loader of PyYAML that makes objects. It
 # goes by what stands behind the last dot, also where there is none.
@@ -25,14 +25,20 @@ _EVALUATED = dict(
     # Of mmdet's CameraMotionCompensation.
     warp_mode=r'cv2\.\w+',
 )
+# What inferencers build of a config that comes with weights, by key, beside pipelines.
+_BUILT = ('model', 'data_preprocessor', 'tta_model', 'visualizer', 'vis_backends')
 
 
 class _Entry(NamedTuple):
-    """A value, the key that it stands under, and whether inferencers build from it."""
+    """A value, the key that it stands under, and where: what inferencers build there.
+
+    That is a 'model', as which pipelines and visualizers count, a 'dataset', or
+    nothing, ''.
+    """
 
     key: str
     value: Any
-    built: bool
+    built: str
 
 
 def find_risky_value(config: dict[str, Any]) -> str | None:
@@ -48,26 +54,41 @@ def find_risky_value(config: dict[str, Any]) -> str | None:
     for entry in entries:
         if reason := _risk_of_key(entry) or _risk_of_value(entry):
             return reason
-    built = [e.value for e in entries if e.key == 'type' and e.built]
+    types = [e for e in entries if e.built and e.key in TYPE_KEYS]
     # Each is looked for once, however often a config names it.
-    for kind in dict.fromkeys(value for value in built if isinstance(value, str)):
-        if is_dataset(kind):
-            return f'its type={kind!r} is a data set, which reads files'
+    for key, kind, built in dict.fromkeys(e for e in types if isinstance(e.value, str)):
+        if reason := _risk_of_part(kind, built):
+            return f'its {key}={kind!r} is {reason}'
     return None
 
 
-def _entries(value: Any, key: str = '', built: bool = False) -> Iterator[_Entry]:
+def _risk_of_part(kind: str, built: str) -> str | None:
+    """What should not be built there: a metric may remove a folder where it ends."""
+    if is_model_part(kind):
+        return None
+    if not is_dataset(kind):
+        return 'nothing that models, data sets, pipelines or visualizers are made of'
+    return 'a data set, which reads files' if built == 'model' else None
+
+
+def _entries(value: Any, key: str = '', built: str = '') -> Iterator[_Entry]:
     """All values but dicts and lists, and all keys of dicts as values of no key."""
     if isinstance(value, dict):
         for name, part in value.items():
             yield _Entry('', name, built)
-            below = built or name == 'model' or str(name).endswith('pipeline')
-            yield from _entries(part, str(name), below)
+            yield from _entries(part, str(name), _built_into(str(name), built))
     elif isinstance(value, (list, tuple, set, frozenset)):
         for part in value:
             yield from _entries(part, key, built)
     else:
         yield _Entry(key, value, built)
+
+
+def _built_into(key: str, around: str) -> str:
+    if key in _BUILT or key.endswith('pipeline'):
+        return 'model'
+    # A detector's is built for the colours of its classes.
+    return around or ('dataset' if key == 'dataset' else '')
 
 
 def _risk_of_key(entry: _Entry) -> str | None:
@@ -81,10 +102,10 @@ def _risk_of_key(entry: _Entry) -> str | None:
         return f'its {key}={value!r} would be executed'
     if key == 'sys_path':
         return f'it imports from a folder, sys_path={value!r}'
-    if key == 'split_file' and built:
+    if key == 'split_file' and built == 'model':
         return f'it unpickles a file, split_file={value!r}'
     # mmrazor puts names of modules between quotes, and executes that.
-    if not key and built and re.search(r"['\\]", value):
+    if not key and built == 'model' and re.search(r"['\\]", value):
         return f'its key {value!r} would be executed'
     return None
 
@@ -95,7 +116,7 @@ def _risk_of_value(entry: _Entry) -> str | None:
     if not key or not isinstance(value, str):
         return None
     # Those of data sets, on the disk, are read where a data set is.
-    reached = built or '://' in value or key == 'extra_ann_file'
+    reached = built == 'model' or '://' in value or key == 'extra_ann_file'
     if reached and value.rpartition('.')[2] in _OBJECTS and key not in _WEIGHTS:
         return f'{key}={value!r} is of a format that can run something when read'
     return None

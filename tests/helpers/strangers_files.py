@@ -258,6 +258,12 @@ def _policy(marker):
     )
 
 
+def _metric(marker):
+    """A metric writes where its arguments say, as soon as it is built."""
+    kind = 'mmpretrain.evaluation.ShapeBiasMetric'
+    return f"model = dict(type={kind!r}, csv_dir={str(marker)!r}, model_name='a')\n"
+
+
 # Payloads in the text of a config: the weights are loaded, the text is left out.
 TEXTS = {
     'text with a call': _code,
@@ -274,6 +280,7 @@ TEXTS = {
         f"model = dict(type='os.system', command='touch {marker}')\n"
     ),
     "text with a class of Python's own library": _imported_class,
+    'text with a metric as model': _metric,
     'text that names a pickle': _pickled,
     'text that names a YAML file': _yaml,
     'text that names a folder of modules': _folder_of_modules,

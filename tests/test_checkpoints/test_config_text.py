@@ -10,7 +10,8 @@ import pytest
 from mmengine.config import Config
 
 from mmfakd.checkpoints.config_text import read_config_text
-from mmfakd.compat.config_literals import _TYPES, find_risk
+from mmfakd.compat.config_literals import find_risk
+from mmfakd.compat.named_types import TYPE_KEYS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 LEAVES = sorted(
@@ -202,6 +203,23 @@ def test_depth_does_not_hang_on_the_limit_of_python(deep):
         ("model = dict(type='mmpretrain.datasets.CustomDataset')", 'is a data set'),
         ("model = dict(type='mmengine.dataset.RepeatDataset')", 'is a data set'),
         ("test_pipeline = dict(type='mmpretrain.datasets.CIFAR10')", 'is a data set'),
+        # Metrics remove and write what their arguments name.
+        ("model = dict(type='mmdet.evaluation.CityScapesMetric')", 'is nothing that m'),
+        (
+            "data_preprocessor = dict(type='mmdet.evaluation.DumpProposals')",
+            'is nothing that mod',
+        ),
+        ("visualizer = dict(type='mmengine.evaluator.DumpResults')", 'is nothing that'),
+        ("vis_backends = [dict(type='mmengine.hooks.EMAHook')]", 'is nothing that mod'),
+        (
+            "tta_model = dict(type='mmdet.evaluation.CocoMetric')",
+            'is nothing that models, dat',
+        ),
+        ("dataset = dict(type='mmdet.evaluation.CocoMetric')", 'is nothing that model'),
+        (
+            "pipeline = dict(resize_type='mmengine.runner.EpochBasedTrainLoop')",
+            "its resize_type='mmengine.runner.EpochBasedTrainLoop' is nothing that",
+        ),
         ("model = dict(head=dict(answer_list_path='a.pkl'))", "path='a.pkl' is of a"),
         ("model = dict(fix_subnet='a.yaml')", "fix_subnet='a.yaml' is of a format"),
         ("model = dict(answer_list_path='yml')", "answer_list_path='yml' is of a"),
@@ -223,7 +241,7 @@ def test_plain_values_that_would_run(text, reason):
     assert reason in find_risk(text)
 
 
-@pytest.mark.parametrize('key', _TYPES)
+@pytest.mark.parametrize('key', TYPE_KEYS)
 def test_each_key_that_registries_look_for(key):
     """Of a name without dots a module is imported; one with dots is called."""
     module = find_risk(f"model = dict(a=[dict({key}='antigravity')])")
@@ -263,6 +281,12 @@ def test_each_key_that_registries_look_for(key):
         "test_evaluator = dict(type='DumpResults', out_file_path='results.pkl')",
         "data = dict(dataset=dict(ann_file='s3://data/a.json'))",
         "data = dict(type='mmdet.datasets.coco.CocoDataset')",
+        "dataset = dict(type='mmdet.datasets.CocoDataset', pipeline=[dict(type='A')])",
+        "dataset = dict(dataset=dict(type='mmpretrain.datasets.CIFAR10'))",
+        "test_evaluator = [dict(type='mmdet.evaluation.CityScapesMetric')]",
+        "train_cfg = dict(augments=dict(type='mmpretrain.models.utils.Mixup'))",
+        "model = dict(train_cfg=dict(augments=dict(type='mmpretrain.Mixup')))",
+        "visualizer = dict(type='mmdet.visualization.DetLocalVisualizer')",
         "train_pipeline = [dict(type='mmdet.datasets.transforms.Resize')]",
         # As MMEngine dumps what configs in pure Python import.
         "pipeline = [dict(type='mmpretrain.datasets.PackInputs')]",

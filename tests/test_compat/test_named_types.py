@@ -66,7 +66,7 @@ def test_what_reads_files_may_not(module):
 
 def test_a_name_is_looked_for_once(monkeypatch):
     asked = []
-    monkeypatch.setattr(risky_values, 'is_dataset', asked.append)
+    monkeypatch.setattr(risky_values, 'is_model_part', lambda k: asked.append(k) or 1)
     kind = 'mmpretrain.datasets.PackInputs'
     risky_values.find_risky_value(dict(model=[dict(type=kind)] * 3))
     assert asked == [kind]
