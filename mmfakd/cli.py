@@ -47,19 +47,29 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: With the command's exit status; 141 if whoever reads its output has
-            closed the pipe, as `head` does.
+            closed the pipe, as `head` does, and 1 with the reason if the output cannot
+            be written otherwise, as on a full disk.
     """
+    _open_streams()
     try:
         _run(sys.argv[1:] if args is None else list(args))
-    except BrokenPipeError:
-        # It may be another pipe, between processes. An output that does not buffer has
-        # lost what it was given, and complains of what comes next.
-        if _output_is_read('\n'):
+    except OSError as end:
+        # It may be another pipe, between processes, or file. An output that does not
+        # buffer has lost what it was given, and complains of what comes next.
+        error = _finish_output('\n')
+        if error is None or error.errno != end.errno:
             raise
+    except BaseException as end:
+        # Help waits to be written. What has failed already is told instead.
+        error = _finish_output()
+        if error is None or getattr(end, 'code', 1):
+            raise
+    else:
+        error = _finish_output()
+    if isinstance(error, BrokenPipeError):
         sys.exit(_UNREAD)
-    finally:
-        # Help that waits to be written; Python complains if that fails at its end.
-        _output_is_read()
+    if error is not None:
+        sys.exit(f'mmfakd: the output cannot be written: {error}')
 
 
 def _run(args: list[str]) -> None:
@@ -109,16 +119,32 @@ def _run(args: list[str]) -> None:
         print(printable(result), flush=True)
 
 
-def _output_is_read(more: str = '') -> bool:
-    """Write what waits, and more; where nobody reads, nothing will wait again."""
+def _open_streams() -> None:
+    """Let streams that a shell has closed, by `>&-`, lead nowhere: libraries print."""
+    for name in ('stdout', 'stderr'):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, 'w'))  # noqa: SIM115
+
+
+def _finish_output(more: str = '') -> OSError | None:
+    """Write what waits, and more, or say why not. Then nothing waits any longer."""
     try:
-        if sys.stdout is not None:
-            sys.stdout.write(more)
-            sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+        sys.stdout.write(more)
+        sys.stdout.flush()
+    except ValueError:
+        # The command has closed it.
+        return None
+    except OSError as error:
+        # Python would try again at its end, and complain.
+        _discard_output()
+        return error
+    return None
+
+
+def _discard_output() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _start_processes(parser: argparse.ArgumentParser, args: list[str]) -> None:

@@ -6,6 +6,7 @@ import ast
 import inspect
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -257,6 +258,40 @@ def test_output_that_nobody_reads_is_no_fault(where, unread, monkeypatch, capsys
     assert caught.value.code == 141 and not capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='Linux has /dev/full')
+@pytest.mark.parametrize('args', ['--help', 'env'])
+def test_output_that_cannot_be_written(args, monkeypatch):
+    monkeypatch.setattr(environment, 'describe_environment', lambda: 'text')
+    with open('/dev/full', 'w') as full:
+        monkeypatch.setattr(sys, 'stdout', full)
+        with pytest.raises(SystemExit, match='No space left on device') as caught:
+            cli.main([args])
+        # As Python does at its end.
+        full.flush()
+    assert re.match('mmfakd( env)?: ', caught.value.code)
+
+
+def test_closed_streams_lead_nowhere(monkeypatch):
+    monkeypatch.setattr(environment, 'describe_environment', lambda: 'text')
+    for name in ('stdout', 'stderr'):
+        monkeypatch.setattr(sys, name, None)
+    cli.main(['env'])
+    sys.stdout.close()
+    sys.stderr.close()
+
+
+def test_a_command_may_close_its_output(monkeypatch):
+    def close():
+        sys.stdout.close()
+        return 0
+
+    monkeypatch.setattr(environment, 'describe_environment', close)
+    monkeypatch.setattr(sys, 'stdout', open(os.devnull, 'w'))  # noqa: SIM115
+    with pytest.raises(SystemExit) as caught:
+        cli.main(['env'])
+    assert caught.value.code == 0
+
+
 def test_help_that_nobody_reads(unread, monkeypatch):
     monkeypatch.setattr(sys, 'stdout', unread)
     with pytest.raises(SystemExit):
@@ -271,9 +306,21 @@ def test_a_mistake_is_told_where_nobody_reads_the_output(unread, monkeypatch):
         cli.main(['export', 'nowhere.pth', '-o', 'x.pth'])
 
 
+def test_another_file_that_cannot_be_written_is_told(unread, monkeypatch):
+    """As by a training, whose errors have a traceback."""
+
+    def train():
+        raise OSError(28, 'No space left on device', 'epoch_1.pth')
+
+    monkeypatch.setattr(environment, 'describe_environment', lambda: train)
+    monkeypatch.setattr(sys, 'stdout', unread)
+    with pytest.raises(OSError, match='epoch_1.pth'):
+        cli.main(['env'])
+
+
 def test_other_pipes_that_break_are_faults(monkeypatch):
     def command():
-        raise BrokenPipeError('a worker has gone')
+        raise BrokenPipeError(32, 'a worker has gone')
 
     monkeypatch.setattr(environment, 'describe_environment', command)
     with pytest.raises(BrokenPipeError, match='a worker has gone'):

@@ -34,17 +34,21 @@ def running_loop() -> BaseLoop | None:
     return None
 
 
-def message_hub() -> MessageHub:
+def message_hub(loop: BaseLoop | None = None) -> MessageHub:
     """Find the message hub that tells the progress of the running training.
 
     MMEngine's current hub is that of the runner that was built last, which need not be
     the one that runs, as where a notebook builds several.
 
+    Args:
+        loop (BaseLoop, optional): The loop that runs, where it is known. Defaults to
+            the one that is found.
+
     Returns:
         MessageHub: That of the runner whose loop called; outside of one, or where it
         has none, the current one.
     """
-    runner = getattr(running_loop(), 'runner', None)
+    runner = getattr(loop or running_loop(), 'runner', None)
     hub = getattr(runner, 'message_hub', None)
     return MessageHub.get_current_instance() if hub is None else hub
 
@@ -58,9 +62,10 @@ def iterations_done() -> int:
     Returns:
         int: Its iterations up to now; 0 outside of a runner.
     """
-    if running_loop() is None:
+    loop = running_loop()
+    if loop is None:
         return 0
-    return message_hub().runtime_info.get('iter', 0)
+    return message_hub(loop).runtime_info.get('iter', 0)
 
 
 def start_message_hub(name: str) -> None:
