@@ -15,7 +15,7 @@ import mmrazor
 """
 
 
-@pytest.mark.parametrize('version', ['2.0.1', '2.1.0', '2.3.0', '2.3.6.post1'])
+@pytest.mark.parametrize('version', ['2.0.1', '2.3.6.post1'])
 def test_mmrazor_is_imported(version, run_python):
     run_python(f"""{SHOWN.format(version=version)}
 assert mmcv.__version__ == {version!r}
