@@ -306,15 +306,28 @@ def test_a_mistake_is_told_where_nobody_reads_the_output(unread, monkeypatch):
         cli.main(['export', 'nowhere.pth', '-o', 'x.pth'])
 
 
-def test_another_file_that_cannot_be_written_is_told(unread, monkeypatch):
-    """As by a training, whose errors have a traceback."""
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='Linux has /dev/full')
+def test_another_file_that_cannot_be_written_is_told(unread, monkeypatch, capsys):
+    """As by a training, whose errors have a traceback; also on the disk of its output."""
 
     def train():
         raise OSError(28, 'No space left on device', 'epoch_1.pth')
 
     monkeypatch.setattr(environment, 'describe_environment', lambda: train)
-    monkeypatch.setattr(sys, 'stdout', unread)
     with pytest.raises(OSError, match='epoch_1.pth'):
+        cli.main(['env'])
+    assert not capsys.readouterr().out
+    for stream in (unread, open('/dev/full', 'w')):
+        monkeypatch.setattr(sys, 'stdout', stream)
+        with pytest.raises(OSError, match='epoch_1.pth'):
+            cli.main(['env'])
+    stream.close()
+
+
+def test_text_that_an_output_has_no_letters_for(monkeypatch):
+    monkeypatch.setattr(environment, 'describe_environment', lambda: 'größe')
+    monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(io.BytesIO(), 'ascii'))
+    with pytest.raises(UnicodeEncodeError):
         cli.main(['env'])
 
 
