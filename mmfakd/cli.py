@@ -63,7 +63,8 @@ def main(args: Sequence[str] | None = None) -> None:
         # Help waits to be written. What has failed already is told instead, also where
         # that is of the same full disk, as of a training.
         error = _finish_output()
-        if error is None or getattr(end, 'code', 1):
+        done = isinstance(end, SystemExit) and not end.code
+        if error is None or not done:
             raise
     else:
         error = _finish_output(text)

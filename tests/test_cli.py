@@ -308,7 +308,7 @@ def test_a_mistake_is_told_where_nobody_reads_the_output(unread, monkeypatch):
 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='Linux has /dev/full')
 def test_another_file_that_cannot_be_written_is_told(unread, monkeypatch, capsys):
-    """As by a training, whose errors have a traceback; also on the disk of its output."""
+    """As by a training, whose errors have a traceback. One disk may be full of both."""
 
     def train():
         raise OSError(28, 'No space left on device', 'epoch_1.pth')
@@ -317,11 +317,11 @@ def test_another_file_that_cannot_be_written_is_told(unread, monkeypatch, capsys
     with pytest.raises(OSError, match='epoch_1.pth'):
         cli.main(['env'])
     assert not capsys.readouterr().out
-    for stream in (unread, open('/dev/full', 'w')):
-        monkeypatch.setattr(sys, 'stdout', stream)
-        with pytest.raises(OSError, match='epoch_1.pth'):
-            cli.main(['env'])
-    stream.close()
+    with open('/dev/full', 'w') as full:
+        for stream in (unread, full):
+            monkeypatch.setattr(sys, 'stdout', stream)
+            with pytest.raises(OSError, match='epoch_1.pth'):
+                cli.main(['env'])
 
 
 def test_text_that_an_output_has_no_letters_for(monkeypatch):
