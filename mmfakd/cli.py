@@ -132,8 +132,8 @@ def _open_streams() -> None:
 
 def _finish_output(more: str = '') -> OSError | None:
     """Write what waits, and more, or say why not. Then nothing waits any longer."""
-    # The command may have closed it.
-    if sys.stdout.closed:
+    # The command may have closed it; what a notebook has may not say so.
+    if getattr(sys.stdout, 'closed', False):
         return None
     try:
         sys.stdout.write(more)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from pkgutil import resolve_name
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -322,6 +323,16 @@ def test_another_file_that_cannot_be_written_is_told(unread, monkeypatch, capsys
             monkeypatch.setattr(sys, 'stdout', stream)
             with pytest.raises(OSError, match='epoch_1.pth'):
                 cli.main(['env'])
+
+
+def test_an_output_of_ones_own(monkeypatch):
+    """It writes, and that is all."""
+    texts = []
+    own = SimpleNamespace(write=texts.append, flush=lambda: None)
+    monkeypatch.setattr(environment, 'describe_environment', lambda: 'text')
+    monkeypatch.setattr(sys, 'stdout', own)
+    cli.main(['env'])
+    assert texts == ['text\n']
 
 
 def test_text_that_an_output_has_no_letters_for(monkeypatch):
