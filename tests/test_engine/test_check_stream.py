@@ -186,7 +186,11 @@ def test_a_stream_of_validation(work_dir, sampler):
 
 @pytest.mark.parametrize('text', ["object of type 'NoneType' has no len()", 'other'])
 def test_other_errors_stay(work_dir, text):
-    cfg = streamed(work_dir)
-    with pytest.raises(TypeError) as caught, explain_stream(cfg):
+    """Also of what is built where a stream would be asked, as a data set that fails."""
+
+    def build_train_loop():
         raise TypeError(text)
+
+    with pytest.raises(TypeError) as caught, explain_stream(streamed(work_dir)):
+        build_train_loop()
     assert caught.value.args == (text,)
