@@ -52,27 +52,30 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     _open_streams()
     try:
-        _run(sys.argv[1:] if args is None else list(args))
-    except OSError as end:
-        # It may be another pipe, between processes, or file. An output that does not
-        # buffer has lost what it was given, and complains of what comes next.
+        text = _run(sys.argv[1:] if args is None else list(args))
+    except BrokenPipeError:
+        # It may be another pipe, between processes. An output that does not buffer has
+        # lost what it was given, and complains of what comes next.
         error = _finish_output('\n')
-        if error is None or error.errno != end.errno:
+        if not isinstance(error, BrokenPipeError):
             raise
     except BaseException as end:
-        # Help waits to be written. What has failed already is told instead.
+        # Help waits to be written. What has failed already is told instead, also where
+        # that is of the same full disk, as of a training.
         error = _finish_output()
-        if error is None or getattr(end, 'code', 1):
+        done = isinstance(end, SystemExit) and not end.code
+        if error is None or not done:
             raise
     else:
-        error = _finish_output()
+        error = _finish_output(text)
     if isinstance(error, BrokenPipeError):
         sys.exit(_UNREAD)
     if error is not None:
         sys.exit(f'mmfakd: the output cannot be written: {error}')
 
 
-def _run(args: list[str]) -> None:
+def _run(args: list[str]) -> str:
+    """Run a command; gives what is to be printed at its end."""
     parser = make_parser()
     # Answers a shell that asks for completions.
     with suppress(ImportError):
@@ -116,7 +119,8 @@ def _run(args: list[str]) -> None:
     elif isinstance(result, int):
         sys.exit(result)
     elif result is not None:
-        print(printable(result), flush=True)
+        return f'{printable(result)}\n'
+    return ''
 
 
 def _open_streams() -> None:
@@ -128,12 +132,12 @@ def _open_streams() -> None:
 
 def _finish_output(more: str = '') -> OSError | None:
     """Write what waits, and more, or say why not. Then nothing waits any longer."""
+    # The command may have closed it; what a notebook has may not say so.
+    if getattr(sys.stdout, 'closed', False):
+        return None
     try:
         sys.stdout.write(more)
         sys.stdout.flush()
-    except ValueError:
-        # The command has closed it.
-        return None
     except OSError as error:
         # Python would try again at its end, and complain.
         _discard_output()

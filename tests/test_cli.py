@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from pkgutil import resolve_name
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -306,15 +307,38 @@ def test_a_mistake_is_told_where_nobody_reads_the_output(unread, monkeypatch):
         cli.main(['export', 'nowhere.pth', '-o', 'x.pth'])
 
 
-def test_another_file_that_cannot_be_written_is_told(unread, monkeypatch):
-    """As by a training, whose errors have a traceback."""
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='Linux has /dev/full')
+def test_another_file_that_cannot_be_written_is_told(unread, monkeypatch, capsys):
+    """As by a training, whose errors have a traceback. One disk may be full of both."""
 
     def train():
         raise OSError(28, 'No space left on device', 'epoch_1.pth')
 
     monkeypatch.setattr(environment, 'describe_environment', lambda: train)
-    monkeypatch.setattr(sys, 'stdout', unread)
     with pytest.raises(OSError, match='epoch_1.pth'):
+        cli.main(['env'])
+    assert not capsys.readouterr().out
+    with open('/dev/full', 'w') as full:
+        for stream in (unread, full):
+            monkeypatch.setattr(sys, 'stdout', stream)
+            with pytest.raises(OSError, match='epoch_1.pth'):
+                cli.main(['env'])
+
+
+def test_an_output_of_ones_own(monkeypatch):
+    """It writes, and that is all."""
+    texts = []
+    own = SimpleNamespace(write=texts.append, flush=lambda: None)
+    monkeypatch.setattr(environment, 'describe_environment', lambda: 'text')
+    monkeypatch.setattr(sys, 'stdout', own)
+    cli.main(['env'])
+    assert texts == ['text\n']
+
+
+def test_text_that_an_output_has_no_letters_for(monkeypatch):
+    monkeypatch.setattr(environment, 'describe_environment', lambda: 'größe')
+    monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(io.BytesIO(), 'ascii'))
+    with pytest.raises(UnicodeEncodeError):
         cli.main(['env'])
 
 

@@ -119,7 +119,7 @@ def _text(kind: str, asking: str) -> str:
 def _asking(hook: Any, log_processor: Any) -> str | None:
     """Name MMEngine's logger if it looks for the end of an epoch, or writes its length.
 
-    Hooks with parts of their own are taken to know their data.
+    Hooks and log processors with parts of their own are taken to know their data.
     """
     kind = type(hook)
     if getattr(kind, 'after_train_iter', None) is not LoggerHook.after_train_iter:
@@ -128,9 +128,11 @@ def _asking(hook: Any, log_processor: Any) -> str | None:
     always = hook.interval == hook.interval_exp_name == 1
     if kind.end_of_epoch is Hook.end_of_epoch and not always:
         return kind.__name__
-    writes = getattr(type(log_processor), 'get_log_after_iter', None)
-    by_epoch = getattr(log_processor, 'by_epoch', False)
-    if writes is LogProcessor.get_log_after_iter and by_epoch:
+    stock = all(
+        getattr(type(log_processor), name, None) is getattr(LogProcessor, name)
+        for name in ('get_log_after_iter', '_get_dataloader_size')
+    )
+    if stock and log_processor.by_epoch:
         return f'{kind.__name__} with log_processor.by_epoch'
     return None
 

@@ -12,20 +12,18 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from .resolve import innermost
 
 
-def class_of(cfg: dict, scope: str | None = None) -> Any:
+def class_of(cfg: dict) -> Any:
     """Find what the ``type`` of a config names.
 
     Args:
         cfg (dict): It.
-        scope (str, optional): The registry scope where it names none.
 
     Returns:
         Any: The class; ``None`` for a name that is not registered.
     """
     kind = cfg.get('type')
     if isinstance(kind, str):
-        scope = cfg.get('_scope_', scope)
-        with ROOT_MODELS.switch_scope_and_registry(scope) as registry:
+        with ROOT_MODELS.switch_scope_and_registry(cfg.get('_scope_')) as registry:
             kind = registry.get(kind)
     return kind
 
@@ -44,7 +42,7 @@ def suit_classifier(cfg: ConfigDict) -> None:
     given = model.get('data_preprocessor')
     if not isinstance(given, dict) or not _is_classifier(model):
         return
-    if class_of(given, model.get('_scope_')) is not ImgDataPreprocessor:
+    if class_of(given) is not ImgDataPreprocessor:
         return
     others = ('type', '_scope_', 'bgr_to_rgb', 'rgb_to_bgr', 'non_blocking')
     kept = {key: value for key, value in given.items() if key not in others}

@@ -194,6 +194,7 @@ def test_a_list_that_becomes_a_dict():
         ('model.names.0.1=1', "model.names.0 is 'a', .*give it as a whole"),
         ('mixed.0.a=1', 'mixed.0 is 2, which has no entries'),
         ('model.names={"7": "x"}', 'names is a list of 3, which has no entry 7;'),
+        ('tta.0={"7": "x"}', 'tta.0 is a list of 1, which has no entry 7;'),
         ('pipeline.0.type.x=1', 'cannot inherit'),
         ('model=dict(names=dict(a=1))', 'does not fit .*`_delete_=True`'),
     ],

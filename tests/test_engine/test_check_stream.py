@@ -35,6 +35,13 @@ class OwnText(LogProcessor):
         return {}, ''
 
 
+class OwnLength(LogProcessor):
+    """One that has another word for it."""
+
+    def _get_dataloader_size(self, runner, mode):
+        return '?'
+
+
 class Endless(RandomSampler):
     """A sampler of one's own, of which MMEngine's has a length."""
 
@@ -78,7 +85,8 @@ def test_not_refused(data, hooks):
     # Of a dict of loaders the length is another.
     check_stream(dict(one=DataLoader(Stream())), [LoggerHook()])
     others = [] if type(data) is Stream else ['train_cfg']
-    for log_processor in (LogProcessor(by_epoch=False), OwnText(by_epoch=True), None):
+    own = (OwnText(by_epoch=True), OwnLength(by_epoch=True))
+    for log_processor in (LogProcessor(by_epoch=False), *own, None):
         check_stream(DataLoader(data), hooks, others, log_processor)
 
 
@@ -178,7 +186,11 @@ def test_a_stream_of_validation(work_dir, sampler):
 
 @pytest.mark.parametrize('text', ["object of type 'NoneType' has no len()", 'other'])
 def test_other_errors_stay(work_dir, text):
-    cfg = streamed(work_dir)
-    with pytest.raises(TypeError) as caught, explain_stream(cfg):
+    """Also of what is built where a stream would be asked, as a data set that fails."""
+
+    def build_train_loop():
         raise TypeError(text)
+
+    with pytest.raises(TypeError) as caught, explain_stream(streamed(work_dir)):
+        build_train_loop()
     assert caught.value.args == (text,)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import EarlyStoppingHook, Hook
+from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmfakd.checkpoints.config_text import read_config_text
@@ -325,6 +326,9 @@ def _count_quietly(wrapper: Any) -> None:
 
     MMEngine says so within any cycle. What is so is told where they are restored.
     """
+    # A validation with the config of a resumed training builds none.
+    if not isinstance(wrapper, BaseOptimWrapper):
+        return
     count = wrapper.initialize_count_status
 
     def count_quietly(*args: Any) -> None:

@@ -314,7 +314,10 @@ class FeatureDistill(SingleTeacherDistill):
             self._draw_weights()
         if self.student_ckpt is not None:
             loaded = load_weights(
-                *(self.architecture, self.student_ckpt, 'student', None),
+                self.architecture,
+                self.student_ckpt,
+                'student',
+                required=None,
                 option='--student-ckpt',
             )
             starts = {name: f'{name}.' for name in self.inherit}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mmfakd.checkpoints.latest import find_checkpoint
 from mmfakd.compat import load_checkpoint_file
@@ -165,10 +166,19 @@ def test_what_is_told_of_gradients(
     file = str(tmp_path / 'iter_7.pth')
     torch.save(state, file)
     kwargs = dict(epochs=2, log_level='INFO', resume=True, load_from=file)
-    train(config(tmp_path, teacher_ckpt, 0, accumulate, **kwargs))
+    runner = train(config(tmp_path, teacher_ckpt, 0, accumulate, **kwargs))
+    # Of another training with this optimizer MMEngine's is right.
+    assert 'initialize_count_status' not in vars(runner.optim_wrapper)
     out = ''.join(capfd.readouterr())
     assert re.search(told, out), out
     assert len(re.findall(f'{RESTORED}|are left out|{LOST}', out)) == 1
+
+
+def test_validation_with_the_config_of_a_resume(tmp_path, teacher_ckpt, within_a_cycle):
+    """As of the config that a work dir holds: no optimizer is built."""
+    kwargs = dict(validate=True, resume=True, load_from=str(within_a_cycle))
+    cfg = config(tmp_path, teacher_ckpt, 0, 3, **kwargs)
+    assert 'accuracy/top1' in Runner.from_cfg(cfg).val()
 
 
 class Validations(Hook):
