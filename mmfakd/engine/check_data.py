@@ -87,6 +87,25 @@ def check_length(loader: Any) -> None:
     )
 
 
+def check_validation(loader: Any) -> None:
+    """Refuse an empty validation set, which would end the training after an epoch.
+
+    Args:
+        loader (DataLoader): The loader of validation batches.
+
+    Raises:
+        ValueError: If its data set has no images.
+    """
+    dataset = getattr(loader, 'dataset', None)
+    if length_of(dataset) == 0:
+        raise ValueError(
+            f'There is nothing to validate on: the data set of val_dataloader '
+            f'({type(dataset).__name__}) has 0 images. Check its files and what it '
+            'leaves out (`ann_file`, `data_prefix`, `indices`, `filter_cfg`), or train '
+            'with --no-validate.'
+        )
+
+
 def _tell_categories(dataset: Any) -> str:
     """Check that the classes of a detection data set are those of its file."""
     names = first_meta(getattr(dataset, 'metainfo', None)).get('classes')

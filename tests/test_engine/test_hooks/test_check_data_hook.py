@@ -68,6 +68,16 @@ def test_endless_sampler_has_batches(work_dir):
     run(cfg)
 
 
+def test_nothing_to_validate_on(work_dir):
+    """MMEngine divides by zero, after the first epoch."""
+    cfg = config(work_dir, classifier(in_channels=1), epochs=1, validate=True)
+    cfg.val_dataloader.dataset.indices = 0
+    with pytest.raises(ValueError, match=r'val_dataloader \(Digits\) has 0 images'):
+        run(cfg)
+    cfg.val_dataloader.dataset.indices = 1
+    run(cfg)
+
+
 def test_more_classes_than_outputs(work_dir):
     with pytest.raises(ValueError, match='Digits. has 10 classes.*num_classes=8: set'):
         run(plain(work_dir, num_classes=8))
