@@ -34,7 +34,7 @@ from mmfakd.model_zoo.outputs import check_outputs, config_sources
 from mmfakd.model_zoo.read_config import read_config
 
 from .cfg_options import merge_cfg_options
-from .check_config import check_model, check_training, check_weights
+from .check_config import check_model, check_training, check_weights, tell_starts
 from .check_stream import explain_stream
 from .config_dump import TEST, name_dump
 from .cpu_processes import init_cpu_distributed
@@ -44,7 +44,12 @@ from .process_group import end_process_group
 from .processes import may_be_restarted
 from .resume import prepare_resume
 from .runner_kind import check_runner
-from .safety import add_safety_hooks, drop_absent_hooks, set_on_hooks
+from .safety import (
+    add_safety_hooks,
+    drop_absent_hooks,
+    hook_configs,
+    set_on_hooks,
+)
 from .signals import end_with_parent
 from .tta import add_tta
 from .unwrap import unwrapped_model
@@ -89,6 +94,7 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
     with ExitStack() as stack:
         stack.enter_context(lock_folders(cfg))
         prepare_resume(cfg, teacher_given=given)
+        tell_starts(cfg)
         clear_folders(cfg)
         locks = stack.pop_all()
 
@@ -220,6 +226,9 @@ def merge_train_options(
     merge_launch_options(cfg, **options)
     if no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        for hook in hook_configs(cfg):
+            # Nobody waits for a best checkpoint then.
+            hook.pop('save_best', None)
     if amp:
         _require(cfg, 'optim_wrapper', '--amp')
         _add_amp(cfg.optim_wrapper)
