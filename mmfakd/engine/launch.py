@@ -23,11 +23,12 @@ from mmengine.runner import Runner
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
+from mmfakd.checkpoints.class_names import renamed_classes
 from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.checkpoints.student import student_config
-from mmfakd.datasets.wrappers import type_name
+from mmfakd.datasets.wrappers import dataset_meta, type_name, walk_loaders
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.inline_models import inline_models
 from mmfakd.model_zoo.outputs import check_outputs, config_sources
@@ -148,6 +149,7 @@ def test(
     def evaluate() -> None:
         runner = build_runner(cfg, TEST)
         _load_all(runner, checkpoint)
+        _tell_renamed(runner, checkpoint)
         if out and out_item != 'metrics':
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
         metrics = runner.test()
@@ -187,6 +189,20 @@ def _load_all(runner: Runner, checkpoint: str) -> None:
     student = getattr(model, 'architecture', None)
     tested = student if isinstance(student, nn.Module) else model
     load_weights(tested, checkpoint, 'model')
+
+
+def _tell_renamed(runner: Runner, checkpoint: str) -> None:
+    """Warn of labels that are other classes than those of the training."""
+    for loader in walk_loaders(getattr(runner.test_loop, 'dataloader', None)):
+        classes = dataset_meta(loader.dataset).get('classes')
+        renamed = renamed_classes(checkpoint, classes, 'the test set')
+        if renamed:
+            runner.logger.warning(
+                f'{checkpoint}: {renamed}. Scores compare labels. If only the words '
+                'differ, all is well; else the score is wrong: give the test set the '
+                'classes of the checkpoint, in its order. Where folders are classes, '
+                'one that is missing moves the labels of those behind it.'
+            )
 
 
 def merge_train_options(
