@@ -58,6 +58,23 @@ def check_training(cfg: Config) -> None:
     mode_of_environment()
 
 
+def tell_starts(cfg: Config) -> None:
+    """Warn of a student that gets two sets of weights, of which the last one stays.
+
+    Args:
+        cfg (Config): The whole config, of a training that is not resumed.
+    """
+    load_from, student = cfg.get('load_from'), cfg.model.get('student_ckpt')
+    if load_from and student and not cfg.get('resume'):
+        print_log(
+            f'load_from={load_from!r} is loaded after student_ckpt={student!r} '
+            '(--student-ckpt): what it has for the student goes over that. Leave out '
+            'one of the two (--cfg-options load_from=None).',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
 def check_model(cfg: Config) -> None:
     """Check that a config has a model.
 

@@ -87,6 +87,58 @@ def check_length(loader: Any) -> None:
     )
 
 
+def check_validation(loader: Any, classes: Sequence[str] | None) -> list[str]:
+    """Check a loader of validation batches, whose scores nobody could trust.
+
+    Args:
+        loader (DataLoader): The loader.
+        classes (Sequence[str], optional): Names of the training set's classes.
+
+    Returns:
+        list[str]: What is doubtful.
+
+    Raises:
+        ValueError: If its data set has no images, or no class that its file knows.
+    """
+    dataset = getattr(loader, 'dataset', None)
+    if length_of(dataset) == 0:
+        raise ValueError(
+            f'There is nothing to validate on: the data set of val_dataloader '
+            f'({type(dataset).__name__}) has 0 images. Check its files and what it '
+            'leaves out (`ann_file`, `data_prefix`, `indices`, `filter_cfg`), or train '
+            'with --no-validate.'
+        )
+    told = [*map(_tell_categories, read_datasets(dataset))]
+    told.append(_tell_validated(dataset, classes))
+    return [text for text in told if text]
+
+
+def _tell_validated(dataset: Any, classes: Sequence[str] | None) -> str:
+    """Tell if labels are other classes in the validation than in the training set."""
+    own = dataset_meta(dataset).get('classes') or ()
+    if not classes or not own or isinstance(own, str) or isinstance(classes, str):
+        return ''
+    renamed = first_renamed(classes, own)
+    kind = type(dataset).__name__
+    if renamed is not None:
+        label, name, other = renamed
+        return (
+            f'Label {label} is {name!r} in the training set ({len(classes)} classes) '
+            f'and {other!r} in the validation set ({kind}, {len(own)} classes). Scores '
+            'compare labels. If only the words differ, all is well; else they are '
+            'wrong: give both the same `metainfo=dict(classes=...)`. Where folders are '
+            'classes, one that is missing moves the labels of those behind it: make '
+            'it, though it stays empty.'
+        )
+    if len(own) > len(classes):
+        return (
+            f'The validation set ({kind}) has {len(own)} classes, the training set '
+            f'{len(classes)}: images of {own[len(classes)]!r} and others that are not '
+            'trained always count as wrong.'
+        )
+    return ''
+
+
 def _tell_categories(dataset: Any) -> str:
     """Check that the classes of a detection data set are those of its file."""
     names = first_meta(getattr(dataset, 'metainfo', None)).get('classes')

@@ -77,6 +77,11 @@ def _registered(registry: Registry, kind: Any, scope: str | None) -> Any:
 def _check_numbers(optimizer: Mapping) -> None:
     """Check what optimizers take without a word, as `nan < 0` is false."""
     for key, value in optimizer.items():
+        if key in ('lr', 'weight_decay', 'momentum') and isinstance(value, str):
+            raise ValueError(
+                f'optim_wrapper.optimizer has {key}={value!r}, a text; expected a '
+                'number. In YAML a dot makes it one: 1.0e-3, not 1e-3.'
+            )
         # Infinite is only what some optimizers bound other things by.
         odd = math.isnan if key != 'lr' else lambda number: not math.isfinite(number)
         if isinstance(value, float) and odd(value):

@@ -23,18 +23,19 @@ from mmengine.runner import Runner
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
+from mmfakd.checkpoints.class_names import renamed_classes
 from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.checkpoints.student import student_config
-from mmfakd.datasets.wrappers import type_name
+from mmfakd.datasets.wrappers import dataset_meta, type_name, walk_loaders
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.inline_models import inline_models
 from mmfakd.model_zoo.outputs import check_outputs, config_sources
 from mmfakd.model_zoo.read_config import read_config
 
 from .cfg_options import merge_cfg_options
-from .check_config import check_model, check_training, check_weights
+from .check_config import check_model, check_training, check_weights, tell_starts
 from .check_stream import explain_stream
 from .config_dump import TEST, name_dump
 from .cpu_processes import init_cpu_distributed
@@ -44,7 +45,12 @@ from .process_group import end_process_group
 from .processes import may_be_restarted
 from .resume import prepare_resume
 from .runner_kind import check_runner
-from .safety import add_safety_hooks, drop_absent_hooks, set_on_hooks
+from .safety import (
+    add_safety_hooks,
+    drop_absent_hooks,
+    hook_configs,
+    set_on_hooks,
+)
 from .signals import end_with_parent
 from .tta import add_tta
 from .unwrap import unwrapped_model
@@ -89,6 +95,7 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
     with ExitStack() as stack:
         stack.enter_context(lock_folders(cfg))
         prepare_resume(cfg, teacher_given=given)
+        tell_starts(cfg)
         clear_folders(cfg)
         locks = stack.pop_all()
 
@@ -142,6 +149,7 @@ def test(
     def evaluate() -> None:
         runner = build_runner(cfg, TEST)
         _load_all(runner, checkpoint)
+        _tell_renamed(runner, checkpoint)
         if out and out_item != 'metrics':
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
         metrics = runner.test()
@@ -183,6 +191,20 @@ def _load_all(runner: Runner, checkpoint: str) -> None:
     load_weights(tested, checkpoint, 'model')
 
 
+def _tell_renamed(runner: Runner, checkpoint: str) -> None:
+    """Warn of labels that are other classes than those of the training."""
+    for loader in walk_loaders(getattr(runner.test_loop, 'dataloader', None)):
+        classes = dataset_meta(loader.dataset).get('classes')
+        renamed = renamed_classes(checkpoint, classes, 'the test set')
+        if renamed:
+            runner.logger.warning(
+                f'{checkpoint}: {renamed}. Scores compare labels. If only the words '
+                'differ, all is well; else the score is wrong: give the test set the '
+                'classes of the checkpoint, in its order. Where folders are classes, '
+                'one that is missing moves the labels of those behind it.'
+            )
+
+
 def merge_train_options(
     cfg: Config,
     resume: str | None = None,
@@ -220,6 +242,9 @@ def merge_train_options(
     merge_launch_options(cfg, **options)
     if no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        for hook in hook_configs(cfg):
+            # Nobody waits for a best checkpoint then.
+            hook.pop('save_best', None)
     if amp:
         _require(cfg, 'optim_wrapper', '--amp')
         _add_amp(cfg.optim_wrapper)

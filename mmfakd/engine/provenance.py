@@ -32,6 +32,20 @@ _NO_DISTILLATION = (
     'teacher_ckpt',
     'data_preprocessor',
 )
+# What has no effect on what a student learns: where its first weights and its images
+# lie, and how these are loaded. The batch is described by itself.
+_PLACES = ('_scope_', 'init_cfg', 'data_root', 'backend_args', 'file_client_args')
+_LOADING = (
+    'batch_size',
+    'num_workers',
+    'num_batch_per_epoch',
+    'multiprocessing_context',
+    'persistent_workers',
+    'pin_memory',
+    'pin_memory_device',
+    'prefetch_factor',
+    'timeout',
+)
 # Whether the student learns the same from the same teacher.
 _DECISIVE = re.compile(
     r'model\.(distiller|teacher_preprocessor|calculate_student_loss|student_trainable)'
@@ -74,10 +88,11 @@ def describe_config(cfg: Config) -> dict[str, Any]:
 
     Returns:
         dict: ``model``, the distillation part of the model, where it has a distiller;
-        ``optimizer``.
+        ``optimizer``; of a config with a model what else a student learns by.
     """
     model, wrapper = cfg.get('model'), cfg.get('optim_wrapper')
-    described = {}
+    # A runner that was built from objects has an empty config.
+    described = _describe_learning(model, cfg) if isinstance(model, dict) else {}
     if isinstance(model, dict) and 'distiller' in model:
         parts = {k: v for k, v in model.items() if k not in _NO_DISTILLATION}
         described['model'] = plain(parts)
@@ -86,6 +101,54 @@ def describe_config(cfg: Config) -> dict[str, Any]:
         optimizers = {k: v.get('optimizer') for k, v in wrapper.items()}
         described['optimizer'] = plain(wrapper.get('optimizer', optimizers))
     return described
+
+
+def _describe_learning(model: dict, cfg: Config) -> dict[str, Any]:
+    """Describe the student, its images, and what is done to gradients and weights.
+
+    Returns:
+        dict: ``student``; ``data`` where that is a config; ``preprocessor``,
+        ``clip_grad`` and the custom ``hooks`` by their types.
+    """
+    data = cfg.get('train_dataloader')
+    described = dict(
+        student=model.get('architecture', model),
+        preprocessor=cfg.get('data_preprocessor') or {},
+        clip_grad=_clips(cfg.get('optim_wrapper')),
+        hooks=_custom_hooks(cfg),
+    )
+    if isinstance(data, dict):
+        described['data'] = {k: v for k, v in data.items() if k not in _LOADING}
+    return {key: _without_places(plain(part)) for key, part in described.items()}
+
+
+def _clips(wrapper: Any) -> dict[str, Any]:
+    """``clip_grad`` of a wrapper, or that of each of several."""
+    if not isinstance(wrapper, dict):
+        return {}
+    if 'optimizer' in wrapper:
+        return wrapper.get('clip_grad') or {}
+    parts = {k: v for k, v in wrapper.items() if isinstance(v, dict)}
+    return {name: part.get('clip_grad') or {} for name, part in parts.items()}
+
+
+def _custom_hooks(cfg: Config) -> dict[str, Any]:
+    """Custom hooks that others have written; ours say themselves what they change."""
+    hooks = [h for h in cfg.get('custom_hooks') or () if isinstance(h, dict)]
+    kinds = [hook.get('type') for hook in hooks]
+    return {
+        str(plain(kind)): hook
+        for kind, hook in zip(kinds, hooks)
+        if not str(getattr(kind, '__module__', kind)).startswith('mmfakd.')
+    }
+
+
+def _without_places(value: Any) -> Any:
+    """Leave out of plain values where things lie."""
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if k not in _PLACES}
+        return {key: _without_places(part) for key, part in kept.items()}
+    return [_without_places(v) for v in value] if isinstance(value, list) else value
 
 
 def describe_run(runner: Runner) -> dict[str, Any]:
@@ -140,7 +203,8 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, nn.Module):
         return type(value).__name__
-    return getattr(value, '__name__', None) or str(value)
+    # The same object lies elsewhere in another process.
+    return getattr(value, '__name__', None) or re.sub(' at 0x[0-9a-f]+', '', str(value))
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -271,7 +335,7 @@ def misfits(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, lis
 
 def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
     """Dotted names and values; a list of plain values is one value."""
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
         for key, part in value.items():
             yield from _leaves(part, f'{name}.{key}' if name else str(key))
     elif isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value):

@@ -9,7 +9,12 @@ from mmengine.config import Config
 from mmfakd import cli
 from mmfakd.engine import check_config
 from mmfakd.engine.cfg_options import merge_cfg_options
-from mmfakd.engine.check_config import check_sources, check_training, check_weights
+from mmfakd.engine.check_config import (
+    check_sources,
+    check_training,
+    check_weights,
+    tell_starts,
+)
 from mmfakd.engine.launch import merge_train_options, train
 from tests.helpers.toy import classifier
 
@@ -132,6 +137,26 @@ def test_weights_that_are_texts():
         cfg = config(load_from=value)
         cfg.model.update(teacher_ckpt=value, student_ckpt=value)
         check_sources(cfg)
+
+
+@pytest.mark.parametrize('load_from', ['a.pth', None])
+@pytest.mark.parametrize('student_ckpt', ['b.pth', None])
+@pytest.mark.parametrize('resume', [True, False])
+def test_two_starts_of_one_student(load_from, student_ckpt, resume, told):
+    cfg = config(load_from=load_from, resume=resume)
+    cfg.model.student_ckpt = student_ckpt
+    tell_starts(cfg)
+    if load_from and student_ckpt and not resume:
+        (text,) = told
+        assert "load_from='a.pth' is loaded after student_ckpt='b.pth'" in text
+    else:
+        assert told == []
+
+
+def test_a_training_tells_of_two_starts(told, tmp_path):
+    weights = dict(student_ckpt='b.pth', cfg_options=['load_from=a.pth'])
+    assert callable(train(PAIR, work_dir=str(tmp_path), **weights))
+    assert 'Leave out one of the two' in told[-1]
 
 
 # ---- configs

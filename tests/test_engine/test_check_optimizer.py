@@ -51,6 +51,10 @@ def test_unknown_types(given, near):
             dict(optimizer=dict(type='SGD', lr=0.1, weight_decay=float('nan'))),
             'optim_wrapper.optimizer has weight_decay=nan; expected a finite number.',
         ),
+        (
+            dict(optimizer=dict(type='SGD', lr='1e-3')),
+            "has lr='1e-3', a text; expected a number. In YAML .* 1.0e-3, not 1e-3",
+        ),
     ],
 )
 def test_what_takes_no_step(given, said):

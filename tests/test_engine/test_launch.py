@@ -285,6 +285,28 @@ def test_weights_that_fit_are_scored(tmp_path):
         assert 'accuracy/top1' in json.loads(out.read_text())
 
 
+@pytest.mark.parametrize(
+    ('classes', 'said'),
+    [
+        ('0132456789', "class 2 '3', the test set '2'. Scores compare labels."),
+        ('0123456789', ''),
+        ('', ''),
+    ],
+)
+def test_classes_of_the_test(classes, said, tmp_path):
+    cfg = run_config(tmp_path / 'work', student(), validate=True)
+    cfg.log_level = 'WARNING'
+    cfg.dump(tmp_path / 'own.py')
+    weights = save(cfg, tmp_path, 'student')
+    checkpoint = torch.load(weights)
+    checkpoint['meta'] = dict(dataset_meta=dict(classes=tuple(classes)))
+    torch.save(checkpoint, weights)
+    evaluate(str(tmp_path / 'own.py'), weights)()
+    (log,) = tmp_path.glob('work/*/*.log')
+    assert ('Scores compare labels' in log.read_text()) == bool(said)
+    assert said in log.read_text()
+
+
 def test_metrics_that_are_tensors(tmp_path):
     """A confusion matrix, as lists in texts and as it is in a pickle."""
     cfg = run_config(tmp_path / 'work', student(), validate=True)

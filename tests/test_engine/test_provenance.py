@@ -152,6 +152,87 @@ def test_config_of_several_optimizers():
     assert found == [Difference('optimizer.two.type', 'SGD', 'Adam', True)]
 
 
+def learning():
+    """Config of a training in which there is something of all that is learned by."""
+    return Config(
+        dict(
+            model=dict(
+                type='A',
+                distiller=dict(type='D'),
+                architecture=dict(
+                    type='S',
+                    init_cfg=dict(type='Pretrained', checkpoint='a.pth'),
+                    head=dict(loss=dict(type='L', loss_weight=1.0)),
+                ),
+            ),
+            data_preprocessor=dict(mean=[0.5]),
+            train_dataloader=dict(
+                batch_size=8,
+                num_workers=2,
+                dataset=dict(
+                    type='I', data_root='/here', pipeline=[dict(type='F', prob=0.5)]
+                ),
+            ),
+            optim_wrapper=dict(optimizer=dict(type='SGD'), clip_grad=dict(max_norm=35)),
+            custom_hooks=[
+                dict(type='EMAHook', momentum=0.1),
+                dict(type='mmfakd.LearningPicturesHook', interval=1),
+            ],
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ('change', 'keys'),
+    [
+        (
+            {'model.architecture.head.loss.loss_weight': 0.0},
+            ['student.head.loss.loss_weight'],
+        ),
+        (
+            {'train_dataloader.dataset.pipeline': [dict(type='F', prob=1)]},
+            ['data.dataset.pipeline.0.prob'],
+        ),
+        ({'data_preprocessor.mean': [0]}, ['preprocessor.mean']),
+        ({'optim_wrapper.clip_grad': None}, ['clip_grad.max_norm']),
+        ({'custom_hooks.0.momentum': 0.2}, ['hooks.EMAHook.momentum']),
+        ({'custom_hooks': []}, ['hooks.EMAHook.type', 'hooks.EMAHook.momentum']),
+        # Where things lie, how they are loaded, and what tells of itself.
+        (
+            {
+                'model.architecture.init_cfg.checkpoint': 'b.pth',
+                'train_dataloader.dataset.data_root': '/there',
+                'train_dataloader.num_workers': 0,
+                'train_dataloader.batch_size': 4,
+                'custom_hooks.1.interval': 5,
+            },
+            [],
+        ),
+    ],
+)
+def test_what_else_is_learned_by_is_told(change, keys):
+    now = learning()
+    now.merge_from_dict(change)
+    found = compare(describe_config(learning()), describe_config(now))
+    assert sorted(d.key for d in found) == sorted(keys)
+    assert not any(d.decisive for d in found)
+    # Checkpoints of older versions say nothing of it.
+    then = describe_config(learning())
+    older = {key: then[key] for key in ('model', 'optimizer')}
+    assert compare(older, describe_config(now)) == []
+
+
+def test_objects_in_a_config_are_the_same_elsewhere():
+    class Images:
+        pass
+
+    cfg = dict(model=dict(), train_dataloader=dict(dataset=Images()))
+    told = describe_config(Config(cfg))['data']['dataset']
+    assert 'Images' in told and '0x' not in told
+    # One that was built from objects says nothing.
+    assert describe_config(Config()) == {}
+
+
 def test_misfits():
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     state = model.state_dict()

@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmfakd.datasets.wrappers import walk_loaders
-from mmfakd.engine.check_data import check_data, tell_names
+from mmfakd.engine.check_data import check_data, check_validation, tell_names
 from mmfakd.engine.check_pipelines import check_switches, tell_pad
 from mmfakd.engine.check_stream import check_stream
 from mmfakd.engine.known_meta import known_meta
@@ -25,18 +25,19 @@ from mmfakd.registry import HOOKS
 class CheckDataHook(Hook):
     """Check the training data when training begins.
 
-    There must be batches, the last of an epoch must have two images where the
-    distiller needs them, the data set may not have more classes than the model
-    predicts, and a detection data set must know the categories of its file. A warning
-    tells of joined data sets that call a label by different names and, if a loss
-    compares predictions, of a teacher whose checkpoint has other names for the
-    classes. A hook that would overwrite the teacher, mmdet's ``MeanTeacherHook``, is
-    refused, and so is one that would later switch to a pipeline that fails, as mmdet's
-    ``YOLOXModeSwitchHook`` and ``PipelineSwitchHook`` do on images without labels. Of
-    a pipeline with a ``Pad`` beside ``ignore_padding`` a warning tells. From then on
-    the model itself looks at the labels of every batch, and images that do not fit
-    into one batch are named. Streams that do not say how many batches they have are
-    refused where MMEngine's ``LoggerHook`` asks for that.
+    There must be batches and, where it validates, images for that; the last of an epoch
+    must have two images where the distiller needs them, the data set may not have more
+    classes than the model predicts, and a detection data set must know the categories
+    of its file. A warning tells of data sets, joined ones or those of training and
+    validation, that call a label by different names and, if a loss compares
+    predictions, of a teacher whose checkpoint has other names for the classes. A hook
+    that would overwrite the teacher, mmdet's ``MeanTeacherHook``, is refused, and so is
+    one that would later switch to a pipeline that fails, as mmdet's
+    ``YOLOXModeSwitchHook`` and ``PipelineSwitchHook`` do on images without labels. Of a
+    pipeline with a ``Pad`` beside ``ignore_padding`` a warning tells. From then on the
+    model itself looks at the labels of every batch, and images that do not fit into one
+    batch are named. Streams that do not say how many batches they have are refused
+    where MMEngine's ``LoggerHook`` asks for that.
 
     Raises:
         ValueError: At the beginning of the training if one of this is not so; later
@@ -52,8 +53,9 @@ class CheckDataHook(Hook):
             runner (Runner): The runner.
 
         Raises:
-            ValueError: If there is no batch, one of too few images, classes do not
-                fit, or a hook would overwrite the teacher or end the training.
+            ValueError: If there is no batch, one of too few images, nothing to
+                validate on, classes do not fit, or a hook would overwrite the teacher
+                or end the training.
         """
         whole = unwrapped_model(runner)
         labelled = getattr(whole, 'calculate_student_loss', True)
@@ -73,8 +75,13 @@ class CheckDataHook(Hook):
                 _warn(tell_pad(runner.hooks, loader.dataset))
             if hasattr(loader, 'collate_fn'):
                 loader.collate_fn = NamingCollate(loader.collate_fn)
+        classes = known_meta(runner).get('classes')
+        # A loop of one's own may have several, or none.
+        for loader in walk_loaders(getattr(runner.val_loop, 'dataloader', None)):
+            for text in check_validation(loader, classes):
+                _warn(text)
         check_batches(getattr(whole, 'architecture', whole))
-        _warn(tell_names(whole, known_meta(runner).get('classes')))
+        _warn(tell_names(whole, classes))
 
 
 def _warn(text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmfakd.engine.check_rate import tell_rate
 from mmfakd.engine.learning_rate import (
     GIVEN,
     base_rates,
@@ -33,7 +34,8 @@ class LearningRateHook(Hook):
     sets ``from_config``) gives the resumed training the rate of the config: the whole
     schedule is multiplied by new over old rate. So it is where ``auto_scale_lr`` is
     on, by the ratio of the total batches. Schedulers of another number or kind are an
-    error: MMEngine would put the state of one into another.
+    error: MMEngine would put the state of one into another. Any training is told of a
+    warm-up that lasts longer than it.
 
     Args:
         from_config (bool): Whether the config's learning rate counts. Defaults to
@@ -96,11 +98,13 @@ class LearningRateHook(Hook):
         self._tell(runner, checkpoint, current, now)
 
     def before_train(self, runner: Runner) -> None:
-        """Apply a new rate.
+        """Apply a new rate; tell if the training is too short for its warm-up.
 
         Args:
             runner (Runner): The runner.
         """
+        for text in tell_rate(runner):
+            runner.logger.warning(text)
         if not self._rates:
             self._scale = _scale(runner) or 1.0
             self._rates = base_rates(current_state(runner)['optimizer'], self._scale)

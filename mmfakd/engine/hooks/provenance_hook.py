@@ -47,8 +47,9 @@ class ProvenanceHook(Hook):
     """Write into checkpoints what they come from; compare on resume.
 
     ``checkpoint['meta']['mmfakd']`` holds the teacher's source and the SHA-256 of its
-    weights, the number of processes, the total batch, versions, and the distillation
-    part of the config. On resume
+    weights, the number of processes, the total batch, versions, and the parts of the
+    config by which a student learns: the distillation, the student, its images, the
+    optimizer, clipping of gradients, and custom hooks. On resume
 
     - differences are printed as a table;
     - another teacher, distiller or optimizer, other parameter groups, and weights that

@@ -116,6 +116,7 @@ class ResumeHook(Hook):
         _check_agreement('(epoch, iteration)', (runner.epoch, runner.iter))
         if runner._resume:
             _recall_scores(runner)
+            _tell_end(runner)
         position = self._position
         if not position:
             return
@@ -231,6 +232,19 @@ class ResumeHook(Hook):
         if missing:
             _stand_before_validation(runner)
             runner.val_loop.run()
+
+
+def _tell_end(runner: Runner) -> None:
+    """Warn that a training goes on from where it ends already."""
+    in_iterations = isinstance(runner.train_loop, IterBasedTrainLoop)
+    unit, key = ('iter', 'max_iters') if in_iterations else ('epoch', 'max_epochs')
+    done, last = getattr(runner, unit), getattr(runner.train_loop, key, None)
+    if last is not None and done >= last:
+        runner.logger.warning(
+            f'NOTHING IS LEFT TO TRAIN: the checkpoint was written after {unit} '
+            f'{done}, and the training ends after {last}. To go on, give a larger '
+            f'`train_cfg.{key}`, and a `param_scheduler` that lasts as long.'
+        )
 
 
 def _is_stock(loop: EpochBasedTrainLoop) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os.path as osp
 import re
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
 from mmfakd.checkpoints.atomic import PART
 from mmfakd.checkpoints.latest import ENDINGS
@@ -27,6 +28,7 @@ from mmfakd.engine.best_scores import (
 )
 from mmfakd.engine.position import collect_position, random_states
 from mmfakd.engine.trained_weights import TrainedWeights
+from mmfakd.messages import near_names, quoted
 from mmfakd.registry import HOOKS
 
 from .check_finite_hook import CheckFiniteHook
@@ -51,6 +53,7 @@ class SafeCheckpointHook(CheckpointHook):
       another one does not compare with it.
     - What a killed run left behind is removed at the next start, and paths of a
       folder that was moved are mended.
+    - Files that are asked for and would never come are told when training begins.
 
     Arguments are those of ``CheckpointHook``. With ``backend_args``, or a folder that
     is not local, files are written by the backend that they name.
@@ -108,6 +111,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._move_paths(runner)
         self._sort_best(runner)
         self._tell_incomplete(runner)
+        self._tell_unsaved(runner)
         if is_main_process():
             self._tidy_up(runner, outdated)
 
@@ -121,6 +125,32 @@ class SafeCheckpointHook(CheckpointHook):
                 'can go on from them by `--resume --allow-changes` alone, with '
                 'optimizer and schedule begun anew. Leave that out of '
                 '`default_hooks.checkpoint` if this training may have to be resumed.'
+            )
+
+    def _tell_unsaved(self, runner: Runner) -> None:
+        """Warn of files that are asked for and will never be written."""
+        loop = runner.train_loop
+        in_epochs = not isinstance(loop, IterBasedTrainLoop)
+        begins = getattr(loop, 'val_begin', 1)
+        ends = _length(loop, in_epochs)
+        validates = runner.val_loop is not None and begins <= ends
+        if self.save_best and not validates:
+            runner.logger.warning(
+                f'save_best is {quoted(self.save_best)}, but this training validates '
+                'nothing: there will be no best checkpoint. Give it val_dataloader, '
+                'val_cfg and val_evaluator, and a `train_cfg.val_begin` before its '
+                'end, or leave save_best out.'
+            )
+        first = self.save_begin or self.interval
+        length = _length(loop, self.by_epoch)
+        # An interval below 1 is a wish.
+        if not self.save_last and self.interval > 0 and first > length:
+            best = ' but the best one' if self.save_best and validates else ''
+            runner.logger.warning(
+                f'No checkpoint{best} will be written: the first is due after {first} '
+                f'{"epochs" if self.by_epoch else "iterations"}, the training ends '
+                f'after {length}, and save_last=False. Give `default_hooks.checkpoint` '
+                'a smaller `interval` or `save_begin`, or save_last=True.'
             )
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -280,6 +310,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
         if self.save_best:
+            self._refuse_unknown_score(metrics)
             if 'auto' in self.key_indicators:
                 # Settled here, as MMEngine does it next: only now it can be compared.
                 self._init_rule(self.rules, list(metrics)[:1])
@@ -290,6 +321,19 @@ class SafeCheckpointHook(CheckpointHook):
             self.file_backend = backend
             runner.call_hook('after_save_checkpoint')
             self._remove_outdated()
+
+    def _refuse_unknown_score(self, metrics: dict[str, float]) -> None:
+        """Refuse a metric that no evaluator has; MMEngine's error names it alone."""
+        wanted = [key for key in self.key_indicators if key != 'auto']
+        missing = [key for key in wanted if key not in metrics]
+        if missing:
+            near = near_names(missing[0], metrics) or list(metrics)
+            raise ValueError(
+                f'save_best is {quoted(self.save_best)}: the validation has no score '
+                f'{quoted(missing)}. It has {quoted(near)}. Give one of these; '
+                '--resume --cfg-options default_hooks.checkpoint.save_best=... goes on '
+                'from the last checkpoint.'
+            )
 
     def _path(self, name: str) -> str:
         return self.file_backend.join_path(self.out_dir, name)
@@ -398,6 +442,11 @@ class SafeCheckpointHook(CheckpointHook):
         self.file_backend.put(file.getvalue(), out)
         left_out = sorted(checkpoint.keys() - published.keys())
         runner.logger.info(f'{ckpt_path} is published as {out}, without {left_out}.')
+
+
+def _length(loop: Any, by_epoch: bool) -> float:
+    """Epochs or iterations of a loop; infinite where one of another kind has none."""
+    return getattr(loop, 'max_epochs' if by_epoch else 'max_iters', math.inf)
 
 
 class _LateRemoval:

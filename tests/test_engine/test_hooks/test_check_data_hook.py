@@ -2,6 +2,7 @@
 """Data from which nothing can be learned are refused before the first step."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -66,6 +67,38 @@ def test_endless_sampler_has_batches(work_dir):
     cfg = config(work_dir, classifier(in_channels=1), iters=1)
     cfg.train_dataloader.update(batch_size=64, drop_last=True)
     run(cfg)
+
+
+def test_nothing_to_validate_on(work_dir):
+    """MMEngine divides by zero, after the first epoch."""
+    cfg = config(work_dir, classifier(in_channels=1), epochs=1, validate=True)
+    cfg.val_dataloader.dataset.indices = 0
+    with pytest.raises(ValueError, match=r'val_dataloader \(Digits\) has 0 images'):
+        run(cfg)
+    cfg.val_dataloader.dataset.indices = 1
+    run(cfg)
+
+
+@pytest.mark.parametrize(
+    ('names', 'said'),
+    [
+        # A folder is missing, or there is one more.
+        ('023456789', "Label 1 is '1' in the .* (10 .*'2' in the .*Digits, 9 classes"),
+        ('0123456789x', "has 11 classes, .* set 10: images of 'x' and others"),
+        ('0123456789', None),
+        # Labels are the same.
+        ('01234567', None),
+        ('', None),
+    ],
+)
+def test_classes_of_the_validation(names, said, work_dir, told):
+    cfg = config(work_dir, classifier(in_channels=1), epochs=1, validate=True)
+    if names:
+        cfg.val_dataloader.dataset.metainfo = dict(classes=tuple(names))
+    run(cfg)
+    assert len(told) == bool(said)
+    if said:
+        assert re.search(said.replace('(', r'\('), told[0])
 
 
 def test_more_classes_than_outputs(work_dir):
@@ -296,6 +329,14 @@ def test_detection(tmp_path, told):
 def test_classes_of_another_file(tmp_path):
     with pytest.raises(ValueError, match=r"None of .*'x', 'y', 'z'.*boxes.json"):
         run(detection(tmp_path, ('x', 'y', 'z')))
+
+
+def test_validation_of_classes_of_another_file(tmp_path):
+    """As of COCO's 80, where the names were given to the training set alone."""
+    cfg = detection_run(tmp_path, retinanet(num_classes=3))
+    del cfg.val_dataloader.dataset['metainfo']
+    with pytest.raises(ValueError, match=r"None of .*'person', .*boxes.json"):
+        run(cfg)
 
 
 def test_one_class_of_another_file(tmp_path, told):

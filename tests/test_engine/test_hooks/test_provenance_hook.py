@@ -116,7 +116,8 @@ def test_plain_model(tmp_path):
     train(config(tmp_path, model=student()))
     entry = load_checkpoint_file(tmp_path / 'epoch_1.pth')['meta']['mmfakd']
     sizes = {'processes', 'batch', 'accumulation', 'total_batch'}
-    assert entry.keys() == {*sizes, 'precision', 'versions', 'optimizer'}
+    learned = {'student', 'data', 'preprocessor', 'clip_grad', 'hooks', 'optimizer'}
+    assert entry.keys() == {*sizes, *learned, 'precision', 'versions'}
     assert entry['precision'] == 'float32'
 
 
@@ -124,6 +125,20 @@ def test_nothing_changed(first, run, log):
     model = distillation(str(first / 'teacher.pth'))
     assert resume(run, model=model).epoch == 2
     assert not tables(log)
+
+
+@pytest.mark.parametrize('known', [True, False])
+def test_student_and_images(known, first, run, log):
+    """What else is learned by is told, of older checkpoints by the config in them."""
+    if not known:
+        forget(run)
+    model = distillation(str(first / 'teacher.pth'))
+    model['architecture']['head']['loss']['loss_weight'] = 0.5
+    images = dict(num_classes=10, mean=[70.0], std=[95.9], to_rgb=False)
+    assert resume(run, model=model, data_preprocessor=images).epoch == 2
+    (table,) = tables(log)
+    rows = sorted(line.split()[0] for line in table.strip().splitlines()[2:])
+    assert rows == ['preprocessor.mean', 'student.head.loss.loss_weight']
 
 
 def other_teacher(run):

@@ -5,12 +5,14 @@ import os
 import random
 import re
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from mmfakd.checkpoints.latest import find_checkpoint
@@ -21,6 +23,16 @@ from tests.helpers.two_processes import run_twice
 
 # Of MMEngine, on every resume within a cycle of accumulation.
 LOST = 'the gradient of some iterations is lost'
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """What is logged."""
+    told = []
+    monkeypatch.setattr(
+        MMLogger, 'callHandlers', lambda _, record: told.append(record.getMessage())
+    )
+    return told
 
 
 class Stop(Exception):
@@ -333,6 +345,20 @@ def test_a_clock_that_is_behind(tmp_path, teacher_ckpt, monkeypatch):
         cfg.load_from = str(tmp_path / 'epoch_1.pth')
         train(cfg, Breaker(after=2, at='train_epoch'))
     assert find_checkpoint(tmp_path).path.endswith('epoch_2.pth')
+
+
+@pytest.mark.parametrize('iters', [None, 4])
+def test_nothing_is_left_to_train(iters, tmp_path, teacher_ckpt, lines):
+    """As where the length is a smaller one now, or a job is started once more."""
+    make = partial(config, tmp_path, teacher_ckpt, epochs=1, iters=iters)
+    train(make())
+    assert not [line for line in lines if 'NOTHING IS LEFT' in line]
+    again = Recorder()
+    train(make(resume=True), again)
+    (line,) = [line for line in lines if 'NOTHING IS LEFT' in line]
+    place, key = ('epoch 1', 'max_epochs') if iters is None else ('iter 4', 'max_iters')
+    assert f'after {place}, and' in line and f'larger `train_cfg.{key}`' in line
+    assert again.losses == []
 
 
 def stopping(work_dir, teacher_ckpt, **kwargs):

@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from mmfakd.checkpoints.latest import find_checkpoint
 from mmfakd.compat import load_checkpoint_file
+from mmfakd.engine.launch import merge_train_options
 from tests.helpers.tiny_runs import distillation, run_config, student, train
 
 
@@ -419,6 +420,71 @@ def test_checkpoints_that_lack_a_state_are_told(missing, work_dir, teacher_ckpt)
     (log,) = Path(work_dir).glob('*/*.log')
     told = ', '.join(f'{name}=False' for name in missing)
     assert (f'lack a state ({told})' in log.read_text()) == bool(missing)
+
+
+# ---- what is asked for and never written
+
+NO_BEST = 'there will be no best checkpoint'
+NO_FILE = 'will be written: the first is due after'
+
+
+@pytest.mark.parametrize(
+    ('checkpoint', 'other', 'told'),
+    [
+        (dict(save_best='auto'), {}, [NO_BEST]),
+        (dict(save_best='auto'), dict(validate=True), []),
+        (dict(save_best='auto'), dict(validate=True, iters=2), []),
+        (dict(interval=3, save_last=False), {}, [f'{NO_FILE} 3 epochs']),
+        (dict(interval=5, by_epoch=False, save_last=False), {}, [' 5 iterations, ']),
+        (
+            dict(save_begin=3, save_last=False),
+            {},
+            [f'No checkpoint {NO_FILE} 3 epochs'],
+        ),
+        (dict(save_begin=2, interval=9, save_last=False), {}, []),
+        (dict(interval=2, save_last=False), {}, []),
+        (dict(interval=3), {}, []),
+        (
+            dict(interval=3, save_last=False, save_best='auto'),
+            dict(validate=True),
+            ['but the best one will be written'],
+        ),
+        # Said in so many words.
+        (dict(interval=-1, save_last=False), {}, []),
+    ],
+)
+def test_files_that_never_come(checkpoint, other, told, work_dir, teacher_ckpt, lines):
+    train(config(work_dir, teacher_ckpt, checkpoint=checkpoint, **other))
+    said = [line for line in lines if NO_BEST in line or NO_FILE in line]
+    assert len(said) == len(told)
+    assert all(text in line for text, line in zip(told, said))
+    if any(text.startswith(NO_FILE) for text in told):
+        assert not [*Path(work_dir).glob('*.pth')]
+
+
+def test_a_validation_that_begins_after_the_end(work_dir, teacher_ckpt, lines):
+    best = dict(save_best='auto')
+    cfg = config(work_dir, teacher_ckpt, checkpoint=best, validate=True)
+    cfg.train_cfg.val_begin = 3
+    train(cfg)
+    assert [line for line in lines if NO_BEST in line]
+
+
+def test_nobody_waits_for_a_best_checkpoint_without_validation(work_dir, teacher_ckpt):
+    cfg = config(work_dir, teacher_ckpt, scores=[1.0])
+    merge_train_options(cfg, no_validate=True)
+    assert 'save_best' not in cfg.default_hooks.checkpoint
+
+
+def test_a_score_that_no_metric_has(work_dir, teacher_ckpt):
+    best = dict(save_best='accuracy/top5')
+    cfg = config(work_dir, teacher_ckpt, checkpoint=best, validate=True)
+    with pytest.raises(ValueError, match="no score 'accuracy/top5'.*'accuracy/top1'"):
+        train(cfg)
+    # As the message advises.
+    cfg.resume = True
+    cfg.default_hooks.checkpoint.save_best = 'accuracy/top1'
+    assert train(cfg).epoch == 2
 
 
 class Interrupt(Hook):
