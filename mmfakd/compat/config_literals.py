@@ -154,7 +154,7 @@ def _imported_paths(config: dict[str, Any]) -> Iterator[str]:
     """Names with dots by which mmrazor finds functions and classes of any module."""
     for key in _IMPORTED:
         yield from _named(config, key)
-    for part in _dicts(config):
+    for part in dicts_in(config):
         kind = part.get('type')
         if isinstance(kind, str) and _OF_CODE.fullmatch(kind):
             yield from _texts(part.get('source'))
@@ -162,7 +162,7 @@ def _imported_paths(config: dict[str, Any]) -> Iterator[str]:
 
 def _named(value: Any, key: str) -> Iterator[str]:
     """Texts under a key, also those that stand in lists there."""
-    for part in _dicts(value):
+    for part in dicts_in(value):
         yield from _texts(part.get(key))
 
 
@@ -174,14 +174,21 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _dicts(value: Any) -> Iterator[dict]:
-    """All dicts in a value, it itself included."""
+def dicts_in(value: Any) -> Iterator[dict]:
+    """Find all dicts in a value.
+
+    Args:
+        value (object): Dicts, lists and tuples in each other, of which it is one.
+
+    Yields:
+        dict: Each, before those in it.
+    """
     if isinstance(value, dict):
         yield value
         value = list(value.values())
     if isinstance(value, (list, tuple)):
         for item in value:
-            yield from _dicts(item)
+            yield from dicts_in(item)
 
 
 def _assignment(node: ast.stmt) -> tuple[str, Any]:
