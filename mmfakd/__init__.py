@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from .checkpoints.mmengine_loader import replace_mmengine_loaders
 from .compat import apply_shims, check_environment
+from .compat.best_of_others import leave_best_of_others
 from .compat.build_errors import explain_build_errors
 from .compat.dataset_copies import forget_copied_objects
 from .compat.image_errors import name_unreadable_images
 from .compat.import_hook import when_imported
 from .compat.late_batches import start_batches_late
 from .compat.optimizer_constructors import name_students_as_alone
+from .model_zoo.inferencers import guard_inferencers
 from .model_zoo.inheritance import let_configs_inherit, let_hub_build
 from .version import __version__
 
@@ -29,6 +31,8 @@ apply_shims()
 when_imported('mmengine.runner.checkpoint', replace_mmengine_loaders)
 when_imported('mmengine.config.config', let_configs_inherit)
 when_imported('mmengine.hub.hub', let_hub_build)
+when_imported('mmengine.infer', guard_inferencers)
+when_imported('mmengine.hooks.checkpoint_hook', leave_best_of_others)
 when_imported('mmengine.registry', explain_build_errors)
 when_imported('mmengine.optim.optimizer.default_constructor', name_students_as_alone)
 when_imported('mmengine.dataset.base_dataset', forget_copied_objects)

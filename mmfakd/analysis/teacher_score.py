@@ -23,6 +23,7 @@ from mmfakd.models.algorithms.count_classes import predicted_counts
 
 from .distillation import evaluation_config, open_distillation
 from .progress_hook import ProgressHook
+from .written_files import refuse_written_files
 
 DOES_NOT_FIT = 3
 
@@ -60,6 +61,8 @@ def check_teacher(
     _check_numbers(expected, tolerance)
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg:
         _require_validation(cfg)
+        if osp.isdir(config):
+            refuse_written_files(cfg.val_evaluator)
         # Not that of the training, whose logs it would mix with. The config of a work
         # dir has no name.
         own = osp.join('./work_dirs', f'{Path(cfg.filename or config).stem}_teacher')

@@ -102,7 +102,8 @@ def replace_mmengine_loaders() -> None:
             student = import_module('mmfakd.checkpoints.student')
             inner = student.student_state_dict(inner)
         state_dict = inner or state_dict
-        original(module, state_dict, strict, logger)
+        # MMEngine prints those that the model does not have.
+        original(module, names.with_printable_names(state_dict), strict, logger)
 
     load_state_dict.mmfakd = True  # type: ignore[attr-defined]
     checkpoint.load_state_dict = load_state_dict

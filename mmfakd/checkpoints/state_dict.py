@@ -121,6 +121,23 @@ def without_wrappers(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
     return renamed
 
 
+def with_printable_names(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Write control characters in names as escapes, so that messages may show them.
+
+    Args:
+        state_dict (Mapping): A stranger's, for example.
+
+    Returns:
+        Mapping: It itself where there are none. Otherwise a copy with the layout
+        versions of its modules.
+    """
+    if all(printable(key) == key for key in state_dict):
+        return state_dict
+    shown = OrderedDict((printable(key), value) for key, value in state_dict.items())
+    shown._metadata = getattr(state_dict, '_metadata', OrderedDict())  # type: ignore[attr-defined]
+    return shown
+
+
 def _under_module(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
     """The weights of the model that one wrapper holds; none without a wrapper."""
     inside = [

@@ -23,6 +23,7 @@ from .deep_tuples import nests_tuples_deeply
 from .nesting import find_excess, usual_recursion_limit
 from .refused_error import RefusedError
 from .restricted_pickle import RestrictedPickle, checkpoint_globals
+from .risky_names import drop_risky_names
 from .safetensors_file import is_safetensors, read_safetensors
 
 # What the two formats of torch.save begin with: a zip archive, or the pickled
@@ -206,7 +207,7 @@ def load_checkpoint_file(
         restore_types(checkpoint)
     except RefusedError as error:
         raise _refused(path, error) from error
-    _drop_risky_texts(checkpoint, path)
+    _drop_what_is_risky(checkpoint, path)
     return checkpoint
 
 
@@ -276,8 +277,8 @@ def _refuse_bomb(path: Path) -> None:
         raise _refused(path, f'it would unpack to {unpacked:,} bytes')
 
 
-def _drop_risky_texts(checkpoint: dict, path: Path) -> None:
-    """Leave texts out that MMEngine's resume or inferencers would execute."""
+def _drop_what_is_risky(checkpoint: dict, path: Path) -> None:
+    """Leave out what MMEngine's resume or inferencers would execute, or remove."""
     hub = checkpoint.get('message_hub')
     runtime = hub.get('runtime_info') if isinstance(hub, dict) else None
     places: list[tuple[str, Any, tuple[str, ...]]] = [
@@ -294,6 +295,12 @@ def _drop_risky_texts(checkpoint: dict, path: Path) -> None:
                     f'{path}: the config in its {name}[{key!r}] is left out, as '
                     f'MMEngine would execute it: {risk}'
                 )
+    notes = runtime if isinstance(runtime, dict) else {}
+    for key, value in drop_risky_names(notes).items():
+        _warn(
+            f'{path}: runtime_info[{key!r}] is left out, as a resumed training would '
+            f'remove what it names, and it is no checkpoint of its own: {value!r:.200}'
+        )
 
 
 def _warn(text: str) -> None:

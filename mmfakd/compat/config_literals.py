@@ -21,6 +21,13 @@ _MADE_OF: dict[str | None, Any] = dict(dict=dict, set=_ITEMS, frozenset=_ITEMS)
 # Levels of syntax; a dict in a dict is two. Python's own limit is no guard: libraries
 # raise it, above what the stack holds.
 _DEEPEST = 300
+# What mmrazor imports to record or deliver what a function returns, to trace a model
+# and to quantize it; a module of a model is named by `source`, too.
+_IMPORTED = (
+    *('func_path', 'method_path', 'skipped_methods', 'no_observer_modules'),
+    *('object_type', 'float_to_observed_custom_module_class'),
+)
+_OF_CODE = re.compile(r'(.*\.)?(Function|Method)(In|Out)puts(Recorder|Delivery)?')
 _LIBRARY = re.compile(r'mm(engine|cv|pretrain|det|razor|fakd)(\.\w+)*')
 
 
@@ -92,6 +99,9 @@ def find_risk(text: str) -> str | None:
     for scope in (*_named(config, '_scope_'), *_named(config, 'default_scope')):
         if _is_foreign_scope(scope):
             return f'its scope {scope!r} is a module, which would be imported'
+    for path in _imported_paths(config):
+        if _is_foreign_scope(path):
+            return f'it imports a module to find {path!r}'
     for key in TYPE_KEYS:
         for kind in dict.fromkeys(_named(config, key)):
             if reason := find_risk_of_type(kind):
@@ -140,14 +150,45 @@ def _imports(imported: Any) -> list[str]:
     return [str(n) for n in (names if isinstance(names, (list, tuple)) else [names])]
 
 
+def _imported_paths(config: dict[str, Any]) -> Iterator[str]:
+    """Names with dots by which mmrazor finds functions and classes of any module."""
+    for key in _IMPORTED:
+        yield from _named(config, key)
+    for part in dicts_in(config):
+        kind = part.get('type')
+        if isinstance(kind, str) and _OF_CODE.fullmatch(kind):
+            yield from _texts(part.get('source'))
+
+
 def _named(value: Any, key: str) -> Iterator[str]:
+    """Texts under a key, also those that stand in lists there."""
+    for part in dicts_in(value):
+        yield from _texts(part.get(key))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, _ITEMS):
+        for item in value:
+            yield from _texts(item)
+
+
+def dicts_in(value: Any) -> Iterator[dict]:
+    """Find all dicts in a value.
+
+    Args:
+        value (object): Dicts, lists and tuples in each other, of which it is one.
+
+    Yields:
+        dict: Each, before those in it.
+    """
     if isinstance(value, dict):
-        if isinstance(value.get(key), str):
-            yield value[key]
+        yield value
         value = list(value.values())
     if isinstance(value, (list, tuple)):
         for item in value:
-            yield from _named(item, key)
+            yield from dicts_in(item)
 
 
 def _assignment(node: ast.stmt) -> tuple[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 # What registries look for in models, transforms, hooks and loaders, as they do for
 # `type`.
 TYPE_KEYS = (
-    *('type', 'conv_type', 'first_act', 'last_act', 'norm_layer', 'padding_mode'),
+    *('type', 'conv_type', 'act_cfg_list', 'norm_layer', 'padding_mode'),
     *('resize_type', 'constructor', 'ema_type', 'auto_wrap_policy', 'param_init_fn'),
     'collate_fn',
 )
@@ -61,8 +61,9 @@ def is_module(name: str) -> bool:
     Returns:
         bool: Whether it does.
     """
+    # Also what no `import` could spell, such as `a-b`: MMEngine imports by name.
     try:
-        return name.isidentifier() and find_spec(name) is not None
+        return bool(name) and find_spec(name) is not None
     except ValueError:
         # Such as `__main__`.
         return True
@@ -136,11 +137,18 @@ def is_model_part(kind: str) -> bool:
     own = sys.modules.get('mmpretrain.registry')
     roots = [getattr(registry, name) for name in _PARTS]
     roots += [getattr(own, name) for name in _PARTS_OF_MMPRETRAIN if own is not None]
-    return any(holds(root, found) for root in roots) or _is_pipeline(found)
+    return any(holds(root, found) for root in roots) or is_pipeline(found)
 
 
-def _is_pipeline(found: Any) -> bool:
-    """Whether it is a transform, or what puts some together: not all are registered."""
+def is_pipeline(found: Any) -> bool:
+    """Tell whether it is a transform, or what puts some together.
+
+    Args:
+        found (object): What a name stands for; not all transforms are registered.
+
+    Returns:
+        bool: Whether it is.
+    """
     from mmcv.transforms import BaseTransform
     from mmengine.dataset import Compose
 

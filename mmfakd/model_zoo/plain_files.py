@@ -6,6 +6,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import yaml
@@ -15,6 +16,7 @@ from mmfakd.compat.refused_error import RefusedError
 
 from .one_at_a_time import ONE_AT_A_TIME
 
+_PLAIN_ONLY = ContextVar('_PLAIN_ONLY', default=False)
 _OWN = 'if you trust it, give the config itself, or `mmfakd plot` --trust'
 
 
@@ -25,8 +27,8 @@ def plain_files_only() -> Iterator[None]:
     Its ``mmengine.load`` reads pickles, and YAML with a loader that makes any object;
     what is registered opens the files by it that a config names. Within this context
     pickles are refused, those in arrays of numpy, too, YAML is read as plain values,
-    and MMEngine's backend of ``http://`` is off. Weights are read by mmfakd's own
-    loader, which this leaves alone.
+    MMEngine's backend of ``http://`` is off, and a ``cfg_path`` names no file of
+    Python. Weights are read by mmfakd's own loader, which this leaves alone.
 
     Yields:
         None: Within the context it is so, in all threads. Other threads wait to enter.
@@ -44,7 +46,17 @@ def plain_files_only() -> Iterator[None]:
         for owner, name, stand_in in stand_ins:
             restored.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, stand_in)
+        restored.callback(_PLAIN_ONLY.reset, _PLAIN_ONLY.set(True))
         yield
+
+
+def reads_plain_files_only() -> bool:
+    """Tell whether this is called within :func:`plain_files_only`.
+
+    Returns:
+        bool: Whether it is.
+    """
+    return _PLAIN_ONLY.get()
 
 
 def _refuse_pickle(*args: Any, **kwargs: Any) -> NoReturn:

@@ -13,8 +13,9 @@ from mmengine.registry import Registry, registry
 from mmengine.utils import misc
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.data import Dataset
 
-from mmfakd.compat.named_types import holds, is_openmmlab
+from mmfakd.compat.named_types import holds, is_openmmlab, is_pipeline
 
 from .one_at_a_time import ONE_AT_A_TIME
 from .plain_files import plain_files_only
@@ -23,6 +24,8 @@ from .plain_files import plain_files_only
 _NEVER = ('INFERENCERS', 'RUNNERS')
 # What a model is made of.
 _MODELS = ('MODELS', 'TASK_UTILS', 'WEIGHT_INITIALIZERS', 'TRANSFORMS')
+# They need not be registered.
+_KINDS = (nn.Module, Optimizer)
 
 
 @contextmanager
@@ -34,9 +37,10 @@ def registered_types_only(models_only: bool = False) -> Iterator[None]:
     which empty them, or a module that lies in the working directory. They also import
     the registry of what they take for a library, such as 'models' in
     'mmdet.models.Net'. Within this context they take what is registered somewhere,
-    modules and optimizers alone, and import OpenMMLab's libraries; so does mmrazor,
-    whose recorders import what they record of. What is built reads plain files alone,
-    see :func:`~mmfakd.model_zoo.plain_files.plain_files_only`.
+    modules, optimizers, transforms and data sets alone, and import OpenMMLab's
+    libraries; so does mmrazor, whose recorders import what they record of. What is
+    built reads plain files alone, see
+    :func:`~mmfakd.model_zoo.plain_files.plain_files_only`.
 
     Args:
         models_only (bool): Whether only what models are made of is built. Defaults to
@@ -46,13 +50,15 @@ def registered_types_only(models_only: bool = False) -> Iterator[None]:
         None: Within the context it is so, in all threads. Other threads wait to enter.
     """
     names = _MODELS if models_only else _all_roots()
+    kinds = _KINDS if models_only else (*_KINDS, Dataset)
     with ONE_AT_A_TIME, plain_files_only():
         original, importing = registry.get_object_from_string, registry.import_module
 
         def named(name: str) -> Any:
             # Without dots it is a module; to look for one imports what is before it.
             found = original(name) if '.' in name and _may_import(name) else None
-            if isinstance(found, type) and issubclass(found, (nn.Module, Optimizer)):
+            of_kind = isinstance(found, type) and issubclass(found, kinds)
+            if of_kind or is_pipeline(found):
                 return found
             roots = [getattr(mmengine.registry, root) for root in names]
             return found if any(holds(root, found) for root in roots) else None

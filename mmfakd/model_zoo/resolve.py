@@ -14,6 +14,7 @@ from mmfakd.compat.config_literals import leaves_package
 from mmfakd.messages import quoted
 
 from .find import near_configs, package_folder
+from .plain_files import reads_plain_files_only
 from .read_config import read_config
 
 # Modules that a config imports for its teacher alone.
@@ -39,7 +40,8 @@ def resolve_model_cfg(
             of the config around. It yields to one within ``cfg`` and goes before
             that of the ``cfg_path`` config.
         files (bool): Whether ``cfg_path`` may name a file, which is run. Not where the
-            config is a text in somebody's checkpoint. Defaults to True.
+            config is a text in somebody's checkpoint, nor within ``plain_files_only``.
+            Defaults to True.
 
     Returns:
         tuple[ConfigDict, str | None]: The config to build, and the address of the
@@ -68,7 +70,7 @@ def resolve_model_cfg(
                 'a model of its own: leave out one of them. Where `cfg_path` is to '
                 'replace a model that a base config gives, add `_delete_=True`.'
             )
-        if not files and is_file(path):
+        if is_file(path) and (not files or reads_plain_files_only()):
             raise ValueError(
                 f'cfg_path={path!r} is a file, which would be run, and a text in a '
                 'checkpoint or a log does not decide that. If you trust it, give the '

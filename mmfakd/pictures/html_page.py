@@ -12,6 +12,8 @@ from string import Template
 
 from matplotlib.figure import Figure
 
+from mmfakd.messages import printable
+
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -69,11 +71,12 @@ def html_page(title: str, lead: str, sections: Sequence[Section]) -> str:
     Returns:
         str: HTML, with the figures in it.
     """
-    return _PAGE.substitute(
+    page = _PAGE.substitute(
         title=escape(title),
         lead=_paragraphs(lead),
         sections='\n'.join(map(_section, sections)),
     )
+    return printable(page)
 
 
 def _section(section: Section) -> str:

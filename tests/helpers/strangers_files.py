@@ -228,6 +228,19 @@ def _scope(marker):
     return "model = dict(type='ResNet', depth=18, _scope_='strange_scope')\n"
 
 
+def _unspelled(marker):
+    """MMEngine imports a module by a name that no `import` could spell."""
+    marker.with_name('strange-module.py').write_text(_code(marker))
+    return "model = dict(type='strange-module')\n"
+
+
+def _recorded(marker):
+    """A recorder imports the module of what it records, as soon as it is built."""
+    marker.with_name('strange_module.py').write_text(_code(marker))
+    kind = 'mmrazor.models.task_modules.MethodOutputsRecorder'
+    return f"model = dict(type={kind!r}, source='strange_module.Net.forward')\n"
+
+
 def _evaluated(marker):
     """A transform that is built makes a type of torch of it, by `eval`."""
     kind = 'mmpretrain.datasets.transforms.processing.TorchVisonTransformWrapper'
@@ -287,6 +300,8 @@ TEXTS = {
     'text with a module as scope': _scope,
     'text with a module as padding': _padding,
     'text with a module as policy': _policy,
+    'text with a module that no word names': _unspelled,
+    'text with a module to record of': _recorded,
     'text with an expression as a value': _evaluated,
     'text nested too deeply': lambda marker: f'a = {"-" * 50000}1\n',
 }

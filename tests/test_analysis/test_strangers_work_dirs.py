@@ -109,6 +109,28 @@ def test_no_pickle_of_a_data_set_is_read(command, place, capsys, monkeypatch):
         assert (place / 'marker').exists()
 
 
+METRICS = {
+    'removes a file': "dict(type='mmpretrain.ShapeBiasMetric', csv_dir='mine', "
+    "dataset_name='a', model_name='b')",
+    'overwrites a file': "[dict(type='Accuracy'), dict(type='DumpResults', "
+    "out_file_path='mine/a.pkl')]",
+}
+
+
+@pytest.mark.parametrize('metric', METRICS)
+def test_no_metric_writes_where_a_stranger_says(metric, place, capsys, monkeypatch):
+    files = [place / 'mine' / name for name in ('a_b_session-1.csv', 'a.pkl')]
+    files[0].parent.mkdir()
+    for file in files:
+        file.write_text('mine')
+    monkeypatch.setitem(PAYLOADS, metric, f'val_evaluator = {METRICS[metric]}')
+    arm(place, metric)
+    words = ' '.join(said(capsys, 'check-teacher', 'run').split())
+    assert [file.read_text() for file in files] == ['mine', 'mine']
+    assert 'its val_evaluator writes files, ' in words
+    assert 'If you trust it, give the config itself' in words
+
+
 def test_own_work_dir_needs_no_trust(place, capsys):
     words = said(capsys, 'compare', 'run')
     assert '| added in training |' in words and 'parameters unknown' not in words

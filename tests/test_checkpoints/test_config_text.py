@@ -233,6 +233,22 @@ def test_depth_does_not_hang_on_the_limit_of_python(deep):
         ("a = dict(warp_mode='eval')", "warp_mode='eval' would be executed"),
         ("a = dict(search_op='a()')", "search_op='a()' would be executed"),
         ('model = {"a\']": 1}', 'its key "a\']" would be executed'),
+        (
+            "model = dict(act_cfg_list=['ReLU', ['os.abort']])",
+            "its act_cfg_list='os.abort' is none of",
+        ),
+        (
+            "a = dict(type='MethodOutputs', source='antigravity.A.b')",
+            "imports a module to find 'antigravity.A.b'",
+        ),
+        (
+            "a = dict(source='this.f', type='mmrazor.FunctionInputsRecorder')",
+            "imports a module to find 'this.f'",
+        ),
+        ("a = dict(type='MethodOutputs', method_path='this.A.b')", "find 'this.A.b'"),
+        ("a = dict(type='FunctionOutputs', func_path='this.f')", "find 'this.f'"),
+        ("a = dict(tracer=dict(skipped_methods=['this.A.b']))", "find 'this.A.b'"),
+        ("a = dict(no_observer_modules=('this.A',))", "find 'this.A'"),
     ],
 )
 def test_plain_values_that_would_run(text, reason):
@@ -313,6 +329,12 @@ def test_each_key_that_registries_look_for(key):
         'optim_wrapper = dict(paramwise_cfg=dict(custom_keys={"a\'b": 1}))',
         "model = dict(test_cfg=dict(nms=dict(type='soft_nms', iou_threshold=0.5)))",
         "model = dict(tracker=dict(motion=dict(warp_mode='cv2.MOTION_EUCLIDEAN')))",
+        "model = dict(act_cfg_list=['ReLU', 'mmpretrain.HSwish'])",
+        # A module of a model, not of Python.
+        "a = dict(type='ModuleOutputs', source='this.layer4')",
+        "a = dict(type='MethodOutputs', source='mmdet.models.FPN.forward')",
+        "a = dict(type='FunctionOutputs', func_path='torch.nn.functional.relu')",
+        "tracer = dict(skipped_methods=['mmpretrain.models.ClsHead._get_loss'])",
     ],
 )
 def test_what_configs_of_the_libraries_name(text):

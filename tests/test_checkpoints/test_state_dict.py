@@ -18,6 +18,18 @@ from mmfakd.checkpoints.write import write_weights
 from tests.helpers.toy import feature_distill
 
 
+def test_mmengine_shows_no_control_characters_of_names(tmp_path, capfd):
+    """They may be a stranger's, and a terminal obeys them."""
+    layer = nn.BatchNorm1d(2)
+    content = layer.state_dict()
+    content['a\x1b[2Jb'] = torch.ones(1)
+    torch.save(content, tmp_path / 'a.pth')
+    load_checkpoint(layer, str(tmp_path / 'a.pth'))
+    said = ''.join(capfd.readouterr())
+    assert r'unexpected key in source state_dict: a\x1b[2Jb' in said
+    assert '\x1b[2J' not in said
+
+
 @pytest.mark.parametrize(
     'wrap', [dict, lambda s: {'state_dict': s, 'model': 3}, lambda s: {'model': s}]
 )

@@ -241,7 +241,7 @@ def test_text_is_armed(payload, place):
         MODELS.build(config.model)
     except Exception as error:
         print(error)
-    for name in ('strange_module', 'strange_scope', 'mc'):
+    for name in ('strange_module', 'strange-module', 'strange_scope', 'mc'):
         sys.modules.pop(name, None)
     assert place.marker.exists()
 

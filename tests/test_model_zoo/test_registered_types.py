@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from mmengine.registry import DATASETS, HOOKS, MODELS, TASK_UTILS
+from mmengine.registry import DATASETS, HOOKS, MODELS, TASK_UTILS, TRANSFORMS
 
 import mmfakd  # noqa: F401
 from mmfakd.model_zoo.build import build_without_weights
@@ -69,12 +69,26 @@ def test_nothing_is_run(folder, model, nested, scope):
         (MODELS, 'mmpretrain.ResNet'),
         (TASK_UTILS, 'mmdet.models.task_modules.assigners.MaxIoUAssigner'),
         (DATASETS, 'mmpretrain.datasets.CustomDataset'),
+        # Of no registry.
+        (DATASETS, 'mmengine.dataset.BaseDataset'),
+        (TRANSFORMS, 'mmengine.dataset.Compose'),
         (HOOKS, 'mmengine.hooks.EMAHook'),
     ],
 )
 def test_what_is_meant_to_be_built_is_found(registry, kind):
     with registered_types_only():
         assert registry.get(kind).__name__ == kind.rpartition('.')[2]
+
+
+def test_no_part_of_a_model_is_one_of_a_file(folder):
+    part = dict(type='mmfakd.FeatureDistill', teacher=classifier())
+    part.update(architecture=dict(cfg_path='evil_of_a_stranger.py'))
+    part.update(distiller=dict(type='mmrazor.ConfigurableDistiller'))
+    cfg = dict(classifier(), backbone=part)
+    with pytest.raises(ValueError, match='is a file, which would be run'):
+        build_without_weights(cfg, 'mmpretrain')
+    (folder / 'evil_of_a_stranger.py').write_text(f'model = {classifier()!r}\n')
+    build_without_weights(cfg, 'mmpretrain', trusted=True)
 
 
 def test_models_are_made_of_no_hooks():

@@ -11,6 +11,7 @@ from mmrazor.registry.registry import sub_model
 from mmfakd.checkpoints.student import student_config
 from mmfakd.compat.config_literals import find_risk
 from mmfakd.model_zoo.inline_models import inline_models
+from mmfakd.model_zoo.plain_files import plain_files_only
 from mmfakd.model_zoo.resolve import model_files
 from mmfakd.utils import resolve_model_cfg
 
@@ -263,6 +264,8 @@ def test_a_file_is_not_run_for_everybody(tmp_path):
     assert resolve_model_cfg(dict(cfg_path=path))[0].backbone.depth == 18
     with pytest.raises(ValueError, match=f'{path}.* is a file, which would be run'):
         resolve_model_cfg(dict(cfg_path=path), files=False)
+    with plain_files_only(), pytest.raises(ValueError, match='would be run'):
+        resolve_model_cfg(dict(cfg_path=path))
     assert resolve_model_cfg(dict(cfg_path=RESNET18), files=False)[0].backbone
 
 

@@ -26,6 +26,7 @@ from mmfakd.engine.best_scores import (
     in_name,
     noted_metrics,
 )
+from mmfakd.engine.file_names import name_pattern
 from mmfakd.engine.position import collect_position, random_states
 from mmfakd.engine.trained_weights import TrainedWeights
 from mmfakd.messages import near_names, quoted
@@ -103,7 +104,7 @@ class SafeCheckpointHook(CheckpointHook):
         if runner._resume and osp.basename(str(runner._load_from)) != INTERRUPTED:
             self._saved = runner.iter
         info = runner.message_hub.runtime_info
-        outdated = info.pop('outdated_ckpts', [])
+        outdated = list(filter(self._may_go, info.pop('outdated_ckpts', [])))
         super().before_train(runner)
         # The path may tell, which may be that of another folder.
         known = noted_metrics(info, self.filename_tmpl, len(self.save_best or ()) > 1)
@@ -334,6 +335,11 @@ class SafeCheckpointHook(CheckpointHook):
                 '--resume --cfg-options default_hooks.checkpoint.save_best=... goes on '
                 'from the last checkpoint.'
             )
+
+    def _may_go(self, name: str) -> bool:
+        """Whether a name in a file is one that this hook gives, and removes."""
+        names = f'{name_pattern(self.filename_tmpl)}|best_.*|{re.escape(INTERRUPTED)}'
+        return re.fullmatch(names, name) is not None
 
     def _path(self, name: str) -> str:
         return self.file_backend.join_path(self.out_dir, name)

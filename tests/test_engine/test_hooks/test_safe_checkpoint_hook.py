@@ -172,6 +172,29 @@ def test_what_a_killed_run_leaves_is_tidied_up(
     }
 
 
+@pytest.mark.parametrize(
+    'named', [['{}/victim'], ['../victim'], ['notes', 'epoch_7.pth']], ids=str
+)
+def test_a_strangers_checkpoint_removes_nothing_of_others(
+    named, tmp_path, teacher_ckpt
+):
+    """What it had still to remove is its own: a checkpoint in the folder."""
+    work_dir = tmp_path / 'run'
+    train(config(work_dir, teacher_ckpt, epochs=1))
+    for folder in (tmp_path / 'victim', work_dir / 'notes'):
+        folder.mkdir()
+        (folder / 'precious.txt').touch()
+    (work_dir / 'epoch_7.pth').touch()
+    checkpoint = torch.load(work_dir / 'epoch_1.pth', weights_only=False)
+    outdated = [name.format(tmp_path) for name in named]
+    checkpoint['message_hub']['runtime_info']['outdated_ckpts'] = outdated
+    torch.save(checkpoint, work_dir / 'epoch_1.pth')
+    train(config(work_dir, teacher_ckpt, epochs=2, resume=True))
+    assert (tmp_path / 'victim' / 'precious.txt').exists()
+    assert (work_dir / 'notes' / 'precious.txt').exists()
+    assert (work_dir / 'epoch_7.pth').exists() == ('epoch_7.pth' not in named)
+
+
 def test_parts_of_others_stay(tmp_path, teacher_ckpt):
     left = ['epoch_9.pth.part', 'epoch_9_student.pth.part', 'last_checkpoint.part']
     for name in (*left, 'film.part'):

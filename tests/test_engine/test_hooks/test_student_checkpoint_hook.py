@@ -259,6 +259,21 @@ def test_resume_that_keeps_fewer(work_dir, teacher_ckpt):
     assert watch.seen[-1] == {'epoch_4.pth'}
 
 
+@pytest.mark.parametrize('key', ['last_ckpt', 'best_ckpt'])
+def test_students_of_another_folder_stay(key, tmp_path, teacher_ckpt):
+    """Their checkpoint may have gone: that is not this training's to tidy up."""
+    work_dir, other = tmp_path / 'run', tmp_path / 'other'
+    train(config(work_dir, distillation(teacher_ckpt), epochs=1))
+    other.mkdir()
+    (other / 'best_a_student.pth').touch()
+    checkpoint = torch.load(work_dir / 'epoch_1.pth', weights_only=False)
+    noted = {key: str(other / 'best_a.pth'), 'best_score': 1.0}
+    checkpoint['message_hub']['runtime_info'].update(noted)
+    torch.save(checkpoint, work_dir / 'epoch_1.pth')
+    train(config(work_dir, distillation(teacher_ckpt), epochs=2, resume=True))
+    assert (other / 'best_a_student.pth').exists()
+
+
 def test_resume_after_the_best_file_was_moved_away(work_dir, teacher_ckpt):
     def resumable(**kwargs):
         return config(
