@@ -10,7 +10,11 @@ from typing import Any
 from mmengine.dataset import InfiniteSampler
 from torch import nn
 
-from mmfakd.checkpoints.class_names import first_renamed, renamed_classes
+from mmfakd.checkpoints.class_names import (
+    first_renamed,
+    listed_names,
+    renamed_classes,
+)
 from mmfakd.checkpoints.first_meta import first_meta
 from mmfakd.datasets.wrappers import (
     dataset_meta,
@@ -92,7 +96,8 @@ def check_validation(loader: Any, classes: Sequence[str] | None) -> list[str]:
 
     Args:
         loader (DataLoader): The loader.
-        classes (Sequence[str], optional): Names of the training set's classes.
+        classes (Sequence[str], optional): Names of the training set's classes; None
+            where its labels are not used, or are no classes of the validation.
 
     Returns:
         list[str]: What is doubtful.
@@ -115,25 +120,24 @@ def check_validation(loader: Any, classes: Sequence[str] | None) -> list[str]:
 
 def _tell_validated(dataset: Any, classes: Sequence[str] | None) -> str:
     """Tell if labels are other classes in the validation than in the training set."""
-    own = dataset_meta(dataset).get('classes') or ()
-    if not classes or not own or isinstance(own, str) or isinstance(classes, str):
-        return ''
-    renamed = first_renamed(classes, own)
+    trained = listed_names(classes)
+    own = listed_names(dataset_meta(dataset).get('classes'))
+    renamed = first_renamed(trained, own)
     kind = type(dataset).__name__
     if renamed is not None:
         label, name, other = renamed
         return (
-            f'Label {label} is {name!r} in the training set ({len(classes)} classes) '
+            f'Label {label} is {name!r} in the training set ({len(trained)} classes) '
             f'and {other!r} in the validation set ({kind}, {len(own)} classes). Scores '
             'compare labels. If only the words differ, all is well; else they are '
             'wrong: give both the same `metainfo=dict(classes=...)`. Where folders are '
             'classes, one that is missing moves the labels of those behind it: make '
             'it, though it stays empty.'
         )
-    if len(own) > len(classes):
+    if trained and len(own) > len(trained):
         return (
             f'The validation set ({kind}) has {len(own)} classes, the training set '
-            f'{len(classes)}: images of {own[len(classes)]!r} and others that are not '
+            f'{len(trained)}: images of {own[len(trained)]!r} and others that are not '
             'trained always count as wrong.'
         )
     return ''
@@ -144,7 +148,7 @@ def _tell_categories(dataset: Any) -> str:
     names = first_meta(getattr(dataset, 'metainfo', None)).get('classes')
     found = getattr(dataset, 'cat_ids', None)
     # Each letter of a text may be a name.
-    if not names or not isinstance(found, list) or len(found) >= len(names):
+    if names is None or not isinstance(found, list) or len(found) >= len(names):
         return ''
     file = getattr(dataset, 'ann_file', '')
     advice = 'Set `metainfo=dict(classes=...)` to the names that stand in the file.'

@@ -22,4 +22,10 @@ def known_meta(runner: Runner) -> dict:
     if runner.val_loop is not None:
         loaders.append(runner.val_dataloader)
     found = (dataset_meta(loader.dataset) for loader in walk_loaders(loaders))
-    return next((meta for meta in found if meta.get('classes')), {})
+    return next((meta for meta in found if _names(meta)), {})
+
+
+def _names(meta: dict) -> bool:
+    """Whether there are names; of an array nobody may ask that."""
+    names = meta.get('classes')
+    return names is not None and len(names) > 0

@@ -183,16 +183,26 @@ def _load_all(runner: Runner, checkpoint: str) -> None:
 
     MMEngine, which loads them again, tells so in the log, and scores what is left.
     """
+    load_weights(_tested_models(runner)[1], checkpoint, 'model')
+
+
+def _tested_models(runner: Runner) -> tuple[Any, Any]:
+    """The model that is tested as a whole, and the student where that has one."""
     model: Any = unwrapped_model(runner)
     if isinstance(model, BaseTTAModel):
         model = model.module
     student = getattr(model, 'architecture', None)
-    tested = student if isinstance(student, nn.Module) else model
-    load_weights(tested, checkpoint, 'model')
+    return model, student if isinstance(student, nn.Module) else model
 
 
 def _tell_renamed(runner: Runner, checkpoint: str) -> None:
     """Warn of labels that are other classes than those of the training."""
+    whole, tested = _tested_models(runner)
+    labelled = getattr(whole, 'calculate_student_loss', True)
+    if not labelled or hasattr(tested, 'prototype'):
+        # Images without labels, and those of mmpretrain's retrievers, which look one up
+        # among others, may be of other classes.
+        return
     for loader in walk_loaders(getattr(runner.test_loop, 'dataloader', None)):
         classes = dataset_meta(loader.dataset).get('classes')
         renamed = renamed_classes(checkpoint, classes, 'the test set')

@@ -285,6 +285,22 @@ def test_weights_that_fit_are_scored(tmp_path):
         assert 'accuracy/top1' in json.loads(out.read_text())
 
 
+def test_label_free_students_are_of_any_classes(tmp_path):
+    """Those in the checkpoint are of the images that were trained on."""
+    ckpt = save_teacher(tmp_path)
+    model = distillation(ckpt, calculate_student_loss=False)
+    cfg = run_config(tmp_path / 'work', model, validate=True)
+    cfg.log_level = 'WARNING'
+    cfg.dump(tmp_path / 'own.py')
+    weights = save(cfg, tmp_path, 'free')
+    checkpoint = torch.load(weights)
+    checkpoint['meta'] = dict(dataset_meta=dict(classes=tuple('abcdefghij')))
+    torch.save(checkpoint, weights)
+    evaluate(str(tmp_path / 'own.py'), weights)()
+    (log,) = tmp_path.glob('work/*/*.log')
+    assert 'Scores compare labels' not in log.read_text()
+
+
 @pytest.mark.parametrize(
     ('classes', 'said'),
     [

@@ -75,12 +75,16 @@ class CheckDataHook(Hook):
                 _warn(tell_pad(runner.hooks, loader.dataset))
             if hasattr(loader, 'collate_fn'):
                 loader.collate_fn = NamingCollate(loader.collate_fn)
+        architecture = getattr(whole, 'architecture', whole)
         classes = known_meta(runner).get('classes')
+        # Labels that nobody learns, or by which images are looked up among others (as
+        # mmpretrain's retrievers do), may be of other classes.
+        compared = labelled and not hasattr(architecture, 'prototype')
         # A loop of one's own may have several, or none.
         for loader in walk_loaders(getattr(runner.val_loop, 'dataloader', None)):
-            for text in check_validation(loader, classes):
+            for text in check_validation(loader, classes if compared else None):
                 _warn(text)
-        check_batches(getattr(whole, 'architecture', whole))
+        check_batches(architecture)
         _warn(tell_names(whole, classes))
 
 

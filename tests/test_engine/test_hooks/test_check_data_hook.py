@@ -3,6 +3,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +100,49 @@ def test_classes_of_the_validation(names, said, work_dir, told):
     assert len(told) == bool(said)
     if said:
         assert re.search(said.replace('(', r'\('), told[0])
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        np.array(list('0123456789')),
+        # Nobody knows their order.
+        dict(enumerate('abcdefghijk')),
+        set('abcdefghijk'),
+    ],
+    ids=['array', 'dict', 'set'],
+)
+def test_classes_that_are_no_list(names, work_dir, told):
+    cfg = config(work_dir, classifier(in_channels=1), epochs=1, validate=True)
+    runner = Runner.from_cfg(cfg)
+    loaders = [runner.val_loop.dataloader]
+    if isinstance(names, np.ndarray):
+        loaders.append(runner.train_loop.dataloader)
+    for loader in loaders:
+        loader.dataset._metainfo['classes'] = names
+    runner.register_hook(CheckDataHook())
+    runner.train()
+    assert told == []
+
+
+def test_labels_that_nobody_learns_are_not_compared(work_dir, told):
+    """The images of another data set are taken for as many as there are."""
+    model = distillation(save_teacher(Path(work_dir)), calculate_student_loss=False)
+    cfg = config(work_dir, model, epochs=1, validate=True)
+    cfg.train_dataloader.dataset.metainfo = dict(classes=tuple('abcdefghij'))
+    run(cfg)
+    assert not [text for text in told if 'validation set' in text]
+
+
+def test_images_that_are_looked_up_are_of_classes_of_their_own(work_dir, told):
+    """As for mmpretrain's retrievers, which compare images and no labels."""
+    cfg = config(work_dir, classifier(in_channels=1), epochs=1, validate=True)
+    cfg.val_dataloader.dataset.metainfo = dict(classes=tuple('abcdefghij'))
+    runner = Runner.from_cfg(cfg)
+    runner.model.prototype = None
+    runner.register_hook(CheckDataHook())
+    runner.train()
+    assert told == []
 
 
 def test_more_classes_than_outputs(work_dir):
@@ -384,7 +428,13 @@ def test_joined_data_sets(tmp_path, told):
 
 
 def test_joined_data_sets_of_other_classes(tmp_path, told):
-    run(joined(tmp_path, dict(classes=('a', 'b', 'c'), palette=1), dict(classes='acb')))
+    run(
+        joined(
+            tmp_path,
+            dict(classes=('a', 'b', 'c'), palette=1),
+            dict(classes=tuple('acb')),
+        )
+    )
     (text,) = told
     assert text.startswith('The data sets that the ConcatDataset joins have different')
     assert "label 1 is 'b' in the first and 'c' in another" in text
