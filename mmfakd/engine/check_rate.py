@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 from mmengine.optim import ConstantLR, LinearLR
+from mmengine.optim.scheduler.param_scheduler import INF
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 
@@ -31,15 +32,16 @@ def tell_rate(runner: Runner) -> list[str]:
             continue
         unit = 'epochs' if scheduler.by_epoch else 'iterations'
         key = 'max_epochs' if scheduler.by_epoch else 'max_iters'
-        length = getattr(loop, key, math.inf)
+        length = getattr(loop, key, None) or math.inf
         share = _share_at(scheduler, length - 1)
         if share < 1:
+            end = f'ends after {scheduler.end} {unit}'
+            end = 'has no `end`' if scheduler.end == INF else end
             told.append(
                 f'The warm-up of the learning rate ({type(scheduler).__name__} of '
-                f'`param_scheduler`) ends after {scheduler.end} {unit}, but the '
-                f'training has only {length}: its rate comes to {share:.2g} times that '
-                'of the optimizer at most. Give it a smaller `end`, or train for '
-                'longer.'
+                f'`param_scheduler`) {end}, but the training has only {length} '
+                f'{unit}: its rate comes to {share:.2g} times that of the optimizer at '
+                'most. Give it a smaller `end`, or train for longer.'
             )
     return told
 
@@ -49,7 +51,9 @@ def _share_at(scheduler: Any, step: float) -> float:
     if step >= scheduler.end - 1 or step < scheduler.begin:
         return 1.0
     if isinstance(scheduler, ConstantLR):
-        return scheduler.factor
+        # One that begins later is a drop, one without an end a factor for good.
+        warms_up = scheduler.begin == 0 and scheduler.end != INF
+        return scheduler.factor if warms_up else 1.0
     if not isinstance(scheduler, LinearLR):
         return 1.0
     start, end = scheduler.start_factor, scheduler.end_factor

@@ -73,10 +73,25 @@ def test_warm_ups_that_never_end(schedule, end, share):
         dict(type='LinearMomentum', start_factor=0.1, by_epoch=True, end=9),
         # It never begins.
         dict(type='ConstantLR', factor=0.1, by_epoch=True, begin=5, end=9),
+        # The rate drops, at the end or for good.
+        dict(type='ConstantLR', factor=0.1, by_epoch=True, begin=2),
+        dict(type='ConstantLR', factor=0.1, by_epoch=True, begin=2, end=9),
+        dict(type='ConstantLR', factor=0.5, by_epoch=True),
     ],
 )
 def test_what_is_fine(schedule):
     assert tell_rate(runner(dict(schedule))) == []
+
+
+def test_a_warm_up_without_an_end():
+    (text,) = tell_rate(runner(dict(type='LinearLR', start_factor=0.1)))
+    assert 'has no `end`, but the training has only 3 epochs' in text
+
+
+def test_a_loop_of_no_known_length():
+    given = runner(dict(type='LinearLR', start_factor=0.1, end=9))
+    given.train_loop = SimpleNamespace(max_epochs=None)
+    assert tell_rate(given) == []
 
 
 def test_several_optimizers_and_none():

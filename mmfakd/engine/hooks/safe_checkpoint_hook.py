@@ -452,7 +452,8 @@ class SafeCheckpointHook(CheckpointHook):
 
 def _length(loop: Any, by_epoch: bool) -> float:
     """Epochs or iterations of a loop; infinite where one of another kind has none."""
-    return getattr(loop, 'max_epochs' if by_epoch else 'max_iters', math.inf)
+    length = getattr(loop, 'max_epochs' if by_epoch else 'max_iters', None)
+    return length or math.inf
 
 
 class _LateRemoval:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from mmengine.runner import Runner
 
 from mmfakd.checkpoints.latest import find_checkpoint
 from mmfakd.compat import load_checkpoint_file
+from mmfakd.engine.hooks import SafeCheckpointHook
 from mmfakd.engine.launch import merge_train_options
 from tests.helpers.tiny_runs import distillation, run_config, student, train
 
@@ -491,6 +493,15 @@ def test_a_validation_that_begins_after_the_end(work_dir, teacher_ckpt, lines):
     cfg.train_cfg.val_begin = 3
     train(cfg)
     assert [line for line in lines if NO_BEST in line]
+
+
+def test_a_loop_of_no_known_length():
+    hook = SafeCheckpointHook(interval=3, save_last=False, save_best='auto')
+    loop = SimpleNamespace(max_epochs=None, max_iters=None)
+    told = []
+    logger = SimpleNamespace(warning=told.append)
+    hook._tell_unsaved(SimpleNamespace(train_loop=loop, val_loop=loop, logger=logger))
+    assert told == []
 
 
 def test_nobody_waits_for_a_best_checkpoint_without_validation(work_dir, teacher_ckpt):
