@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os.path as osp
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -111,9 +112,13 @@ def _describe_learning(model: dict, cfg: Config) -> dict[str, Any]:
         ``clip_grad`` and the custom ``hooks`` by their types.
     """
     data = cfg.get('train_dataloader')
+    rest = {k: v for k, v in model.items() if k != 'data_preprocessor'}
     described = dict(
-        student=model.get('architecture', model),
-        preprocessor=cfg.get('data_preprocessor') or {},
+        student=model.get('architecture', rest),
+        # A model's own goes before that of the config.
+        preprocessor=model.get('data_preprocessor')
+        or cfg.get('data_preprocessor')
+        or {},
         clip_grad=_clips(cfg.get('optim_wrapper')),
         hooks=_custom_hooks(cfg),
     )
@@ -137,7 +142,7 @@ def _custom_hooks(cfg: Config) -> dict[str, Any]:
     hooks = [h for h in cfg.get('custom_hooks') or () if isinstance(h, dict)]
     kinds = [hook.get('type') for hook in hooks]
     return {
-        str(plain(kind)): hook
+        str(plain(kind)).rpartition('.')[2]: hook
         for kind, hook in zip(kinds, hooks)
         if not str(getattr(kind, '__module__', kind)).startswith('mmfakd.')
     }
@@ -148,7 +153,12 @@ def _without_places(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {k: v for k, v in value.items() if k not in _PLACES}
         return {key: _without_places(part) for key, part in kept.items()}
-    return [_without_places(v) for v in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_without_places(part) for part in value]
+    # A file keeps its name where its folder is moved.
+    if isinstance(value, str) and (osp.isabs(value) or '://' in value):
+        return osp.basename(value.rstrip('/'))
+    return value
 
 
 def describe_run(runner: Runner) -> dict[str, Any]:
@@ -203,8 +213,13 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, nn.Module):
         return type(value).__name__
+    if isinstance(value, (set, frozenset)):
+        # Each process has its own order.
+        return sorted(map(str, value))
+    # Any name is one of what a config in pure Python imports, but is not built yet.
+    name = getattr(value, '__name__', None)
     # The same object lies elsewhere in another process.
-    return getattr(value, '__name__', None) or re.sub(' at 0x[0-9a-f]+', '', str(value))
+    return name if isinstance(name, str) else re.sub(' at 0x[0-9a-f]+', '', str(value))
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -262,7 +277,7 @@ def compare(then: Mapping, now: Mapping) -> list[Difference]:
     if then and kinds[0] != kinds[1]:
         differences.append(Difference('model', kinds[0], kinds[1], True))
     for key in dict.fromkeys([*before, *after]):
-        if key in before and key in after and before[key] == after[key]:
+        if key in before and key in after and _same(before[key], after[key]):
             continue
         decisive = bool(_DECISIVE.match(key)) and not _ADJUSTABLE.search(key)
         # The same weights spelt in another way are the same teacher.
@@ -270,6 +285,17 @@ def compare(then: Mapping, now: Mapping) -> list[Difference]:
         shown = [_shown(key, part) for part in (before, after)]
         differences.append(Difference(key, shown[0], shown[1], decisive))
     return differences
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are the same, or names of a class with and without modules.
+
+    Configs in pure Python have a class, whose modules their text names.
+    """
+    if one == other:
+        return True
+    names = sorted(map(str, (one, other)), key=len)
+    return bool(re.fullmatch(rf'\w+\.[\w.]+\.{re.escape(names[0])}', names[1]))
 
 
 def table(differences: list[Difference]) -> str:

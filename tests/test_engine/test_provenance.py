@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from mmfakd.checkpoints.config_text import read_config_text
 from mmfakd.engine.provenance import (
     Difference,
     _precision,
@@ -29,6 +30,8 @@ def test_plain_values():
     assert plain(Config(dict(x=given)).x) == dict(
         a=[1, [2.5, None]], b='Kind', c='ReLU', d=[2], e=True
     )
+    # In another process a set has another order.
+    assert plain({'d', 'c', 'b', 'a'}) == ['a', 'b', 'c', 'd']
 
 
 def test_hash_is_of_names_types_shapes_and_values():
@@ -170,7 +173,11 @@ def learning():
                 batch_size=8,
                 num_workers=2,
                 dataset=dict(
-                    type='I', data_root='/here', pipeline=[dict(type='F', prob=0.5)]
+                    type='I',
+                    data_root='/here',
+                    ann_file='/here/boxes.json',
+                    data_prefix=dict(img='/here/images'),
+                    pipeline=[dict(type='F', prob=0.5)],
                 ),
             ),
             optim_wrapper=dict(optimizer=dict(type='SGD'), clip_grad=dict(max_norm=35)),
@@ -194,6 +201,11 @@ def learning():
             ['data.dataset.pipeline.0.prob'],
         ),
         ({'data_preprocessor.mean': [0]}, ['preprocessor.mean']),
+        ({'model.data_preprocessor': dict(mean=[0])}, ['preprocessor.mean']),
+        (
+            {'train_dataloader.dataset.ann_file': '/here/others.json'},
+            ['data.dataset.ann_file'],
+        ),
         ({'optim_wrapper.clip_grad': None}, ['clip_grad.max_norm']),
         ({'custom_hooks.0.momentum': 0.2}, ['hooks.EMAHook.momentum']),
         ({'custom_hooks': []}, ['hooks.EMAHook.type', 'hooks.EMAHook.momentum']),
@@ -202,6 +214,8 @@ def learning():
             {
                 'model.architecture.init_cfg.checkpoint': 'b.pth',
                 'train_dataloader.dataset.data_root': '/there',
+                'train_dataloader.dataset.ann_file': '/there/boxes.json',
+                'train_dataloader.dataset.data_prefix.img': 's3://there/images/',
                 'train_dataloader.num_workers': 0,
                 'train_dataloader.batch_size': 4,
                 'custom_hooks.1.interval': 5,
@@ -220,6 +234,46 @@ def test_what_else_is_learned_by_is_told(change, keys):
     then = describe_config(learning())
     older = {key: then[key] for key in ('model', 'optimizer')}
     assert compare(older, describe_config(now)) == []
+
+
+PURE = """
+import cv2
+from mmengine.dataset import DefaultSampler
+from mmengine.hooks import EMAHook
+from mmengine.model import ExponentialMovingAverage
+from mmpretrain.datasets import CIFAR10, RandomFlip
+from mmpretrain.models import ImageClassifier
+from torch.nn import GELU
+from torch.optim import SGD
+model = dict(type=ImageClassifier, backbone=dict(act=GELU))
+train_dataloader = dict(
+    sampler=dict(type=DefaultSampler),
+    dataset=dict(type=CIFAR10, pipeline=[dict(type=RandomFlip)]),
+)
+optim_wrapper = dict(optimizer=dict(type=SGD))
+custom_hooks = [dict(type=EMAHook, ema_type=ExponentialMovingAverage)]
+"""
+
+
+def test_pure_python_configs_are_those_of_their_text(tmp_path):
+    """Which a checkpoint and a work dir hold: a class has its modules there."""
+    (tmp_path / 'pure.py').write_text(PURE)
+    cfg = Config.fromfile(tmp_path / 'pure.py')
+    now = describe_config(cfg)
+    assert now['hooks'].keys() == {'EMAHook'}
+    then = describe_config(read_config_text(cfg.pretty_text))
+    assert then['student']['type'] == 'mmpretrain.models.ImageClassifier'
+    assert compare(then, now) == compare(now, then) == []
+    then['student']['type'] = 'mmpretrain.models.OtherClassifier'
+    assert [d.key for d in compare(then, now)] == ['student.type']
+
+
+def test_values_that_are_imported_stay_text_in_a_checkpoint(tmp_path):
+    text = PURE.replace('type=RandomFlip', 'type=RandomFlip, how=[cv2.INTER_AREA]')
+    (tmp_path / 'pure.py').write_text(text)
+    data = describe_config(Config.fromfile(tmp_path / 'pure.py'))['data']
+    (how,) = data['dataset']['pipeline'][0]['how']
+    assert type(how) is str and 'INTER_AREA' in how
 
 
 def test_objects_in_a_config_are_the_same_elsewhere():
