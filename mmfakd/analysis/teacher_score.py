@@ -62,7 +62,7 @@ def check_teacher(
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg:
         _require_validation(cfg)
         if osp.isdir(config):
-            refuse_written_files(cfg.val_evaluator)
+            refuse_written_files(cfg.val_evaluator, cfg.get('default_scope'))
         # Not that of the training, whose logs it would mix with. The config of a work
         # dir has no name.
         own = osp.join('./work_dirs', f'{Path(cfg.filename or config).stem}_teacher')

@@ -17,19 +17,21 @@ _WRITTEN = re.compile(
 )
 
 
-def refuse_written_files(evaluator: Any) -> None:
+def refuse_written_files(evaluator: Any, scope: str | None = None) -> None:
     """Refuse metrics that write files, for the evaluator of a stranger's work dir.
 
     They replace what is there, and some remove folders.
 
     Args:
         evaluator (dict | list): ``val_evaluator`` of its config.
+        scope (str, optional): ``default_scope`` of its config. Defaults to the
+            current one.
 
     Raises:
         ValueError: If it has one; it is named.
     """
     for metric in dicts_in(evaluator):
-        for key, value in {**_defaults(metric.get('type')), **metric}.items():
+        for key, value in {**_defaults(metric, scope), **metric}.items():
             if _WRITTEN.fullmatch(str(key)) and value not in (None, Parameter.empty):
                 raise ValueError(
                     f'its val_evaluator writes files, {metric.get("type")} with '
@@ -38,8 +40,11 @@ def refuse_written_files(evaluator: Any) -> None:
                 )
 
 
-def _defaults(kind: Any) -> dict[str, Any]:
+def _defaults(metric: dict[str, Any], scope: str | None) -> dict[str, Any]:
     """The arguments of a metric's class, and what they are if they are not given."""
-    found = METRICS.get(kind) if isinstance(kind, str) else None
+    kind = metric.get('type')
+    # MMEngine's `get` alone knows no default scope.
+    with METRICS.switch_scope_and_registry(metric.get('_scope_', scope)) as registry:
+        found = registry.get(kind) if isinstance(kind, str) else None
     taken = signature(found).parameters.values() if isinstance(found, type) else ()
     return {parameter.name: parameter.default for parameter in taken}

@@ -103,7 +103,8 @@ def replace_mmengine_loaders() -> None:
             inner = student.student_state_dict(inner)
         state_dict = inner or state_dict
         # MMEngine prints those that the model does not have.
-        original(module, names.with_printable_names(state_dict), strict, logger)
+        shown = names.with_printable_names(state_dict, module.state_dict().keys())
+        original(module, shown, strict, logger)
 
     load_state_dict.mmfakd = True  # type: ignore[attr-defined]
     checkpoint.load_state_dict = load_state_dict

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Size, Tensor
@@ -121,19 +121,23 @@ def without_wrappers(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
     return renamed
 
 
-def with_printable_names(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+def with_printable_names(
+    state_dict: Mapping[str, Any], known: Container[str]
+) -> Mapping[str, Any]:
     """Write control characters in names as escapes, so that messages may show them.
 
     Args:
         state_dict (Mapping): A stranger's, for example.
+        known (Container[str]): Names of the model, which stay, to be loaded.
 
     Returns:
         Mapping: It itself where there are none. Otherwise a copy with the layout
         versions of its modules.
     """
-    if all(printable(key) == key for key in state_dict):
+    names = [key if key in known else printable(key) for key in state_dict]
+    if names == list(state_dict):
         return state_dict
-    shown = OrderedDict((printable(key), value) for key, value in state_dict.items())
+    shown = OrderedDict(zip(names, state_dict.values()))
     shown._metadata = getattr(state_dict, '_metadata', OrderedDict())  # type: ignore[attr-defined]
     return shown
 

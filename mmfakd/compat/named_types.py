@@ -134,10 +134,18 @@ def is_model_part(kind: str) -> bool:
     found = _find(kind) if '.' in kind else None
     if found is None or kind.startswith('torch.') or _is_subclass(found, Module):
         return True
-    own = sys.modules.get('mmpretrain.registry')
-    roots = [getattr(registry, name) for name in _PARTS]
-    roots += [getattr(own, name) for name in _PARTS_OF_MMPRETRAIN if own is not None]
+    roots = [getattr(registry, name) for name in _PARTS] + parts_of_mmpretrain()
     return any(holds(root, found) for root in roots) or is_pipeline(found)
+
+
+def parts_of_mmpretrain() -> list[Any]:
+    """List the registries of mmpretrain's models that are below none of MMEngine's.
+
+    Returns:
+        list[Registry]: They; none where mmpretrain is not imported.
+    """
+    own = sys.modules.get('mmpretrain.registry')
+    return [getattr(own, name) for name in _PARTS_OF_MMPRETRAIN if own is not None]
 
 
 def is_pipeline(found: Any) -> bool:

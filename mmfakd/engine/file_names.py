@@ -19,6 +19,10 @@ def name_pattern(template: str, added: str = '') -> str:
     Returns:
         str: A regular expression for a whole name.
     """
-    stem, ending = osp.splitext(template)
-    parts = map(re.escape, re.split(r'\{.*?\}', stem))
-    return r'\d+'.join(parts) + added + re.escape(ending)
+    # A number may be the ending, of 'model.{}', and dots may stand in braces.
+    stem, ending = osp.splitext(re.sub(r'\{.*?\}', '\0', template))
+    return _with_numbers(stem) + added + _with_numbers(ending)
+
+
+def _with_numbers(text: str) -> str:
+    return r'\d+'.join(map(re.escape, text.split('\0')))

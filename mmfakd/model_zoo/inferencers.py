@@ -12,9 +12,9 @@ from typing import Any
 def guard_inferencers() -> None:
     """Let inferencers build no more of a text in a weight file than what is registered.
 
-    Without a ``model``, ``DetInferencer(weights='a.pth')`` for one, MMEngine builds
-    what a text in the file says. Of that neither pickles nor files of Python are read,
-    nor modules imported, see
+    Without a ``model``, ``DetInferencer(weights='a.pth')`` for one, or with an empty
+    one, MMEngine builds what a text in the file says. Of that neither pickles nor
+    files of Python are read, nor modules imported, see
     :func:`~mmfakd.model_zoo.registered_types.registered_types_only`. With a ``model``
     the config is the user's own. Calling this again changes nothing.
     """
@@ -29,7 +29,7 @@ def _guarded(original: Callable[..., None]) -> Callable[..., None]:
     def init(self: Any, model: Any = None, *args: Any, **kwargs: Any) -> None:
         from .registered_types import registered_types_only
 
-        with registered_types_only() if model is None else nullcontext():
+        with registered_types_only() if not model else nullcontext():
             original(self, model, *args, **kwargs)
 
     init.mmfakd = True  # type: ignore[attr-defined]

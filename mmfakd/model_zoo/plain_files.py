@@ -31,7 +31,8 @@ def plain_files_only() -> Iterator[None]:
     Python. Weights are read by mmfakd's own loader, which this leaves alone.
 
     Yields:
-        None: Within the context it is so, in all threads. Other threads wait to enter.
+        None: Within the context it is so, in all threads, with ``cfg_path`` in this
+        one. Other threads wait to enter.
     """
     # Not `pickle.loads`, with which data sets keep what they have read.
     stand_ins: list[tuple[Any, str, Any]] = [

@@ -15,7 +15,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from mmfakd.compat.named_types import holds, is_openmmlab, is_pipeline
+from mmfakd.compat.named_types import (
+    holds,
+    is_openmmlab,
+    is_pipeline,
+    parts_of_mmpretrain,
+)
 
 from .one_at_a_time import ONE_AT_A_TIME
 from .plain_files import plain_files_only
@@ -61,6 +66,7 @@ def registered_types_only(models_only: bool = False) -> Iterator[None]:
             if of_kind or is_pipeline(found):
                 return found
             roots = [getattr(mmengine.registry, root) for root in names]
+            roots += parts_of_mmpretrain()
             return found if any(holds(root, found) for root in roots) else None
 
         def import_module(name: str) -> Any:

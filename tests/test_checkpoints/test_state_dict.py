@@ -30,6 +30,14 @@ def test_mmengine_shows_no_control_characters_of_names(tmp_path, capfd):
     assert '\x1b[2J' not in said
 
 
+def test_names_that_the_model_has_stay(tmp_path):
+    """Such as those of classes, from a file with other ends of lines."""
+    trained, layer = (nn.ModuleDict({'a\r': nn.Linear(2, 2)}) for _ in range(2))
+    torch.save({**trained.state_dict(), 'b\r': torch.ones(1)}, tmp_path / 'a.pth')
+    load_checkpoint(layer, str(tmp_path / 'a.pth'))
+    assert torch.equal(layer['a\r'].weight, trained['a\r'].weight)
+
+
 @pytest.mark.parametrize(
     'wrap', [dict, lambda s: {'state_dict': s, 'model': 3}, lambda s: {'model': s}]
 )

@@ -19,6 +19,12 @@ from mmfakd.engine.file_names import name_pattern
         ('latest.pth', 'latest.pth', True),
         ('latest.pth', 'latest_1.pth', False),
         ('(a)_{}', '(a)_1', True),
+        # Numbers as endings, and dots in braces.
+        ('model.{}', 'model.12', True),
+        ('model.{}', 'model_s.12', True),
+        ('model.{}', 'model.pth', False),
+        ('v1.{}.pth', 'v1.12.pth', True),
+        ('epoch_{:.0f}', 'epoch_12', True),
     ],
 )
 def test_names(template, name, fits):

@@ -78,13 +78,14 @@ STRANGE = {
 }
 
 
+@pytest.mark.parametrize('model', [None, {}], ids=['no model', 'empty'])
 @pytest.mark.parametrize('payload', STRANGE)
-def test_text_runs_nothing(payload, folder):
+def test_text_runs_nothing(payload, model, folder):
     save_with_text('a.pth', STRANGE[payload])
     assert find_risk(STRANGE[payload]) is None
     meant = 'would be run|is no type|not registered|not in the|a pickle is named'
     with pytest.raises((KeyError, ValueError), match=meant):
-        Inferencer(weights='a.pth')
+        Inferencer(model, weights='a.pth')
     assert not (folder / 'ran').exists()
 
 

@@ -80,6 +80,17 @@ def test_what_is_meant_to_be_built_is_found(registry, kind):
         assert registry.get(kind).__name__ == kind.rpartition('.')[2]
 
 
+@pytest.mark.parametrize('models_only', [False, True])
+def test_mmpretrain_s_registries_without_a_root(models_only):
+    """As texts of its configs in Python's own style have it, with classes as types."""
+    kind = 'mmpretrain.models.utils.batch_augments.mixup.Mixup'
+    augments = dict(augments=[dict(type=kind, alpha=0.2)])
+    with registered_types_only(models_only):
+        model = MODELS.build(dict(classifier(), train_cfg=augments))
+    [mixup] = model.data_preprocessor.batch_augments.augments
+    assert type(mixup).__name__ == 'Mixup'
+
+
 def test_no_part_of_a_model_is_one_of_a_file(folder):
     part = dict(type='mmfakd.FeatureDistill', teacher=classifier())
     part.update(architecture=dict(cfg_path='evil_of_a_stranger.py'))

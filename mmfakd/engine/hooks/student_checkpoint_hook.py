@@ -18,7 +18,7 @@ from mmfakd.checkpoints.first_meta import first_meta
 from mmfakd.checkpoints.latest import LOAD_ERRORS, find_flaw
 from mmfakd.checkpoints.student import export_student
 from mmfakd.compat import load_checkpoint_file
-from mmfakd.compat.best_of_others import is_in
+from mmfakd.compat.best_of_others import is_own
 from mmfakd.engine.known_meta import known_meta
 from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.models.algorithms.count_classes import predicted_counts
@@ -91,7 +91,7 @@ class StudentCheckpointHook(Hook):
         noted = {*self._best, *filter(None, [info.get('last_ckpt')])}
         hooks = _checkpoint_hooks(runner)
         # Students of other folders are not this training's to write or remove.
-        self._paths = {p for p in noted if any(is_in(p, h.out_dir) for h in hooks)}
+        self._paths = {p for p in noted if any(is_own(p, h) for h in hooks)}
         for hook in hooks:
             backend = hook.file_backend
             steps = map(hook.filename_tmpl.format, self._resumed_steps)
