@@ -140,12 +140,13 @@ def _clips(wrapper: Any) -> dict[str, Any]:
 def _custom_hooks(cfg: Config) -> dict[str, Any]:
     """Custom hooks that others have written; ours say themselves what they change."""
     hooks = [h for h in cfg.get('custom_hooks') or () if isinstance(h, dict)]
-    kinds = [hook.get('type') for hook in hooks]
-    return {
-        str(plain(kind)).rpartition('.')[2]: hook
-        for kind, hook in zip(kinds, hooks)
-        if not str(getattr(kind, '__module__', kind)).startswith('mmfakd.')
-    }
+    found: dict[str, list] = {}
+    for hook in hooks:
+        kind = hook.get('type')
+        if not str(getattr(kind, '__module__', kind)).startswith('mmfakd.'):
+            found.setdefault(str(plain(kind)).rpartition('.')[2], []).append(hook)
+    # Several of one type are told by their numbers.
+    return {name: same if len(same) > 1 else same[0] for name, same in found.items()}
 
 
 def _without_places(value: Any) -> Any:

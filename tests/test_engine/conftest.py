@@ -1,7 +1,8 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""One teacher for all runs."""
+"""One teacher for all runs, and what they log."""
 
 import pytest
+from mmengine.logging import MMLogger
 
 from tests.helpers.tiny_runs import save_teacher
 
@@ -10,3 +11,13 @@ from tests.helpers.tiny_runs import save_teacher
 def teacher_ckpt(tmp_path_factory):
     """Path of a teacher's weights."""
     return save_teacher(tmp_path_factory.mktemp('teacher'))
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """Every line that is logged."""
+    told = []
+    monkeypatch.setattr(
+        MMLogger, 'callHandlers', lambda _, record: told.append(record.getMessage())
+    )
+    return told

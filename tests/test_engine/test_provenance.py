@@ -236,6 +236,14 @@ def test_what_else_is_learned_by_is_told(change, keys):
     assert compare(older, describe_config(now)) == []
 
 
+def test_each_of_two_hooks_of_one_type():
+    before, now = learning(), learning()
+    for cfg, first in ((before, 0.1), (now, 0.2)):
+        cfg.custom_hooks = [dict(type='EMAHook', momentum=m) for m in (first, 0.3)]
+    (found,) = compare(describe_config(before), describe_config(now))
+    assert found.key == 'hooks.EMAHook.0.momentum'
+
+
 PURE = """
 import cv2
 from mmengine.dataset import DefaultSampler

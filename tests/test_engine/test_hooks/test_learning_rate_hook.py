@@ -3,7 +3,6 @@
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.launch import merge_train_options
@@ -24,16 +23,6 @@ class Rates(Recorder):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.rates.append([g['lr'] for g in runner.optim_wrapper.param_groups])
-
-
-@pytest.fixture
-def log(monkeypatch):
-    """Every line that is logged."""
-    lines = []
-    monkeypatch.setattr(
-        MMLogger, 'callHandlers', lambda _, record: lines.append(record.getMessage())
-    )
-    return lines
 
 
 def run(work_dir, lr=None, stop_after=None, options=None, **kwargs):
@@ -61,11 +50,11 @@ def test_one_cycle(tmp_path):
     torch.testing.assert_close(torch.tensor(resumed), torch.tensor(fresh[4:]))
 
 
-def test_new_rate_gives_the_schedule_that_began_with_it(tmp_path, log):
+def test_new_rate_gives_the_schedule_that_began_with_it(tmp_path, lines):
     fresh, _ = run(tmp_path / 'fresh', lr=0.01)
     run(tmp_path / 'old', stop_after=2)
     checkpoint = str(tmp_path / 'old' / 'epoch_2.pth')
-    log.clear()
+    lines.clear()
     resumed, _ = run(tmp_path / 'new', lr=0.01, options=dict(resume=checkpoint))
     assert len(fresh) == 8 and len(resumed) == 4
     for new, old in zip(resumed, fresh[4:]):
@@ -74,24 +63,24 @@ def test_new_rate_gives_the_schedule_that_began_with_it(tmp_path, log):
         'The learning rate that schedules start from is 0.01 now, 0.2 times the '
         "checkpoint's 0.05; all of its schedule changes likewise."
     )
-    assert text in log
-    assert not any('stay in force' in line for line in log)
+    assert text in lines
+    assert not any('stay in force' in line for line in lines)
     entry = load_checkpoint_file(tmp_path / 'new' / 'epoch_4.pth')['meta']['mmfakd']
     kinds = {'': ['LinearLR', 'CosineAnnealingLR']}
     assert entry == dict(lr=pytest.approx(0.01), lr_scale=1.0, schedulers=kinds)
     # A job that is started again with the same options changes nothing more.
     again = str(tmp_path / 'new' / 'epoch_3.pth')
-    log.clear()
+    lines.clear()
     resumed, _ = run(tmp_path / 'again', lr=0.01, options=dict(resume=again))
     assert resumed[0] == pytest.approx(fresh[6])
-    assert not any('times the checkpoint' in line for line in log)
+    assert not any('times the checkpoint' in line for line in lines)
 
 
-def test_other_settings_are_told(tmp_path, log):
+def test_other_settings_are_told(tmp_path, lines):
     uninterrupted, _ = run(tmp_path / 'whole')
     run(tmp_path / 'old', stop_after=2)
     checkpoint = str(tmp_path / 'old' / 'epoch_2.pth')
-    log.clear()
+    lines.clear()
     resumed, runner = run(
         tmp_path / 'new',
         options=dict(resume=checkpoint),
@@ -102,7 +91,7 @@ def test_other_settings_are_told(tmp_path, log):
     )
     assert resumed == uninterrupted[4:]
     assert runner.optim_wrapper.param_groups[0]['momentum'] == 0.9
-    (text,) = [line for line in log if 'stay in force' in line]
+    (text,) = [line for line in lines if 'stay in force' in line]
     rows = [line.split() for line in text.splitlines()[2:-1]]
     assert rows == [
         ['optimizer.lr', '0.05', '0.2'],
@@ -161,16 +150,16 @@ def test_one_cycle_is_known_without_its_name(tmp_path):
     assert resumed == whole[4:]
 
 
-def test_nothing_is_told_where_nothing_differs(tmp_path, log):
+def test_nothing_is_told_where_nothing_differs(tmp_path, lines):
     run(tmp_path / 'old', stop_after=2)
     checkpoint = str(tmp_path / 'old' / 'epoch_2.pth')
-    log.clear()
+    lines.clear()
     run(tmp_path / 'new', options=dict(resume=checkpoint))
-    assert not any('stay in force' in line for line in log)
+    assert not any('stay in force' in line for line in lines)
 
 
 @pytest.mark.parametrize('before', [False, True])
-def test_scaling_by_the_batch(before, tmp_path, log):
+def test_scaling_by_the_batch(before, tmp_path, lines):
     """Switched on for the resumed run, or with another batch than before."""
     scaling = dict(auto_scale_lr=dict(enable=before, base_batch_size=20))
     run(tmp_path / 'old', stop_after=2, **scaling)
@@ -181,20 +170,20 @@ def test_scaling_by_the_batch(before, tmp_path, log):
     options = dict(resume=checkpoint, auto_scale_lr=True)
     if before:
         options['cfg_options'] = ['auto_scale_lr.base_batch_size=5']
-    log.clear()
+    lines.clear()
     run(tmp_path / 'new', options=options, **scaling)
     entry = load_checkpoint_file(tmp_path / 'new' / 'epoch_3.pth')['meta']['mmfakd']
     assert entry['lr'] == pytest.approx(0.1 if before else 0.025)
-    assert any('times the checkpoint' in line for line in log)
+    assert any('times the checkpoint' in line for line in lines)
 
 
-def test_unknown_batch(tmp_path, log):
+def test_unknown_batch(tmp_path, lines):
     scaling = dict(auto_scale_lr=dict(enable=True, base_batch_size=20))
     run(tmp_path / 'old', stop_after=2, **scaling)
     checkpoint = tmp_path / 'old' / 'epoch_2.pth'
     content = load_checkpoint_file(checkpoint)
     del content['meta']['mmfakd']
     torch.save(content, checkpoint)
-    log.clear()
+    lines.clear()
     run(tmp_path / 'new', options=dict(resume=str(checkpoint)), **scaling)
-    assert any('does not say for which total batch' in line for line in log)
+    assert any('does not say for which total batch' in line for line in lines)

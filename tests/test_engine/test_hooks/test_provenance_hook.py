@@ -7,7 +7,6 @@ import shutil
 import pytest
 import torch
 from mmengine.hooks import EMAHook, Hook
-from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS, MODELS
 
 from mmfakd.compat import load_checkpoint_file
@@ -26,16 +25,6 @@ from tests.helpers.tiny_runs import (
 from tests.helpers.toy import review_distiller
 
 SCHEDULE = [dict(type='MultiStepLR', milestones=[1], gamma=0.1, end=5)]
-
-
-@pytest.fixture
-def log(monkeypatch):
-    """Every line that is logged."""
-    lines = []
-    monkeypatch.setattr(
-        MMLogger, 'callHandlers', lambda _, record: lines.append(record.getMessage())
-    )
-    return lines
 
 
 @pytest.fixture(scope='module')
@@ -81,8 +70,8 @@ def forget(folder):
     edit(folder, lambda checkpoint: checkpoint['meta'].pop('mmfakd'))
 
 
-def tables(log):
-    return [line for line in log if 'This run is not the one' in line]
+def tables(lines):
+    return [line for line in lines if 'This run is not the one' in line]
 
 
 def test_entry(first):
@@ -121,14 +110,14 @@ def test_plain_model(tmp_path):
     assert entry['precision'] == 'float32'
 
 
-def test_nothing_changed(first, run, log):
+def test_nothing_changed(first, run, lines):
     model = distillation(str(first / 'teacher.pth'))
     assert resume(run, model=model).epoch == 2
-    assert not tables(log)
+    assert not tables(lines)
 
 
 @pytest.mark.parametrize('known', [True, False])
-def test_student_and_images(known, first, run, log):
+def test_student_and_images(known, first, run, lines):
     """What else is learned by is told, of older checkpoints by the config in them."""
     if not known:
         forget(run)
@@ -136,7 +125,7 @@ def test_student_and_images(known, first, run, log):
     model['architecture']['head']['loss']['loss_weight'] = 0.5
     images = dict(num_classes=10, mean=[70.0], std=[95.9], to_rgb=False)
     assert resume(run, model=model, data_preprocessor=images).epoch == 2
-    (table,) = tables(log)
+    (table,) = tables(lines)
     rows = sorted(line.split()[0] for line in table.strip().splitlines()[2:])
     assert rows == ['preprocessor.mean', 'student.head.loss.loss_weight']
 
@@ -149,11 +138,11 @@ def other_teacher(run):
     torch.save(weights, path)
 
 
-def test_another_teacher(run, log):
+def test_another_teacher(run, lines):
     other_teacher(run)
     with pytest.raises(ValueError, match=r'another training. teacher.sha256: \w{12}, '):
         resume(run)
-    (table,) = tables(log)
+    (table,) = tables(lines)
     rows = [line.split()[0] for line in table.splitlines()[1:]]
     assert rows == ['setting', 'teacher.source', 'teacher.sha256']
     runner = resume(run, hook=dict(allow_changes=True))
@@ -163,9 +152,9 @@ def test_another_teacher(run, log):
     assert entry['teacher']['sha256'] == hash_weights(runner.model.teacher)
 
 
-def test_moved_teacher_is_the_same(run, log):
+def test_moved_teacher_is_the_same(run, lines):
     assert resume(run).epoch == 2
-    (table,) = tables(log)
+    (table,) = tables(lines)
     assert [line.split()[0] for line in table.splitlines()[2:]] == ['teacher.source']
 
 
@@ -180,16 +169,16 @@ def fewer_levels():
 
 
 @pytest.mark.parametrize('known', [True, False])
-def test_other_levels(known, run, log):
+def test_other_levels(known, run, lines):
     """Also in a checkpoint that tells its config alone."""
     if not known:
         forget(run)
     model = distillation(str(run / 'teacher.pth'), distiller=fewer_levels())
     with pytest.raises(ValueError, match='model.distiller.student_levels: .*layer1'):
         resume(run, model=model)
-    log.clear()
+    lines.clear()
     runner = resume(run, hook=dict(allow_changes=True), model=model)
-    (text,) = [line for line in log if line.startswith('Weights do not fit')]
+    (text,) = [line for line in lines if line.startswith('Weights do not fit')]
     assert 'not in the model: distiller.connectors' in text
     assert 'They start anew, and so does the state of the optimizer' in text
     # The schedule went on, although the optimizer is a new one.
@@ -197,12 +186,12 @@ def test_other_levels(known, run, log):
     assert runner.optim_wrapper.get_lr()['lr'][0] == pytest.approx(0.005)
 
 
-def test_weights_of_losses_and_warmup_are_told(run, log):
+def test_weights_of_losses_and_warmup_are_told(run, lines):
     distiller = review_distiller(
         width=2, teacher_width=4, loss_weight=0.1, warmup=dict(begin=0, end=3)
     )
     resume(run, model=distillation(str(run / 'teacher.pth'), distiller=distiller))
-    (table,) = tables(log)
+    (table,) = tables(lines)
     assert 'model.distiller.loss_weight' in table and 'another training' not in table
     assert 'model.distiller.warmup.end' in table
 
@@ -214,15 +203,15 @@ def test_other_losses(run):
 
 
 @pytest.mark.parametrize('known', [True, False])
-def test_teacher_is_found_again(known, first, run, log):
+def test_teacher_is_found_again(known, first, run, lines):
     if not known:
         forget(run)
     runner = resume(run, model=distillation(None))
     path = str(first / 'teacher.pth')
-    assert f'The teacher is the one that training began with: {path}' in log
-    assert not any('NO WEIGHTS' in line for line in log)
+    assert f'The teacher is the one that training began with: {path}' in lines
+    assert not any('NO WEIGHTS' in line for line in lines)
     assert runner.model._teacher.source == path
-    assert not tables(log)
+    assert not tables(lines)
 
 
 @pytest.mark.parametrize('known', [True, False])
@@ -263,17 +252,17 @@ def test_replaced_teacher_is_not_taken_again(run):
         resume(run, model=distillation(None))
 
 
-def test_config_that_cannot_be_read(run, log):
+def test_config_that_cannot_be_read(run, lines):
     def change(checkpoint):
         checkpoint['meta'].pop('mmfakd')
         checkpoint['meta']['cfg'] = "import os\nmodel = os.system('false')\n"
 
     edit(run, change)
     assert resume(run).epoch == 2
-    assert any('does not say what it comes from' in line for line in log)
+    assert any('does not say what it comes from' in line for line in lines)
 
 
-def test_weights_that_do_not_fit(run, log):
+def test_weights_that_do_not_fit(run, lines):
     def change(checkpoint):
         state = checkpoint['state_dict']
         state['architecture.head.fc.offset'] = state.pop('architecture.head.fc.bias')
@@ -292,7 +281,7 @@ def test_weights_that_do_not_fit(run, log):
     assert resume(run, hook=dict(allow_changes=True)).epoch == 2
 
 
-def test_another_batch_and_version(run, log):
+def test_another_batch_and_version(run, lines):
     def change(checkpoint):
         entry = checkpoint['meta']['mmfakd']
         entry.update(processes=4, total_batch=40)
@@ -300,7 +289,7 @@ def test_another_batch_and_version(run, log):
 
     edit(run, change)
     assert resume(run).epoch == 2
-    (text,) = tables(log)
+    (text,) = tables(lines)
     assert 'versions.torch' in text and 'processes' in text
     batch = 'The total batch of 40 (4 processes x 10 x accumulation 1) is 10 now, 0.25 '
     assert batch in text
@@ -316,7 +305,7 @@ def test_another_optimizer(run):
     assert runner.optim_wrapper.get_lr()['lr'][0] == pytest.approx(0.005)
 
 
-def test_other_parameter_groups(run, log):
+def test_other_parameter_groups(run, lines):
     settings = dict(custom_keys={'backbone': dict(lr_mult=0.0)})
     wrapper = dict(
         optimizer=dict(type='SGD', lr=0.05, momentum=0.9), paramwise_cfg=settings
@@ -345,7 +334,7 @@ def test_other_parameter_groups(run, log):
 
 
 @pytest.mark.parametrize('missing', [['optimizer'], ['param_schedulers']])
-def test_states_that_are_missing(missing, run, log):
+def test_states_that_are_missing(missing, run, lines):
     """The schedule does not begin anew without a word, nor go on without its rate."""
     edit(run, lambda checkpoint: [checkpoint.pop(key) for key in missing])
     match = rf'epoch_1.pth lacks the state .*`{missing[0]}`.*--allow-changes'
@@ -356,7 +345,7 @@ def test_states_that_are_missing(missing, run, log):
         resume(run, default_hooks=hooks)
     runner = resume(run, hook=dict(allow_changes=True), default_hooks=hooks)
     assert runner.epoch == 2
-    (text,) = [line for line in log if line.startswith('The checkpoint lacks')]
+    (text,) = [line for line in lines if line.startswith('The checkpoint lacks')]
     assert 'Optimizer and schedule start anew' in text
     # One epoch of it is over.
     assert runner.param_schedulers[0].last_step == 1
@@ -364,12 +353,12 @@ def test_states_that_are_missing(missing, run, log):
 
 
 @pytest.mark.parametrize('schedule', [None, [], SCHEDULE])
-def test_nothing_is_missing(schedule, tmp_path, log):
+def test_nothing_is_missing(schedule, tmp_path, lines):
     """Trainings without a schedule have no state of one."""
     schedule = dict(param_scheduler=schedule)
     train(config(tmp_path, model=student(), **schedule))
     assert resume(tmp_path, model=student(), **schedule).epoch == 2
-    assert not any('lacks' in line for line in log)
+    assert not any('lacks' in line for line in lines)
 
 
 def paramwise(lr=0.05, decay=0.01, **head):
@@ -394,7 +383,7 @@ def in_groups(tmp_path_factory):
         (dict(decay_mult=0.0), 'head.fc.weight: weight_decay 0.01, now 0;'),
     ],
 )
-def test_other_multiples(head, text, in_groups, tmp_path, log):
+def test_other_multiples(head, text, in_groups, tmp_path, lines):
     """The groups are as many, and their settings others."""
     folder = shutil.copytree(in_groups, tmp_path / 'run')
     settings = dict(model=student(), **paramwise(**head))
@@ -402,7 +391,7 @@ def test_other_multiples(head, text, in_groups, tmp_path, log):
     with pytest.raises(ValueError, match=match):
         resume(folder, **settings)
     runner = resume(folder, hook=dict(allow_changes=True), **settings)
-    (told,) = [line for line in log if line.startswith('Parameter groups')]
+    (told,) = [line for line in lines if line.startswith('Parameter groups')]
     assert 'starts anew, with the settings of the config' in told
     # They count from now on, within the schedule.
     last = runner.optim_wrapper.optimizer.param_groups[-1]
@@ -410,19 +399,19 @@ def test_other_multiples(head, text, in_groups, tmp_path, log):
     assert last['weight_decay'] == 0.01 * head.get('decay_mult', 1.0)
     # And a resume of that with the same config has nothing to say.
     os.replace(folder / 'epoch_2.pth', folder / 'epoch_1.pth')
-    log.clear()
+    lines.clear()
     assert resume(folder, **settings).epoch == 2
-    assert not any(line.startswith('Parameter groups') for line in log)
+    assert not any(line.startswith('Parameter groups') for line in lines)
 
 
 @pytest.mark.parametrize('changed', [{}, dict(lr=0.01), dict(decay=0.0), dict(decay=1)])
-def test_multiples_of_another_base(changed, in_groups, tmp_path, log):
+def test_multiples_of_another_base(changed, in_groups, tmp_path, lines):
     """As `--resume --lr` gives one."""
     folder = shutil.copytree(in_groups, tmp_path / 'run')
     rate = dict(type='mmfakd.LearningRateHook', from_config=True)
     settings = dict(default_hooks=dict(learning_rate=rate), **paramwise(**changed))
     runner = resume(folder, model=student(), **settings)
-    assert not any(line.startswith('Parameter groups') for line in log)
+    assert not any(line.startswith('Parameter groups') for line in lines)
     rates = {group['lr'] for group in runner.optim_wrapper.param_groups}
     base = 0.1 * changed.get('lr', 0.05)
     assert sorted(rates) == pytest.approx([base, 2 * base])
@@ -437,7 +426,7 @@ class InheritedEMAHook(EMAHook):
 
 
 @pytest.mark.parametrize('kind', [*EMA_HOOKS, 'mmengine.InheritedEMAHook'])
-def test_averaged_weights_that_nobody_takes(kind, tmp_path, log):
+def test_averaged_weights_that_nobody_takes(kind, tmp_path, lines):
     """The file has them in the place of the trained ones."""
     ema = dict(type=kind, momentum=0.5)
 
@@ -449,13 +438,13 @@ def test_averaged_weights_that_nobody_takes(kind, tmp_path, log):
     plain = dict(model=student())
     first, _ = run(config(tmp_path, **plain), ema)
     plain.update(epochs=2, resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
-    log.clear()
+    lines.clear()
     _, kept = run(config(tmp_path, **plain), ema)
-    assert not any('averaged weights' in line for line in log)
+    assert not any('averaged weights' in line for line in lines)
     with pytest.raises(ValueError, match='config has no EMAHook.*--allow-changes'):
         run(config(tmp_path, **plain))
     _, begun = run(config(tmp_path, dict(allow_changes=True), **plain))
-    (text,) = [line for line in log if 'averaged weights (EMA)' in line]
+    (text,) = [line for line in lines if 'averaged weights (EMA)' in line]
     assert 'left behind: training goes on, from the weights that were trained' in text
     trained = first.model.state_dict()
     for weights in (kept, begun):
@@ -463,15 +452,15 @@ def test_averaged_weights_that_nobody_takes(kind, tmp_path, log):
 
 
 @pytest.mark.parametrize('kind', EMA_HOOKS)
-def test_average_that_begins(kind, run, log):
+def test_average_that_begins(kind, run, lines):
     cfg = config(run, epochs=2, resume=True, load_from=str(run / 'epoch_1.pth'))
     cfg.custom_hooks.append(dict(type=kind))
     assert train(cfg).epoch == 2
-    assert any('has no averaged weights (EMA): the average begins' in m for m in log)
+    assert any('has no averaged weights (EMA): the average begins' in m for m in lines)
 
 
 @pytest.mark.parametrize('kind', EMA_HOOKS)
-def test_averaged_weights_that_do_not_fit(kind, tmp_path, log):
+def test_averaged_weights_that_do_not_fit(kind, tmp_path, lines):
     save_teacher(tmp_path)
 
     def run(**settings):
@@ -486,7 +475,7 @@ def test_averaged_weights_that_do_not_fit(kind, tmp_path, log):
     model = distillation(str(tmp_path / 'teacher.pth'), **distiller)
     second, begun = run(hook=dict(allow_changes=True), model=model, **settings)
     assert second.epoch == 2
-    assert any('the average begins anew' in line for line in log)
+    assert any('the average begins anew' in line for line in lines)
     # It goes on from what was trained, not from the average.
     trained = first.model.architecture.state_dict()
     assert all(torch.equal(trained[key], value) for key, value in begun.items())
@@ -534,7 +523,7 @@ def test_plain_training_and_distillation(tmp_path, plain_first, known):
     assert resume(tmp_path, dict(allow_changes=True), then).epoch == 2
 
 
-def test_plain_checkpoint_that_says_nothing(tmp_path, log):
+def test_plain_checkpoint_that_says_nothing(tmp_path, lines):
     save_teacher(tmp_path)
     train(config(tmp_path, model=student()))
     edit(
@@ -550,7 +539,7 @@ def test_plain_checkpoint_that_says_nothing(tmp_path, log):
     assert resume(tmp_path, model=kd(tmp_path)).epoch == 2
 
 
-def test_first_start_says_nothing(tmp_path, log):
+def test_first_start_says_nothing(tmp_path, lines):
     save_teacher(tmp_path)
     train(config(tmp_path))
-    assert not tables(log)
+    assert not tables(lines)

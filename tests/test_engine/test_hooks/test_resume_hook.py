@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from mmfakd.checkpoints.latest import find_checkpoint
@@ -23,16 +22,6 @@ from tests.helpers.two_processes import run_twice
 
 # Of MMEngine, on every resume within a cycle of accumulation.
 LOST = 'the gradient of some iterations is lost'
-
-
-@pytest.fixture
-def lines(monkeypatch):
-    """What is logged."""
-    told = []
-    monkeypatch.setattr(
-        MMLogger, 'callHandlers', lambda _, record: told.append(record.getMessage())
-    )
-    return told
 
 
 class Stop(Exception):

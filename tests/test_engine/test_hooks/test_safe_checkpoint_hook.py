@@ -11,7 +11,6 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from mmfakd.checkpoints.latest import find_checkpoint
@@ -70,16 +69,6 @@ def operations(monkeypatch):
     watch('replace')
     watch('remove')
     return seen
-
-
-@pytest.fixture
-def lines(monkeypatch):
-    """What is logged."""
-    told = []
-    monkeypatch.setattr(
-        MMLogger, 'callHandlers', lambda _, record: told.append(record.getMessage())
-    )
-    return told
 
 
 def test_the_order_of_things(operations, work_dir, teacher_ckpt):
