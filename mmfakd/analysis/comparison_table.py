@@ -48,7 +48,8 @@ def format_table(comparison: dict) -> str:
     ]
     if comparison['notes']:
         lines += ['', 'Notes:', '', *(f'- {note}' for note in comparison['notes'])]
-    return printable('\n'.join(lines))
+    # Names are a stranger's where the log is: they are no HTML of the page.
+    return printable('\n'.join(lines)).replace('<', '&lt;')
 
 
 def _seeds(runs: list[dict]) -> str:

@@ -21,6 +21,7 @@ from mmfakd.messages import near_names, quoted
 from mmfakd.model_zoo.absent import check_installed
 from mmfakd.ops.chooser import mode_of_environment
 
+from .check_loaders import check_loaders
 from .check_optimizer import check_optimizer, is_whole
 
 # Keys at the top level of a config that `Runner` does not take as arguments.
@@ -38,7 +39,8 @@ def check_training(cfg: Config) -> None:
         KeyError: If there is no such optimizer or wrapper of it; near names are listed.
         ValueError: If there is no model, weights are no name of a file, the seed is
             none, the loop has no length, the loop or a loader has an argument that does
-            not exist, the optimizer could take no step, or ``MMFAKD_WAYS`` is no mode.
+            not exist, a loader a number that cannot be, the optimizer could take no
+            step, or ``MMFAKD_WAYS`` is no mode.
         ModuleNotFoundError: If a library that it names is not installed.
     """
     check_installed(cfg, cfg.filename or 'the config')
@@ -47,6 +49,7 @@ def check_training(cfg: Config) -> None:
     _check_keys(cfg)
     _check_units(cfg.get('train_cfg'))
     _check_lengths(cfg.get('train_cfg'))
+    check_loaders(cfg, 'train_dataloader', 'val_dataloader')
     seed = (cfg.get('randomness') or {}).get('seed')
     if seed is not None and not (isinstance(seed, int) and 0 <= seed <= _LARGEST_SEED):
         raise ValueError(

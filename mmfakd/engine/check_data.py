@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.dataset import InfiniteSampler
 from torch import nn
+from torch.utils.data import SequentialSampler
 
 from mmfakd.checkpoints.class_names import (
     first_renamed,
@@ -47,7 +48,7 @@ def check_data(
         ValueError: If there is no batch, one of too few images, or classes do not fit.
     """
     check_length(loader)
-    told = []
+    told = [_tell_order(loader)]
     distiller = getattr(model, 'distiller', None)
     if distiller is not None:
         told.append(check_last_batch(loader, distiller, iterations))
@@ -88,6 +89,27 @@ def check_length(loader: Any) -> None:
         f'({type(loader.dataset).__name__}) has {images} images, of which this process '
         f'takes {mine}; batch_size={size}, drop_last={loader.drop_last}. Give a '
         f'`batch_size` of at most {mine}, drop_last=False, or more images.'
+    )
+
+
+def _tell_order(loader: Any) -> str:
+    """Tell of images that come in the order of the data set in every epoch."""
+    # Where there is a sampler of batches, that of the loader is none.
+    batches = getattr(loader, 'batch_sampler', None)
+    sampler, size = getattr(batches, 'sampler', None), getattr(batches, 'batch_size', 0)
+    in_order = isinstance(sampler, SequentialSampler)
+    if not in_order and getattr(sampler, 'shuffle', True) is not False:
+        return ''
+    images = length_of(loader.dataset)
+    # One batch of all, as whoever tries to overfit it has, is none of that.
+    if images is None or not size or images <= size:
+        return ''
+    return (
+        f'Training images come in the order of the data set in every epoch '
+        f'({type(sampler).__name__}, shuffle=False). Where classes or scenes follow '
+        'one another, a batch has one of them alone, and little is learned from it. If '
+        "that is not meant: train_dataloader.sampler=dict(type='DefaultSampler', "
+        'shuffle=True).'
     )
 
 

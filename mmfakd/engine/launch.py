@@ -36,6 +36,7 @@ from mmfakd.model_zoo.read_config import read_config
 
 from .cfg_options import merge_cfg_options
 from .check_config import check_model, check_training, check_weights, tell_starts
+from .check_loaders import check_loaders
 from .check_stream import explain_stream
 from .config_dump import TEST, name_dump
 from .cpu_processes import init_cpu_distributed
@@ -343,11 +344,12 @@ def merge_test_options(
 
     Raises:
         ValueError: If the config has no model, pictures are asked for and it has no
-            hook for them, augmented images and it does not say how, or mixed precision
-            and it has no ``test_cfg``.
+            hook for them, augmented images and it does not say how, mixed precision
+            and it has no ``test_cfg``, or a loader has a number that cannot be.
     """
     merge_cfg_options(cfg, cfg_options)
     check_model(cfg)
+    check_loaders(cfg, 'test_dataloader')
     if 'architecture' in cfg.model:
         weights = find_state_dict(fetch_checkpoint(checkpoint), checkpoint)
         if not any(key.startswith('architecture.') for key in weights):

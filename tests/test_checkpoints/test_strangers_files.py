@@ -217,9 +217,28 @@ def test_payload_is_armed(payload, place):
     assert place.marker.exists()
 
 
-@pytest.mark.parametrize('payload', TEXTS)
-@pytest.mark.parametrize('way', [way for way in WAYS if way not in NO_TEXTS])
+TEXT_WAYS = [way for way in WAYS if way not in NO_TEXTS]
+WAYS_OF_TEXTS = [(way, payload) for way in TEXT_WAYS for payload in TEXTS]
+
+
+# Each text comes in by a few ways, and by each way come a few.
+@pytest.mark.parametrize(('way', 'payload'), WAYS_OF_TEXTS[::4])
 def test_text_is_left_out(way, payload, place, logged, capfd):
+    leave_text_out(way, payload, place, logged, capfd)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(('way', 'payload'), WAYS_OF_TEXTS)
+def test_each_text_is_left_out(way, payload, place, logged, capfd):
+    leave_text_out(way, payload, place, logged, capfd)
+
+
+def test_texts_and_ways():
+    ways, payloads = zip(*WAYS_OF_TEXTS[::4])
+    assert {*ways} == {*TEXT_WAYS} and {*payloads} == {*TEXTS}
+
+
+def leave_text_out(way, payload, place, logged, capfd):
     save_with_text(place.file, TEXTS[payload](place.marker))
     loaded = WAYS[way](place)
     assert not place.marker.exists()

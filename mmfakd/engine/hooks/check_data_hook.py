@@ -28,16 +28,16 @@ class CheckDataHook(Hook):
     There must be batches and, where it validates, images for that; the last of an epoch
     must have two images where the distiller needs them, the data set may not have more
     classes than the model predicts, and a detection data set must know the categories
-    of its file. A warning tells of data sets, joined ones or those of training and
-    validation, that call a label by different names and, if a loss compares
-    predictions, of a teacher whose checkpoint has other names for the classes. A hook
-    that would overwrite the teacher, mmdet's ``MeanTeacherHook``, is refused, and so is
-    one that would later switch to a pipeline that fails, as mmdet's
-    ``YOLOXModeSwitchHook`` and ``PipelineSwitchHook`` do on images without labels. Of a
-    pipeline with a ``Pad`` beside ``ignore_padding`` a warning tells. From then on the
-    model itself looks at the labels of every batch, and images that do not fit into one
-    batch are named. Streams that do not say how many batches they have are refused
-    where MMEngine's ``LoggerHook`` asks for that.
+    of its file. A warning tells of images that come in the same order in every epoch,
+    of data sets, joined ones or those of training and validation, that call a label by
+    different names and, if a loss compares predictions, of a teacher whose checkpoint
+    has other names for the classes. A hook that would overwrite the teacher, mmdet's
+    ``MeanTeacherHook``, is refused, and so is one that would later switch to a pipeline
+    that fails, as mmdet's ``YOLOXModeSwitchHook`` and ``PipelineSwitchHook`` do on
+    images without labels. Of a pipeline with a ``Pad`` beside ``ignore_padding`` a
+    warning tells. From then on the model itself looks at the labels of every batch, and
+    images that do not fit into one batch are named. Streams that do not say how many
+    batches they have are refused where MMEngine's ``LoggerHook`` asks for that.
 
     Raises:
         ValueError: At the beginning of the training if one of this is not so; later

@@ -86,6 +86,7 @@ class Teacher(nn.Module):
         # What stayed at random within parts whose weights were loaded.
         self.unfilled: list[str] = []
         self.mode = None if mode == 'auto' else mode
+        self._left_told = False
         # Whether it is said what it is used to, in place of its config.
         self.told_input = bool(preprocessor)
         if preprocessor is None:
@@ -305,6 +306,8 @@ class Teacher(nn.Module):
                 'semi-supervised detectors do; a teacher needs one batch of images. '
                 'Distil the detector within it, as `architecture`.'
             )
+        if self.model.training:
+            self._leave_training()
         attach_recorders(distiller.teacher_recorders.recorders, self.model, 'teacher')
         batch = (self.input(inputs, data_samples), data_samples)
         tracked = isinstance(inputs, Tensor) and not inputs.is_inference()
@@ -320,6 +323,19 @@ class Teacher(nn.Module):
                 f'The teacher ({type(self.model).__name__}) changes the batch itself, '
                 'and the student would train on what is left of it. Set inplace=False '
                 'where the teacher prepares its input, or let it copy the batch.'
+            )
+
+    def _leave_training(self) -> None:
+        """Put the model back into evaluation mode, and say once that it had left it."""
+        self.model.eval()
+        if not self._left_told:
+            self._left_told = True
+            print_log(
+                'The teacher was put into training mode, by a hook or a loop: moving '
+                'statistics, dropout and drop path would change what it teaches. It '
+                'is back in evaluation mode; take `teacher.train()` out.',
+                logger='current',
+                level=logging.WARNING,
             )
 
     def _find_mode(self, distiller: ConfigurableDistiller, *batch: Any) -> None:

@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS, TRANSFORMS
 from mmengine.runner import Runner
 
+from mmfakd.engine.check_data import check_data
 from mmfakd.engine.hooks import CheckDataHook, check_data_hook
 from tests.helpers.tiny_runs import distillation, save_teacher, student, train
 from tests.helpers.tiny_runs import run_config as config
@@ -68,6 +69,38 @@ def test_endless_sampler_has_batches(work_dir):
     cfg = config(work_dir, classifier(in_channels=1), iters=1)
     cfg.train_dataloader.update(batch_size=64, drop_last=True)
     run(cfg)
+
+
+IN_ORDER = 'come in the order of the data set in every epoch'
+# In mmdet's, batches of images of like shape.
+SHAPES = dict(batch_sampler=dict(type='mmdet.AspectRatioBatchSampler'))
+
+
+@pytest.mark.parametrize(
+    ('sampler', 'loader', 'said'),
+    [
+        (dict(type='DefaultSampler', shuffle=False), {}, True),
+        (dict(type='DefaultSampler', shuffle=False), dict(batch_size=32), False),
+        (dict(type='DefaultSampler', shuffle=True), {}, False),
+        (dict(type='InfiniteSampler', shuffle=False), {}, True),
+        (dict(type='InfiniteSampler'), {}, False),
+        (dict(type='DefaultSampler', shuffle=False), SHAPES, True),
+        (dict(type='DefaultSampler', shuffle=True), SHAPES, False),
+    ],
+)
+def test_images_in_order(sampler, loader, said, work_dir):
+    cfg = plain(work_dir, sampler=sampler, **loader)
+    built = Runner.build_dataloader(cfg.train_dataloader)
+    texts = check_data(built, MODELS.build(cfg.model))
+    assert [IN_ORDER in text for text in texts] == [True] * said
+    if said:
+        assert f'({sampler["type"]}, shuffle=False)' in texts[0]
+
+
+def test_images_in_order_are_told(work_dir, told):
+    run(plain(work_dir, sampler=dict(type='DefaultSampler', shuffle=False)))
+    (text,) = told
+    assert IN_ORDER in text and "sampler=dict(type='DefaultSampler'" in text
 
 
 def test_nothing_to_validate_on(work_dir):

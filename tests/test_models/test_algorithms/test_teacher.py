@@ -8,6 +8,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmfakd.models.algorithms import teacher as module
 from mmfakd.models.algorithms.teacher import Teacher
 from tests.helpers.toy import (
     batch,
@@ -138,3 +139,23 @@ def test_weights_of_one_part_are_no_weights(student, tmp_path):
         teacher = Teacher(copy.deepcopy(cfg), student)
         teacher.fill(needed)
         assert teacher.has_weights is has
+
+
+def test_one_that_is_put_into_training_mode_leaves_it(monkeypatch):
+    """A hook that calls ``train()`` of all that it finds would let its norms drift."""
+    told = []
+    monkeypatch.setattr(module, 'print_log', lambda text, **_: told.append(text))
+    model = feature_distill(teacher_ckpt=None)
+    data = batch()
+    usual = losses_of(model, data)
+    told.clear()
+    before = copy.deepcopy(model.teacher.state_dict())
+    for _ in range(2):
+        model.teacher.train()
+        losses = losses_of(model, data)
+    assert not any(part.training for part in model.teacher.modules())
+    after = model.teacher.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert usual.keys() == losses.keys()
+    (text,) = told
+    assert 'put into training mode' in text and 'take `teacher.train()` out' in text
