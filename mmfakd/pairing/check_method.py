@@ -104,6 +104,8 @@ def check_method(plan: Plan) -> None:
     _check_weight(plan)
     if plan.warmup is not None:
         _check_warmup(plan)
+    if plan.method in ('crd', 'dkd', 'nkd'):
+        _check_mixing(plan)
     if plan.method in ('dkd', 'nkd'):
         _check_labels(plan)
     if plan.method == 'crd':
@@ -140,13 +142,17 @@ def _check_warmup(plan: Plan) -> None:
         )
 
 
-def _check_labels(plan: Plan) -> None:
-    """DKD and NKD take an image's one class from what enters the student's loss."""
-    model, name = plan.student.model, plan.student.name
-    refuse_mixing(f'--method {plan.method}', model, name)
+def _check_mixing(plan: Plan) -> None:
+    """DKD and NKD take an image's one class, CRD the image that it was."""
+    refuse_mixing(f'--method {plan.method}', plan.student.model, plan.student.name)
     hooks = plan.student.cfg.get('custom_hooks') or []
     epochs = count_epochs(plan.student.cfg)
     refuse_later_mixing(f'--method {plan.method}', hooks, epochs)
+
+
+def _check_labels(plan: Plan) -> None:
+    """DKD and NKD take the class from what enters the student's loss."""
+    model, name = plan.student.model, plan.student.name
     if not hasattr(getattr(model, 'head', None), 'loss_module'):
         raise ValueError(
             f'--method {plan.method} takes the labels from what enters '

@@ -377,14 +377,14 @@ class TestMethods:
         cfg, _ = make(student(), student(8), '--loss-weight', '0,1,0,0.5')
         assert cfg.model.distiller.loss_weight == [0, 1, 0, 0.5]
 
-    @pytest.mark.parametrize('method', ['dkd', 'nkd'])
-    def test_labels_of_dkd_and_nkd(self, make, method):
+    @pytest.mark.parametrize('method', ['crd', 'dkd', 'nkd'])
+    def test_labels_that_are_mixed(self, make, method):
         mixed = student()
         mixed['model']['train_cfg'] = dict(augments=dict(type='Mixup', alpha=0.8))
         with pytest.raises(SystemExit, match='one class an image.*Use kd or dist'):
             make(mixed, student(8), '--method', method)
 
-    @pytest.mark.parametrize('method', ['dkd', 'nkd'])
+    @pytest.mark.parametrize('method', ['crd', 'dkd', 'nkd'])
     def test_mixing_that_a_hook_switches_on(self, make, method):
         mixed = student()
         mixup = dict(augments=dict(type='Mixup', alpha=0.8))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from mmfakd.messages import documentation
-from mmfakd.models.distillers.any_distiller import compared_levels
+from mmfakd.models.distillers.any_distiller import compared_levels, is_level
 from mmfakd.models.distillers.level import Level, as_path
 from mmfakd.models.losses import LogitMapLoss, StandardizedLogitsLoss
 
@@ -46,6 +46,8 @@ class _Side(NamedTuple):
     source: str
     width: int | None
     classes: int | None
+    # Of what was recorded.
+    shape: tuple[int, ...] | None = None
 
     @property
     def is_prediction(self) -> bool:
@@ -86,11 +88,14 @@ def check_class_counts(
             Before one only linear and convolution layers do.
 
     Raises:
-        ValueError: If a loss cannot compare what it gets. The message has both
-            counts and says how to go on.
+        ValueError: If a loss cannot compare what it gets, once recorded also for maps
+            of other sizes. The message has both and says how to go on.
     """
     for name, kind, ours, theirs in _compared(distiller, student, teacher, recorded):
-        if None in (ours.width, theirs.width) or ours.width == theirs.width:
+        if None in (ours.width, theirs.width):
+            continue
+        if ours.width == theirs.width:
+            _check_shapes(name, distiller.distill_losses[name], ours, theirs)
             continue
         predictions = ours.is_prediction and theirs.is_prediction
         scores = ours.is_class_scores and theirs.is_class_scores
@@ -99,7 +104,7 @@ def check_class_counts(
         ):
             raise ValueError(_class_message(name, kind, ours, theirs))
         # LevelDistiller itself compares the shapes of its levels, once they are maps.
-        if kind in _BY_CLASS | _BY_CHANNEL and not name.startswith('loss_level'):
+        if kind in _BY_CLASS | _BY_CHANNEL and not is_level(name):
             raise ValueError(
                 f'{name}: {kind} compares channel by channel, but the student gives '
                 f'it {ours.width} channels ({ours.source!r}) and the teacher '
@@ -183,13 +188,11 @@ def _compared(
         sides: dict[bool, _Side] = {}
         for level in levels:
             recorder, model = level.recorder_of(distiller), models[level.from_student]
-            if recorded:
-                width = _record_width(recorder, level)
-            else:
-                width = _layer_width(recorder, model)
+            shape = _record_shape(recorder, level) if recorded else None
+            width = _width(shape) if recorded else _layer_width(recorder, model)
             known = sides.get(level.from_student)
             if known is None or known.width is None:
-                side = _Side(recorder.source, width, count_classes(model))
+                side = _Side(recorder.source, width, count_classes(model), shape)
                 sides[level.from_student] = side
         if len(sides) == 2:
             yield name, kind, sides[True], sides[False]
@@ -217,8 +220,28 @@ def _class_message(name: str, kind: str, student: _Side, teacher: _Side) -> str:
     )
 
 
-def _record_width(recorder: BaseRecorder, level: Level) -> int | None:
-    """Width of the tensor, or of the first one, that a level points at."""
+def _check_shapes(name: str, loss: nn.Module, ours: _Side, theirs: _Side) -> None:
+    """Refuse maps of other sizes, of which one may be broadcast to the other unseen."""
+    if None in (ours.shape, theirs.shape) or ours.shape == theirs.shape:
+        return
+    # Levels compare shapes themselves, and losses around others may resize.
+    if type(loss).__name__ in _BY_CLASS | _BY_CHANNEL and not is_level(name):
+        raise ValueError(
+            f'{name}: {type(loss).__name__} compares number by number, but the student '
+            f'gives it {ours.shape} ({ours.source!r}) and the teacher {theirs.shape} '
+            f'({theirs.source!r}). Record layers whose maps have one size, or bring '
+            "the student's to the teacher's with a connector."
+        )
+
+
+def _width(shape: tuple[int, ...] | None) -> int | None:
+    if shape is None or len(shape) < 2:
+        return None
+    return shape[-1] if len(shape) == 3 else shape[1]
+
+
+def _record_shape(recorder: BaseRecorder, level: Level) -> tuple[int, ...] | None:
+    """Shape of the tensor, or of the first one, that a level points at."""
     try:
         data = recorder.data_buffer[level.call]
         for index in as_path(level.data_idx):
@@ -228,9 +251,7 @@ def _record_width(recorder: BaseRecorder, level: Level) -> int | None:
     except (IndexError, TypeError):
         # There is no such record: the distiller says so.
         return None
-    if not isinstance(data, Tensor) or data.dim() < 2:
-        return None
-    return data.size(-1) if data.dim() == 3 else data.size(1)
+    return tuple(data.shape) if isinstance(data, Tensor) else None
 
 
 def _layer_width(recorder: BaseRecorder, model: nn.Module) -> int | None:

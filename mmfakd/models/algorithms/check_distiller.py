@@ -14,6 +14,7 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmfakd.models.distillers import BalancedWeights
+from mmfakd.models.distillers.any_distiller import is_level
 from mmfakd.models.distillers.full_precision import compute_all_in_full
 from mmfakd.models.losses.check_number import check_number
 from mmfakd.models.losses.loss_chain import loss_chain
@@ -133,8 +134,7 @@ def _weights(distiller: ConfigurableDistiller) -> Iterator[float]:
         outer = outer.ratios
     largest = max(outer) if isinstance(outer, (list, tuple)) else outer
     for name, loss in distiller.distill_losses.items():
-        of_level = name.startswith('loss_level')
-        weight = _weight(name, loss) * (largest if of_level else 1)
+        weight = _weight(name, loss) * (largest if is_level(name) else 1)
         # MMEngine adds up what is called a loss; all else is shown in the log alone.
         if 'loss' in name:
             yield weight

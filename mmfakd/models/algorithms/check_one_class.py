@@ -1,5 +1,9 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
-"""Losses that need one class an image refuse images of several, or of none."""
+"""Losses that need one class an image refuse images of several, or of none.
+
+CRD, which tells each image from those of other classes, takes scores of several, but no
+mixed images.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 
 import torch
 from mmrazor.models.distillers import ConfigurableDistiller
-from mmrazor.models.losses import WSLD, DKDLoss
+from mmrazor.models.losses import WSLD, CRDLoss, DKDLoss
 from torch import Tensor, nn
 
 from mmfakd.compat.running_loop import first_stop
@@ -21,6 +25,8 @@ from mmfakd.ops.compiling import is_compiling
 from .check_batches import image_name
 
 _ONE_CLASS = (NKDLoss, DKDLoss, WSLD)
+# A mixed image is none of those whose embeddings CRD keeps.
+_UNMIXED = (*_ONE_CLASS, CRDLoss)
 # They fail at a label to ignore; on GPUs that ends the process.
 _INDEXING = (DKDLoss, WSLD)
 # Scores of a smoothed label are equal but for the label's.
@@ -36,20 +42,23 @@ def check_one_class(distiller: ConfigurableDistiller, student: nn.Module) -> Non
             the batches of training, as far as they lie on the CPU.
 
     Raises:
-        ValueError: If there is such a loss (NKD, DKD, WSLD), and the student's batch
-            augments mix classes; in each step of training if they do by then, an image
-            has scores of several classes, or a label to ignore that the loss cannot
-            leave out, as long as distillation is not stopped (an attribute
-            ``distillation_stopped`` of the preprocessor).
+        ValueError: If there is such a loss (NKD, DKD, WSLD, CRD), and the student's
+            batch augments mix classes; in each step of training if they do by then, an
+            image has scores of several classes (but for CRD), or a label to ignore
+            that the loss cannot leave out, as long as distillation is not stopped (an
+            attribute ``distillation_stopped`` of the preprocessor).
     """
     found = _losses(distiller)
     preprocessor = getattr(student, 'data_preprocessor', None)
     if not found or not isinstance(preprocessor, nn.Module):
         return
     refuse_mixing(next(iter(found)), student, f'the student ({type(student).__name__})')
-    indexing = [owner for owner, part in found.items() if isinstance(part, _INDEXING)]
+    one_class, indexing = (
+        next((name for name, part in found.items() if isinstance(part, kinds)), None)
+        for kinds in (_ONE_CLASS, _INDEXING)
+    )
     preprocessor.register_forward_pre_hook(
-        partial(_check, next(iter(found)), next(iter(indexing), None)), with_kwargs=True
+        partial(_check, next(iter(found)), one_class, indexing), with_kwargs=True
     )
 
 
@@ -114,12 +123,12 @@ def check_later_mixing(
 
 
 def _losses(distiller: ConfigurableDistiller) -> dict[str, nn.Module]:
-    """The losses of one class an image, under what messages call them."""
+    """The losses that take no mixed image, under what messages call them."""
     return {
         f'{name}: {type(part).__name__}': part
         for name, loss in distiller.distill_losses.items()
         for part in loss.modules()
-        if isinstance(part, _ONE_CLASS)
+        if isinstance(part, _UNMIXED)
     }
 
 
@@ -151,7 +160,12 @@ def _refuse(owner: str, augments: Any, name: str) -> None:
 
 
 def _check(
-    owner: str, indexing: str | None, module: nn.Module, args: tuple, kwargs: dict
+    owner: str,
+    one_class: str | None,
+    indexing: str | None,
+    module: nn.Module,
+    args: tuple,
+    kwargs: dict,
 ) -> None:
     """Check one batch, as a hook before the preprocessor."""
     # A compiled step is not to be cut into more graphs. What is not distilled any more
@@ -164,9 +178,9 @@ def _check(
         return
     # A hook may have set them in the course of the training.
     _refuse(owner, getattr(module, 'batch_augments', None), 'the student')
-    for i in _mixed(_on_cpu(samples, 'gt_score')):
+    for i in _mixed(_on_cpu(samples, 'gt_score')) if one_class else ():
         raise ValueError(
-            f'{owner} needs one class an image. {image_name(samples[i])} has a '
+            f'{one_class} needs one class an image. {image_name(samples[i])} has a '
             '`gt_score` of several: a mix that the data pipeline made, or labels of '
             "several people. Use kd or dist (mmrazor's KLDivergence or DISTLoss), or "
             'scores of one class, which may be smoothed.'

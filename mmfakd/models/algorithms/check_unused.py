@@ -41,7 +41,7 @@ def check_unused(distiller: ConfigurableDistiller) -> None:
             'preds_T=dict(recorder=..., from_student=False)), or take them out of '
             '`distill_losses`.'
         )
-    for text in without_teacher(distiller):
+    for text in tell_sides(distiller):
         print_log(text, logger='current', level=logging.WARNING)
     used = {level.connector for levels in compared.values() for level in levels}
     used.update(getattr(distiller, 'own_connectors', ()))
@@ -61,11 +61,8 @@ def check_unused(distiller: ConfigurableDistiller) -> None:
         )
 
 
-def without_teacher(distiller: ConfigurableDistiller) -> list[str]:
-    """Tell of losses that compare the student with itself.
-
-    A penalty on features, or a loss of labels, has no argument for a teacher's; and
-    what a delivery brings to the student is the teacher's.
+def tell_sides(distiller: ConfigurableDistiller) -> list[str]:
+    """Tell of losses that compare the student with itself, or get the sides swapped.
 
     Args:
         distiller (ConfigurableDistiller): The distiller.
@@ -73,8 +70,19 @@ def without_teacher(distiller: ConfigurableDistiller) -> list[str]:
     Returns:
         list[str]: What is to be said.
     """
+    if not _reads_mappings(distiller):
+        return []
+    return [*_without_teacher(distiller), *_swapped(distiller)]
+
+
+def _without_teacher(distiller: ConfigurableDistiller) -> list[str]:
+    """Tell of losses that compare the student with itself.
+
+    A penalty on features, or a loss of labels, has no argument for a teacher's; and
+    what a delivery brings to the student is the teacher's.
+    """
     compared = compared_levels(distiller)
-    if not _reads_mappings(distiller) or distiller.deliveries.deliveries:
+    if distiller.deliveries.deliveries:
         return []
     alone = [
         name
@@ -96,6 +104,27 @@ def without_teacher(distiller: ConfigurableDistiller) -> list[str]:
         for argument in distiller.loss_forward_mappings.get(name, ())
         if _is_of_teacher(argument)
     ]
+
+
+def _swapped(distiller: ConfigurableDistiller) -> list[str]:
+    """Tell of losses that get the teacher's as the student's, and the reverse."""
+    told = []
+    for name, mapping in distiller.loss_forward_mappings.items():
+        ours = [arg for arg in mapping if _is_of_student(arg)]
+        theirs = [arg for arg in mapping if _is_of_teacher(arg)]
+        sides = [mapping[arg].get('from_student') for arg in (*ours, *theirs)]
+        if ours and theirs and sides == [False] * len(ours) + [True] * len(theirs):
+            told.append(
+                f"{name} gets the student's {theirs} and the teacher's {ours}: its "
+                'entries in `loss_forward_mappings` have from_student the wrong way '
+                'round, so a loss that detaches the teacher detaches the student. Swap '
+                'them, unless the method wants it so.'
+            )
+    return told
+
+
+def _is_of_student(argument: str) -> bool:
+    return argument.startswith('s_') or argument.endswith('_S')
 
 
 def _is_of_teacher(argument: str) -> bool:

@@ -13,7 +13,7 @@ from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor
 
-from mmfakd.models.distillers.any_distiller import compared_levels
+from mmfakd.models.distillers.any_distiller import compared_levels, is_level
 from mmfakd.models.distillers.loss_gradients import (
     TOTAL,
     GradientsNotMeasured,
@@ -22,7 +22,7 @@ from mmfakd.models.distillers.loss_gradients import (
     uses_half,
 )
 
-from .check_unused import without_teacher
+from .check_unused import tell_sides
 from .first_step import NOTHING_DISTILLED, FirstStep
 from .idle_parameters import reached_parameters
 from .input_statistics import input_statistics, judge_input, judge_told
@@ -216,7 +216,7 @@ class FirstLook:
         self._measure(own, scalars)
 
     def _rows(self, pairs: Mapping[str, RecordedPair]) -> list[LevelReport]:
-        levels = [name for name in pairs if name.startswith('loss_level')]
+        levels = [name for name in pairs if is_level(name)]
         weights = loss_weights(self.distiller, list(pairs), len(levels))
         return [
             LevelReport(
@@ -384,7 +384,7 @@ class FirstLook:
 
     def _note(self, has_own: bool) -> None:
         step = self.step
-        step.warnings += without_teacher(self.distiller)
+        step.warnings += tell_sides(self.distiller)
         idle = [row.name for row in step.levels if row.weight == 0]
         if len(idle) == len(step.levels):
             step.warnings.append(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from mmrazor.models.distillers import ConfigurableDistiller
 
 from mmfakd.models.distillers import BalancedWeights
+from mmfakd.models.distillers.any_distiller import is_level
 
 from .first_step import FirstStep
 from .level_report import LevelReport
@@ -107,7 +108,7 @@ def _advice(
     distiller: ConfigurableDistiller,
 ) -> str:
     """Weights as they are written in a config and on a command line."""
-    levels = [row for row in rows if row.name.startswith('loss_level')]
+    levels = [row for row in rows if is_level(row.name)]
     levels = [row for row in levels if row.option.endswith('distiller.loss_weight')]
     written, options, others = [], [], []
     if any(row.name in factors for row in levels):

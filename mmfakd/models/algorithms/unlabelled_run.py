@@ -11,6 +11,7 @@ import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
+from mmrazor.models.task_modules.recorder import ParameterRecorder
 from torch import Tensor, nn
 
 from mmfakd.models.distillers.any_distiller import missing_records
@@ -157,7 +158,10 @@ def _find_mode(
             for delivery, queue in zip(deliveries, queues):
                 delivery.data_queue = queue
             for recorder in manager.recorders.values():
-                recorder.reset_data_buffer()
+                # That of parameters holds them all the time; the others' wrappers hold
+                # the list itself, so it stays.
+                if not isinstance(recorder, ParameterRecorder):
+                    recorder.data_buffer.clear()
             # Of weights that older PyTorch casts here, the step would get no gradients.
             torch.clear_autocast_cache()
         if found:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import chain, zip_longest
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from mmrazor.models.distillers import ConfigurableDistiller
 
 from .level import Level
+
+# What the losses of levels are called.
+_LEVEL = re.compile(r'loss_level\d+')
 
 
 def hook_of(distiller: ConfigurableDistiller, *names: str) -> Callable:
@@ -24,6 +28,18 @@ def hook_of(distiller: ConfigurableDistiller, *names: str) -> Callable:
     """
     found = [getattr(distiller, name) for name in names if hasattr(distiller, name)]
     return found[0] if found else lambda *args: None
+
+
+def is_level(name: str) -> bool:
+    """Tell whether a loss is that of a level, which the distiller's weight scales.
+
+    Args:
+        name (str): Its name.
+
+    Returns:
+        bool: Whether it is ``'loss_level0'`` or another of them.
+    """
+    return _LEVEL.fullmatch(name) is not None
 
 
 def compared_levels(distiller: ConfigurableDistiller) -> dict[str, list[Level]]:

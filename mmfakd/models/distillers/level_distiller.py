@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mmfakd.models.connectors.per_level import per_level
 from mmfakd.registry import MODELS
 
+from .any_distiller import is_level
 from .balanced_weights import BalancedWeights
 from .check_layer_names import check_layer_names
 from .level import Level, LevelCfg, parse_levels
@@ -427,6 +428,11 @@ def _check_row(row: Any, name: str) -> None:
 def _check_weights(loss_weight: Any) -> None:
     """Raise unless all weights are numbers of 0 or more."""
     several = isinstance(loss_weight, (list, tuple))
+    if several and not loss_weight:
+        raise ValueError(
+            f'loss_weight: got {loss_weight!r}; expected a number or one for each '
+            'level.'
+        )
     for weight in loss_weight if several else [loss_weight]:
         if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
             raise ValueError(
@@ -448,9 +454,9 @@ def join_parts(name: str, own: dict, given: dict | None) -> dict:
         dict: Both.
 
     Raises:
-        ValueError: If a name stands in both.
+        ValueError: If a name stands in both, or is that of a level's loss.
     """
-    taken = sorted(set(own) & set(given or {}))
+    taken = sorted(n for n in given or {} if n in own or is_level(n))
     if taken:
         raise ValueError(f'{name}: {taken} are kept for the levels; rename yours.')
     return {**own, **(given or {})}

@@ -311,3 +311,29 @@ def test_the_classes_of_a_re_identification_are_classes(monkeypatch):
             distiller=logits_distiller(source=source),
         )
         assert bool(told) == warned, source
+
+
+@pytest.mark.parametrize(
+    ('loss', 'refused'),
+    [
+        ('mmrazor.KLDivergence', True),
+        ('mmrazor.L2Loss', True),
+        ('mmrazor.ABLoss', True),
+        ('mmengine.MeanGap', False),
+    ],
+)
+def test_maps_of_other_sizes(loss, refused):
+    """PyTorch would repeat the only number of a channel for a whole map."""
+    cfg = logits_distiller(loss, 'backbone.layer3')
+    cfg['student_recorders']['fc'] = dict(
+        type='mmrazor.ModuleOutputs', source='neck.gap'
+    )
+    model = feature_distill(
+        architecture=classifier(width=8), teacher=classifier(width=8), distiller=cfg
+    )
+    if refused:
+        message = rf'loss_kd: {loss[8:]} compares number by number, .*\(4, 32, 1, 1\) '
+        with pytest.raises(ValueError, match=message + r'.*teacher \(4, 32, 2, 2\)'):
+            losses_of(model, batch())
+    else:
+        assert losses_of(model, batch())['distill.loss_kd'].isfinite()

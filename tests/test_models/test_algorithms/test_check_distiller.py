@@ -4,7 +4,13 @@
 import pytest
 
 from mmfakd.models.algorithms import check_distiller
-from tests.helpers.toy import classifier, feature_distill, review_distiller
+from tests.helpers.toy import (
+    batch,
+    classifier,
+    feature_distill,
+    losses_of,
+    review_distiller,
+)
 
 
 @pytest.mark.parametrize('given', [None, [], 'x', 5, 'mmfakd.ReviewDistiller'])
@@ -62,6 +68,33 @@ def test_empty_name_of_a_checkpoint(name, given):
 
 
 # ---- numbers
+
+
+@pytest.mark.parametrize('weight', [1.0, [1.0, 2.0, 3.0, 4.0], 'balance'])
+@pytest.mark.parametrize('name', ['loss_kd', 'loss_level_kd', 'loss_levels'])
+def test_a_loss_beside_levels_is_none_of_them(name, weight):
+    cfg = named(logits_distiller(), 'loss_kl', name)
+    del cfg['type']
+    model = feature_distill(distiller=review_distiller(loss_weight=weight, **cfg))
+    assert {f'distill.{name}', 'distill.loss_level3'} <= losses_of(
+        model, batch()
+    ).keys()
+    rows = {row.name: row.option for row in model.first_step.levels}
+    assert rows[name] == f'model.distiller.distill_losses.{name}.loss_weight'
+    assert rows['loss_level3'] == 'model.distiller.loss_weight'
+
+
+def test_names_of_levels_are_kept():
+    cfg = named(logits_distiller(), 'loss_kl', 'loss_level4')
+    del cfg['type']
+    with pytest.raises(ValueError, match=r"\['loss_level4'\] are kept for the levels"):
+        feature_distill(distiller=review_distiller(**cfg))
+
+
+@pytest.mark.parametrize('weights', [[], ()])
+def test_no_weights(weights):
+    with pytest.raises(ValueError, match='expected a number or one for each level'):
+        feature_distill(distiller=review_distiller(loss_weight=weights))
 
 
 def logits_distiller(**loss):

@@ -45,6 +45,37 @@ def build(loss, **student):
     return feature_distill(architecture=classifier(**student), distiller=distiller)
 
 
+def contrastive(**student):
+    """CRD, with the kinds of a whole batch as its negatives."""
+    gap = dict(type='mmrazor.ModuleOutputs', source='neck.gap')
+    samples = dict(type='mmrazor.ModuleInputs', source='')
+    connector = dict(type='mmrazor.CRDConnector', dim_out=8)
+    gets = {
+        f'{side[0]}_feats': dict(
+            recorder='gap', from_student=side == 'student', connector=side
+        )
+        for side in ('student', 'teacher')
+    }
+    distiller = dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=dict(gap=gap, samples=samples),
+        teacher_recorders=dict(gap=dict(gap)),
+        connectors=dict(
+            student=dict(connector, dim_in=16), teacher=dict(connector, dim_in=32)
+        ),
+        distill_losses=dict(
+            loss_crd=dict(type='mmfakd.CRDLoss', neg_num=3, sample_n=9, dim_out=8)
+        ),
+        loss_forward_mappings=dict(
+            loss_crd=dict(
+                gets,
+                data_samples=dict(recorder='samples', from_student=True, data_idx=1),
+            )
+        ),
+    )
+    return feature_distill(architecture=classifier(**student), distiller=distiller)
+
+
 def scored(*entries):
     """A batch whose third image has these scores; the others have one class."""
     data = batch()
@@ -75,6 +106,24 @@ def test_batch_augments_that_mix(loss, kind):
     message += r'of the student \(ImageClassifier\) .*Use kd or dist .*without them\.'
     with pytest.raises(ValueError, match=message):
         build(loss, train_cfg=MIXUP, data_preprocessor=dict(num_classes=10))
+
+
+def test_crd_takes_no_mixed_images():
+    """Their embeddings would be kept as those of the first image."""
+    with pytest.raises(ValueError, match='loss_crd: CRDLoss needs .* mix classes'):
+        contrastive(train_cfg=MIXUP, data_preprocessor=dict(num_classes=10))
+    model = contrastive()
+    # Labels of several people are none of its business.
+    data = scored(0.6, 0.4, *[0] * 8)
+    for i, sample in enumerate(data['data_samples']):
+        indices = torch.tensor([i, 5, 6, 7], dtype=torch.int)
+        sample.set_field(indices, 'contrast_sample_idxs')
+        sample.set_field(torch.tensor(i), 'sample_idx')
+        sample.set_field(9, 'num_samples', field_type='metainfo')
+    assert losses_of(model, copy.deepcopy(data))['distill.loss_crd'].isfinite()
+    model.architecture.data_preprocessor.batch_augments = lambda *pair: pair
+    with pytest.raises(ValueError, match='CRDLoss .*batch augments of the student'):
+        losses_of(model, data)
 
 
 def test_others_are_left_alone():

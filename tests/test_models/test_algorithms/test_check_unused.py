@@ -16,6 +16,8 @@ from tests.helpers.toy import (
 )
 
 KD = dict(type='mmrazor.KLDivergence')
+# It trains on whatever side.
+ATTACHED = dict(KD, teacher_detach=False)
 FC = dict(fc=dict(type='mmrazor.ModuleOutputs', source='head.fc'))
 PREDICTIONS = dict(
     preds_S=dict(recorder='fc', from_student=True),
@@ -92,10 +94,13 @@ def sides(*from_student):
         ((True, True), 'NOTHING IS DISTILLED: no loss asks the teacher, as all that '),
         ((True, True, True, True), 'NOTHING IS DISTILLED'),
         ((True, False, True, True), 'loss_1 compares the student with itself'),
+        ((True, False, False, True), "loss_1 gets the student's ['preds_T'] and the"),
     ],
 )
-def test_a_loss_that_never_asks_the_teacher(given, start, told):
-    model = feature_distill(distiller=sides(*given))
+def test_a_loss_with_wrong_sides(given, start, told):
+    cfg = sides(*given)
+    cfg['distill_losses'] = dict.fromkeys(cfg['distill_losses'], ATTACHED)
+    model = feature_distill(distiller=cfg)
     [text] = told
     assert text.startswith(start)
     # `mmfakd check` sees it, too.

@@ -73,6 +73,24 @@ CASES = {
 }
 
 
+def test_a_method_in_place_of_its_layer():
+    """Its records of the search for a mode are none of the step."""
+    method = dict(
+        type='mmrazor.MethodOutputs',
+        source='mmpretrain.models.heads.LinearClsHead.forward',
+    )
+    recorders = dict(logits=method)
+    cfg = dict(LOGITS, student_recorders=recorders, teacher_recorders=recorders)
+    given = unlabelled(batch())
+    losses = []
+    for distiller in (LOGITS, cfg):
+        torch.manual_seed(0)
+        model = feature_distill(distiller=distiller, calculate_student_loss=False)
+        losses.append([losses_of(model, copy.deepcopy(given)) for _ in range(2)])
+    for ours, theirs in zip(*losses):
+        torch.testing.assert_close(ours, theirs)
+
+
 def batch_for(name):
     return detection_batch() if name == 'detector' else batch()
 
