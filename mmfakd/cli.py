@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import os.path as osp
 import re
 import sys
 import warnings
@@ -249,7 +250,7 @@ def _test(parser: argparse.ArgumentParser) -> None:
     _out(parser, kinds, required=False)
     add('--out-item', choices=['metrics', 'pred'], help='what --out holds (pred)')
     add('--amp', action='store_true', help='evaluate with automatic mixed precision')
-    add('--show-dir', help='folder for pictures of the predictions')
+    add('--show-dir', type=_path, help='folder for pictures of the predictions')
     add('--show', action='store_true', help='show the predictions in a window')
     tta = 'average over augmented images: of `tta_pipeline`, or mirrored ones'
     add('--tta', action='store_true', help=tta)
@@ -339,7 +340,11 @@ def _check_teacher(parser: argparse.ArgumentParser) -> None:
     add('--expected', type=float, help=known)
     lower = 'percentage points that the score may be lower (default: %(default)s)'
     add('--tolerance', type=float, default=1.0, help=lower)
-    add('--work-dir', help='folder for the log (default: work_dirs/CONFIG_teacher)')
+    add(
+        '--work-dir',
+        type=_path,
+        help='folder for the log (default: work_dirs/CONFIG_teacher)',
+    )
     _cfg_options(parser)
 
 
@@ -355,7 +360,11 @@ def _export(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('checkpoint', help='distillation checkpoint: path, URL or model-zoo name')
     _out(parser, 'file to write, for example student.pth', positional=True)
-    add('--config-out', help="also write the stock student's config to this .py file")
+    add(
+        '--config-out',
+        type=_path,
+        help="also write the stock student's config to this .py file",
+    )
     ending = 'of the file (default: by its ending)'
     formats = ['pth', 'safetensors', 'onnx', 'torchscript']
     add('--format', dest='file_format', choices=formats, help=ending)
@@ -400,7 +409,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add('--baseline', help='method to compare with; default: the first')
     add('--teacher', help="the teacher's work dir, for reference")
     figures = 'figures of an earlier comparison, to which these runs are added'
-    add('--add-to', metavar='FILE.json', help=figures)
+    add('--add-to', type=_path, metavar='FILE.json', help=figures)
     _trust(parser)
     _outs(parser, 'curves (.png, .pdf, .svg), figures (.json), the table (.md)')
 
@@ -449,7 +458,8 @@ def _detections(parser: argparse.ArgumentParser) -> None:
     score = 'score above which detections are drawn (default: %(default)s)'
     add('--score-thr', type=float, default=0.3, help=score)
     folder = 'folder for the pictures (default: %(default)s)'
-    add('-o', '--out', '--out-dir', default='work_dirs/detections', help=folder)
+    default = 'work_dirs/detections'
+    add('-o', '--out', '--out-dir', type=_path, default=default, help=folder)
     add('--device', help='cpu, cuda:0 or other (default: a GPU where there is one)')
     _cfg_options(parser)
 
@@ -530,7 +540,9 @@ def _zoo(parser: argparse.ArgumentParser) -> None:
     getting = actions.add_parser('get', help=whole, allow_abbrev=False)
     getting.add_argument('name', help='as the list has it')
     folder = 'folder for the two files (default: this one)'
-    getting.add_argument('-o', '--out', default='.', metavar='DIR', help=folder)
+    getting.add_argument(
+        '-o', '--out', type=_path, default='.', metavar='DIR', help=folder
+    )
     _force(getting)
     getting.set_defaults(run='checkpoints.published_file:get_published')
 
@@ -589,7 +601,7 @@ def _cfg_options(parser: Any) -> None:
 
 def _launch(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('--work-dir', help='folder for logs and what is written')
+    add('--work-dir', type=_path, help='folder for logs and what is written')
     _cfg_options(parser)
     launchers = ['none', 'pytorch', 'slurm', 'mpi']
     add('--launcher', choices=launchers, default='none', help='job launcher')
@@ -627,9 +639,9 @@ def _out(
     """``-o``, which some scripts took as their last argument."""
     add = parser.add_argument
     if positional:
-        add('output', nargs='?', help=argparse.SUPPRESS)
+        add('output', nargs='?', type=_path, help=argparse.SUPPRESS)
         parser.set_defaults(out_is_needed=required)
-    add('-o', '--out', required=required and not positional, help=text)
+    add('-o', '--out', type=_path, required=required and not positional, help=text)
 
 
 def _outs(parser: argparse.ArgumentParser, text: str) -> None:
@@ -639,11 +651,17 @@ def _outs(parser: argparse.ArgumentParser, text: str) -> None:
         '--out',
         '--json',
         '--plot',
+        type=_path,
         action='append',
         default=[],
         metavar='FILE',
         help=f'file to write, by its ending: {text}; may be given several times',
     )
+
+
+def _path(text: str) -> str:
+    """What is written to; no shell puts a home in place of ``~`` behind ``=``."""
+    return osp.expanduser(text)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -167,6 +167,18 @@ def test_files_by_their_old_options(called):
     assert called('detections', 'a', 'b', '--out-dir', 'c')['out'] == 'c'
 
 
+def test_home_is_that_of_the_user(called, monkeypatch):
+    """No shell puts it in place of `~` behind `=`; a folder of that name is a trap."""
+    monkeypatch.setenv('HOME', '/home/me')
+    assert called('export', 'a', '--out=~/b.pth')['out'] == '/home/me/b.pth'
+    words = ['--json=~/a.json', '--add-to=~/b.json']
+    assert called('compare', 'a', *words)['out'] == ['/home/me/a.json']
+    assert called('compare', 'a', *words)['add_to'] == '/home/me/b.json'
+    assert called('zoo', 'get', 'a', '--out=~/c')['out'] == '/home/me/c'
+    train = called('train', CONFIG, '--work-dir=~/d')
+    assert train['options']['work_dir'] == '/home/me/d'
+
+
 @pytest.mark.parametrize('text', ['0x5', 'x', '12x', '-3', '3.5'])
 def test_no_size(text, capsys):
     with pytest.raises(SystemExit):
@@ -224,6 +236,10 @@ def test_mistakes_of_other_kinds_are_one_line(tmp_path, monkeypatch):
     wrong = 'optim_wrapper.optimizer.type=Adamm'
     with pytest.raises(SystemExit, match='^mmfakd train: [^\'"].*Adamm'):
         cli.main(['train', 'r18w4_1xb50_digits', '--cfg-options', wrong])
+    torch.save([torch.ones(1)], tmp_path / 'list.pth')
+    words = ['export', str(tmp_path / 'list.pth'), '-o', str(tmp_path / 'b.pth')]
+    with pytest.raises(SystemExit, match='^mmfakd export: .* holds a list; expected'):
+        cli.main(words)
     # What is no sentence is a fault of ours.
     monkeypatch.setitem(
         cli.COMMANDS, 'env', (cli._env, 'model_zoo.shipped:list_configs')

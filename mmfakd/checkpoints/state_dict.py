@@ -45,7 +45,7 @@ def find_state_dict(checkpoint: Mapping, name: str = 'it') -> OrderedDict[str, T
         ``Module.state_dict`` attaches them, and without the names of wrappers.
 
     Raises:
-        ValueError: If there are no weights.
+        ValueError: If there are no weights, or some without a name.
     """
     weights = weights_in(checkpoint)
     state_dict = OrderedDict(
@@ -57,6 +57,12 @@ def find_state_dict(checkpoint: Mapping, name: str = 'it') -> OrderedDict[str, T
         raise ValueError(
             f'{name} holds no weights: expected a state dict, or one under '
             f"'state_dict' or 'model'; got the keys {some(map(str, checkpoint), 6)}."
+        )
+    strange = [repr(key) for key in state_dict if not isinstance(key, str)]
+    if strange:
+        raise ValueError(
+            f'{name} has weights under {some(strange)}, which are no names; expected '
+            'tensors by the names of their layers, as `Module.state_dict()` has them.'
         )
     # With it modules know older layouts of theirs; see torch's load_state_dict.
     state_dict._metadata = getattr(weights, '_metadata', OrderedDict())  # type: ignore[attr-defined]

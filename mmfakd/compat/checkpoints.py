@@ -21,6 +21,7 @@ from mmfakd.version import parse_version
 from .config_literals import find_risk
 from .deep_tuples import nests_tuples_deeply
 from .nesting import find_excess, usual_recursion_limit
+from .no_checkpoint import NoCheckpoint
 from .refused_error import RefusedError
 from .restricted_pickle import RestrictedPickle, checkpoint_globals
 from .risky_names import drop_risky_names
@@ -176,7 +177,7 @@ def load_checkpoint_file(
         FileNotFoundError: If there is no such file.
         ValueError: If the file is truncated or not a checkpoint.
         pickle.UnpicklingError: If it holds anything that is not on the list.
-        TypeError: If its content is not a dict.
+        NoCheckpoint: If its content is not a dict, a TypeError and a ValueError.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -193,7 +194,7 @@ def load_checkpoint_file(
     else:
         checkpoint = _load_torch_file(path, map_location, mmap)
     if not isinstance(checkpoint, dict):
-        raise TypeError(
+        raise NoCheckpoint(
             f'Checkpoint "{path}" holds a {type(checkpoint).__name__}; expected a '
             "dict: a state dict, or a checkpoint with a 'state_dict'."
         )

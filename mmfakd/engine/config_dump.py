@@ -8,7 +8,7 @@ import re
 
 from mmengine.config import Config
 
-from mmfakd.model_zoo.outputs import config_sources
+from mmfakd.model_zoo.config_sources import config_sources
 
 # Behind the name of the config: of runs that are no training, whose config stays.
 TEST, TEACHER = '.test', '.teacher'

@@ -29,9 +29,10 @@ from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.checkpoints.student import student_config
 from mmfakd.datasets.wrappers import dataset_meta, type_name, walk_loaders
+from mmfakd.model_zoo.config_sources import config_sources
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.inline_models import inline_models
-from mmfakd.model_zoo.outputs import check_outputs, config_sources
+from mmfakd.model_zoo.outputs import check_outputs
 from mmfakd.model_zoo.read_config import read_config
 
 from .cfg_options import merge_cfg_options

@@ -20,8 +20,9 @@ from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.checkpoints.first_meta import first_meta
 from mmfakd.checkpoints.student import export_file
 from mmfakd.checkpoints.write import ENDINGS, FORMATS, format_of
+from mmfakd.model_zoo.config_sources import config_sources
 from mmfakd.model_zoo.find import config_file
-from mmfakd.model_zoo.outputs import check_config_name, check_outputs, config_sources
+from mmfakd.model_zoo.outputs import check_config_name, check_outputs
 from mmfakd.version import __version__
 
 from . import onnx_file, torchscript_file

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os.path as osp
 import re
+import warnings
 from collections import defaultdict
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import yaml
@@ -210,14 +212,34 @@ def read_metafile(path: Path) -> list[dict]:
 
     Returns:
         list[dict]: Its models: ``Config`` with its path in plain letters, ``Weights``
-        the first or None. None where there is no such file.
+        the first or None. None where there is no such file, or it lists none, which
+        a warning tells.
     """
-    entries = _load(path).get('Models') if path.is_file() else None
-    for entry in entries or []:
+    entries = _models(path) if path.is_file() else []
+    for entry in entries:
         weights = entry.get('Weights')
         entry['Weights'] = weights[0] if isinstance(weights, list) else weights
         entry['Config'] = unquote(str(entry.get('Config')))
-    return entries or []
+    return entries
+
+
+def _models(path: Path) -> list[dict]:
+    """The entries of a metafile, as far as it is one: it may lie beside one's own."""
+    try:
+        content = _load(path)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        why = ' '.join(str(error).split())
+    else:
+        content = content if isinstance(content, dict) else {}
+        models = content.get('Models')
+        if isinstance(models, list):
+            return [m for m in models if isinstance(m, dict) and m.get('Name')]
+        # Those of collections list none.
+        if 'Collections' in content:
+            return []
+        why = 'it has no list of `Models`'
+    warnings.warn(f'{path} is left out: {why}.', stacklevel=4)
+    return []
 
 
 @cache
@@ -294,7 +316,7 @@ def shipped_path(config: str) -> str:
     return path.relative_to(root).as_posix() if root in path.parents else config
 
 
-def _load(path: Path) -> dict:
+def _load(path: Path) -> Any:
     # The one in C is many times as fast.
     loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
     return yaml.load(path.read_text('utf-8'), loader)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ast
 import errno
 import os
 import os.path as osp
@@ -11,7 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 
 def check_outputs(
@@ -36,6 +34,7 @@ def check_outputs(
                 f'{path} is a file that this command reads, and would be lost; choose '
                 'another name. --force does not overwrite it.'
             )
+        _refuse_device(path)
         if osp.exists(path) and not force:
             raise FileExistsError(
                 f'{path} exists; choose another name, or give --force.'
@@ -58,6 +57,7 @@ def check_writable(path: str) -> None:
         return
     folder = osp.dirname(osp.abspath(path))
     with explain_unwritten(path):
+        _refuse_device(path)
         if osp.isdir(path):
             raise IsADirectoryError(errno.EISDIR, 'It is a folder', path)
         while not osp.lexists(folder):
@@ -67,6 +67,18 @@ def check_writable(path: str) -> None:
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise OSError(error.errno, error.strerror, folder) from error
+
+
+def _refuse_device(path: str) -> None:
+    """Refuse what a file that is renamed would take away, such as ``/dev/null``."""
+    special = osp.exists(path) and not (osp.isfile(path) or osp.isdir(path))
+    folder = osp.realpath(osp.dirname(osp.abspath(path)))
+    # There `stdout` is a link, to a file where the output goes to one.
+    if special or folder == '/dev' or folder.startswith('/proc/'):
+        raise FileExistsError(
+            f'{path} is a device or a pipe, and a file would take its place; give the '
+            'name of a file.'
+        )
 
 
 @contextmanager
@@ -135,42 +147,3 @@ def check_config_name(path: str | None) -> None:
     """
     if path and not path.endswith('.py'):
         raise ValueError(f'{path}: a config is a Python file; name it {path}.py.')
-
-
-def config_sources(config: str) -> list[str]:
-    """List the files that a config is made of.
-
-    Args:
-        config (str): Path of a config file.
-
-    Returns:
-        list[str]: It, and what it inherits, by ``_base_`` or by ``read_base``. Of a
-        config that cannot be read, as far as it can.
-    """
-    found: list[str] = []
-    waiting = [config]
-    while waiting:
-        file = waiting.pop()
-        if file not in found and osp.isfile(file):
-            found.append(file)
-            # Who reads the config says what is wrong with it.
-            try:
-                waiting += _bases(file)
-            except Exception:
-                continue
-    return found
-
-
-def _bases(file: str) -> Iterator[str]:
-    from mmengine.config import Config
-
-    if not file.endswith('.py') or not Config._is_lazy_import(file):
-        for base in Config._get_base_files(file):
-            yield Config._get_cfg_path(base, file)[0]
-        return
-    for name in Config._get_base_modules(ast.parse(Path(file).read_text()).body):
-        level = len(name) - len(name.lstrip('.'))
-        # Those of packages are nobody's to overwrite.
-        if level:
-            path = f'{name[level:].replace(".", "/")}.py'
-            yield osp.join(osp.dirname(file), *['..'] * (level - 1), path)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
+from .config_sources import find_circle
+
 if TYPE_CHECKING:
     from mmengine.config import Config
 
@@ -21,12 +23,17 @@ def read_config(file: str) -> Config:
 
     Raises:
         ImportError: If it imports what is not there.
-        ValueError: If it cannot be read otherwise; the error's name and place are told.
-            Or if its model is of a kind that is no config.
+        ValueError: If it inherits itself, or cannot be read otherwise; the error's name
+            and place are told. Or if its model is of a kind that is no config.
     """
     # Listing configs needs no mmengine.
     from mmengine.config import Config
 
+    if circle := find_circle(file):
+        raise ValueError(
+            f'The config {file} inherits itself: {" -> ".join(circle)}. Name another '
+            'file in `_base_`.'
+        )
     try:
         config = Config.fromfile(file)
     except ImportError:

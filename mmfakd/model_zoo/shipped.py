@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mmfakd.messages import near_names
 
+from .config_sources import config_sources
 from .find import config_file, package_folder
 from .outputs import (
     check_config_name,
     check_outputs,
-    config_sources,
     explain_unwritten,
 )
 from .read_config import read_config

@@ -21,11 +21,11 @@ import mmfakd.models  # noqa: F401
 from mmfakd.checkpoints.atomic import whole_file
 from mmfakd.engine.check_config import check_weights
 from mmfakd.messages import progress
+from mmfakd.model_zoo.config_sources import config_sources
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.outputs import (
     check_config_name,
     check_outputs,
-    config_sources,
     explain_unwritten,
 )
 from mmfakd.model_zoo.resolve import resolve_model_cfg

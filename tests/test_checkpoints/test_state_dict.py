@@ -67,6 +67,21 @@ def test_no_weights(checkpoint):
         find_state_dict(checkpoint, 'x.pth')
 
 
+def test_weights_without_names():
+    numbered = {i: torch.ones(1) for i in range(9)}
+    for checkpoint in (
+        numbered,
+        dict(state_dict=numbered),
+        {'a': torch.ones(1), **numbered},
+    ):
+        with pytest.raises(
+            ValueError, match=r'x\.pth has weights under 0, 1, 2, 3 and'
+        ):
+            find_state_dict(checkpoint, 'x.pth')
+    # What is no weight may have any key.
+    assert list(find_state_dict({'a': torch.ones(1), 3: 'lr'})) == ['a']
+
+
 def test_lists_are_cut():
     assert some([]) == 'none'
     assert some('abcd') == 'a, b, c, d'

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmfakd.model_zoo.find import find_config, find_weights, zoo_configs
+from mmfakd.model_zoo.find import (
+    find_config,
+    find_weights,
+    read_metafile,
+    zoo_configs,
+)
 from mmfakd.model_zoo.resolve import package_config
 
 R18 = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
@@ -97,3 +102,32 @@ def test_name_of_several_configs():
         ValueError, match=r'2 configs: mmpretrain::beit/.*, .*::beitv2/'
     ):
         find_config('beit-base-p16_8xb64_in1k')
+
+
+@pytest.mark.parametrize(
+    ('text', 'why'),
+    [
+        ('', 'no list of `Models`'),
+        ('- a', 'no list of `Models`'),
+        ('Models: {a: 1}', 'no list of `Models`'),
+        ('a: [', 'node content'),
+        ('a: \x00', 'unacceptable character|control characters are not allowed'),
+    ],
+)
+def test_a_metafile_that_is_none(text, why, tmp_path):
+    """It may lie beside one's own config, and be of something else."""
+    path = tmp_path / 'metafile.yml'
+    path.write_text(text)
+    with pytest.warns(UserWarning, match=f'metafile.yml is left out: .*({why})'):
+        assert read_metafile(path) == []
+
+
+def test_a_metafile_in_part(tmp_path):
+    path = tmp_path / 'metafile.yml'
+    path.write_text('Models: [a, {Name: b, Config: c%20d.py, Weights: [x, y]}, {}]')
+    assert read_metafile(path) == [dict(Name='b', Config='c d.py', Weights='x')]
+    path.write_bytes(b'\xff\xfe')
+    with pytest.warns(UserWarning, match="left out: 'utf-8' codec"):
+        assert read_metafile(path) == []
+    path.write_text('Collections: [{Name: a}]')
+    assert read_metafile(path) == [] and read_metafile(tmp_path / 'gone.yml') == []

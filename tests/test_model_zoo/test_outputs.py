@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from mmfakd import cli
-from mmfakd.model_zoo.outputs import check_outputs, config_sources, explain_unwritten
+from mmfakd.model_zoo.outputs import check_outputs, explain_unwritten
 
 
 def test_existing_files_and_sources(tmp_path, monkeypatch):
@@ -47,6 +47,21 @@ def test_what_cannot_be_written(tmp_path, monkeypatch):
     # A file is written beside the older one, which it then replaces.
     with pytest.raises(PermissionError, match='^file could not be written'):
         check_outputs(True, ['file'])
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='Windows has none')
+@pytest.mark.parametrize('force', [False, True])
+def test_devices_and_pipes_are_kept(force, tmp_path):
+    """A file that is renamed takes the place of `/dev/null`, if it may."""
+    pipe, link = tmp_path / 'pipe.pth', tmp_path / 'link.pth'
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    outs = [str(pipe), str(link), '/dev/null', '/dev/stdout', '/dev/new.pth']
+    for out in (*outs, '/proc/self/fd/1'):
+        with pytest.raises(FileExistsError, match=f'{out} is a device or a pipe, and'):
+            check_outputs(force, [out])
+    assert pipe.is_fifo() and link.is_symlink()
+    check_outputs(force, ['/dev/shm/new.pth'] if os.path.isdir('/dev/shm') else [])
 
 
 def test_errors_that_are_not_of_the_file(tmp_path):
@@ -89,42 +104,6 @@ def test_commands_tell_it_before_they_begin(command, tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match='file/x.* could not be written: Not a dir'):
         cli.main(command.split())
     assert os.listdir() == ['file']
-
-
-def test_sources_of_a_config(tmp_path):
-    """Bases of bases; those of packages are found, or are nobody's to overwrite."""
-    (tmp_path / 'bases').mkdir()
-    files = {
-        'bases/first.py': 'a = 1\n',
-        'bases/second.py': "_base_ = ['./first.py']\nb = 1\n",
-        'text.py': "_base_ = 'bases/second.py'\n",
-        'new.py': 'from mmengine.config import read_base\n'
-        'with read_base():\n    from .bases.pure import *\n',
-        'bases/pure.py': 'from mmengine.config import read_base\n'
-        'with read_base():\n    from ..root import *\n',
-        'root.py': 'from torch.optim import SGD\nc = dict(type=SGD)\n',
-        'broken.py': '_base_ = [\n',
-        'circle.py': "_base_ = 'circle.py'\n",
-        'values.json': '{"_base_": "text.py"}',
-        'stock.py': "_base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'\n",
-    }
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-
-    def sources(name):
-        found = config_sources(str(tmp_path / name))
-        return sorted({(tmp_path / file).resolve().name for file in found})
-
-    assert sources('text.py') == ['first.py', 'second.py', 'text.py']
-    assert sources('new.py') == ['new.py', 'pure.py', 'root.py']
-    assert sources('values.json') == [
-        'first.py',
-        *sources('text.py')[1:],
-        'values.json',
-    ]
-    assert sources('broken.py') == ['broken.py']
-    assert sources('circle.py') == ['circle.py']
-    assert 'resnet18_8xb32_in1k.py' in sources('stock.py')
 
 
 @pytest.mark.parametrize(
