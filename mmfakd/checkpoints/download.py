@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
@@ -170,11 +171,18 @@ def _flaw(path: str) -> str | None:
     """What is wrong with a file of the cache, if anything is."""
     if not osp.isfile(path):
         return f'{path} is not there.'
+    status = os.stat(path)
     try:
-        _check(path)
+        _check_once(path, status.st_mtime_ns, status.st_size)
     except (RuntimeError, ValueError) as error:
         return f'{path}: {error}'
     return None
+
+
+# What is resumed is asked for several times, and may be large.
+@lru_cache(maxsize=4)
+def _check_once(path: str, changed: int, size: int) -> None:
+    _check(path)
 
 
 def _check(path: str) -> None:
