@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
@@ -27,6 +28,7 @@ from torch.hub import get_dir, tqdm
 
 from mmfakd.compat import load_checkpoint_file
 
+from .atomic import PART, is_open_file
 from .download_error import DownloadError
 
 # As in `resnet18_8xb32_in1k_20210831-fbbb1da6.pth`; a date is none.
@@ -131,7 +133,7 @@ def download(url: str) -> str:
     try:
         os.makedirs(_folder(), exist_ok=True)
         _remove_old_parts()
-        with _locked(f'{path}.part') as file:
+        with _locked(f'{path}{PART}') as file:
             flaw = _flaw(path)
             if flaw is not None:
                 if osp.isfile(path):
@@ -169,16 +171,23 @@ def _flaw(path: str) -> str | None:
     """What is wrong with a file of the cache, if anything is."""
     if not osp.isfile(path):
         return f'{path} is not there.'
+    status = os.stat(path)
     try:
-        _check(path)
+        _check_once(path, status.st_mtime_ns, status.st_size)
     except (RuntimeError, ValueError) as error:
         return f'{path}: {error}'
     return None
 
 
+# What is resumed is asked for several times, and may be large.
+@lru_cache(maxsize=4)
+def _check_once(path: str, changed: int, size: int) -> None:
+    _check(path)
+
+
 def _check(path: str) -> None:
     """Check that a file is the one that its name promises, and whole."""
-    promised = promised_hash(path.removesuffix('.part'))
+    promised = promised_hash(path.removesuffix(PART))
     if promised is not None:
         found = file_hash(path)
         if not found.startswith(promised):
@@ -257,25 +266,19 @@ def _locked(path: str) -> Iterator[BinaryIO]:
                 )
                 fcntl.flock(file, fcntl.LOCK_EX)
             # The one before may have renamed or removed it.
-            if not _is_open_file(path, file):
+            if not is_open_file(path, file):
                 continue
             try:
                 yield file
             finally:
-                if _is_open_file(path, file):
+                if is_open_file(path, file):
                     os.remove(path)
             return
 
 
-def _is_open_file(path: str, file: BinaryIO) -> bool:
-    with suppress(FileNotFoundError):
-        return osp.samestat(os.stat(path), os.fstat(file.fileno()))
-    return False
-
-
 def _remove_old_parts() -> None:
     """Remove what processes that were killed have left."""
-    for part in Path(_folder()).glob('*.part'):
+    for part in Path(_folder()).glob(f'*{PART}'):
         with suppress(FileNotFoundError):
             if time.time() - part.stat().st_mtime > _DAY:
                 part.unlink()

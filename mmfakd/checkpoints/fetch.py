@@ -65,6 +65,32 @@ def fetch_checkpoint(source: str, **options: Any) -> dict:
     return published_weights(source, fetch_checkpoint(published, **options))
 
 
+def local_file(source: str) -> str | None:
+    """Find the file that :func:`fetch_checkpoint` reads, and download it if need be.
+
+    Args:
+        source (str): As for :func:`fetch_checkpoint`.
+
+    Returns:
+        str | None: Its path on this machine; None for what an object store, or a loader
+        of other code, hands out.
+
+    Raises:
+        FileNotFoundError: If ``source`` is neither a file nor a known name.
+        ModuleNotFoundError: If it names a package that is not installed.
+        DownloadError: If a download fails or does not have the hash in its name.
+    """
+    path = osp.expanduser(source)
+    if osp.isfile(path):
+        return path
+    if scheme_of(source) is None:
+        return local_file(_weights_of_name(source))
+    if source.startswith(('http://', 'https://')):
+        return _download(source)
+    published = published_file(source)
+    return None if published is None else local_file(published)
+
+
 def is_known(source: str) -> bool:
     """Tell whether a source names something, as far as the network is not asked.
 

@@ -141,13 +141,22 @@ def checkpoint_files(folders: Iterable[str | Path]) -> list[Path]:
     return list(filter(may_be, files))
 
 
-def check_resumable(path: str | Path, needed: Collection[str] = ('optimizer',)) -> None:
+def check_resumable(
+    path: str | Path,
+    needed: Collection[str] = ('optimizer',),
+    source: str | None = None,
+) -> dict[str, Any]:
     """Check that training can go on from a file, before anything is built.
 
     Args:
         path (str | Path): The file.
         needed (Collection[str]): What it has to hold beside weights, see
             :func:`needed_states`.
+        source (str, optional): How the user names it, an address for example. Defaults
+            to None: by its path.
+
+    Returns:
+        dict[str, Any]: What it holds; tensors are read when they are first used.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -155,18 +164,41 @@ def check_resumable(path: str | Path, needed: Collection[str] = ('optimizer',)) 
             lacks what is needed.
     """
     checkpoint = load_checkpoint_file(path, mmap=True)
+    check_content(path if source is None else source, checkpoint, needed)
+    damage = find_damage(path)
+    if damage is None:
+        return checkpoint
+    if source in (None, str(path)):
+        raise ValueError(f'--resume: {damage} Give --resume alone for the newest good.')
+    raise ValueError(
+        f'--resume {source}: {damage} Remove that file, so that it comes anew, or give '
+        '--resume alone for the newest good.'
+    )
+
+
+def check_content(
+    source: str | Path, checkpoint: Mapping, needed: Collection[str]
+) -> None:
+    """Check that training can go on from what has been read.
+
+    Args:
+        source (str | Path): How the user names it.
+        checkpoint (Mapping): What has been read.
+        needed (Collection[str]): What it has to hold beside weights, see
+            :func:`needed_states`.
+
+    Raises:
+        ValueError: If it holds weights alone, or lacks what is needed.
+    """
     what = _what_it_is(checkpoint)
     if what is not None:
         raise ValueError(
-            f'--resume {path}: it is {what}, from which training cannot go on as it '
+            f'--resume {source}: it is {what}, from which training cannot go on as it '
             'was. Give a checkpoint such as epoch_12.pth, or --resume alone for the '
             'newest. To begin a new training with these weights, give --student-ckpt.'
         )
     if find_lack(checkpoint, needed):
-        raise lack_error(path, checkpoint, needed)
-    damage = find_damage(path)
-    if damage is not None:
-        raise ValueError(f'--resume: {damage} Give --resume alone for the newest good.')
+        raise lack_error(source, checkpoint, needed)
 
 
 def needed_states(schedulers: Any) -> tuple[str, ...]:
@@ -215,7 +247,8 @@ def lack_error(
     Returns:
         ValueError: The error to raise. It names the checkpoint beside it to resume.
     """
-    near = _nearest(path, checkpoint, needed)
+    # Beside an address, or a name of a model zoo, nothing lies.
+    near = _nearest(path, checkpoint, needed) if osp.isfile(path) else None
     other = f'Give --resume {shlex.quote(str(near))}, which lacks nothing. '
     return ValueError(
         f'--resume: {path} lacks {find_lack(checkpoint, needed)}, as best checkpoints '

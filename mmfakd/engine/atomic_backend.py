@@ -14,7 +14,8 @@ from mmfakd.checkpoints.atomic import whole_file
 class AtomicBackend(LocalBackend):
     """MMEngine's local backend, whose files replace older ones at once.
 
-    See :func:`~mmfakd.checkpoints.atomic.whole_file`.
+    See :func:`~mmfakd.checkpoints.atomic.whole_file`. It is for a training, which alone
+    writes into its folders; SafeCheckpointHook removes what a killed one has left.
     ``backend_args=dict(backend='mmfakd_atomic')`` selects it.
     """
 
@@ -29,7 +30,8 @@ class AtomicBackend(LocalBackend):
             OSError: If it cannot be written; an older file is untouched.
         """
         then = ', then go on with --resume'
-        with whole_file(filepath, len(obj), then) as part, open(part, 'wb') as file:
+        whole = whole_file(filepath, len(obj), then, alone=True)
+        with whole as part, open(part, 'wb') as file:
             file.write(obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import os.path as osp
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
 from mmfakd.checkpoints.atomic import whole_file
-from mmfakd.checkpoints.fetch import fetch_checkpoint
+from mmfakd.checkpoints.fetch import fetch_checkpoint, local_file
 from mmfakd.checkpoints.latest import (
+    check_content,
     check_resumable,
     find_checkpoint,
     is_newer,
@@ -57,6 +58,9 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
     if cfg.resume == 'auto':
         cfg.resume, cfg.load_from = True, None
         path, start = None, path
+    if path is not None:
+        # What looks for the file, and a note of it, are to mean one and the same.
+        path = cfg.load_from = osp.expanduser(path)
     folders = training_folders(cfg)
     # On several machines one that joins late must not note a new start.
     again = may_be_restarted() and path is not None and _is_noted(path, cfg.work_dir)
@@ -75,8 +79,7 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
             return
         meta = load_checkpoint_file(path, mmap=True)['meta']
     else:
-        _check_named(path, cfg)
-        meta = fetch_checkpoint(path).get('meta', {})
+        meta = _read_named(path, cfg)['meta']
         # Not of a file that is refused: the job of the note before may come back.
         if not again and is_first_process(cfg):
             _note_start(path, cfg.work_dir)
@@ -116,12 +119,16 @@ def _whole_name(path: str) -> str:
     return path if '://' in path else osp.abspath(path)
 
 
-def _check_named(path: str, cfg: Config) -> None:
-    """Check a named file that is on this machine, as far as the config asks for."""
+def _read_named(path: str, cfg: Config) -> Mapping:
+    """Read a named checkpoint, and check it as far as the config asks for."""
     allowed = any(hook.get('allow_changes') for hook in hook_configs(cfg))
     needed = () if allowed else needed_states(cfg.get('param_scheduler'))
-    if osp.exists(path):
-        check_resumable(path, needed)
+    file = local_file(path)
+    if file is not None:
+        return check_resumable(file, needed, path)
+    checkpoint = fetch_checkpoint(path)
+    check_content(path, checkpoint, needed)
+    return checkpoint
 
 
 def _newest(path: str, folders: Sequence[str], cfg: Config) -> str:
@@ -131,10 +138,9 @@ def _newest(path: str, folders: Sequence[str], cfg: Config) -> str:
     found = find_checkpoint(*folders).path
     if found is None or not _saved_since_start(found, cfg.work_dir):
         return path
-    _check_named(path, cfg)
     why = 'is newer'
     try:
-        if not is_newer(found, fetch_checkpoint(path)):
+        if not is_newer(found, _read_named(path, cfg)):
             return path
     except FileNotFoundError:
         # `max_keep_ckpts` may have removed it.

@@ -2,15 +2,18 @@
 """What is settled before anything is built: the checkpoint, and its seed."""
 
 import os
+import re
 import warnings
 
 import pytest
 import torch
 from mmengine.config import Config
 
+from mmfakd.checkpoints import fetch
 from mmfakd.engine.launch import merge_train_options
 from mmfakd.engine.resume import prepare_resume
 from mmfakd.engine.work_dir import clear_folders
+from tests.helpers.weight_server import weight_server
 
 
 @pytest.fixture
@@ -135,6 +138,106 @@ def test_a_refused_start_is_not_noted(checkpoint, tmp_path):
     with pytest.raises(FileNotFoundError, match='missing.pth'):
         prepare_resume(config(work_dir, load_from=str(tmp_path / 'missing.pth')))
     assert (work_dir / 'resumed_from.txt').read_text() == str(checkpoint)
+
+
+@pytest.fixture
+def places(checkpoint, monkeypatch):
+    """How the folder of the checkpoint is named; what the server was asked for."""
+    home = checkpoint.parent
+    monkeypatch.setenv('HOME', str(home))
+    monkeypatch.setenv('MMENGINE_HOME', str(home / 'cache'))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    monkeypatch.setattr(fetch, 'zoo_weights', lambda: zoo)
+    with weight_server(home) as server:
+        zoo = dict(good='~/epoch_1.pth', bad='~/bad.pth', student=f'{server.url}/s.pth')
+        yield (lambda name: name.replace('URL', server.url)), server.requested
+
+
+def spoil(folder):
+    """Write a damaged checkpoint and a student file."""
+    parts = torch.load(folder / 'epoch_1.pth')
+    weights = torch.arange(1000.0)
+    torch.save(dict(parts, state_dict=dict(weight=weights)), folder / 'bad.pth')
+    content = bytearray((folder / 'bad.pth').read_bytes())
+    content[content.index(weights.numpy().tobytes()) + 99] ^= 1
+    (folder / 'bad.pth').write_bytes(content)
+    torch.save(dict(meta=parts['meta'], state_dict={}), folder / 's.pth')
+
+
+@pytest.mark.parametrize('name', ['~/bad.pth', 'URL/bad.pth', 'bad'])
+@pytest.mark.parametrize('option', [True, False])
+def test_a_damaged_checkpoint_however_it_is_named(
+    name, option, checkpoint, tmp_path, places
+):
+    spoil(checkpoint.parent)
+    name = places[0](name)
+    cfg = config(tmp_path / 'new', load_from=name)
+    if option:
+        cfg = merge_train_options(config(tmp_path / 'new', resume=False), resume=name)
+    given = name.replace('~', str(checkpoint.parent))
+    match = f'--resume.*{re.escape(given)}.* is damaged: a checksum in it does not fit'
+    with pytest.raises(ValueError, match=match):
+        prepare_resume(cfg)
+    assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('name', ['~/s.pth', 'URL/s.pth', 'student', 's3://a/s.pth'])
+def test_a_student_file_however_it_is_named(
+    name, checkpoint, tmp_path, places, monkeypatch
+):
+    """Also with --allow-changes. Nothing that is there has moved, or is noted."""
+    spoil(checkpoint.parent)
+    student = torch.load(checkpoint.parent / 's.pth')
+    monkeypatch.setattr(fetch, 'load_from_store', lambda source: student)
+    name = places[0](name)
+    cfg = config(tmp_path / 'new', load_from=name)
+    cfg.default_hooks = dict(provenance=dict(allow_changes=True))
+    given = name.replace('~', str(checkpoint.parent))
+    match = f'--resume {re.escape(given)}: it is a student file or published weights'
+    with pytest.raises(ValueError, match=match):
+        prepare_resume(cfg)
+    assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('name', ['~/epoch_1.pth', 'URL/epoch_1.pth', 'good'])
+def test_a_good_checkpoint_however_it_is_named(
+    name, checkpoint, tmp_path, places, monkeypatch
+):
+    """Its file is fetched once, and a job that is started again knows it."""
+    for variable in RESTARTS:
+        monkeypatch.delenv(variable, raising=False)
+    name, work_dir = places[0](name), tmp_path / 'new'
+
+    def taken():
+        cfg = config(work_dir, load_from=name)
+        prepare_resume(cfg)
+        assert cfg.randomness.seed == 7
+        return cfg.load_from
+
+    whole = name.replace('~', str(checkpoint.parent))
+    assert taken() == whole
+    noted = whole if '/' in whole else os.path.abspath(whole)
+    assert (work_dir / 'resumed_from.txt').read_text() == noted
+    parts = torch.load(checkpoint)
+    parts['meta'].update(iter=10, time='20260101_000100')
+    torch.save(parts, work_dir / 'epoch_2.pth')
+    assert taken() == whole
+    os.utime(work_dir / 'resumed_from.txt', (1, 1))
+    monkeypatch.setenv(RESTARTS[0], '1')
+    with pytest.warns(UserWarning, match='started once more.*epoch_2.pth, which is ne'):
+        assert taken() == str(work_dir / 'epoch_2.pth')
+    assert len(places[1]) == ('http' in name)
+
+
+def test_a_checkpoint_in_a_store(checkpoint, tmp_path, monkeypatch):
+    parts = torch.load(checkpoint)
+    monkeypatch.setattr(fetch, 'load_from_store', lambda source: parts)
+    cfg = config(tmp_path / 'new', load_from='s3://a/epoch_1.pth')
+    prepare_resume(cfg)
+    assert cfg.randomness.seed == 7
+    cfg.param_scheduler = [dict(type='MultiStepLR', milestones=[1])]
+    with pytest.raises(ValueError, match='s3://a/epoch_1.pth lacks the state of the s'):
+        prepare_resume(cfg)
 
 
 def test_a_start_that_cannot_be_noted(checkpoint, tmp_path):

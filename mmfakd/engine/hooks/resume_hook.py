@@ -14,7 +14,9 @@ from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmfakd.checkpoints.config_text import read_config_text
+from mmfakd.checkpoints.fetch import local_file
 from mmfakd.checkpoints.latest import (
+    check_content,
     check_resumable,
     checkpoint_folders,
     find_checkpoint,
@@ -62,6 +64,8 @@ class ResumeHook(Hook):
 
     def __init__(self) -> None:
         self._position: dict[str, Any] = {}
+        # What a checkpoint that comes from a store is to hold beside weights.
+        self._needed: tuple[str, ...] | None = None
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint where none is named.
@@ -70,7 +74,9 @@ class ResumeHook(Hook):
             runner (Runner): The runner.
 
         Raises:
+            FileNotFoundError: If a named checkpoint is not there.
             RuntimeError: If the processes have chosen different ones.
+            ValueError: If training cannot go on from a named one.
         """
         if runner._resume:
             self._choose(runner)
@@ -84,8 +90,13 @@ class ResumeHook(Hook):
         Args:
             runner (Runner): The runner.
             checkpoint (dict): What has been read.
+
+        Raises:
+            ValueError: If training cannot go on from it.
         """
         if runner._resume:
+            if self._needed is not None:
+                check_content(str(runner._load_from), checkpoint, self._needed)
             go_on_from(runner, checkpoint)
             self._position = checkpoint.get('position') or _old_position(
                 runner, checkpoint
@@ -169,10 +180,7 @@ class ResumeHook(Hook):
 
     def _choose(self, runner: Runner) -> None:
         if runner._load_from is not None:
-            allowed = any(getattr(h, 'allow_changes', False) for h in runner.hooks)
-            needed = () if allowed else needed_states(runner.param_schedulers)
-            if osp.exists(runner._load_from):
-                check_resumable(runner._load_from, needed)
+            self._check_named(runner)
             return
         outs = [hook.out_dir for hook in runner.hooks if hasattr(hook, 'out_dir')]
         folders = checkpoint_folders(runner.work_dir, outs)
@@ -189,6 +197,17 @@ class ResumeHook(Hook):
                 'from the beginning.'
             )
         runner._load_from = found.path
+
+    def _check_named(self, runner: Runner) -> None:
+        """Check a named checkpoint; that of a store is not fetched only for this."""
+        source = runner._load_from = osp.expanduser(runner._load_from)
+        allowed = any(getattr(h, 'allow_changes', False) for h in runner.hooks)
+        needed = () if allowed else needed_states(runner.param_schedulers)
+        file = local_file(source)
+        if file is None:
+            self._needed = needed
+        else:
+            check_resumable(file, needed, source)
 
     def _finish_epoch(self, runner: Runner) -> None:
         """``run_epoch`` of the loop, once, from the middle on."""

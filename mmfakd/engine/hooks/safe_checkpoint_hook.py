@@ -36,7 +36,8 @@ from .check_finite_hook import CheckFiniteHook
 
 # What is written where training is interrupted within an epoch.
 INTERRUPTED = 'interrupted.pth'
-# What a killed run leaves; others have files that are called so, too.
+# What a killed run leaves. Others have files that are called so, too; the parts of a
+# command that writes beside a training have other names.
 _PARTS = tuple(f'{ending}{PART}' for ending in (*ENDINGS, 'last_checkpoint'))
 
 

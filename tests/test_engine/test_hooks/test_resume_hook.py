@@ -7,6 +7,7 @@ import re
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from mmengine.runner import Runner
 
 from mmfakd.checkpoints.latest import find_checkpoint
 from mmfakd.compat import load_checkpoint_file
+from mmfakd.engine.hooks.resume_hook import ResumeHook
 from tests.helpers.tiny_runs import Recorder, distillation, run_config, train
 from tests.helpers.toy_detectors import detection_run, retinanet
 from tests.helpers.two_processes import run_twice
+from tests.helpers.weight_server import weight_server
 
 # Of MMEngine, on every resume within a cycle of accumulation.
 LOST = 'the gradient of some iterations is lost'
@@ -180,6 +183,51 @@ def test_validation_with_the_config_of_a_resume(tmp_path, teacher_ckpt, within_a
     kwargs = dict(validate=True, resume=True, load_from=str(within_a_cycle))
     cfg = config(tmp_path, teacher_ckpt, 0, 3, **kwargs)
     assert 'accuracy/top1' in Runner.from_cfg(cfg).val()
+
+
+@pytest.fixture
+def named(tmp_path, within_a_cycle, monkeypatch):
+    """Let the hook look at a file in the user's home, with a byte of it turned."""
+    content = bytearray(within_a_cycle.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / 'damaged.pth').write_bytes(content)
+    (tmp_path / 'good.pth').write_bytes(within_a_cycle.read_bytes())
+    torch.save(dict(meta={}, state_dict={}), tmp_path / 'student.pth')
+    for variable in ('HOME', 'MMENGINE_HOME'):
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+
+    def choose(source):
+        runner = SimpleNamespace(_resume=True, _load_from=source, hooks=[])
+        runner.param_schedulers = []
+        hook = ResumeHook()
+        hook.before_run(runner)
+        return hook, runner
+
+    with weight_server(tmp_path) as server:
+        yield lambda source: choose(source.replace('URL', server.url))
+
+
+def test_a_checkpoint_in_the_home_or_at_an_address(named, tmp_path):
+    """Under other launchers, too, where nothing has looked at it before."""
+    for place in ('~', 'URL'):
+        with pytest.raises(ValueError, match='damaged.pth" is damaged: a checksum'):
+            named(f'{place}/damaged.pth')
+        with pytest.raises(ValueError, match='/student.pth: it is a student file'):
+            named(f'{place}/student.pth')
+    # As those look for it that come after.
+    assert named('~/good.pth')[1]._load_from == str(tmp_path / 'good.pth')
+    assert named('URL/good.pth')[1]._load_from.startswith('http://')
+    with pytest.raises(FileNotFoundError, match='missing.pth.* is neither a file'):
+        named('~/missing.pth')
+
+
+def test_a_checkpoint_of_a_store_is_looked_at_when_it_is_there(named):
+    """It may be large, and is not fetched twice."""
+    hook, runner = named('s3://bucket/student.pth')
+    match = '--resume s3://bucket/student.pth: it is a student file'
+    with pytest.raises(ValueError, match=match):
+        hook.after_load_checkpoint(runner, dict(meta={}, state_dict={}))
 
 
 class Validations(Hook):
