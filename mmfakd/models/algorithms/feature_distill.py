@@ -276,6 +276,19 @@ class FeatureDistill(SingleTeacherDistill):
         """BaseModel: the student, under the name that mmdet's hooks look for."""
         return self.architecture
 
+    def teacher_val_step(self, data: dict) -> Any:
+        """Let the teacher predict, as ``val_step`` lets the student.
+
+        mmrazor's ``SingleTeacherDistillValLoop`` scores the teacher by it.
+
+        Args:
+            data (dict): A batch of a data loader.
+
+        Returns:
+            Any: The teacher's predictions on what it sees in the distillation.
+        """
+        return self._teacher.predict(**self.data_preprocessor(data, False))
+
     def __getattr__(self, name: str) -> Any:
         """Fall back to the student, as stock hooks reach into ``runner.model``."""
         try:

@@ -325,6 +325,19 @@ class Teacher(nn.Module):
                 'where the teacher prepares its input, or let it copy the batch.'
             )
 
+    def predict(self, inputs: Tensor, data_samples: list | None = None) -> Any:
+        """Predict on a batch, as the model sees it in the distillation.
+
+        Args:
+            inputs (Tensor): The student's batch, (N, C, H, W).
+            data_samples (list, optional): Its N data samples.
+
+        Returns:
+            Any: The predictions, in general a list of data samples.
+        """
+        inputs = self.input(inputs, data_samples)
+        return self.model(inputs, data_samples, mode='predict')
+
     def _leave_training(self) -> None:
         """Put the model back into evaluation mode, and say once that it had left it."""
         self.model.eval()
