@@ -399,9 +399,10 @@ class FeatureDistill(SingleTeacherDistill):
             RuntimeError: If no mode of the teacher feeds all recorders, training is
                 resumed with a teacher that has no weights, or the teacher cannot take
                 a batch of the student's size.
-            ValueError: If a loss compares predictions of different classes, or
-                student or teacher take images of other channels; in the first step
-                of training if a level reaches no weight of the student, or the
+            ValueError: If a loss compares predictions of different classes,
+                student or teacher take images of other channels, or the teacher's
+                checkpoint lacks weights of a function that is recorded; in the first
+                step of training if a level reaches no weight of the student, or the
                 teacher's feature is not finite, constant or zero.
         """
         try:
