@@ -299,6 +299,25 @@ class FeatureDistill(SingleTeacherDistill):
                 raise
             return getattr(student, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Hand on to the student what replaces a module of its own.
+
+        mmpretrain's ``SwitchRecipeHook`` sets ``runner.model.loss_module``.
+        """
+        modules = self.__dict__.get('_modules', {})
+        # Before there is a distiller, the distillation is being built.
+        if 'distiller' in modules and name not in modules:
+            student = modules['architecture']
+            own = name in self.__dict__ or hasattr(type(self), name)
+            if name in student._modules and not own:
+                setattr(student, name, value)
+                print_log(
+                    f'{name!r} of the student is replaced, by way of the distillation.',
+                    logger='current',
+                )
+                return
+        super().__setattr__(name, value)
+
     def train(self, mode: bool = True) -> FeatureDistill:
         """Set the mode of student and distiller; the teacher stays in evaluation.
 
