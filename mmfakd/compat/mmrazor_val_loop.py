@@ -21,13 +21,17 @@ def score_teachers_as_distilled() -> None:
     https://github.com/open-mmlab/mmrazor/blob/main/mmrazor/engine/runner/distill_val_loop.py
     With this shim the teacher of a model that has a ``teacher_val_step`` keeps its
     own, and predicts by that. Other models are treated as before.
+
+    Besides, the loop says twice that a validation begins, and once that it has ended.
+    ``EMAHook`` changes weights at each, so training went on with the averaged ones.
+    The second time is left out, whatever the model.
     """
     when_imported(_LOOPS, _mend)
 
 
 def _mend() -> None:
     loop = sys.modules[_LOOPS].SingleTeacherDistillValLoop
-    init = loop.__init__
+    init, run = loop.__init__, loop.run
     if hasattr(init, '__wrapped__'):
         return
 
@@ -46,4 +50,23 @@ def _mend() -> None:
         # The loop asks nothing else of it.
         self.teacher = SimpleNamespace(val_step=model.teacher_val_step)
 
-    loop.__init__ = mended
+    @wraps(run)
+    def balanced(self: Any) -> None:
+        call_hook = self.runner.call_hook
+        begun = False
+
+        def call_once(name: str, **kwargs: Any) -> None:
+            nonlocal begun
+            if name == 'before_val_epoch':
+                if begun:
+                    return
+                begun = True
+            call_hook(name, **kwargs)
+
+        self.runner.call_hook = call_once
+        try:
+            run(self)
+        finally:
+            self.runner.call_hook = call_hook
+
+    loop.__init__, loop.run = mended, balanced

@@ -5,7 +5,9 @@ import copy
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.registry import METRICS
 from mmengine.runner import Runner
 from mmrazor.engine.runner.distill_val_loop import SingleTeacherDistillValLoop
@@ -47,13 +49,36 @@ def config(tmp_path_factory):
     cfg.data_preprocessor = dict(STUDENT)
     cfg.val_cfg = dict(type='mmrazor.SingleTeacherDistillValLoop')
     cfg.val_evaluator = dict(type='MeanConfidence')
+    cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3)]
     return cfg
 
 
+class Weights(Hook):
+    """Whether the student is trained with what it had before a validation."""
+
+    priority = 'LOWEST'
+
+    def before_val(self, runner):
+        self.before = runner.model.architecture.head.fc.weight.clone()
+
+    def before_val_iter(self, runner, **_):
+        self.averaged = not torch.equal(
+            self.before, runner.model.architecture.head.fc.weight
+        )
+
+    def after_val(self, runner):
+        self.back = torch.equal(self.before, runner.model.architecture.head.fc.weight)
+
+
 @pytest.fixture(scope='module')
-def runner(config):
+def weights():
+    return Weights()
+
+
+@pytest.fixture(scope='module')
+def runner(config, weights):
     """After a training with it."""
-    return train(copy.deepcopy(config))
+    return train(copy.deepcopy(config), weights)
 
 
 def test_the_teacher_s_score_is_that_of_its_check(config, runner):
@@ -74,6 +99,11 @@ def test_the_teacher_keeps_its_own_preprocessor(runner):
     assert model.teacher.data_preprocessor is not model.data_preprocessor
     assert model.teacher.data_preprocessor.mean.item() == pytest.approx(77.8)
     assert not any('normalised' in text for text in model.first_step.warnings)
+
+
+def test_averaged_weights_are_for_the_validation_alone(runner, weights):
+    assert weights.averaged and weights.back
+    assert runner.call_hook.__func__ is Runner.call_hook
 
 
 def test_other_models_are_treated_as_before(monkeypatch):
