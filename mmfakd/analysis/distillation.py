@@ -102,6 +102,10 @@ def evaluation_config(cfg: Config) -> Config:
         type='mmfakd.TeacherEvaluation',
         **{key: cfg.model[key] for key in keys if key in cfg.model},
     )
+    val_cfg = cfg.get('val_cfg') or {}
+    if 'SingleTeacherDistillValLoop' in str(val_cfg.get('type')):
+        # It would score the teacher once more, with the student's input.
+        val_cfg.pop('type')
     # The student's: averaging, recipes, weights to go on from, web loggers.
     cfg.custom_hooks = []
     # mmpretrain's asks for the training set, even if it draws nothing.

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ def load_weights(
         ValueError: If no key matches, a shape differs, a required key is missing, or
             the checkpoint's backbone has more blocks than one that is required.
     """
-    head = f'{role} checkpoint {source!r}'
+    head = _head(source, role)
     state_dict = find_state_dict(_fetch(source, role, option), head)
     full = model.state_dict()
     state_dict = _of_student(state_dict, full)
@@ -91,10 +92,7 @@ def load_weights(
         )
     needed = [key for key in missing if required and key.startswith(tuple(required))]
     if needed:
-        raise ValueError(
-            f'{head}: {len(needed)} tensors of the {type(model).__name__} are not in '
-            f'it: {_some(needed)}. Choose the checkpoint of this {role}.'
-        )
+        refuse_missing(needed, model, source, role)
     _refuse_deeper(model, ignored, head, required)
     notes = [
         f'{len(keys)} {what}: {_some(keys)}'
@@ -107,6 +105,30 @@ def load_weights(
         logger='current',
     )
     return [key for key in own if key not in missing]
+
+
+def refuse_missing(
+    keys: Collection[str], model: nn.Module, source: str, role: str
+) -> NoReturn:
+    """Refuse a checkpoint that lacks tensors.
+
+    Args:
+        keys (Collection[str]): Which ones.
+        model (nn.Module): The model that needs them.
+        source (str): Where the checkpoint comes from.
+        role (str): As for :func:`load_weights`.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(
+        f'{_head(source, role)}: {len(keys)} tensors of the {type(model).__name__} are '
+        f'not in it: {_some(keys)}. Choose the checkpoint of this {role}.'
+    )
+
+
+def _head(source: str, role: str) -> str:
+    return f'{role} checkpoint {source!r}'
 
 
 def _fetch(source: str, role: str, option: str) -> dict:

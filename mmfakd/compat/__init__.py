@@ -18,6 +18,7 @@ from .late_imports import import_libraries_late
 from .mmrazor_mmcv import allow_mmrazor_with_newer_mmcv
 from .mmrazor_quantization import allow_mmrazor_without_quantization
 from .mmrazor_types import allow_mmrazor_types
+from .mmrazor_val_loop import score_teachers_as_distilled
 from .onedl_messages import silence_absent_onedl
 from .versions import check_environment
 
@@ -31,6 +32,7 @@ def apply_shims() -> None:
     allow_mmrazor_with_newer_mmcv()
     allow_mmrazor_without_quantization()
     allow_mmrazor_types()
+    score_teachers_as_distilled()
     import_libraries_late()
     silence_absent_onedl()
     when_imported('mmengine', _mend_mmengine)
@@ -67,5 +69,6 @@ __all__ = [
     'name_config_packages',
     'register_config_package',
     'remember_formatted_configs',
+    'score_teachers_as_distilled',
     'silence_absent_onedl',
 ]

@@ -276,6 +276,19 @@ class FeatureDistill(SingleTeacherDistill):
         """BaseModel: the student, under the name that mmdet's hooks look for."""
         return self.architecture
 
+    def teacher_val_step(self, data: dict) -> Any:
+        """Let the teacher predict, as ``val_step`` lets the student.
+
+        mmrazor's ``SingleTeacherDistillValLoop`` scores the teacher by it.
+
+        Args:
+            data (dict): A batch of a data loader.
+
+        Returns:
+            Any: The teacher's predictions on what it sees in the distillation.
+        """
+        return self._teacher.predict(**self.data_preprocessor(data, False))
+
     def __getattr__(self, name: str) -> Any:
         """Fall back to the student, as stock hooks reach into ``runner.model``."""
         try:
@@ -285,6 +298,25 @@ class FeatureDistill(SingleTeacherDistill):
             if student is None or not hasattr(student, name):
                 raise
             return getattr(student, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Hand on to the student what replaces a module of its own.
+
+        mmpretrain's ``SwitchRecipeHook`` sets ``runner.model.loss_module``.
+        """
+        modules = self.__dict__.get('_modules', {})
+        # Before there is a distiller, the distillation is being built.
+        if 'distiller' in modules and name not in modules:
+            student = modules['architecture']
+            own = name in self.__dict__ or hasattr(type(self), name)
+            if name in student._modules and not own:
+                setattr(student, name, value)
+                print_log(
+                    f'{name!r} of the student is replaced, by way of the distillation.',
+                    logger='current',
+                )
+                return
+        super().__setattr__(name, value)
 
     def train(self, mode: bool = True) -> FeatureDistill:
         """Set the mode of student and distiller; the teacher stays in evaluation.
@@ -386,9 +418,10 @@ class FeatureDistill(SingleTeacherDistill):
             RuntimeError: If no mode of the teacher feeds all recorders, training is
                 resumed with a teacher that has no weights, or the teacher cannot take
                 a batch of the student's size.
-            ValueError: If a loss compares predictions of different classes, or
-                student or teacher take images of other channels; in the first step
-                of training if a level reaches no weight of the student, or the
+            ValueError: If a loss compares predictions of different classes,
+                student or teacher take images of other channels, or the teacher's
+                checkpoint lacks weights of a function that is recorded; in the first
+                step of training if a level reaches no weight of the student, or the
                 teacher's feature is not finite, constant or zero.
         """
         try:

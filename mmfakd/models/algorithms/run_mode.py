@@ -115,6 +115,24 @@ def recorded_part(model: BaseModel, manager: RecorderManager) -> str:
     return 'neck' if behind else 'backbone'
 
 
+def unnamed_recorders(model: BaseModel, manager: RecorderManager) -> set[str]:
+    """Find the recorders whose source does not say where in a model it is.
+
+    Args:
+        model (BaseModel): The model.
+        manager (RecorderManager): Its recorders.
+
+    Returns:
+        set[str]: Names of those of functions, of methods and of the whole model.
+    """
+    parts = dict(model.named_children())
+    return {
+        name
+        for name, recorder in manager.recorders.items()
+        if recorder.source.partition('.')[0] not in parts
+    }
+
+
 def _masks(model: BaseModel) -> bool:
     """Whether its backbone masks images unless it is told not to, as MAE's does.
 

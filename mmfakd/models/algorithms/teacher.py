@@ -16,7 +16,7 @@ from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
-from mmfakd.checkpoints.load import load_weights
+from mmfakd.checkpoints.load import load_weights, refuse_missing
 from mmfakd.compat.running_loop import iterations_done
 from mmfakd.models.distillers.any_distiller import clear_records, missing_records
 from mmfakd.models.distillers.attach_recorders import attach_recorders
@@ -30,7 +30,13 @@ from .loaded_weights import (
     names_of,
     watch_loading,
 )
-from .run_mode import MODES, recorded_part, run_model, shallowest_mode
+from .run_mode import (
+    MODES,
+    recorded_part,
+    run_model,
+    shallowest_mode,
+    unnamed_recorders,
+)
 from .teacher_input import TeacherInput
 
 
@@ -83,6 +89,8 @@ class Teacher(nn.Module):
         self._shares = False
         self.ckpt = ckpt or zoo_ckpt
         self.has_weights = isinstance(model, BaseModel)
+        # Names of the tensors that have been loaded, where it loads any.
+        self._loaded: set[str] | None = None
         # What stayed at random within parts whose weights were loaded.
         self.unfilled: list[str] = []
         self.mode = None if mode == 'auto' else mode
@@ -164,9 +172,7 @@ class Teacher(nn.Module):
             list[str]: Prefixes of their keys, ``''`` for all.
         """
         recorders = distiller.teacher_recorders
-        mode = self.mode or recorded_part(self.model, recorders)
-        parts = {'backbone': ['backbone.'], 'neck': ['backbone.', 'neck.']}
-        return parts.get(mode, [''])
+        return _needed(self.mode or recorded_part(self.model, recorders))
 
     def fill(self, needed: Sequence[str] = ('',)) -> None:
         """Load its weights, or warn that it has none.
@@ -179,19 +185,22 @@ class Teacher(nn.Module):
             ValueError: If the checkpoint does not fit.
         """
         if self.ckpt is not None:
-            load_weights(self.model, self.ckpt, 'teacher', needed, '--teacher-ckpt')
+            option = '--teacher-ckpt'
+            keys = load_weights(self.model, self.ckpt, 'teacher', needed, option)
+            self._loaded = set(keys)
             self.has_weights = True
         if self.has_weights:
             return
         with keep_loaded(self.model), watch_loading() as loaded:
             self.model.init_weights()
         names = {*names_of(loaded, self.model), *loaded_in_constructor(self.model)}
+        self._loaded = names
+        self._judge_loaded(names, needed)
+
+    def _judge_loaded(self, names: Collection[str], needed: Sequence[str]) -> None:
+        """Tell whether what its own config loads are weights for what is recorded."""
         filled = self._filled_parts(names)
-        lacking = {
-            name: parameter
-            for name, parameter in self.model.named_parameters()
-            if name.startswith(tuple(needed)) and name not in names
-        }
+        lacking = self._lacking(names, needed)
         self.has_weights = bool(names) and all(
             any(not part or name.startswith(f'{part}.') for part in filled)
             for name in lacking
@@ -208,6 +217,34 @@ class Teacher(nn.Module):
                 logger='current',
                 level=logging.WARNING,
             )
+
+    def _lacking(
+        self, names: Collection[str], needed: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Parameters that are needed and not among those of these names."""
+        return {
+            name: parameter
+            for name, parameter in self.model.named_parameters()
+            if name.startswith(tuple(needed)) and name not in names
+        }
+
+    def _judge_deeper(self, mode: str) -> None:
+        """Check the weights of what is recorded deeper than its name could say.
+
+        Raises:
+            RuntimeError: If training is resumed, and they are missing.
+            ValueError: If the checkpoint lacks some.
+        """
+        if self._loaded is None or not self.has_weights:
+            return
+        if self.ckpt is None:
+            self._judge_loaded(self._loaded, _needed(mode))
+            self.refuse_resume_without_weights()
+            return
+        lacking = self._lacking(self._loaded, _needed(mode))
+        keys = [name for name, p in lacking.items() if _varies(p)]
+        if keys:
+            refuse_missing(keys, self.model, self.ckpt, 'teacher')
 
     def _tell_unfilled(self, lacking: Mapping[str, Tensor]) -> None:
         """Warn of weights at random that a checkpoint of `init_cfg` has nothing for.
@@ -299,6 +336,7 @@ class Teacher(nn.Module):
         Raises:
             RuntimeError: If no mode feeds all recorders, the model cannot take a batch
                 of the student's size, or it changes the batch.
+            ValueError: If its checkpoint lacks weights of what is recorded.
         """
         if isinstance(inputs, Mapping):
             raise TypeError(
@@ -325,6 +363,19 @@ class Teacher(nn.Module):
                 'where the teacher prepares its input, or let it copy the batch.'
             )
 
+    def predict(self, inputs: Tensor, data_samples: list | None = None) -> Any:
+        """Predict on a batch, as the model sees it in the distillation.
+
+        Args:
+            inputs (Tensor): The student's batch, (N, C, H, W).
+            data_samples (list, optional): Its N data samples.
+
+        Returns:
+            Any: The predictions, in general a list of data samples.
+        """
+        inputs = self.input(inputs, data_samples)
+        return self.model(inputs, data_samples, mode='predict')
+
     def _leave_training(self) -> None:
         """Put the model back into evaluation mode, and say once that it had left it."""
         self.model.eval()
@@ -341,6 +392,9 @@ class Teacher(nn.Module):
     def _find_mode(self, distiller: ConfigurableDistiller, *batch: Any) -> None:
         """Run it in the shallowest mode that feeds all recorders, and keep that."""
         tried: list[str] = []
+        unnamed = unnamed_recorders(self.model, distiller.teacher_recorders)
+        # Those of them that a shallower mode does not feed.
+        deeper: set[str] = set()
         start = MODES.index(shallowest_mode(self.model, distiller.teacher_recorders))
         for mode in MODES[start:]:
             clear_records(distiller)
@@ -349,13 +403,17 @@ class Teacher(nn.Module):
             except (AttributeError, NotImplementedError, TypeError) as error:
                 # A model without `backbone`, or without a 'tensor' mode.
                 tried.append(f'{mode}: {type(error).__name__}: {error}')
+                deeper = unnamed
                 continue
             missing = missing_records(distiller)
             if not missing:
+                if deeper:
+                    self._judge_deeper(mode)
                 self.mode = mode
                 print_log(f'The teacher runs in mode {mode!r}.', logger='current')
                 return
             tried.append(f'{mode}: no record for {missing}')
+            deeper = unnamed.intersection(missing)
         raise RuntimeError(
             "teacher_mode='auto': no mode of the teacher feeds every recorder and "
             f'delivery ({"; ".join(tried)}). Record layers that its forward pass '
@@ -386,6 +444,12 @@ class Teacher(nn.Module):
                     f'used to multiples of {divisor}: set `pad_size_divisor={divisor}` '
                     "in the student's `data_preprocessor`."
                 ) from error
+
+
+def _needed(mode: str) -> list[str]:
+    """Prefixes of the weights that a mode runs, ``''`` for all."""
+    parts = {'backbone': ['backbone.'], 'neck': ['backbone.', 'neck.']}
+    return parts.get(mode, [''])
 
 
 def _varies(weight: Tensor) -> bool:

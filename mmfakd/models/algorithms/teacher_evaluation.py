@@ -84,5 +84,4 @@ class TeacherEvaluation(BaseAlgorithm):
             )
 
     def _predict(self, inputs: Tensor, data_samples: list | None = None) -> Any:
-        inputs = self.teacher_input(inputs, data_samples)
-        return self.teacher(inputs, data_samples, mode='predict')
+        return self._teacher.predict(inputs, data_samples)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -85,10 +84,7 @@ def mark_unlabelled(preprocessor: nn.Module) -> None:
     Args:
         preprocessor (nn.Module): The student's data preprocessor.
     """
-    mixes = getattr(preprocessor, 'batch_augments', None) is not None
-    count = getattr(preprocessor, 'num_classes', None) or 1
-    hook = partial(_mark, count if mixes else None)
-    preprocessor.register_forward_pre_hook(hook, with_kwargs=True)
+    preprocessor.register_forward_pre_hook(_mark, with_kwargs=True)
 
 
 def refuse_unlabelled(error: Exception, data_samples: Sequence[Any] | None) -> None:
@@ -120,8 +116,11 @@ def _is_labelled(sample: Any) -> bool:
     )
 
 
-def _mark(scores: int | None, module: nn.Module, args: tuple, kwargs: dict) -> None:
+def _mark(module: nn.Module, args: tuple, kwargs: dict) -> None:
     """Mark the samples of one batch, as a hook before the preprocessor."""
+    # mmpretrain's SwitchRecipeHook may set others at any time.
+    mixes = getattr(module, 'batch_augments', None) is not None
+    scores = (getattr(module, 'num_classes', None) or 1) if mixes else None
     data = args[0] if args else kwargs.get('data')
     samples = data.get('data_samples') if isinstance(data, Mapping) else None
     for sample in samples or ():

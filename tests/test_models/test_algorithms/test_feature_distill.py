@@ -1,12 +1,16 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 import copy
 import io
+import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
+from mmpretrain.engine.hooks import SwitchRecipeHook
+from mmpretrain.models import CrossEntropyLoss, ImageClassifier
 from torch import nn
 
 from mmfakd.models.algorithms import feature_distill as feature_distill_module
@@ -37,8 +41,6 @@ def log():
     """What the current logger says."""
     stream = io.StringIO()
     logger = MMLogger.get_instance('feature_distill_test')
-    import logging
-
     logger.addHandler(logging.StreamHandler(stream))
     return stream
 
@@ -242,6 +244,52 @@ def test_student_attributes_are_reachable():
     assert model.with_neck
     with pytest.raises(AttributeError, match='no_such_thing'):
         _ = model.no_such_thing
+
+
+@MODELS.register_module(force=True)
+class LossOfItsOwn(ImageClassifier):
+    """A classifier whose loss stands in no head, as mmpretrain's TimmClassifier."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.loss_module = CrossEntropyLoss()
+
+    def loss(self, inputs, data_samples):
+        labels = torch.cat([sample.gt_label for sample in data_samples])
+        return dict(loss=self.loss_module(self(inputs), labels))
+
+
+def test_a_recipe_switches_the_loss_of_the_student():
+    student = dict(classifier(), type=LossOfItsOwn)
+    model = feature_distill(architecture=student)
+    keys = list(model.state_dict())
+    data = batch()
+    before = losses_of(model, copy.deepcopy(data))
+    recipe = dict(action_epoch=1, loss=dict(type='CrossEntropyLoss', loss_weight=8.0))
+    runner = SimpleNamespace(model=model, epoch=0, logger=logging.getLogger('switch'))
+    SwitchRecipeHook([recipe]).before_train_epoch(runner)
+    after = losses_of(model, data)
+    torch.testing.assert_close(after['student.loss'], 8 * before['student.loss'])
+    assert model.loss_module is model.architecture.loss_module
+    assert 'loss_module' not in dict(model.named_children())
+    assert list(model.state_dict()) == keys
+    twin = copy.deepcopy(model)
+    twin.loss_module = CrossEntropyLoss()
+    assert twin.architecture.loss_module is twin.loss_module
+    assert model.architecture.loss_module.loss_weight == 8
+
+
+def test_what_is_the_distillation_s_own_stays_so():
+    student = MODELS.build(classifier())
+    # Modules of a student that have names of the distillation's.
+    for name in ('distiller', 'architecture', '_teacher', 'report', 'detector'):
+        student.add_module(name, nn.Identity())
+    model = feature_distill(architecture=student)
+    distiller = copy.deepcopy(model.distiller)
+    model.distiller, model.report, model.extra = distiller, False, nn.Identity()
+    assert model.architecture is student and model.distiller is distiller
+    assert type(student.distiller) is type(student.report) is nn.Identity
+    assert 'extra' in dict(model.named_children()) and not model.report
 
 
 def test_mixup_and_normalisation_are_the_stock_student_s():

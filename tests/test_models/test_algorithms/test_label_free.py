@@ -2,6 +2,7 @@
 """Distillation without the student's own loss, and without labels."""
 
 import copy
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from mmengine.runner import BaseLoop
+from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmrazor.engine import StopDistillHook
 
 import mmfakd  # noqa: F401
@@ -202,6 +204,26 @@ def test_images_without_labels_are_mixed():
     inputs = model.data_preprocessor(copy.deepcopy(data), True)['inputs']
     assert not torch.equal(inputs, data['inputs'].float())
     assert all(key.startswith('distill.') for key in losses_of(model, data))
+
+
+def test_images_without_labels_are_mixed_once_mixing_is_switched_on():
+    mixup = dict(augments=[dict(type='Mixup', alpha=1.0)])
+    recipe = [
+        dict(action_epoch=2, batch_augments=mixup),
+        dict(action_epoch=3, batch_augments=None),
+    ]
+    hook = SwitchRecipeHook(recipe)
+    model = feature_distill(calculate_student_loss=False)
+    runner = SimpleNamespace(model=model, logger=logging.getLogger('switch'))
+    data = unlabelled(batch())
+    mixed = []
+    for runner.epoch in range(3):
+        hook.before_train_epoch(runner)
+        made = model.data_preprocessor(copy.deepcopy(data), True)
+        mixed.append(not torch.equal(made['inputs'], data['inputs'].float()))
+        losses = model(**made, mode='loss')
+        assert all(key.startswith('distill.') for key in losses)
+    assert mixed == [False, True, False]
 
 
 def test_missing_labels_are_named():

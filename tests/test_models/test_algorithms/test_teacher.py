@@ -17,6 +17,7 @@ from tests.helpers.toy import (
     layer_distiller,
     losses_of,
 )
+from tests.helpers.within_loop import within_loop
 
 
 @pytest.fixture
@@ -139,6 +140,110 @@ def test_weights_of_one_part_are_no_weights(student, tmp_path):
         teacher = Teacher(copy.deepcopy(cfg), student)
         teacher.fill(needed)
         assert teacher.has_weights is has
+
+
+HEAD = 'mmpretrain.models.heads.LinearClsHead.forward'
+BACKBONE = 'mmpretrain.models.backbones.ResNet_CIFAR.forward'
+
+
+def kd_on(source, kind):
+    """Config of a distiller of what a method, or the whole model, gives."""
+    recorder = dict(type=f'mmrazor.{kind}', source=source)
+    mapping = {
+        f'preds_{role}': dict(recorder='l', from_student=role == 'S') for role in 'ST'
+    }
+    if source == BACKBONE:
+        for record in mapping.values():
+            record['data_idx'] = 0
+    return dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=dict(l=recorder),
+        teacher_recorders=dict(l=dict(recorder)),
+        distill_losses=dict(loss_kl=dict(type='mmrazor.ChannelWiseDivergence'))
+        if source == BACKBONE
+        else dict(loss_kl=dict(type='mmrazor.KLDivergence')),
+        loss_forward_mappings=dict(loss_kl=mapping),
+    )
+
+
+@pytest.fixture
+def backbone_file(tmp_path):
+    """A teacher's checkpoint without its head."""
+    weights = MODELS.build(classifier(width=4)).state_dict()
+    kept = {k: v for k, v in weights.items() if k.startswith('backbone.')}
+    torch.save(dict(state_dict=kept), tmp_path / 'backbone.pth')
+    return str(tmp_path / 'backbone.pth')
+
+
+def distilled(distiller, **teacher):
+    """A pair of one width, its teacher from a file."""
+    ckpt = teacher.pop('teacher_ckpt', None)
+    model = feature_distill(
+        teacher=teacher.pop('teacher', classifier(width=4)),
+        teacher_ckpt=ckpt,
+        distiller=distiller,
+        calculate_student_loss=distiller['teacher_recorders']['l']['source'] != '',
+    )
+    model.init_weights()
+    return model
+
+
+@pytest.mark.parametrize(
+    ('source', 'kind'), [(HEAD, 'MethodOutputs'), ('', 'ModuleOutputs')]
+)
+def test_a_method_that_needs_weights_which_are_missing(source, kind, backbone_file):
+    """No name of a layer tells of it before the first step."""
+    model = distilled(kd_on(source, kind), teacher_ckpt=backbone_file)
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=r'2 tensors .* are not in it: head\.fc\.weight, head'
+        ):
+            losses_of(model, batch())
+
+
+def test_what_needs_the_backbone_alone_is_left_in_peace(backbone_file):
+    model = distilled(kd_on(BACKBONE, 'MethodOutputs'), teacher_ckpt=backbone_file)
+    losses_of(model, batch())
+    assert model._teacher.mode == 'backbone'
+
+
+def test_a_delivery_from_behind_needs_no_weights(backbone_file):
+    """What is recorded is the backbone's, however deep the teacher has to run."""
+    cfg = kd_on(BACKBONE, 'MethodOutputs')
+    path = 'mmpretrain.models.heads.LinearClsHead.pre_logits'
+    cfg['distill_deliveries'] = dict(
+        d=dict(type='mmrazor.MethodOutputs', max_keep_data=1, method_path=path)
+    )
+    model = distilled(cfg, teacher_ckpt=backbone_file)
+    losses_of(model, batch())
+    assert model._teacher.mode == 'tensor'
+
+
+def test_constant_tensors_that_are_missing_are_no_noise(backbone_file):
+    model = distilled(kd_on(HEAD, 'MethodOutputs'), teacher_ckpt=backbone_file)
+    for parameter in model.teacher.head.parameters():
+        nn.init.zeros_(parameter)
+    # The first look would say that such a teacher teaches nothing.
+    model.report = False
+    losses_of(model, batch())
+
+
+def test_a_pretrained_backbone_before_a_method_of_the_head(backbone_file, monkeypatch):
+    told = []
+    monkeypatch.setattr(module, 'print_log', lambda text, **_: told.append(text))
+    teacher = classifier(width=4)
+    teacher['backbone']['init_cfg'] = dict(
+        type='Pretrained', checkpoint=backbone_file, prefix='backbone.'
+    )
+    model = distilled(kd_on(HEAD, 'MethodOutputs'), teacher=teacher)
+    assert model._teacher.has_weights
+    resumed = copy.deepcopy(model)
+    losses_of(model, batch())
+    assert not model._teacher.has_weights
+    assert sum('THE TEACHER HAS NO WEIGHTS' in text for text in told) == 1
+    assert model.first_step.warnings[0].startswith('THE TEACHER IS AT RANDOM')
+    with pytest.raises(RuntimeError, match='resumed at iteration 7.*teacher_ckpt'):
+        within_loop(lambda: losses_of(resumed, batch()), iter=7)
 
 
 def test_one_that_is_put_into_training_mode_leaves_it(monkeypatch):
