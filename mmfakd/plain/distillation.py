@@ -19,14 +19,16 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from mmfakd.messages import aligned
 from mmfakd.models.algorithms.first_step import FirstStep
+from mmfakd.models.algorithms.run_mode import evaluation
 from mmfakd.models.algorithms.tell_choices import tell_choices
 from mmfakd.models.connectors import ReviewLevel
 from mmfakd.models.distillers.any_distiller import clear_records
+from mmfakd.ops.compiling import is_compiling
 from mmfakd.ops.maps import as_map
 
 from .autocast import autocast_dtype
 from .call_warmup import CallWarmup
-from .inputs import Arguments
+from .inputs import Arguments, moved
 from .logits import by_position, check_logits
 from .moves import Moves
 from .own_loss import check_own_loss, tell_if_without_graph
@@ -76,7 +78,9 @@ class Distillation(nn.Module):
         self._moves = Moves()
         # Outside of the module tree; copies of this module have none.
         self._sides: tuple[WatchedModel, WatchedModel] | None = (student, teacher)
-        teacher.core.eval()
+        if not teacher.is_taught:
+            teacher.core.eval()
+        self._frozen_told = False
         student.recorder.recording = True
 
     @property
@@ -134,6 +138,7 @@ class Distillation(nn.Module):
             if not inputs and not kwargs:
                 arguments = self._inputs_of(student)
             maps = student.read()
+            self._warn_if_frozen(student, maps)
             with self._autocast(student, maps):
                 self._run_teacher(teacher, arguments)
                 self._fill(student, teacher, maps)
@@ -244,13 +249,15 @@ class Distillation(nn.Module):
         return torch.autocast(kind, dtype=dtype)
 
     def _run_teacher(self, teacher: WatchedModel, arguments: Arguments) -> None:
-        if any(module.training for module in teacher.core.modules()):
+        # Where each teaches the other, it goes on to train.
+        mode: Any = evaluation(teacher.core) if teacher.is_taught else nullcontext()
+        if not teacher.is_taught and any(m.training for m in teacher.core.modules()):
             teacher.core.eval()
         teacher.recorder.recording = True
         recorder = self._both()[0].recorder
         before = recorder.inputs_changed
         try:
-            with torch.no_grad():
+            with torch.no_grad(), mode:
                 teacher.run(arguments)
         finally:
             teacher.recorder.recording = False
@@ -327,6 +334,22 @@ class Distillation(nn.Module):
                 'wrapped: its connectors would differ from process to process, unless '
                 'you average their gradients yourself. Wrap and call it: distillation '
                 '= DistributedDataParallel(distillation); loss = distillation().',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _warn_if_frozen(self, student: WatchedModel, maps: list[Tensor]) -> None:
+        """Warn once of features without a graph, where the first look does not."""
+        if self._frozen_told or (self._looks and not self._started):
+            return
+        features = maps or [student.output()]
+        if not any(feature.requires_grad for feature in features):
+            self._frozen_told = True
+            print_log(
+                'NOTHING IS TAUGHT: no parameter of the student that its layers depend '
+                'on requires a gradient (requires_grad=False), so that connectors '
+                'learn at most. If that is not meant, let it learn: '
+                'student.requires_grad_().',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -429,4 +452,6 @@ def _row(info: MapInfo) -> list[str]:
 def _as_precise(target: Tensor, feature: Tensor) -> Tensor:
     """A teacher's feature where the student's is, and not coarser than that."""
     wide = torch.promote_types(target.dtype, feature.dtype)
-    return target.to(feature.device, wide, non_blocking=True)
+    target = moved(target, feature.device, wide)
+    # Under `torch.inference_mode` it could not be kept for the backward pass.
+    return target if is_compiling() or not target.is_inference() else target.clone()

@@ -59,7 +59,7 @@ def matched(value: Any, like: Tensor) -> Any:
     """
     if isinstance(value, Tensor):
         cast = value.is_floating_point() and not autocast_dtype(like.device.type)
-        return value.to(like.device, like.dtype if cast else None, non_blocking=True)
+        return moved(value, like.device, like.dtype if cast else None)
     if all(matched(x, like) is x for _, x in tensors_in(value)):
         return value
     if isinstance(value, Mapping):
@@ -67,6 +67,23 @@ def matched(value: Any, like: Tensor) -> Any:
     if hasattr(value, '_fields'):
         return type(value)(*(matched(item, like) for item in value))
     return type(value)(matched(item, like) for item in value)
+
+
+def moved(value: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
+    """Bring a tensor to a device, without a wait where nothing reads it too early.
+
+    From a GPU to the host PyTorch does not wait for the values
+    (https://github.com/pytorch/pytorch/issues/127612).
+
+    Args:
+        value (Tensor): The tensor.
+        device (torch.device): The device.
+        dtype (torch.dtype, optional): Its new type. None: the same.
+
+    Returns:
+        Tensor: The same there; itself where it is there already.
+    """
+    return value.to(device, dtype, non_blocking=device.type != 'cpu')
 
 
 def device_of(model: nn.Module) -> torch.device | None:

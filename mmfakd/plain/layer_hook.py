@@ -39,6 +39,12 @@ class LayerHook:
 class PassHook(LayerHook):
     """Tells a recorder that a forward pass of the model begins."""
 
+    @property
+    def records_a_student(self) -> bool:
+        """bool: Whether the recorder is there, and that of a model which learns."""
+        recorder = self._recorder()
+        return recorder is not None and recorder.with_graph
+
     def __call__(  # type: ignore[override]
         self, module: nn.Module, args: tuple, kwargs: dict
     ) -> None:

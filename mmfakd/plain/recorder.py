@@ -16,7 +16,7 @@ from .autocast import autocast_dtype
 from .layer import copied, tensors_in
 from .layer_hook import LayerHook, PassHook
 from .logits import logits_in
-from .unwrap import in_data_parallel
+from .unwrap import in_data_parallel, layer_name
 
 # In a backward pass checkpointed layers run again.
 _in_backward = getattr(torch._C, '_current_graph_task_id', lambda: -1)
@@ -81,14 +81,25 @@ class Recorder:
     def _attach(self) -> None:
         """Hook the layers, anew where one was replaced, as by SyncBN's conversion."""
         for name in self.records:
-            module = self._model.get_submodule(name)
             hooked, handle = self._hooked.get(name, (None, None))
+            module = self._find(name, hooked)
             if module is hooked:
                 continue
             if handle is not None:
                 handle.remove()
             handle = module.register_forward_hook(LayerHook(self, name))
             self._hooked[name] = (module, handle)
+
+    def _find(self, name: str, hooked: nn.Module | None) -> nn.Module:
+        """Find a layer, within a wrapper that hides its name if it is still in it."""
+        try:
+            return self._model.get_submodule(name)
+        except AttributeError:
+            if any(module is hooked for module in self._model.modules()):
+                return hooked  # type: ignore[return-value]
+            # A wrapper's own part of the name, or an error that lists near ones.
+            role = 'student' if self.with_graph else 'teacher'
+            return self._model.get_submodule(layer_name(self._model, name, role))
 
     def begin(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
         """Begin a forward pass of the model.

@@ -17,6 +17,7 @@ from mmfakd.pairing.probe import Call, CallRecorder, Probe
 
 from .inputs import Arguments, fitted, left_alone, telling
 from .layer import Layer, LayerLike, describe, tensors_in
+from .layer_hook import PassHook
 from .logits import has_classes_last, logits_of
 from .recorder import Recorder
 from .unwrap import layer_name, unwrap
@@ -285,6 +286,12 @@ class WatchedModel:
             f'pass, as it did on the example input.{instead} Record a layer that runs '
             f'in each training step{self.compiled_advice}.'
         )
+
+    @property
+    def is_taught(self) -> bool:
+        """bool: Whether a distillation teaches it, as where two teach each other."""
+        hooks = self.core._forward_pre_hooks.values()
+        return any(isinstance(h, PassHook) and h.records_a_student for h in hooks)
 
     @property
     def compiled_advice(self) -> str:

@@ -394,6 +394,60 @@ def test_teacher_stays_in_evaluation_mode():
     assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
 
 
+def test_two_that_teach_each_other_train():
+    """As in deep mutual learning; each teaches in evaluation mode."""
+    first, second = pair(4, 4)
+    second.load_state_dict(first.state_dict())
+    both = nn.ModuleList([first, second])
+    made = [distilled(first, second), distilled(second, first)]
+    for i in range(3):
+        both.train()
+        losses = [model(images(i)).square().mean() for model in both]
+        sum([*losses, *(one.loss() for one in made)]).backward()
+        assert all(module.training for module in both.modules())
+    assert [int(model[0][1].num_batches_tracked) for model in both] == [3, 3]
+    made[1].close()
+    first(images())
+    made[0].loss()
+    assert not any(module.training for module in second.modules())
+
+
+def test_a_teacher_under_inference_mode():
+    class Inferring(nn.Sequential):
+        @torch.inference_mode()
+        def forward(self, x):
+            return super().forward(x)
+
+    student, teacher = pair()
+    for method in ('fakd-review', 'fakd-layer', 'fitnet', 'reviewkd', 'fft', 'kd'):
+        names = () if method == 'kd' else ['0', '1']
+        options = dict(method=method)
+        losses = []
+        for model in (teacher, Inferring(*teacher)):
+            torch.manual_seed(0)
+            with distilled(student, model, names, **options) as made:
+                student(images())
+                losses.append(made.loss())
+                losses[-1].backward()
+        assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize('method', ['fakd-review', 'kd'])
+def test_a_student_that_is_frozen_later_is_told(method):
+    student, teacher = pair(4, 4)
+    made = distilled(student, teacher, () if method == 'kd' else ['0'], method=method)
+    with patch('mmfakd.plain.distillation.print_log') as said:
+        student(images())
+        made.loss()
+        assert not said.called
+        student.requires_grad_(False)
+        for _ in range(2):
+            student(images())
+            made.loss()
+    (text,) = [call.args[0] for call in said.call_args_list]
+    assert text.startswith('NOTHING IS TAUGHT') and 'student.requires_grad_()' in text
+
+
 def test_state_dicts_hold_what_is_theirs():
     student, teacher = pair()
     keys = [*student.state_dict()]
@@ -829,6 +883,33 @@ def test_layers_that_are_replaced_later():
     assert made.loss() > 0
     made.close()
     assert not hooks_of(student)
+
+
+class Around(nn.Module):
+    """A wrapper that hides the names of what it wraps."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *args):
+        return self.inner(*args)
+
+
+def test_layers_that_are_wrapped_later():
+    student, teacher = pair()
+    made = distilled(student, teacher, ['0.1', '1.1'])
+    student(images())
+    before = made.loss()
+    student[0] = Around(student[0])
+    student(images())
+    assert made.loss() == before
+    # A new layer at another place is not guessed at.
+    student[1] = Around(nn.Sequential(*copy.deepcopy(student[1])))
+    with pytest.raises(
+        ValueError, match=r"no layer '1.1'. Nearest names: .*'1.inner.1'"
+    ):
+        student(images())
 
 
 def test_predictions_of_other_classes():

@@ -300,23 +300,29 @@ class FeatureDistill(SingleTeacherDistill):
             return getattr(student, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Hand on to the student what replaces a module of its own.
+        """Hand on to the student what stock hooks set and only the student has.
 
-        mmpretrain's ``SwitchRecipeHook`` sets ``runner.model.loss_module``.
+        As mmpretrain's ``SwitchRecipeHook`` sets ``runner.model.loss_module``, and its
+        ``DenseCLHook`` a number in every iteration.
         """
-        modules = self.__dict__.get('_modules', {})
+        student = self.__dict__.get('_modules', {}).get('architecture')
         # Before there is a distiller, the distillation is being built.
-        if 'distiller' in modules and name not in modules:
-            student = modules['architecture']
-            own = name in self.__dict__ or hasattr(type(self), name)
-            if name in student._modules and not own:
-                setattr(student, name, value)
+        built = student is not None and 'distiller' in self._modules
+        if built and not self._has(name) and hasattr(student, name):
+            setattr(student, name, value)
+            if isinstance(value, nn.Module):
                 print_log(
                     f'{name!r} of the student is replaced, by way of the distillation.',
                     logger='current',
                 )
-                return
+            return
         super().__setattr__(name, value)
+
+    def _has(self, name: str) -> bool:
+        """Whether an attribute is the distillation's own, or nobody else's business."""
+        places = (self.__dict__, self._modules, self._parameters, self._buffers)
+        own = any(name in place for place in places)
+        return own or name.startswith('_') or hasattr(type(self), name)
 
     def train(self, mode: bool = True) -> FeatureDistill:
         """Set the mode of student and distiller; the teacher stays in evaluation.

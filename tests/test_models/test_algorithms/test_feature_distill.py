@@ -9,7 +9,7 @@ import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
-from mmpretrain.engine.hooks import SwitchRecipeHook
+from mmpretrain.engine.hooks import DenseCLHook, SwitchRecipeHook
 from mmpretrain.models import CrossEntropyLoss, ImageClassifier
 from torch import nn
 
@@ -277,6 +277,29 @@ def test_a_recipe_switches_the_loss_of_the_student():
     twin.loss_module = CrossEntropyLoss()
     assert twin.architecture.loss_module is twin.loss_module
     assert model.architecture.loss_module.loss_weight == 8
+
+
+@MODELS.register_module()
+class Ramped(ImageClassifier):
+    """A student with a number that a hook sets, as DenseCL has it."""
+
+    loss_lambda = 0.5
+
+
+def test_a_hook_sets_a_number_of_the_student():
+    model = feature_distill(architecture=dict(classifier(), type='Ramped'))
+    runner = SimpleNamespace(model=model, iter=0)
+    hook = DenseCLHook(start_iters=3)
+    hook.before_train(runner)
+    found = []
+    for runner.iter in range(5):
+        hook.before_train_iter(runner, runner.iter)
+        found.append(model.architecture.loss_lambda)
+    assert found == [0.0, 0.0, 0.0, 0.5, 0.5]
+    assert 'loss_lambda' not in vars(model)
+    # What nobody has is the distillation's.
+    model.further = 1
+    assert not hasattr(model.architecture, 'further')
 
 
 def test_what_is_the_distillation_s_own_stays_so():
