@@ -9,6 +9,7 @@ import torch
 
 from mmfakd.compat.late_imports import _EXTENSION, _IMPORTERS
 from mmfakd.compat.mmrazor_types import _DELIVERIES, _RECORDERS
+from mmfakd.compat.mmrazor_val_loop import _LOOPS
 from mmfakd.version import parse_version
 
 STORED = Path(__file__).parents[1] / 'data' / 'checkpoints' / 'numpy2.pth'
@@ -44,6 +45,7 @@ WATCHED = [
     'mmrazor',
     _DELIVERIES,
     _RECORDERS,
+    _LOOPS,
     _EXTENSION,
     *_IMPORTERS,
     'mmrazor.structures.quantization',
