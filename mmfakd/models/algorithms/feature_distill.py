@@ -305,10 +305,9 @@ class FeatureDistill(SingleTeacherDistill):
         As mmpretrain's ``SwitchRecipeHook`` sets ``runner.model.loss_module``, and its
         ``DenseCLHook`` a number in every iteration.
         """
-        student = self.__dict__.get('_modules', {}).get('architecture')
-        # Before there is a distiller, the distillation is being built.
-        built = student is not None and 'distiller' in self._modules
-        if built and not self._has(name) and hasattr(student, name):
+        # What a subclass sets while it is built is its own.
+        student = self.architecture if self.__dict__.get('_is_init') else None
+        if student is not None and not self._has(name) and hasattr(student, name):
             setattr(student, name, value)
             if isinstance(value, nn.Module):
                 print_log(

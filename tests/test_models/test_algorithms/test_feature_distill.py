@@ -262,6 +262,7 @@ class LossOfItsOwn(ImageClassifier):
 def test_a_recipe_switches_the_loss_of_the_student():
     student = dict(classifier(), type=LossOfItsOwn)
     model = feature_distill(architecture=student)
+    model.init_weights()
     keys = list(model.state_dict())
     data = batch()
     before = losses_of(model, copy.deepcopy(data))
@@ -288,6 +289,7 @@ class Ramped(ImageClassifier):
 
 def test_a_hook_sets_a_number_of_the_student():
     model = feature_distill(architecture=dict(classifier(), type='Ramped'))
+    model.init_weights()
     runner = SimpleNamespace(model=model, iter=0)
     hook = DenseCLHook(start_iters=3)
     hook.before_train(runner)
@@ -308,6 +310,10 @@ def test_what_is_the_distillation_s_own_stays_so():
     for name in ('distiller', 'architecture', '_teacher', 'report', 'detector'):
         student.add_module(name, nn.Identity())
     model = feature_distill(architecture=student)
+    # As a subclass does while it is built.
+    model.neck = nn.Flatten()
+    assert 'neck' in dict(model.named_children()) and student.neck is not model.neck
+    model.init_weights()
     distiller = copy.deepcopy(model.distiller)
     model.distiller, model.report, model.extra = distiller, False, nn.Identity()
     assert model.architecture is student and model.distiller is distiller
