@@ -99,8 +99,10 @@ def compare_work_dirs(
             with whole_file(path) as part:
                 mmengine.dump(comparison, part, file_format='json', indent=2)
         elif path.endswith('.md'):
+            # Names may be a stranger's: they are no HTML of the page.
+            page = table.replace('<', '&lt;')
             with whole_file(path) as part:
-                Path(part).write_text(f'{table}\n')
+                Path(part).write_text(f'{page}\n')
         else:
             save_curves(comparison, path)
     return table

@@ -48,8 +48,7 @@ def format_table(comparison: dict) -> str:
     ]
     if comparison['notes']:
         lines += ['', 'Notes:', '', *(f'- {note}' for note in comparison['notes'])]
-    # Names are a stranger's where the log is: they are no HTML of the page.
-    return printable('\n'.join(lines)).replace('<', '&lt;')
+    return printable('\n'.join(lines))
 
 
 def _seeds(runs: list[dict]) -> str:

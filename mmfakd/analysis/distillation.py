@@ -12,6 +12,7 @@ from inspect import signature
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
 
+from mmfakd.checkpoints.student import use_stock_loops
 from mmfakd.compat.refused_error import RefusedError
 from mmfakd.engine.cfg_options import merge_cfg_options
 from mmfakd.engine.check_config import check_sources
@@ -102,10 +103,8 @@ def evaluation_config(cfg: Config) -> Config:
         type='mmfakd.TeacherEvaluation',
         **{key: cfg.model[key] for key in keys if key in cfg.model},
     )
-    val_cfg = cfg.get('val_cfg') or {}
-    if 'SingleTeacherDistillValLoop' in str(val_cfg.get('type')):
-        # It would score the teacher once more, with the student's input.
-        val_cfg.pop('type')
+    # mmrazor's would score the teacher once more, with the student's input.
+    use_stock_loops(cfg)
     # The student's: averaging, recipes, weights to go on from, web loggers.
     cfg.custom_hooks = []
     # mmpretrain's asks for the training set, even if it draws nothing.

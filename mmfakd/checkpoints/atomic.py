@@ -9,6 +9,7 @@ import os
 import os.path as osp
 import secrets
 import socket
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,11 @@ from mmfakd.model_zoo.outputs import explain_unwritten
 
 # How the name of a file ends until it is complete.
 PART = '.part'
+# Bytes of a name that leave room for two numbers and that ending within 255.
+_LONGEST = 255 - len(f'.{0:08x}-{0:08x}{PART}')
+_DAY = 86400.0
+# For a part of its own, before one is taken without a lock.
+_TRIES = 10
 
 
 @contextmanager
@@ -110,28 +116,47 @@ def _own_part(path: str | os.PathLike[str]) -> Iterator[str]:
     there are no locks nothing is tidied up.
     """
     _remove_left(path)
-    while True:
-        part = f'{_start_of_parts(path)}{secrets.token_hex(4)}{PART}'
+    for left in reversed(range(_TRIES)):
+        part = f'{_start_of_parts(path)}{_host()}-{secrets.token_hex(4)}{PART}'
         with _under_its_name(path, part), open(part, 'xb') as file:
-            # Who tidies up may have been faster.
+            # Who tidies up may have been faster, or the file system tells nothing.
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if is_open_file(part, file):
+            if is_open_file(part, file) or not left:
                 yield part
                 return
+        with suppress(OSError):
+            os.remove(part)
 
 
 def _start_of_parts(path: str | os.PathLike[str]) -> str:
-    # Locks of other machines may not be seen here.
-    return f'{path}.{zlib.crc32(socket.gethostname().encode()):08x}-'
+    """What the parts of a file begin with: its name, as far as there is room."""
+    folder, name = osp.split(path)
+    whole = os.fsencode(name)
+    if len(whole) > _LONGEST:
+        start = whole[: _LONGEST - 9].decode(errors='ignore')
+        name = f'{start}-{zlib.crc32(whole):08x}'
+    return osp.join(folder, f'{name}.')
+
+
+def _host() -> str:
+    return f'{zlib.crc32(socket.gethostname().encode()):08x}'
 
 
 def _remove_left(path: str | os.PathLike[str]) -> None:
-    """Remove parts of processes of this machine that are gone."""
-    names = f'{glob.escape(_start_of_parts(path))}{"[0-9a-f]" * 8}{PART}'
+    """Remove parts of processes that are gone.
+
+    Locks of other machines may not be seen here, and a container has a new name each
+    time: what is theirs is left over after a day.
+    """
+    digits = '[0-9a-f]' * 8
+    names = f'{glob.escape(_start_of_parts(path))}{digits}-{digits}{PART}'
     for part in glob.glob(names):
+        own = f'.{_host()}-' in part
         # What is locked, is somebody else's, or is no file stays.
         with suppress(OSError):
+            if not own and time.time() - osp.getmtime(part) < _DAY:
+                continue
             flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
             with open(os.open(part, flags), 'wb') as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -380,6 +380,7 @@ def stock_config(cfg: Config, files: bool = True) -> Config:
     ]
     if foreign:
         cfg.custom_imports = dict(imports, imports=foreign)
+    use_stock_loops(cfg)
     # How the distillation was run says nothing of the student.
     for key in ('launcher', 'load_from', 'model_wrapper_cfg', 'resume'):
         cfg.pop(key, None)
@@ -397,6 +398,22 @@ def _name_for_mmpretrain(preprocessor: dict) -> None:
             preprocessor.pop(key, None)
         swaps = [preprocessor.pop(key, False) for key in ('bgr_to_rgb', 'rgb_to_bgr')]
         preprocessor['to_rgb'] = any(swaps)
+
+
+def use_stock_loops(cfg: Config) -> None:
+    """Let validation and test run in MMEngine's loops, not in those of distillations.
+
+    mmrazor's ``SingleTeacherDistillValLoop`` scores a teacher, too.
+
+    Args:
+        cfg (Config): The config, changed in place.
+    """
+    for key in ('val_cfg', 'test_cfg'):
+        loop = cfg.get(key) or {}
+        # Without its library where the config's default scope is mmrazor's.
+        distils = 'SingleTeacherDistillValLoop' in str(loop.get('type'))
+        if distils or _library(loop) in _LIBRARIES:
+            loop.pop('type')
 
 
 def _library(cfg: Mapping) -> str | None:

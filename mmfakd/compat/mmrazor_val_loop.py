@@ -63,10 +63,13 @@ def _mend() -> None:
                 begun = True
             call_hook(name, **kwargs)
 
+        own = vars(self.runner).get('call_hook')
         self.runner.call_hook = call_once
         try:
             run(self)
         finally:
-            self.runner.call_hook = call_hook
+            del self.runner.call_hook
+            if own is not None:
+                self.runner.call_hook = own
 
     loop.__init__, loop.run = mended, balanced

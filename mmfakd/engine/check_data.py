@@ -102,7 +102,7 @@ def _tell_order(loader: Any) -> str:
         return ''
     images = length_of(loader.dataset)
     # One batch of all, as whoever tries to overfit it has, is none of that.
-    if images is None or not size or images <= size:
+    if images is None or not isinstance(size, int) or images <= size:
         return ''
     return (
         f'Training images come in the order of the data set in every epoch '

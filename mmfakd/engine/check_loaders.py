@@ -32,8 +32,9 @@ def check_loaders(cfg: Config, *names: str) -> None:
 
 def _check_loader(name: str, loader: dict[str, Any]) -> None:
     size, workers = loader.get('batch_size', 1), loader.get('num_workers', 0)
-    # None is that of data sets that make batches themselves.
-    if size is not None and not _counts(size, 1):
+    # None is that of data sets that make batches themselves; a sampler of batches may
+    # want one for each data set.
+    if not loader.get('batch_sampler') and size is not None and not _counts(size, 1):
         raise ValueError(
             f'{name} has batch_size={size!r}; expected a whole number above 0.'
         )

@@ -128,6 +128,8 @@ def _unwritten(
     of_size = '' if size is None else f' ({size / 1e6:.1f} MB)'
     text = f'{path}{of_size} could not be written: {error.strerror}.{kept}'
     advice = 'Choose another folder, or change the rights of this one'
+    if error.errno == errno.ENAMETOOLONG:
+        advice = 'Choose a shorter name'
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = 'Make room or choose another folder'
         with suppress(OSError):

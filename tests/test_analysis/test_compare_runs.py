@@ -38,15 +38,6 @@ def test_model_that_cannot_be_built(run):
     assert format_table(comparison).splitlines()[2].endswith('|  |  |')
 
 
-def test_names_are_no_html(run):
-    """They are those of a log, which may be a stranger's."""
-    name = r'<b onload=x>|\<i>'
-    config = Config(dict(run.config.to_dict(), custom_imports=dict(imports='<u>')))
-    table = format_table(compare({name: [replace(run, config=config)]}))
-    assert '<' not in table and r'| &lt;b onload=x>\|\&lt;i> |' in table
-    assert '- &lt;b onload=x>' in table
-
-
 def test_comparison_of_real_runs(folder, methods):
     last, best = {}, {}
     for name in methods:

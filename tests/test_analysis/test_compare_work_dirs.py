@@ -40,6 +40,17 @@ def test_notes_name_what_is_left_out(folder, tmp_path, monkeypatch):
         compare_work_dirs(items)
 
 
+def test_names_are_no_html_of_a_page(folder, tmp_path):
+    """They may be a stranger's, of the log that others are added to."""
+    page = tmp_path / 'page.md'
+    name = r'<b onload=x>|\<i>'
+    shutil.copytree(folder / 'alone_seed0', tmp_path / 'run')
+    table = compare_work_dirs([f'{name}={tmp_path}/run'], out=[str(page)])
+    assert r'| <b onload=x>\|\<i> |' in table
+    assert r'| &lt;b onload=x>\|\&lt;i> |' in page.read_text()
+    assert '<' not in page.read_text()
+
+
 def test_links_in_a_work_dir(folder, tmp_path):
     """Those that lead in circles, to the newest log, and to the work dir itself."""
     shutil.copytree(folder / 'alone_seed0', tmp_path / 'run')

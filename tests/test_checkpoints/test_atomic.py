@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mmfakd.checkpoints import atomic
 from mmfakd.checkpoints.atomic import whole_file
 
 
@@ -82,6 +83,28 @@ def test_parts_of_other_machines_stay(living, tmp_path, monkeypatch):
         patch.setattr(socket, 'gethostname', lambda: 'another')
         write(tmp_path / '[a]x.pth', b'')
     assert names(tmp_path) == ['[a]x.pth', part]
+    # Containers have a new name each time, and nobody writes for a day.
+    os.utime(tmp_path / part, (0, 0))
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, 'gethostname', lambda: 'another')
+        write(tmp_path / '[a]x.pth', b'')
+    assert names(tmp_path) == ['[a]x.pth']
+
+
+@pytest.mark.parametrize('name', ['a' * 255, 'ä' * 127, 'a' * 233, '.' + 'b' * 240])
+def test_names_as_long_as_they_may_be(name, tmp_path):
+    path = tmp_path / name
+    for content in (b'old', b'new'):
+        write(path, content)
+    assert path.read_bytes() == b'new' and names(tmp_path) == [name]
+    with pytest.raises(OSError, match='File name too long.* Choose a shorter name'):
+        write(tmp_path / (name * 2), b'')
+
+
+def test_a_file_system_that_tells_no_two_files_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, 'is_open_file', lambda path, file: False)
+    write(tmp_path / 'x.pth', b'new')
+    assert names(tmp_path) == ['x.pth'] and (tmp_path / 'x.pth').read_bytes() == b'new'
 
 
 def test_names_of_parts_are_not_followed(tmp_path, monkeypatch):

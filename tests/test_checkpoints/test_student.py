@@ -16,11 +16,12 @@ from mmfakd.checkpoints.student import (
     export_file,
     export_plain,
     export_student,
+    stock_config,
     student_config,
     student_state_dict,
 )
 from tests.helpers.tiny_runs import distillation, run_config, student
-from tests.helpers.toy import LEVELS
+from tests.helpers.toy import LEVELS, classifier
 
 
 def stock_python(code, folder):
@@ -529,3 +530,14 @@ assert set(prediction['labels']) <= {{0, 1}}
 """,
         tmp_path,
     )
+
+
+@pytest.mark.parametrize('prefix', ['mmrazor.', ''])
+def test_loops_of_a_distillation_are_none_of_the_student(prefix):
+    """mmrazor's scores a teacher, too, and asserts that there is one."""
+    loop = dict(type=f'{prefix}SingleTeacherDistillValLoop', fp16=True)
+    own = dict(type='ValLoop')
+    cfg = Config(dict(model=classifier(), val_cfg=loop, test_cfg=own))
+    stock = stock_config(cfg)
+    assert stock.val_cfg == dict(fp16=True) and stock.test_cfg == own
+    assert cfg.val_cfg.type == loop['type']

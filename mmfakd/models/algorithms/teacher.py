@@ -8,6 +8,7 @@ import logging
 import math
 import os.path as osp
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmfakd.checkpoints.load import load_weights, refuse_missing
-from mmfakd.compat.running_loop import iterations_done
+from mmfakd.compat.running_loop import iterations_done, running_loop
 from mmfakd.models.distillers.any_distiller import clear_records, missing_records
 from mmfakd.models.distillers.attach_recorders import attach_recorders
 from mmfakd.ops.compiling import is_compiling
@@ -228,23 +229,49 @@ class Teacher(nn.Module):
             if name.startswith(tuple(needed)) and name not in names
         }
 
-    def _judge_deeper(self, mode: str) -> None:
+    def _judge_deeper(self, distiller: ConfigurableDistiller, *run: Any) -> None:
         """Check the weights of what is recorded deeper than its name could say.
 
         Raises:
             RuntimeError: If training is resumed, and they are missing.
             ValueError: If the checkpoint lacks some.
         """
-        if self._loaded is None or not self.has_weights:
+        if self._loaded is None or not self.has_weights or is_compiling():
             return
-        if self.ckpt is None:
-            self._judge_loaded(self._loaded, _needed(mode))
-            self.refuse_resume_without_weights()
-            return
-        lacking = self._lacking(self._loaded, _needed(mode))
-        keys = [name for name, p in lacking.items() if _varies(p)]
-        if keys:
+        entered = self._entered_before_records(distiller, *run)
+        lacking = {
+            name: parameter
+            for name, parameter in self.model.named_parameters()
+            if name.rpartition('.')[0] in entered and name not in self._loaded
+        }
+        keys = [name for name, parameter in lacking.items() if _varies(parameter)]
+        if keys and self.ckpt is not None:
             refuse_missing(keys, self.model, self.ckpt, 'teacher')
+        if keys:
+            self._judge_loaded(self._loaded, keys)
+            self.refuse_resume_without_weights()
+
+    def _entered_before_records(
+        self, distiller: ConfigurableDistiller, recorders: set[str], *run: Any
+    ) -> set[str]:
+        """Run it once more; name the modules that begin while recorders lack data."""
+        entered: set[str] = set()
+
+        def note(name: str, *_: Any) -> None:
+            if recorders.intersection(missing_records(distiller)):
+                entered.add(name)
+
+        handles = [
+            part.register_forward_pre_hook(partial(note, name))
+            for name, part in self.model.named_modules()
+        ]
+        clear_records(distiller)
+        try:
+            self._run(run[0], distiller, *run[1:])
+        finally:
+            for handle in handles:
+                handle.remove()
+        return entered
 
     def _tell_unfilled(self, lacking: Mapping[str, Tensor]) -> None:
         """Warn of weights at random that a checkpoint of `init_cfg` has nothing for.
@@ -312,7 +339,10 @@ class Teacher(nn.Module):
             RuntimeError: If training is resumed, and the teacher has no weights.
         """
         iteration = iterations_done()
-        if iteration > 0 and not self.has_weights:
+        # Or it has begun to distil late.
+        runner = getattr(running_loop(), 'runner', None)
+        resumed = iteration > 0 and getattr(runner, '_resume', True)
+        if resumed and not self.has_weights:
             raise RuntimeError(
                 f'Training is resumed at iteration {iteration}, but the teacher has no '
                 'weights: checkpoints hold no teacher, and a random one is not the one '
@@ -408,7 +438,7 @@ class Teacher(nn.Module):
             missing = missing_records(distiller)
             if not missing:
                 if deeper:
-                    self._judge_deeper(mode)
+                    self._judge_deeper(distiller, deeper, mode, *batch)
                 self.mode = mode
                 print_log(f'The teacher runs in mode {mode!r}.', logger='current')
                 return

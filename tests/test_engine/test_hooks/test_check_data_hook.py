@@ -72,7 +72,11 @@ def test_endless_sampler_has_batches(work_dir):
 
 
 IN_ORDER = 'come in the order of the data set in every epoch'
-# In mmdet's, batches of images of like shape.
+# In mmdet's, one size of batches for each data set.
+SOURCES = dict(
+    batch_size=[2, 4],
+    batch_sampler=dict(type='mmdet.MultiDataAspectRatioBatchSampler', num_datasets=2),
+)
 SHAPES = dict(batch_sampler=dict(type='mmdet.AspectRatioBatchSampler'))
 
 
@@ -86,6 +90,7 @@ SHAPES = dict(batch_sampler=dict(type='mmdet.AspectRatioBatchSampler'))
         (dict(type='InfiniteSampler'), {}, False),
         (dict(type='DefaultSampler', shuffle=False), SHAPES, True),
         (dict(type='DefaultSampler', shuffle=True), SHAPES, False),
+        (dict(type='DefaultSampler', shuffle=False), SOURCES, False),
     ],
 )
 def test_images_in_order(sampler, loader, said, work_dir):

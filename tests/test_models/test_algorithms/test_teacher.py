@@ -207,6 +207,27 @@ def test_what_needs_the_backbone_alone_is_left_in_peace(backbone_file):
     assert model._teacher.mode == 'backbone'
 
 
+@pytest.mark.parametrize('own', [False, True], ids=['file', 'init_cfg'])
+def test_what_runs_behind_the_record_is_left_in_peace(own, backbone_file, monkeypatch):
+    """The pooled feature is a method's of the head, before its layer."""
+    told = []
+    monkeypatch.setattr(module, 'print_log', lambda text, **_: told.append(text))
+    cfg = kd_on('mmpretrain.models.heads.LinearClsHead.pre_logits', 'MethodOutputs')
+    teacher = classifier(width=4)
+    init_cfg = dict(type='Pretrained', checkpoint=backbone_file, prefix='backbone.')
+    if own:
+        teacher['backbone']['init_cfg'] = init_cfg
+        model = distilled(cfg, teacher=teacher)
+    else:
+        model = distilled(cfg, teacher_ckpt=backbone_file)
+    losses = within_loop(lambda: losses_of(model, batch()), iter=7)
+    assert losses['distill.loss_kl'].isfinite()
+    assert model._teacher.mode == 'tensor' and model._teacher.has_weights
+    assert not any('WEIGHTS' in text for text in told)
+    # No hooks are left.
+    assert not any(m._forward_pre_hooks for m in model.teacher.backbone.modules())
+
+
 def test_a_delivery_from_behind_needs_no_weights(backbone_file):
     """What is recorded is the backbone's, however deep the teacher has to run."""
     cfg = kd_on(BACKBONE, 'MethodOutputs')
