@@ -60,7 +60,14 @@ def test_damaged_log(text, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'table', ['bccd_capacity', 'bccd_gfl', 'cifar100_short', 'cifar100_weak_teacher']
+    'table',
+    [
+        'bccd_capacity',
+        'bccd_gfl',
+        'cifar100_short',
+        'cifar100_weak_teacher',
+        'cifar100_wrn',
+    ],
 )
 def test_committed_logs_are_of_their_tables(table, monkeypatch):
     """Their runs were made before it was written what a run needs."""
