@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from mmfakd.checkpoints.class_names import renamed_classes
 from mmfakd.datasets.wrappers import dataset_meta
+from mmfakd.engine.check_loaders import check_loaders
 from mmfakd.engine.config_dump import TEACHER
 from mmfakd.engine.launch import build_runner, merge_launch_options
 from mmfakd.engine.work_dir import check_work_dir
@@ -54,13 +55,14 @@ def check_teacher(
     Raises:
         FileNotFoundError: If there is no such config; near names are listed.
         OSError: If the work dir cannot be written.
-        ValueError: If the config describes no distillation, has no validation set, or
-            the teacher no weights, and for a score that is no percentage. The message
+        ValueError: If the config describes no distillation, has no validation set or
+            a number of its loader that cannot be, or the teacher no weights, and for a score that is no percentage. The message
             names the config.
     """
     _check_numbers(expected, tolerance)
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg:
         _require_validation(cfg)
+        check_loaders(cfg, 'val_dataloader')
         if osp.isdir(config):
             refuse_written_files(cfg.val_evaluator, cfg.get('default_scope'))
         # Not that of the training, whose logs it would mix with. The config of a work

@@ -250,8 +250,10 @@ class Distillation(nn.Module):
 
     def _run_teacher(self, teacher: WatchedModel, arguments: Arguments) -> None:
         # Where each teaches the other, it goes on to train.
-        mode: Any = evaluation(teacher.core) if teacher.is_taught else nullcontext()
-        if not teacher.is_taught and any(m.training for m in teacher.core.modules()):
+        mode: Any = nullcontext()
+        if teacher.is_taught:
+            mode = evaluation(teacher.core)
+        elif any(module.training for module in teacher.core.modules()):
             teacher.core.eval()
         teacher.recorder.recording = True
         recorder = self._both()[0].recorder

@@ -71,6 +71,7 @@ def test_what_is_no_dict(loader):
         (['train', PAIR], 'train_dataloader'),
         (['train', PAIR], 'val_dataloader'),
         (['test', PAIR, 'none.pth'], 'test_dataloader'),
+        (['check-teacher', PAIR], 'val_dataloader'),
     ],
 )
 def test_commands(command, loader, tmp_path, monkeypatch):
