@@ -56,8 +56,8 @@ def check_teacher(
         FileNotFoundError: If there is no such config; near names are listed.
         OSError: If the work dir cannot be written.
         ValueError: If the config describes no distillation, has no validation set or
-            a number of its loader that cannot be, or the teacher no weights, and for a score that is no percentage. The message
-            names the config.
+            a number of its loader that cannot be, or the teacher no weights, and for a
+            score that is no percentage. The message names the config.
     """
     _check_numbers(expected, tolerance)
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg:
