@@ -11,13 +11,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 
-# Names of torch's launcher, and those of Open MPI.
-_MPI = dict(
-    RANK='OMPI_COMM_WORLD_RANK',
-    WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
-    LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK',
-    LOCAL_WORLD_SIZE='OMPI_COMM_WORLD_LOCAL_SIZE',
-)
+from .launchers import OPEN_MPI
 
 
 def init_cpu_distributed(cfg: Config) -> None:
@@ -36,9 +30,9 @@ def init_cpu_distributed(cfg: Config) -> None:
         return
     if cfg.get('launcher') == 'slurm' and 'SLURM_PROCID' in os.environ:
         _name_meeting_place()
-    elif cfg.get('launcher') == 'mpi' and _MPI['RANK'] in os.environ:
+    elif cfg.get('launcher') == 'mpi' and OPEN_MPI['RANK'] in os.environ:
         os.environ.update(
-            {name: os.environ.get(theirs, '1') for name, theirs in _MPI.items()}
+            {name: os.environ.get(theirs, '1') for name, theirs in OPEN_MPI.items()}
         )
         os.environ.setdefault('MASTER_PORT', '29500')
     elif cfg.get('launcher') != 'pytorch':

@@ -41,7 +41,7 @@ from .check_loaders import check_loaders
 from .check_stream import explain_stream
 from .config_dump import TEST, name_dump
 from .cpu_processes import init_cpu_distributed
-from .launchers import check_launcher
+from .launchers import OPEN_MPI, check_launcher
 from .learning_rate import set_rate
 from .process_group import end_process_group
 from .processes import may_be_restarted
@@ -410,6 +410,9 @@ def merge_launch_options(
     check_launcher(launcher)
     # First, so that what follows meets the final config.
     merge_cfg_options(cfg, cfg_options)
+    if launcher == 'mpi' and OPEN_MPI['LOCAL_RANK'] in os.environ:
+        # MMEngine chooses the GPU by it, and DDP's by torch's name, which mpirun lacks.
+        os.environ['LOCAL_RANK'] = os.environ[OPEN_MPI['LOCAL_RANK']]
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
     if 'TORCHELASTIC_RUN_ID' in os.environ:
         end_with_parent(signal.SIGTERM)

@@ -9,14 +9,19 @@ import torch.distributed as dist
 
 from mmfakd.messages import documentation
 
-# What tells a process its number before torch.distributed is up.
-RANKS = dict(
-    pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK', none=None
+# Names of torch's launcher, and those of Open MPI.
+OPEN_MPI = dict(
+    RANK='OMPI_COMM_WORLD_RANK',
+    WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
+    LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK',
+    LOCAL_WORLD_SIZE='OMPI_COMM_WORLD_LOCAL_SIZE',
 )
+# What tells a process its number before torch.distributed is up.
+RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi=OPEN_MPI['RANK'], none=None)
 # What MMEngine asks for besides; without it these two end in a KeyError.
 _MORE = dict(
     slurm=('SLURM_NTASKS',),
-    mpi=('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE', 'MASTER_ADDR'),
+    mpi=(OPEN_MPI['LOCAL_RANK'], OPEN_MPI['WORLD_SIZE'], 'MASTER_ADDR'),
 )
 _STARTS = dict(
     pytorch='Give `--nproc 8` in its place, or start the command with torchrun',

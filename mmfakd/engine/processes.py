@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NoReturn
 
+import torch
 from torch.distributed.run import determine_local_world_size, get_args_parser
 
 # One of these means that torchrun is told where the processes meet.
@@ -38,22 +39,33 @@ def start_processes(words: Sequence[str]) -> NoReturn:
 
 
 def check_processes(launcher: Sequence[str]) -> None:
-    """Refuse a number of processes that torchrun would end with a traceback for.
+    """Refuse a number of processes that would end in a traceback.
 
     Args:
         launcher (Sequence[str]): Torchrun's options.
 
     Raises:
-        ValueError: If it is no number above 0, nor a word for one that is known here.
+        ValueError: If it is no number above 0, nor a word for one that is known here,
+            or above the number of GPUs of a machine that has some.
     """
     # Torchrun wants to be told what to run.
     count = get_args_parser().parse_args([*launcher, 'mmfakd']).nproc_per_node
     why = 'no process'
     try:
-        if determine_local_world_size(count) > 0:
-            return
+        number = determine_local_world_size(count)
     except ValueError as error:
-        why = str(error).strip(' .')
+        number, why = 0, str(error).strip(' .')
+    # MMEngine puts each on a GPU of its own.
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if 0 < gpus < number:
+        raise ValueError(
+            f'--nproc {count}: this machine has {gpus} GPUs for it; expected one for '
+            f'each process. Give `--nproc {gpus}`, or make more of them visible '
+            '(CUDA_VISIBLE_DEVICES); with CUDA_VISIBLE_DEVICES= (nothing) all '
+            'processes run on the CPU.'
+        )
+    if number > 0:
+        return
     raise ValueError(
         f"--nproc {count}: {why}; expected a number above 0, 'gpu' for one process on "
         "each GPU, or 'cpu' for one on each core"

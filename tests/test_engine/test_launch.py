@@ -2,6 +2,7 @@
 """What the options of a run do to its config."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -51,6 +52,14 @@ def test_work_dir_is_named_after_the_config(config, name):
     assert cfg.get('work_dir') is None
     merge_launch_options(cfg)
     assert cfg.work_dir == f'./work_dirs/{name}'
+
+
+def test_processes_of_mpi_have_a_gpu_each(monkeypatch):
+    for name, value in dict(RANK=5, SIZE=8, LOCAL_RANK=1).items():
+        monkeypatch.setenv(f'OMPI_COMM_WORLD_{name}', str(value))
+    monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
+    merge_launch_options(Config(dict(work_dir='w')), launcher='mpi')
+    assert os.environ['LOCAL_RANK'] == '1'
 
 
 def test_work_dir_of_a_path(tmp_path, monkeypatch):

@@ -4,12 +4,15 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from itertools import permutations
 
 import pytest
+import torch
 
 from mmfakd.cli import make_parser
 from mmfakd.engine.processes import (
+    check_processes,
     get_args_parser,
     may_be_restarted,
     split_options,
@@ -115,6 +118,18 @@ def test_option_unknown_to_both_is_told_once(tmp_path):
     assert process.returncode == 2
     assert process.stderr.count('unrecognized arguments') == 1
     assert 'torch' not in process.stderr
+
+
+@pytest.mark.parametrize(
+    ('gpus', 'count', 'refused'),
+    [(0, '8', False), (4, '4', False), (4, 'gpu', False), (4, '5', True)],
+)
+def test_each_process_has_a_gpu_where_there_are_some(gpus, count, refused, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
+    said = pytest.raises(ValueError, match='--nproc 5: .* 4 GPUs .* `--nproc 4`, or')
+    with said if refused else nullcontext():
+        check_processes([f'--nproc-per-node={count}'])
 
 
 @pytest.mark.parametrize('given', [[], ['--signals_to_handle=SIGTERM']])

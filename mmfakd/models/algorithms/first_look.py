@@ -117,7 +117,9 @@ class FirstLook:
         self.step.warnings += several_calls(self.distiller)
         active = {row.name for row in self.step.levels if row.weight != 0}
         batch = len(inputs)
-        differs = self.step.inputs.get('student', {}).pop('differs', False)
+        own = self.step.inputs.get('student', {}).pop('differs', False)
+        # Equal images, as blank ones, are no reason to leave out what others exchange.
+        differs = any(all_gather_object(own))
         void = {
             (name, feature.layer): reason
             for name, pair in pairs.items()
@@ -130,7 +132,7 @@ class FirstLook:
             counts = name in active or 'not finite' in reason
             self._tell(counts, self._blame_teacher(name, layer, reason))
         if differs:
-            self._doubt_teacher(pairs, batch)
+            self._doubt_teacher(pairs, batch, own)
         broken = {
             f.layer: str(describe_void(f.tensor, batch, False))
             for pair in pairs.values()
@@ -263,13 +265,17 @@ class FirstLook:
             return '' if finite else 'is not finite'
         return describe_void(feature.tensor, batch, differs)
 
-    def _doubt_teacher(self, pairs: Mapping[str, RecordedPair], batch: int) -> None:
+    def _doubt_teacher(
+        self, pairs: Mapping[str, RecordedPair], batch: int, differs: bool
+    ) -> None:
+        # Who has equal images cannot tell, and does not object.
         reason = 'is the same for all images but for rounding, although these differ'
         doubtful = {
             (name, feature.layer): reason
             for name, pair in pairs.items()
             for feature in pair.teacher
-            if not feature.is_weight and forgets_images(feature.tensor, batch)
+            if not feature.is_weight
+            and (forgets_images(feature.tensor, batch) or not differs)
         }
         for (name, layer), said in _agreed(doubtful).items():
             self.step.warnings.append(self._blame_teacher(name, layer, said))
@@ -347,10 +353,12 @@ class FirstLook:
             elif self.trainable:
                 row.reached = self._reached(values[row.name])
         ours = math.nan if own is None else float(own.detach())
-        gathered = all_gather_object((ours, numbers))
-        step.own_loss = _mean([value for value, _ in gathered])
+        gathered = all_gather_object((ours, numbers, step.unmeasured))
+        step.own_loss = _mean([value for value, _, _ in gathered])
+        # Where one lacks memory for it, none judges: judging measures once more.
+        step.unmeasured = next((why for _, _, why in gathered if why), '')
         for row in rows:
-            columns = zip(*(both[row.name] for _, both in gathered))
+            columns = zip(*(theirs[row.name] for _, theirs, _ in gathered))
             keys = ('loss', 'norm', 'own_norm')
             for key, column in zip(keys, columns):
                 setattr(row, key, _mean(list(column)))

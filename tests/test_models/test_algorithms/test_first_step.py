@@ -5,6 +5,7 @@ import copy
 import logging
 import math
 import re
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -354,15 +355,19 @@ def test_a_teacher_with_nothing_to_say(how, reason):
     assert re.search(reason, ' '.join(model.first_step.notes))
 
 
-def test_a_teacher_that_does_not_look():
+def blind_teacher():
     """Its weights are zero but for the shift of a norm: all images look the same."""
     model = build(distiller=level('backbone.layer2.0'))
     spoil(model.teacher, 'weights')
     for name, parameter in model.teacher.backbone.layer2[0].named_parameters():
         if 'bias' in name:
             parameter.data.uniform_(0.5, 1)
+    return model
+
+
+def test_a_teacher_that_does_not_look():
     with pytest.raises(ValueError, match='is the same for all images, although'):
-        losses_of(model, data())
+        losses_of(blind_teacher(), data())
     same = data()
     same['inputs'][:] = same['inputs'][:1]
     model = build(distiller=level('backbone.layer2.0'))
@@ -370,14 +375,10 @@ def test_a_teacher_that_does_not_look():
     assert model.first_step.errors == []
 
 
-def test_a_teacher_that_forgets_its_input_is_doubted():
-    """As deep networks with random weights do: what differs is rounding."""
-    model = build(distiller=level('backbone.layer2.0'))
-    spoil(model.teacher, 'weights')
+def forgetful_teacher():
+    """As deep networks with random weights are: what differs is rounding."""
+    model = blind_teacher()
     block = model.teacher.backbone.layer2[0]
-    for name, parameter in block.named_parameters():
-        if 'bias' in name:
-            parameter.data.uniform_(0.5, 1)
 
     # What the images contribute is below a millionth, but for one bit not nothing.
     def forward(x):
@@ -385,6 +386,11 @@ def test_a_teacher_that_forgets_its_input_is_doubted():
         return values * (1 + 2e-7 * torch.arange(len(x)).view(-1, 1, 1, 1))
 
     block.forward = forward
+    return model
+
+
+def test_a_teacher_that_forgets_its_input_is_doubted():
+    model = forgetful_teacher()
     losses_of(model, data())
     [warning] = [w for w in model.first_step.warnings if 'but for rounding' in w]
     assert "the teacher's feature 'backbone.layer2.0'" in warning
@@ -566,3 +572,50 @@ def test_two_processes_say_the_same(tmp_path):
     ours, theirs = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
     for key in ('levels', 'total', 'own_loss', 'warnings', 'errors'):
         assert ours[key] == theirs[key]
+
+
+def one_has_equal_images(rank, folder):
+    """It cannot tell what the other sees, and goes on beside it."""
+    said = {}
+    for change in ('none', 'same', 'rounding'):
+        model = blind_teacher() if change == 'same' else build()
+        if change == 'rounding':
+            model = forgetful_teacher()
+        inputs = data()
+        if rank:
+            inputs['inputs'][:] = inputs['inputs'][:1]
+        with suppress(ValueError):
+            losses_of(model, inputs)
+        look = model.first_step
+        said[change] = [look.warnings, look.errors]
+    torch.save(said, f'{folder}/{rank}.pth')
+
+
+def test_one_of_two_processes_has_equal_images(tmp_path):
+    run_twice(one_has_equal_images, tmp_path)
+    ours, theirs = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
+    assert ours == theirs
+    assert ours['none'][1] == []
+    assert 'is the same for all images, although' in ours['same'][1][0]
+    assert 'but for rounding' in ours['rounding'][0][-1]
+
+
+def one_cannot_measure(rank, folder):
+    """Distillation drowns the student's own loss, as the other would tell."""
+    if rank:
+        name = 'mmfakd.models.algorithms.first_look.loss_gradients'
+        pytest.MonkeyPatch().setattr(name, lacks_memory)
+    model = build(distiller=review_distiller(loss_weight=1e5))
+    losses_of(model, data())
+    torch.save(model.first_step.as_dict(), f'{folder}/{rank}.pth')
+
+
+def lacks_memory(*args):
+    raise GradientsNotMeasured('out of memory')
+
+
+def test_one_of_two_processes_cannot_measure(tmp_path):
+    run_twice(one_cannot_measure, tmp_path)
+    ours, theirs = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
+    assert ours['gradients'] == theirs['gradients'] == 'out of memory'
+    assert ours['warnings'] == theirs['warnings']
