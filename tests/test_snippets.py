@@ -7,10 +7,12 @@ runs on what a training of digits has left.
 
 import re
 import shlex
+import sys
 from inspect import signature
 from pathlib import Path
 from textwrap import dedent
 
+import mmpretrain
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
@@ -44,6 +46,8 @@ ELSEWHERE = {
 SINGLE = {
     'import mmfakd, torch, torchvision': 'test_plain/test_documents.py',
     '# detect_cells.py': 'test_checkpoints/test_student_detector.py',
+    '# my_losses.py': 'test_snippets.py',
+    '# my_pair.py': 'test_snippets.py',
     'from mmseg.apis import MMSegInferencer': 'test_segmentation.py',
 }
 # What parts of configs leave out, as `...` says.
@@ -151,6 +155,27 @@ def test_snippet(document, code, tmp_path, monkeypatch, request):
             build(ConfigDict(names))
 
 
+@pytest.mark.parametrize('padding', [False, True])
+def test_loss_of_your_own(padding, tmp_path, monkeypatch):
+    """It joins a base without `level_loss`; `ignore_padding` knows what it is."""
+    page = (REPOSITORY / 'docs/en/user_guide.md').read_text()
+    for name, code in re.findall(
+        r'^```python\n# (my_\w+\.py)\n(.*?)^```', page, re.M | re.S
+    ):
+        (tmp_path / name).write_text(code)
+    base = "_base_ = 'mmfakd::fakd_review_r18w32_r18w4_1xb50_digits'\n"
+    (tmp_path / 'pair.py').write_text(base)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'my_losses', raising=False)
+    with restored(mmpretrain.registry.MODELS):
+        cfg = Config.fromfile(tmp_path / 'my_pair.py')
+        distiller = MODELS.build(dict(cfg.model.distiller, ignore_padding=padding))
+        [loss, *_] = [m for m in distiller.modules() if 'Relative' in type(m).__name__]
+    feature = torch.rand(2, 3, 4, 4)
+    assert loss(feature, feature) == 0
+    assert loss(s_feature=0 * feature, t_feature=feature) == 1
+
+
 def read_config(code, folder):
     """Read a config and build its model, without weights."""
     mine = "_base_ = 'mmfakd::fakd_review_r18w32_r18w4_1xb50_digits'\n"
@@ -166,8 +191,7 @@ def run_script(code, folder, monkeypatch):
     monkeypatch.chdir(folder)
     students = folder / 'work_dirs/fakd_review_r18w32_r18w4_1xb50_digits'
     student = students / 'epoch_1_student.pth'
-    for name in ('student.pth', 'epoch_100_student.pth'):
-        (folder / name).write_bytes(student.read_bytes())
+    (folder / 'student.pth').write_bytes(student.read_bytes())
     # A class of an example is registered where it stands.
     code = re.sub(r'^from \.', 'from mmfakd.models.backbones.', code, flags=re.M)
     names = {}

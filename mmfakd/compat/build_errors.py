@@ -34,6 +34,11 @@ _UNKNOWN_ARGUMENT = re.compile(
     r"\(\) got an unexpected keyword argument '(\w+)'(\. Did you mean '\w+'\?)?$"
 )
 _MISSING_ARGUMENTS = re.compile(r'\(\) missing \d+ required .*arguments?: (.*)$')
+# MMEngine takes the key out of a dict only where it meets another one.
+_NOTHING_TO_DELETE = (
+    '`_delete_=True` replaces what a `_base_` has under the same name, and there is '
+    'nothing: leave `_delete_` out.'
+)
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the \S+::.* registry\. ')
 
 
@@ -137,6 +142,8 @@ def _explain_arguments(text: str, registry: Any, cfg: Mapping) -> str | None:
     if unknown and unknown[1] in cfg and unknown[1] not in takes:
         problem = f'got an unexpected keyword argument {unknown[1]!r}'
         advice = f'Near names: {quoted(near_names(unknown[1], takes))}.'
+        if unknown[1] == '_delete_':
+            advice = _NOTHING_TO_DELETE
     elif missing and set(re.findall(r"'(\w+)'", missing[1])) <= set(takes) - set(cfg):
         problem = f'needs {missing[1]}, which the config does not give'
         advice = f'It gives {quoted(key for key in cfg if key != "type")}.'

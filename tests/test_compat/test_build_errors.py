@@ -5,6 +5,7 @@ import importlib.util
 import json
 
 import pytest
+from mmengine.config import Config
 from mmengine.registry import DATASETS, HOOKS, MODELS
 
 from mmfakd.compat import build_errors
@@ -120,6 +121,23 @@ def test_unknown_arguments(change, kind, argument, near):
         f'Near names: {near!r}'
     )
     assert ' It takes ' in message
+
+
+def test_delete_of_what_no_base_has(tmp_path):
+    base = dict(type='mmfakd.FFTFeatureLoss')
+    level_loss = dict(type='mmrazor.L2Loss', _delete_=True)
+    for name, inherited in (('with', dict(level_loss=base)), ('without', {})):
+        Config(inherited).dump(tmp_path / f'{name}_base.py')
+        mine = f"_base_ = './{name}_base.py'\nlevel_loss = {level_loss}\n"
+        (tmp_path / f'{name}.py').write_text(mine)
+    there = Config.fromfile(tmp_path / 'with.py').level_loss
+    assert MODELS.build(there).loss_weight == 1
+    missing = Config.fromfile(tmp_path / 'without.py').level_loss
+    with pytest.raises(TypeError, match='nothing: leave `_delete_` out') as e:
+        MODELS.build(missing)
+    message = str(e.value)
+    assert message.startswith("type='mmrazor.L2Loss' got an unexpected keyword argu")
+    assert 'Near names' not in message
 
 
 def test_missing_arguments():
