@@ -60,6 +60,14 @@ class Feature:
         return self.name, self.channels, self.size
 
     @property
+    def needs_grid(self) -> bool:
+        """bool: whether it is a map by the grid of the probed images alone.
+
+        Tokens whose record holds their grid are maps for images of any size.
+        """
+        return self.tokens is not None and 'prefix' in self.tokens
+
+    @property
     def is_vector(self) -> bool:
         """bool: whether it has one position only, as a pooled feature."""
         return self.size == (1, 1)

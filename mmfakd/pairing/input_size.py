@@ -188,6 +188,27 @@ def pad_size_divisor(cfg: Config) -> int:
     return found.get('pad_size_divisor') or found.get('size_divisor') or 1
 
 
+def augmented_size(cfg: Config, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Tell what a detector's batch augments make of the size of its batches.
+
+    Args:
+        cfg (Config): The config.
+        size (tuple[int, int], optional): Height and width of all batches before; None
+            where they have several.
+
+    Returns:
+        tuple[int, int] | None: Those after; None where they have several.
+    """
+    for augment in _preprocessor(cfg).get('batch_augments') or ():
+        name = type_name(augment)
+        if name == 'BatchFixedSizePad':
+            size = tuple(augment['size'])
+        elif 'Resize' in name:
+            # As YOLOX's, it draws a size every few iterations.
+            size = None
+    return size
+
+
 def _preprocessor(cfg: Config) -> Mapping:
     """The preprocessor of a model, which classifiers have beside it."""
     return cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from .candidate import Candidate
 from .features import Feature
 from .levels import Levels
-from .matching import Matching, Pairs
+from .matching import Matching, find_left, match_strides
 from .segmentor_levels import find_logit_map
 
 
@@ -27,20 +27,10 @@ def match_head_inputs(student: Levels, teacher: Levels) -> Matching | None:
         return None
     if len(ours) == len(theirs):
         return Matching(list(zip(ours, theirs)), 'maps of the decode heads, in order')
-    pairs: Pairs = []
-    for stride in sorted({f.stride for f in ours} & {f.stride for f in theirs}):
-        sides = [[f for f in side if f.stride == stride] for side in (ours, theirs)]
-        count = min(map(len, sides))
-        pairs += zip(*(side[-count:] for side in sides))
-    if len({ours.stride for ours, _ in pairs}) < min(2, len(ours), len(theirs)):
+    pairs = match_strides(student, teacher)
+    if pairs is None:
         return None
-    taken = {id(f) for pair in pairs for f in pair}
-    left = [
-        (role, feature)
-        for role, side in (('student', ours), ('teacher', theirs))
-        for feature in side
-        if id(feature) not in taken
-    ]
+    left = find_left(pairs, student, teacher)
     return Matching(pairs, 'maps of the decode heads of one stride', left)
 
 

@@ -57,8 +57,7 @@ class Matching:
 def match_levels(student: Levels, teacher: Levels) -> Matching:
     """Match the levels of two models.
 
-    - Levels of one stride belong together, where at least two strides, or all of one
-      model's, are common to both.
+    - Levels of one stride belong together, see :func:`match_strides`.
     - Otherwise classifiers are matched from the deepest level up, and detectors by
       the two levels whose strides are nearest.
     - A model whose blocks all have one size gives as many as the other has levels, the
@@ -75,14 +74,59 @@ def match_levels(student: Levels, teacher: Levels) -> Matching:
     pairs, rule = _match_stages(student, teacher)
     if student.pooled is not None and teacher.pooled is not None:
         pairs.append((student.pooled, teacher.pooled))
+    return Matching(pairs, rule, find_left(pairs, student, teacher))
+
+
+def find_left(
+    pairs: Pairs, student: Levels, teacher: Levels
+) -> list[tuple[str, Feature]]:
+    """List the levels that stay without a partner; of blocks any would have done.
+
+    Args:
+        pairs (list[tuple[Feature, Feature]]): The pairs.
+        student (Levels): The student's levels.
+        teacher (Levels): The teacher's.
+
+    Returns:
+        list[tuple[str, Feature]]: Whose they are, and the levels.
+    """
     taken = {id(feature) for pair in pairs for feature in pair}
-    left = [
+    return [
         (role, feature)
         for role, levels in (('student', student), ('teacher', teacher))
         for feature in levels.stages
         if id(feature) not in taken and not levels.blocks
     ]
-    return Matching(pairs, rule, left)
+
+
+def match_strides(student: Levels, teacher: Levels) -> Pairs | None:
+    """Match levels of one stride, each of them once.
+
+    Of several that a model has of one stride the deepest count, as of dilated stages.
+    Of a neck it is the first: behind the map that they belong to come maps that images
+    are too small for, and others such as mask features.
+
+    Args:
+        student (Levels): The student's.
+        teacher (Levels): The teacher's.
+
+    Returns:
+        list[tuple[Feature, Feature]] | None: The pairs, by stride; None where the two
+        have one stride or none in common, unless it is all that both have, or one of
+        them has a single level.
+    """
+    ours, theirs = student.stages, teacher.stages
+    strides, others = {f.stride for f in ours}, {f.stride for f in theirs}
+    common = strides & others
+    if strides != others and len(common) < min(2, len(ours), len(theirs)):
+        return None
+    pairs: Pairs = []
+    for stride in sorted(common):
+        sides = [[f for f in side if f.stride == stride] for side in (ours, theirs)]
+        count = min(map(len, sides))
+        taken = slice(count) if student.is_neck else slice(-count, None)
+        pairs += zip(*(side[taken] for side in sides))
+    return pairs
 
 
 def _match_stages(student: Levels, teacher: Levels) -> tuple[Pairs, str]:
@@ -98,16 +142,15 @@ def _match_stages(student: Levels, teacher: Levels) -> tuple[Pairs, str]:
             theirs = take_evenly(theirs, count)
         rule = 'blocks at equal distances, as they all have one size'
         return list(zip(ours[-count:], theirs[-count:])), rule
-    their_strides = {f.stride: f for f in theirs}
-    common = [(f, their_strides[f.stride]) for f in ours if f.stride in their_strides]
-    if len(common) >= min(2, len(ours), len(theirs)):
+    common = match_strides(student, teacher)
+    if common is not None:
         return common, 'levels of one stride'
     if student.is_neck:
         nearest = min(
             product(ours, theirs),
             key=lambda pair: abs(math.log2(pair[0].stride / pair[1].stride)),
         )
-        return [nearest], 'levels of the nearest strides, as none are common to both'
+        return [nearest], 'levels of the nearest strides, as they have no two in common'
     count = min(len(ours), len(theirs))
     rule = 'levels from the deepest up, as their strides differ'
     return list(zip(ours[-count:], theirs[-count:])), rule

@@ -132,6 +132,7 @@ def _warnings(plan: Plan) -> list[str]:
         'different ways; they are left out.'
         for ours, theirs in plan.matching.dropped
     ]
+    notes += _about_grids(plan)
     ours, theirs = plan.student.parameters, plan.teacher.parameters
     if theirs < ours:
         notes.append(
@@ -152,6 +153,21 @@ def _warnings(plan: Plan) -> list[str]:
             'autograd.'
         )
     return [f'WARNING: {note}' for note in notes]
+
+
+def _about_grids(plan: Plan) -> list[str]:
+    """Where tokens have the grid of --input-size, and the config says another size."""
+    bare = {f.name: None for pair in plan.pairs for f in pair if f.needs_grid}
+    given = plan.image_size
+    if plan.fixed or plan.input_size is None or plan.configured_size is None:
+        return []
+    if not bare or given is None or plan.one_size == given:
+        return []
+    return [
+        f'tokens of {", ".join(bare)} become maps by the grid of batches of '
+        f'{given[0]}x{given[1]}, and training fails on others. Bring images to that '
+        'size in the pipeline.'
+    ]
 
 
 def _about_levels(plan: Plan) -> list[str]:

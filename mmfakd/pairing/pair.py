@@ -16,6 +16,7 @@ from .matching import Matching, match_levels, match_logits
 from .methods import METHODS, default_method
 from .named_levels import match_named_levels
 from .plan import Plan
+from .token_grids import fit_token_grids
 
 
 def make_pair(
@@ -62,6 +63,7 @@ def make_pair(
         plan.matching.drop_uneven()
     if not plan.pairs:
         raise ValueError(_no_levels(plan))
+    fit_token_grids(plan)
     check_method(plan)
     if inherit is not None:
         plan.inherit = _inherited(inherit, ours, theirs)

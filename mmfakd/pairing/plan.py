@@ -17,6 +17,7 @@ from .candidate import Candidate
 from .features import Feature
 from .input_size import (
     InputSize,
+    augmented_size,
     measure_images,
     pad_size_divisor,
     padded_size,
@@ -112,6 +113,11 @@ class Plan:
         """
         if self.fixed or self.input_size is not None:
             return self.student.probe.input_shape[2:]  # type: ignore[return-value]
+        return self.configured_size
+
+    @property
+    def configured_size(self) -> tuple[int, int] | None:
+        """Optional[tuple[int, int]]: the same as the student's config has it."""
         preprocessor = self.student.cfg.model.get('data_preprocessor') or {}
         if preprocessor.get('size'):
             return tuple(preprocessor['size'])
@@ -120,6 +126,17 @@ class Plan:
             return None
         divisor = self.padding or pad_size_divisor(self.student.cfg)
         return padded_size((read.height, read.width), divisor)
+
+    @property
+    def one_size(self) -> tuple[int, int] | None:
+        """Optional[tuple[int, int]]: the size of every batch, by the student's config.
+
+        None where batches have several sizes, or nothing says theirs.
+        """
+        preprocessor = self.student.cfg.model.get('data_preprocessor') or {}
+        read = self.read_size
+        known = preprocessor.get('size') or (read is not None and read.fixed)
+        return augmented_size(self.student.cfg, self.configured_size if known else None)
 
     def size_of(self, feature: Feature) -> tuple[int, ...]:
         """Tell how large a level is for the user's own images.

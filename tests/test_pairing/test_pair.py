@@ -23,6 +23,7 @@ from mmfakd.pairing.levels import (
     choose_detector_levels,
     find_logits,
 )
+from mmfakd.pairing.match_segmentors import match_head_inputs
 from mmfakd.pairing.matching import match_levels, take_evenly
 from mmfakd.pairing.probe import Call, TensorInfo, probe_features
 
@@ -273,6 +274,20 @@ class TestDetectors:
             cfg = Candidate(name).cfg
             assert choose_probe_size(cfg) == (size or (512, 512))
 
+    @pytest.mark.parametrize(
+        ('name', 'size'),
+        [
+            ('ssdlite_mobilenetv2-scratch_8xb24-600e_coco', 256),
+            ('retinanet_r18_fpn_1x_coco', 64),
+        ],
+    )
+    def test_own_teacher_of_small_images(self, name, size):
+        """The last two maps have one position, and so one stride."""
+        model = Candidate(name).model
+        levels = choose_detector_levels(probe_features(model, (size, size), False))
+        assert levels.stages[-2].stride == levels.stages[-1].stride
+        assert matched(levels, levels) == [(f.name, f.name) for f in levels.stages]
+
     def test_detector_without_a_neck(self):
         assert self.levels('faster-rcnn_r50-caffe-c4_1x_coco').stages == []
 
@@ -288,6 +303,11 @@ def side(name, *strides, size=64, **kwargs):
     return Levels([feature(f'{name}{s}', s, size) for s in strides], **kwargs)
 
 
+def row(name, *strides, **kwargs):
+    """Levels by their places, as several may have one stride."""
+    return Levels([feature(f'{name}{i}', s) for i, s in enumerate(strides)], **kwargs)
+
+
 def matched(student, teacher):
     matching = match_levels(student, teacher)
     return [(ours.name, theirs.name) for ours, theirs in matching.pairs]
@@ -297,6 +317,42 @@ class TestMatching:
     def test_by_stride(self):
         pairs = matched(side('s', 2, 4, 8, 16), side('t', 4, 8, 16, 32))
         assert pairs == [('s4', 't4'), ('s8', 't8'), ('s16', 't16')]
+
+    @pytest.mark.parametrize('neck', [False, True])
+    @pytest.mark.parametrize('strides', [(8, 8), (4, 8, 8, 8), (8, 16, 32, 64, 64)])
+    def test_several_of_one_stride_one_by_one(self, strides, neck):
+        ours, theirs = (row(name, *strides, is_neck=neck) for name in 'st')
+        matching = match_levels(ours, theirs)
+        pairs = [(f's{i}', f't{i}') for i in range(len(strides))]
+        assert [(a.name, b.name) for a, b in matching.pairs] == pairs
+        assert matching.rule == 'levels of one stride' and matching.left == []
+
+    def test_of_more_maps_of_one_stride_the_deepest(self):
+        """Dilated stages."""
+        ours, theirs = row('s', 4, 8, 8, 8), row('t', 4, 8)
+        assert matched(ours, theirs) == [('s0', 't0'), ('s3', 't1')]
+        assert matched(theirs, ours) == [('t0', 's0'), ('t1', 's3')]
+        left = [(role, f.name) for role, f in match_levels(ours, theirs).left]
+        assert left == [('student', 's1'), ('student', 's2')]
+
+    def test_of_more_maps_of_one_stride_the_first_of_a_neck(self):
+        """Behind a pyramid's map of that stride comes its mask feature."""
+        ours = row('s', 8, 8, 16, 32, is_neck=True)
+        theirs = row('t', 8, 16, 32, is_neck=True)
+        assert matched(ours, theirs) == [('s0', 't0'), ('s2', 't1'), ('s3', 't2')]
+        assert matched(theirs, ours) == [('t0', 's0'), ('t1', 's2'), ('t2', 's3')]
+
+    def test_one_common_stride_of_several_maps(self):
+        """A dilated ResNet's and Fast-SCNN's."""
+        ours, theirs = row('s', 4, 8, 8, 8), row('t', 8, 8, 32)
+        assert match_head_inputs(ours, theirs) is None
+        assert matched(ours, theirs) == [('s1', 't0'), ('s2', 't1'), ('s3', 't2')]
+        assert matched(theirs, ours) == [('t0', 's1'), ('t1', 's2'), ('t2', 's3')]
+        # All maps of a plain ViT have one.
+        ours, theirs = row('s', 16, 16, 16, 16), row('t', 8, 16, 32)
+        assert matched(ours, theirs) == [('s1', 't0'), ('s2', 't1'), ('s3', 't2')]
+        ours, theirs = row('s', 8, 8, is_neck=True), row('t', 8, 16, is_neck=True)
+        assert matched(ours, theirs) == [('s0', 't0')]
 
     def test_a_single_level_by_stride(self):
         assert matched(side('s', 32), side('t', 8, 16, 32)) == [('s32', 't32')]
