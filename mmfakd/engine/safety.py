@@ -177,7 +177,7 @@ def checkpoint_hook(cfg: Config) -> dict[str, Any]:
 
 def _best_of(cfg: Config) -> str | None:
     """What a training's validation tells the best checkpoint by, if it is known."""
-    evaluators = cfg.get('val_evaluator') or []
+    evaluators = cfg.get('val_evaluator')
     if isinstance(evaluators, Mapping):
         evaluators = [evaluators]
     if not evaluators or not cfg.get('val_dataloader'):

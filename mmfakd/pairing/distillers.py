@@ -162,7 +162,9 @@ def _fakd_review(plan: Plan) -> list[str]:
     filters, kind = plan_filters(plan), 'mmfakd.FrequencyAttention'
     if any(filters):
         transforms = [dict(type=kind, **planned) for planned in filters]
-        lines += _by_level('transform', transforms)
+        # One config for all levels, or a list of one for each.
+        value = transforms[0] if _same(transforms) else transforms
+        lines += entries(dict(transform=value), _WIDTH - 4)
     if not all(theirs.info.non_negative for _, theirs in plan.pairs):
         lines.append("act_cfg=None,  # the teacher's features have negative values")
     return lines
@@ -184,12 +186,6 @@ def _fakd_layer(plan: Plan) -> list[str]:
 
 def _same(configs: list[dict]) -> bool:
     return all(config == configs[0] for config in configs)
-
-
-def _by_level(name: str, configs: list[dict]) -> list[str]:
-    """One config for all levels, or a list of one for each."""
-    value = configs[0] if _same(configs) else configs
-    return entries({name: value}, _WIDTH - 4)
 
 
 def _reviewkd(plan: Plan) -> list[str]:

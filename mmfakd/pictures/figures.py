@@ -221,17 +221,16 @@ def draw_courses(
     return figure
 
 
-def as_image(figure: Figure, dpi: int = 100) -> np.ndarray:
+def as_image(figure: Figure) -> np.ndarray:
     """Render a figure.
 
     Args:
         figure (Figure): The figure.
-        dpi (int): Pixels per inch. Defaults to 100.
 
     Returns:
-        np.ndarray: (H, W, 3), RGB.
+        np.ndarray: (H, W, 3), RGB; 100 pixels per inch.
     """
-    figure.set_dpi(dpi)
+    figure.set_dpi(100)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import torch
-import torch.distributed as dist
+from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -264,8 +264,7 @@ def _all_finite(gradients: Gradients, device: torch.device) -> bool:
     finite = (
         torch.stack(flags).all().float() if flags else torch.ones((), device=device)
     )
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(finite, dist.ReduceOp.MIN)
+    all_reduce(finite, 'min')
     return bool(finite)
 
 
