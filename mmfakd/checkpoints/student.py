@@ -23,13 +23,13 @@ from mmfakd.model_zoo.resolve import (
     innermost,
     resolve_model_cfg,
 )
+from mmfakd.model_zoo.type_names import full_type_name
 
 from .config_text import read_config_text
 from .fetch import fetch_checkpoint
 from .first_meta import first_meta
 from .image_files import take_image_files
 from .state_dict import fits_little, some, tensor_shapes, without_wrappers
-from .type_names import full_type_name
 from .write import write_weights, writes_safetensors
 
 # Of a student's weights among those of its distillation.
