@@ -144,6 +144,18 @@ def documentation(page: str) -> str:
     return f"{path} in mmfakd's source archive"
 
 
+def first_line(error: Exception) -> str:
+    """Cut an error's message, which may go on for pages.
+
+    Args:
+        error (Exception): The error.
+
+    Returns:
+        str: The first line, or 300 characters of it.
+    """
+    return str(error).strip().partition('\n')[0][:300]
+
+
 def progress(text: str) -> None:
     """Say on standard error what a command is about to do.
 

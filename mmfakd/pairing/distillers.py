@@ -9,11 +9,10 @@ from .code import Name, as_code, block, comment, entries
 from .features import Feature
 from .filters import plan_filters
 from .loss_weight import is_balanced
-from .methods import METHODS
+from .methods import METHODS, MOST_REVIEWKD_CHANNELS
 from .overhaul import find_margin
 from .plan import Plan
 
-_MOST_REVIEWKD_CHANNELS = 512
 # The distiller stands in a model, eight columns to the right.
 _WIDTH = 80
 # Methods with 1x1 convolutions: at every level, with a norm, or where channels differ.
@@ -191,7 +190,7 @@ def _same(configs: list[dict]) -> bool:
 def _reviewkd(plan: Plan) -> list[str]:
     deepest = plan.pairs[-1][0].channels
     return [
-        f'mid_channels={min(deepest, _MOST_REVIEWKD_CHANNELS)},',
+        f'mid_channels={min(deepest, MOST_REVIEWKD_CHANNELS)},',
         *_sizes(plan),
         "fusion=dict(type='mmfakd.AttentionBasedFusion'),",
         "transform=dict(type='mmfakd.ConvTransform'),",

@@ -145,14 +145,14 @@ def draw_gaps(levels: Sequence[LevelMaps], before: Sequence[LevelMaps] = ()) -> 
 
 
 def draw_attention(
-    inputs: Tensor, levels: Sequence[LevelMaps], images: int = 1
+    inputs: Tensor, levels: Sequence[LevelMaps], images: int = 2
 ) -> Figure:
     """Draw where on images the features are large.
 
     Args:
         inputs (Tensor): The images (N, C, H, W), as the student got them.
         levels (Sequence[LevelMaps]): Their levels.
-        images (int): How many of them, from the first. Defaults to 1.
+        images (int): How many of them, from the first. Defaults to 2.
 
     Returns:
         Figure: A row for student, prediction and teacher of each image; the first
