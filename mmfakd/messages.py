@@ -56,22 +56,21 @@ def near_names(name: str, known: Iterable[str], count: int = 5) -> list[str]:
     return [spelled[match] for match in near]
 
 
-def near_layers(name: str, layers: Sequence[str], count: int = 5) -> str:
+def near_layers(name: str, layers: Sequence[str]) -> str:
     """List the layers of a model that may have been meant.
 
     Args:
         name (str): A wrong name of a layer.
         layers (Sequence[str]): The right ones.
-        count (int): How many near names there may be, and as many siblings.
 
     Returns:
-        str: The names in quotes, or ``'none'``.
+        str: Ten names at most, in quotes, or ``'none'``.
     """
     # A wrong leaf under a right parent is the common slip: show its siblings.
     parent = name.rpartition('.')[0]
     siblings = [n for n in layers if n.rpartition('.')[0] == parent and n]
-    listed = dict.fromkeys([*near_names(name, layers, count), *siblings])
-    return quoted(list(listed)[: 2 * count])
+    listed = dict.fromkeys([*near_names(name, layers), *siblings])
+    return quoted(list(listed)[:10])
 
 
 def quoted(names: Iterable[str]) -> str:
@@ -143,6 +142,18 @@ def documentation(page: str) -> str:
             if label == 'Documentation':
                 return f'{address}/{page}'
     return f"{path} in mmfakd's source archive"
+
+
+def first_line(error: Exception) -> str:
+    """Cut an error's message, which may go on for pages.
+
+    Args:
+        error (Exception): The error.
+
+    Returns:
+        str: The first line, or 300 characters of it.
+    """
+    return str(error).strip().partition('\n')[0][:300]
 
 
 def progress(text: str) -> None:

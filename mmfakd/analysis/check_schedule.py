@@ -12,8 +12,9 @@ from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from mmfakd.compat.running_loop import first_stop
-from mmfakd.datasets.wrappers import length_of, type_name
+from mmfakd.datasets.wrappers import length_of
 from mmfakd.engine.safety import loops_by_epoch
+from mmfakd.model_zoo.type_names import type_name
 from mmfakd.models.algorithms import FeatureDistill
 from mmfakd.models.algorithms.check_counters import refuse_epoch_stops
 from mmfakd.models.algorithms.check_stop import STOPPED_AT_ONCE, check_stop

@@ -36,6 +36,7 @@ from mmfakd.engine.naming_collate import NamingCollate
 from mmfakd.engine.runner_kind import check_runner
 from mmfakd.engine.safety import count_epochs, loops_by_epoch
 from mmfakd.messages import progress
+from mmfakd.model_zoo.type_names import short_name
 from mmfakd.models.algorithms import FeatureDistill
 from mmfakd.models.algorithms.built_models import drop_pretrained, pretrained_from
 from mmfakd.models.algorithms.check_mean_teacher import check_mean_teacher
@@ -292,8 +293,7 @@ def _look(
 
 def _kind_of(wrapper: dict[str, Any]) -> str:
     """Name of an optimizer wrapper's class, without its scope."""
-    kind = wrapper.get('type', 'OptimWrapper')
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+    return short_name(wrapper.get('type', 'OptimWrapper'))
 
 
 def _note_optimized(model: FeatureDistill, cfg: Config) -> None:

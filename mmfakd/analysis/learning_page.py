@@ -24,8 +24,6 @@ from .read_run import read_run
 from .spectra import plot_spectra
 from .trained_levels import TrainedLevels, beginning, look_at_levels
 
-# Images of which attention is drawn.
-_DRAWN = 2
 NO_HOOK = (
     'Only the first step was recorded. With LearningPicturesHook in the config the '
     'whole training is: default_hooks = dict(pictures=dict('
@@ -213,7 +211,7 @@ def learning_sections(work_dir: str, seen: TrainedLevels) -> Iterator[Section]:
             figure = figures.draw_courses(drawn, scale)
             yield Section(title, CAPTIONS[f'{what}_courses'], figure)
     if levels:
-        figure = figures.draw_attention(seen.inputs, levels, _DRAWN)
+        figure = figures.draw_attention(seen.inputs, levels)
         yield Section('Attention', CAPTIONS['attention'], figure)
 
 

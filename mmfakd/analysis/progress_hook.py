@@ -11,18 +11,17 @@ from mmengine.runner import Runner
 
 from mmfakd.messages import progress
 
+# Seconds between two lines, at least.
+_INTERVAL = 5.0
+
 
 class ProgressHook(Hook):
     """Says every few seconds how far a validation has got.
 
     MMEngine's own logger speaks after a number of batches, which may take minutes.
-
-    Args:
-        seconds (float): Least time between two lines.
     """
 
-    def __init__(self, seconds: float = 5.0) -> None:
-        self.seconds = seconds
+    def __init__(self) -> None:
         self._spoken = 0.0
 
     def before_val(self, runner: Runner) -> None:
@@ -45,6 +44,6 @@ class ProgressHook(Hook):
             *args: What came in and out of the model, likewise.
             **kwargs: What came in and out of the model, which does not matter here.
         """
-        if time.monotonic() - self._spoken >= self.seconds:
+        if time.monotonic() - self._spoken >= _INTERVAL:
             self._spoken = time.monotonic()
             progress(f'{batch_idx + 1} of {len(runner.val_dataloader)} batches')

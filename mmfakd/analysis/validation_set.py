@@ -20,9 +20,9 @@ from mmfakd.datasets.wrappers import (
     dataset_meta,
     pipeline_of,
     read_datasets,
-    type_name,
     walk_wrappers,
 )
+from mmfakd.model_zoo.type_names import type_name
 
 
 class ValidationSet:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .type_names import full_type_name
+from mmfakd.model_zoo.type_names import full_type_name
 
 # Inferencers read files as BGR; the classifiers of CIFAR take RGB. A model of one's own
 # has a scope of its own, in which mmpretrain's names are unknown.

@@ -23,14 +23,14 @@ from mmfakd.model_zoo.resolve import (
     innermost,
     resolve_model_cfg,
 )
+from mmfakd.model_zoo.type_names import full_type_name
 
 from .config_text import read_config_text
 from .fetch import fetch_checkpoint
 from .first_meta import first_meta
 from .image_files import take_image_files
 from .state_dict import fits_little, some, tensor_shapes, without_wrappers
-from .type_names import full_type_name
-from .write import is_safetensors, write_weights
+from .write import write_weights, writes_safetensors
 
 # Of a student's weights among those of its distillation.
 PREFIX = 'architecture.'
@@ -180,7 +180,7 @@ def export_file(
             f'{config_out}. Leave --config-out away.'
         )
     note = ''
-    if describe is not None and is_safetensors(out, file_format):
+    if describe is not None and writes_safetensors(out, file_format):
         try:
             text = read_config_text(student['meta'].get('cfg', 'model = dict()'))
             student['meta']['preprocessing'] = describe(text)

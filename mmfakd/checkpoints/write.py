@@ -77,7 +77,7 @@ def write_weights(
         ValueError: If ``meta`` holds what JSON cannot, or ``state_dict`` what
             safetensors cannot.
     """
-    to_bytes = _as_safetensors if is_safetensors(path, file_format) else _as_pth
+    to_bytes = _as_safetensors if writes_safetensors(path, file_format) else _as_pth
     # In memory first, as MMEngine does with checkpoints: torch and safetensors have
     # words of their own for a full disk.
     content = to_bytes(checkpoint)
@@ -85,7 +85,7 @@ def write_weights(
         file.write(content)
 
 
-def is_safetensors(path: str | os.PathLike[str], file_format: str | None) -> bool:
+def writes_safetensors(path: str | os.PathLike[str], file_format: str | None) -> bool:
     """Tell which of the two formats a file gets.
 
     Args:

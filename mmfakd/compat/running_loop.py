@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from itertools import count
+from itertools import chain, count
 from types import FrameType
 from typing import Any
 
@@ -94,6 +94,20 @@ def counts_iterations(loop: BaseLoop | None) -> bool:
         return isinstance(loop, IterBasedTrainLoop)
     # A loop of the user's own says it as MMEngine's does.
     return getattr(loop, 'max_epochs', None) == 1 and hasattr(loop, 'max_iters')
+
+
+def all_schedulers(given: Any) -> list[Any]:
+    """List the schedulers of one optimizer or several.
+
+    Args:
+        given (list | dict, optional): A runner's ``param_schedulers``, or those of a
+            checkpoint.
+
+    Returns:
+        list: All of them.
+    """
+    lists = given.values() if isinstance(given, dict) else [given or ()]
+    return list(chain.from_iterable(lists))
 
 
 def distillation_stop(loop: BaseLoop | None) -> tuple[str, int] | None:

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.dataset import BaseDataset
 
 from mmfakd.checkpoints.first_meta import first_meta
-from mmfakd.checkpoints.type_names import full_type_name
 
 
 def walk_loaders(loader: Any) -> Iterator[Any]:
@@ -171,18 +169,6 @@ def length_of(sized: Any) -> int | None:
         return len(sized)
     except TypeError:
         return None
-
-
-def type_name(config: Mapping) -> str:
-    """Read what a config is of, without its package.
-
-    Args:
-        config (Mapping): The config of a transform or data set.
-
-    Returns:
-        str: The name of its type, which a config in pure Python has as a class.
-    """
-    return re.split('[./:]', full_type_name(config))[-1]
 
 
 def _child(owner: Any, name: str) -> Any:

@@ -63,8 +63,8 @@ def _last_of_one(loader: Any, iterations: float) -> int:
     ):
         return 0
     # That of a stream yields no places, and has no length.
-    images, length = length_of(loader.sampler), length_of(loader)
-    if images is None or length is None or iterations < length:
+    images = length_of(loader.sampler)
+    if images is None or iterations < len(loader):
         return 0
     return images if images % batches.batch_size == 1 else 0
 

@@ -15,10 +15,10 @@ from mmfakd.datasets.random_state import same_random_state
 from mmfakd.datasets.wrappers import (
     pipeline_of,
     read_datasets,
-    type_name,
     walk_transforms,
     walk_wrappers,
 )
+from mmfakd.model_zoo.type_names import type_name
 
 # Images that a pipeline is tried on: it may drop some by chance.
 _TRIED = 3

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 from mmengine.optim import ConstantLR, LinearLR
 from mmengine.optim.scheduler.param_scheduler import INF
 from mmengine.runner import IterBasedTrainLoop, Runner
+
+from mmfakd.compat.running_loop import all_schedulers
 
 
 def tell_rate(runner: Runner) -> list[str]:
@@ -26,7 +26,9 @@ def tell_rate(runner: Runner) -> list[str]:
     """
     loop = runner.train_loop
     told = []
-    for scheduler in _schedulers(runner.param_schedulers):
+    for scheduler in all_schedulers(runner.param_schedulers):
+        if scheduler.param_name != 'lr':
+            continue
         # In a loop of iterations `check_counters` tells of those that count epochs.
         if scheduler.by_epoch and isinstance(loop, IterBasedTrainLoop):
             continue
@@ -60,9 +62,3 @@ def _share_at(scheduler: Any, step: float) -> float:
     # One that comes down is no warm-up.
     done = (step - scheduler.begin) / scheduler.total_iters
     return start + (end - start) * done if start < end else 1.0
-
-
-def _schedulers(given: Any) -> Iterator[Any]:
-    """All schedulers of the learning rate, of one optimizer or several."""
-    lists = given.values() if isinstance(given, dict) else [given or ()]
-    return (s for s in chain.from_iterable(lists) if s.param_name == 'lr')

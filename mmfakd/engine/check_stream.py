@@ -13,7 +13,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import LogProcessor
 
-from mmfakd.datasets.wrappers import length_of, type_name, walk_loaders
+from mmfakd.datasets.wrappers import length_of, walk_loaders
+from mmfakd.model_zoo.type_names import type_name
 
 from .safety import loops_as_mmengine_by_epoch
 

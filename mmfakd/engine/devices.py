@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch
 from mmengine.device import get_device
 
+from mmfakd.messages import first_line
+
 
 def find_device(name: str | None = None) -> torch.device:
     """Take the device that is asked for, or the fastest usual one.
@@ -29,7 +31,7 @@ def find_device(name: str | None = None) -> torch.device:
         torch.zeros(1, device=device).tolist()
     # A backend that is not there may raise anything.
     except Exception as error:
-        first = str(error).partition('\n')[0].strip(' .')
+        first = first_line(error).strip(' .')
         raise ValueError(
             f'--device {name}: torch {torch.__version__} (built for CUDA '
             f'{torch.version.cuda}) cannot compute there ({type(error).__name__}: '

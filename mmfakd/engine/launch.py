@@ -28,12 +28,13 @@ from mmfakd.checkpoints.fetch import fetch_checkpoint
 from mmfakd.checkpoints.load import load_weights
 from mmfakd.checkpoints.state_dict import find_state_dict
 from mmfakd.checkpoints.student import student_config
-from mmfakd.datasets.wrappers import dataset_meta, type_name, walk_loaders
+from mmfakd.datasets.wrappers import dataset_meta, walk_loaders
 from mmfakd.model_zoo.config_sources import config_sources
 from mmfakd.model_zoo.find import config_file
 from mmfakd.model_zoo.inline_models import inline_models
 from mmfakd.model_zoo.outputs import check_outputs
 from mmfakd.model_zoo.read_config import read_config
+from mmfakd.model_zoo.type_names import short_name, type_name
 
 from .cfg_options import merge_cfg_options
 from .check_config import check_model, check_training, check_weights, tell_starts
@@ -451,8 +452,7 @@ def _settle_loop(cfg: Config) -> None:
     which inherit the one and add the other.
     """
     loop = cfg.get('train_cfg') or {}
-    kind = loop.get('type', '')
     counts = dict(EpochBasedTrainLoop=True, IterBasedTrainLoop=False)
-    said = counts.get(str(getattr(kind, '__name__', kind)).rpartition('.')[2])
+    said = counts.get(short_name(loop.get('type', '')))
     if said is not None and loop.get('by_epoch') is said:
         del loop['by_epoch']

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from mmfakd.model_zoo.type_names import short_name
+
 
 def check_runner(kind: object) -> None:
     """Refuse MMEngine's ``FlexibleRunner``.
@@ -17,7 +19,7 @@ def check_runner(kind: object) -> None:
     Raises:
         ValueError: If it is ``FlexibleRunner``.
     """
-    name = getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+    name = short_name(kind)
     if name == 'FlexibleRunner':
         raise ValueError(
             f"runner_type={name!r}: expected MMEngine's Runner, which alone resumes "

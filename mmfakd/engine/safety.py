@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
+from mmfakd.model_zoo.type_names import short_name
+
 # Name in `default_hooks` -> type. As default hooks they join those of a base config,
 # where a list of custom hooks would replace its own.
 TRAINING_HOOKS = dict(
@@ -177,7 +179,7 @@ def checkpoint_hook(cfg: Config) -> dict[str, Any]:
 
 def _best_of(cfg: Config) -> str | None:
     """What a training's validation tells the best checkpoint by, if it is known."""
-    evaluators = cfg.get('val_evaluator') or []
+    evaluators = cfg.get('val_evaluator')
     if isinstance(evaluators, Mapping):
         evaluators = [evaluators]
     if not evaluators or not cfg.get('val_dataloader'):
@@ -263,4 +265,4 @@ def hook_configs(cfg: Config) -> Iterator[dict]:
 
 def _name(hook: Any) -> str:
     kind = hook.get('type', '') if isinstance(hook, Mapping) else type(hook)
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+    return short_name(kind)

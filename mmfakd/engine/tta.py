@@ -10,8 +10,8 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from mmfakd.checkpoints.student import student_config
-from mmfakd.checkpoints.type_names import full_type_name
 from mmfakd.datasets.wrappers import pipeline_of, walk_loaders, walk_wrappers
+from mmfakd.model_zoo.type_names import full_type_name
 
 # What merges predictions, as the libraries' own test scripts have it.
 _MODELS: dict[str, dict[str, Any]] = dict(

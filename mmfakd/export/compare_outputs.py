@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from mmfakd.messages import first_line
+
 from .student_model import RawOutputs
 
 # Largest difference over the largest value, of every output.
@@ -44,7 +46,7 @@ def largest_difference(
         except Exception as error:
             # Whatever the runtime raises for sizes that were fixed by tracing.
             raise ValueError(
-                f'{where} the file fails ({_first_line(error)}): its sizes are fixed. '
+                f'{where} the file fails ({first_line(error)}): its sizes are fixed. '
                 'Allow fewer of them to vary: --dynamic batch or --dynamic none.'
             ) from error
         for name, a, b in zip(model.names, found, expected):
@@ -65,7 +67,3 @@ def largest_difference(
                 )
             largest = max(largest, apart)
     return largest
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition('\n')[0][:200]

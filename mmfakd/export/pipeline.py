@@ -11,11 +11,11 @@ from mmengine.config import Config
 from mmfakd.checkpoints.image_files import TO_GREY
 from mmfakd.datasets.wrappers import (
     pipeline_of,
-    type_name,
     walk_loaders,
     walk_transforms,
     walk_wrappers,
 )
+from mmfakd.model_zoo.type_names import type_name
 
 # Their arrays are RGB, as are those of everyone who publishes them, unless it is said.
 _RGB_ARRAYS = ('CIFAR10', 'CIFAR100')

@@ -16,6 +16,7 @@ from mmfakd.messages import quoted
 from .find import near_configs, package_folder
 from .plain_files import reads_plain_files_only
 from .read_config import read_config
+from .type_names import type_name
 
 # Modules that a config imports for its teacher alone.
 TEACHER_IMPORTS = 'teacher_imports'
@@ -107,9 +108,7 @@ def resolve_model_cfg(
 
 def _is_sub_model(model: Any) -> bool:
     """Tell whether a config is that of mmrazor's function around a model's config."""
-    kind = model.get('type')
-    name = getattr(kind, '__name__', str(kind)).rpartition('.')[2]
-    return name == 'sub_model' and isinstance(model.get('cfg'), dict)
+    return type_name(model) == 'sub_model' and isinstance(model.get('cfg'), dict)
 
 
 def innermost(model: Any) -> Any:

@@ -65,7 +65,6 @@ class Chooser:
 
     Args:
         file (ChoiceFile, optional): Where choices are kept.
-        shared (SharedChoices, optional): How processes agree.
         timer (Callable): Seconds that a call takes on a device. Defaults to
             :func:`~.compare_ways.seconds_of`.
         mode (str, optional): In place of the environment's.
@@ -77,14 +76,13 @@ class Chooser:
     def __init__(
         self,
         file: ChoiceFile | None = None,
-        shared: SharedChoices | None = None,
         timer: Callable[[Callable[[], object], torch.device], float] = seconds_of,
         mode: str | None = None,
     ) -> None:
         if mode and mode not in MODES:
             raise ValueError(f'mode={mode!r}; expected one of {MODES}.')
         self.file = file or ChoiceFile()
-        self.shared = shared or SharedChoices()
+        self.shared = SharedChoices()
         self.timer, self.mode = timer, mode
         # Seconds that measuring has taken, and what was chosen and not yet told.
         self.seconds = 0.0

@@ -6,12 +6,28 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # Public since torch 2.3.
 is_compiling = getattr(torch.compiler, 'is_compiling', None) or (
     torch._utils.is_compiling
 )
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Tell whether a model or a part of it was handed to a compiler.
+
+    Args:
+        model (nn.Module): The model.
+
+    Returns:
+        bool: Whether it was, be it by ``part.compile()`` or ``torch.compile(part)``.
+    """
+    return any(
+        getattr(part, '_compiled_call_impl', None) or '_orig_mod' in part._modules
+        for part in model.modules()
+    )
+
 
 # Where the hand-written passes run: they write into views of complex tensors.
 _DEVICES = ('cpu', 'cuda', 'meta')

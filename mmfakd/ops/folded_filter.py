@@ -56,7 +56,8 @@ def unfold_gradients(
         gate (Tensor): Its factor, (1,).
         local (tuple, optional): Weight, bias and factor of a convolution that has
             joined it.
-        grads (Tensor): Gradient of the output as a half spectrum (K, G, N, Co / G).
+        grads (Tensor): Gradient of the output as a half spectrum (K, G, N, Co / G),
+            complex.
         tables (FilterTables): The way from the parameter to the spectrum.
 
     Returns:

@@ -28,7 +28,7 @@ _USUAL = BlockPlan()
 
 # No bias, stride, padding, dilation, no transposition, padding of the output, groups;
 # which gradients are wanted.
-_CONV = None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, False]
+CONV_1X1 = None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, False]
 
 
 def spectral_filter(
@@ -203,7 +203,7 @@ class SpectralFilter(torch.autograd.Function):
                     y *= gate
                 if grad_weight is not None:
                     grad_local, grad_part, _ = torch.ops.aten.convolution_backward(
-                        g, x[part].to(dtype), weight, *_CONV
+                        g, x[part].to(dtype), weight, *CONV_1X1
                     )
                     y += grad_local
                     grad_weight += grad_part

@@ -15,11 +15,8 @@ from . import folded_filter, triton_filter
 from .compiling import kept, to_device
 from .filter_tables import FilterTables
 from .no_autocast import no_autocast
+from .spectral_filter import CONV_1X1
 from .spectral_transform import from_half_spectrum, to_half_spectrum
-
-# No bias, stride, padding, dilation, no transposition, padding of the output, groups;
-# which gradients are wanted.
-_CONV = None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, False]
 
 
 class SpectralFilterAtOnce(torch.autograd.Function):
@@ -117,7 +114,7 @@ class SpectralFilterAtOnce(torch.autograd.Function):
             found = unfold(products, filter_, gate, joined, grads, tables)
             if weight is not None and not merge:
                 grad_local, grad_weight, _ = torch.ops.aten.convolution_backward(
-                    wide, x.to(filter_.dtype), weight * gate_local, *_CONV
+                    wide, x.to(filter_.dtype), weight * gate_local, *CONV_1X1
                 )
                 grad_x += grad_local
                 sums = folded_filter.sum_of_maps(grads)

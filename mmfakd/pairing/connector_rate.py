@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from mmengine.config import Config
+
+from mmfakd.model_zoo.type_names import short_name
 
 # As measured on BCCD at a rate of 1e-3 (docs/en/results/bccd.md), and the rate that it
 # makes there: a larger one has not been tried.
@@ -54,18 +55,5 @@ def is_adaptive(cfg: Config) -> bool:
     optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer')
     if not isinstance(optimizer, Mapping):
         return False
-    name = optimizer_name(optimizer.get('type'))
+    name = short_name(optimizer.get('type'))
     return bool(_ADAPTIVE.search(name) and not _FREE.search(name))
-
-
-def optimizer_name(kind: Any) -> str:
-    """Name the class of an optimizer.
-
-    Args:
-        kind (Any): The ``type`` of its config: a name, with a scope or a module before
-            it, or a class.
-
-    Returns:
-        str: The bare name.
-    """
-    return re.split(r'[.:]', str(getattr(kind, '__name__', kind)))[-1]

@@ -9,11 +9,10 @@ from .code import Name, as_code, block, comment, entries
 from .features import Feature
 from .filters import plan_filters
 from .loss_weight import is_balanced
-from .methods import METHODS
+from .methods import METHODS, MOST_REVIEWKD_CHANNELS
 from .overhaul import find_margin
 from .plan import Plan
 
-_MOST_REVIEWKD_CHANNELS = 512
 # The distiller stands in a model, eight columns to the right.
 _WIDTH = 80
 # Methods with 1x1 convolutions: at every level, with a norm, or where channels differ.
@@ -162,7 +161,9 @@ def _fakd_review(plan: Plan) -> list[str]:
     filters, kind = plan_filters(plan), 'mmfakd.FrequencyAttention'
     if any(filters):
         transforms = [dict(type=kind, **planned) for planned in filters]
-        lines += _by_level('transform', transforms)
+        # One config for all levels, or a list of one for each.
+        value = transforms[0] if _same(transforms) else transforms
+        lines += entries(dict(transform=value), _WIDTH - 4)
     if not all(theirs.info.non_negative for _, theirs in plan.pairs):
         lines.append("act_cfg=None,  # the teacher's features have negative values")
     return lines
@@ -186,16 +187,10 @@ def _same(configs: list[dict]) -> bool:
     return all(config == configs[0] for config in configs)
 
 
-def _by_level(name: str, configs: list[dict]) -> list[str]:
-    """One config for all levels, or a list of one for each."""
-    value = configs[0] if _same(configs) else configs
-    return entries({name: value}, _WIDTH - 4)
-
-
 def _reviewkd(plan: Plan) -> list[str]:
     deepest = plan.pairs[-1][0].channels
     return [
-        f'mid_channels={min(deepest, _MOST_REVIEWKD_CHANNELS)},',
+        f'mid_channels={min(deepest, MOST_REVIEWKD_CHANNELS)},',
         *_sizes(plan),
         "fusion=dict(type='mmfakd.AttentionBasedFusion'),",
         "transform=dict(type='mmfakd.ConvTransform'),",

@@ -15,10 +15,10 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmfakd.datasets.random_state import same_random_state
 from mmfakd.datasets.wrappers import (
     pipeline_of,
-    type_name,
     walk_loaders,
     walk_wrappers,
 )
+from mmfakd.model_zoo.type_names import type_name
 
 CLASSIFIER_SIZE = (224, 224)
 _SEGMENTOR_SIZE = (512, 512)

@@ -32,6 +32,8 @@ class Method:
         return self.compares in ('levels', 'maps')
 
 
+# In the pyramid of ReviewKD.
+MOST_REVIEWKD_CHANNELS = 512
 _CLASSIFIERS = ('classifier',)
 METHODS = {
     'fakd-review': Method(

@@ -8,8 +8,9 @@ from itertools import chain
 from mmfakd.checkpoints.fetch import is_known
 from mmfakd.engine.safety import checkpoint_hook
 from mmfakd.messages import aligned
+from mmfakd.model_zoo.type_names import short_name
 
-from .connector_rate import connector_lr_mult, is_adaptive, optimizer_name
+from .connector_rate import connector_lr_mult, is_adaptive
 from .distillers import has_connectors
 from .filters import plan_filters
 from .input_size import pad_size_divisor, padded_size
@@ -276,7 +277,7 @@ def _about_loss(plan: Plan) -> list[str]:
         ]
     mult = connector_lr_mult(plan.student.cfg)
     if mult is not None and has_connectors(plan):
-        optimizer = optimizer_name(plan.student.cfg.optim_wrapper.optimizer.type)
+        optimizer = short_name(plan.student.cfg.optim_wrapper.optimizer.type)
         notes.append(
             f'Connectors learn {mult:g} times as fast as the student, under '
             f'{optimizer}: `lr_mult` in the config.'

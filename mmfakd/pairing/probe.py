@@ -121,7 +121,7 @@ def probe_features(
     errors: list[Exception] = []
     try:
         for device in ('cpu', 'cuda')[: 1 + torch.cuda.is_available()]:
-            for channels in input_channels(model):
+            for channels in channels_to_try(model):
                 inputs = dummy_images((batch_size, channels, *input_size))
                 try:
                     return _probe(model.to(device), inputs.to(device), heads)
@@ -170,7 +170,7 @@ def _probe(model: BaseModel, inputs: Tensor, heads: bool) -> Probe:
     return probe
 
 
-def input_channels(model: BaseModel) -> list[int]:
+def channels_to_try(model: BaseModel) -> list[int]:
     """Tell how many channels the images of a model may have.
 
     Args:

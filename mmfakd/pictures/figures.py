@@ -145,14 +145,14 @@ def draw_gaps(levels: Sequence[LevelMaps], before: Sequence[LevelMaps] = ()) -> 
 
 
 def draw_attention(
-    inputs: Tensor, levels: Sequence[LevelMaps], images: int = 1
+    inputs: Tensor, levels: Sequence[LevelMaps], images: int = 2
 ) -> Figure:
     """Draw where on images the features are large.
 
     Args:
         inputs (Tensor): The images (N, C, H, W), as the student got them.
         levels (Sequence[LevelMaps]): Their levels.
-        images (int): How many of them, from the first. Defaults to 1.
+        images (int): How many of them, from the first. Defaults to 2.
 
     Returns:
         Figure: A row for student, prediction and teacher of each image; the first
@@ -221,17 +221,16 @@ def draw_courses(
     return figure
 
 
-def as_image(figure: Figure, dpi: int = 100) -> np.ndarray:
+def as_image(figure: Figure) -> np.ndarray:
     """Render a figure.
 
     Args:
         figure (Figure): The figure.
-        dpi (int): Pixels per inch. Defaults to 100.
 
     Returns:
-        np.ndarray: (H, W, 3), RGB.
+        np.ndarray: (H, W, 3), RGB; 100 pixels per inch.
     """
-    figure.set_dpi(dpi)
+    figure.set_dpi(100)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

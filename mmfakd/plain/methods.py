@@ -19,6 +19,7 @@ from mmfakd.pairing.filters import (
     plan_dense,
     plan_modes,
 )
+from mmfakd.pairing.methods import MOST_REVIEWKD_CHANNELS
 
 from .call_warmup import CallWarmup
 from .watched_model import MapInfo
@@ -32,7 +33,6 @@ METHODS = {
     'fft': "FitNet's convolutions and the focal frequency loss (arXiv 2012.12821)",
     'kd': 'KD (arXiv 1503.02531): the predictions alone',
 }
-_MOST_REVIEWKD_CHANNELS = 512
 LossWeight = Union[float, Sequence[float], str, Mapping[str, Any]]
 
 
@@ -201,7 +201,7 @@ class Method:
                 cfg['act_cfg'] = None
         elif self.name == 'reviewkd':
             cfg.update(
-                mid_channels=min(ours[-1].channels, _MOST_REVIEWKD_CHANNELS),
+                mid_channels=min(ours[-1].channels, MOST_REVIEWKD_CHANNELS),
                 fusion=dict(type='mmfakd.AttentionBasedFusion'),
                 transform=dict(type='mmfakd.ConvTransform'),
                 always_match=True,

@@ -14,15 +14,14 @@ from torch import Tensor, nn
 
 from mmfakd.models.algorithms.first_look import FirstLook
 from mmfakd.models.algorithms.first_step import FirstStep
-from mmfakd.models.algorithms.input_statistics import input_statistics
+from mmfakd.models.algorithms.input_statistics import RAW, input_statistics
+from mmfakd.models.distillers.graph_nodes import graph_nodes
 from mmfakd.models.distillers.loss_gradients import LossGradient, loss_gradients
 
 from .inputs import Arguments
 from .layer import tensors_in
 from .watched_model import WatchedModel
 
-# Brightest pixel of a batch above which nobody has divided it by 255.
-_RAW = 16.0
 _ALONE = 'the student has no loss of its own here'
 _AT_ZERO = 'a head that begins at zero'
 _CLOSING = (
@@ -122,7 +121,7 @@ class PlainLook(FirstLook):
         if found is None:
             return
         self.step.inputs['student'] = dict(found.as_dict(), differs=found.differs)
-        if found.least >= -1 and found.most > _RAW:
+        if found.least >= -1 and found.most > RAW:
             self.step.warnings.append(
                 f'The batch has values from {found.least:.3g} to {found.most:.3g}: it '
                 'has not been normalised, as student and teacher are used to, unless '
@@ -171,16 +170,10 @@ def counts_backward(loss: Tensor) -> bool:
     Returns:
         bool: Whether it does.
     """
-    nodes, seen = [loss.grad_fn], set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in graph_nodes([loss]):
         wrapper: Any = getattr(node, 'ddp_weakref', lambda: None)()
         if getattr(wrapper, 'static_graph', False):
             return True
-        nodes += [following for following, _ in node.next_functions]
     return False
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmfakd.messages import quoted
 from mmfakd.models.distillers.token_map import TokenMap
+from mmfakd.ops.compiling import is_compiled
 from mmfakd.ops.maps import as_map
 from mmfakd.pairing.features import Feature, find_features
 from mmfakd.pairing.probe import Call, CallRecorder, Probe
@@ -296,8 +297,7 @@ class WatchedModel:
     @property
     def compiled_advice(self) -> str:
         """str: What to look at where a compiled model recorded nothing."""
-        modules = [self.model, *self.model.modules()]
-        if not any('_orig_mod' in m._modules or _is_compiled(m) for m in modules):
+        if not is_compiled(self.model):
             return ''
         return (
             '. If it was compiled and had run before mmfakd.distill was called, call '
@@ -317,10 +317,6 @@ class WatchedModel:
 
     def _classes_first(self, logits: Tensor) -> Tensor:
         return logits.movedim(-1, 1) if self.classes_last else logits
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return getattr(module, '_compiled_call_impl', None) is not None
 
 
 def _call(model: nn.Module, *args: Any, **kwargs: Any) -> Any:

@@ -126,8 +126,8 @@ def test_names_are_no_formulas():
 
 
 def test_images_are_those_of_the_figure():
-    image = figures.as_image(figures.draw_courses(dict(a=dict(b={1: 1.0}))), dpi=50)
-    assert image.shape == (130, 150, 3) and image.dtype == np.uint8
+    image = figures.as_image(figures.draw_courses(dict(a=dict(b={1: 1.0}))))
+    assert image.shape == (260, 300, 3) and image.dtype == np.uint8
     assert image.max() == 255 and image.min() < 100
 
 

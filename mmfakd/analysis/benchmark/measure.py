@@ -206,7 +206,7 @@ def peak_bytes(run: Callable[[], object], device: str) -> int:
     return peak - before
 
 
-def count_parameters(module: nn.Module) -> int:
+def count_learned(module: nn.Module) -> int:
     """Count the real numbers that a module learns.
 
     Args:
@@ -306,7 +306,7 @@ def training_pass(
         for tensor in learned:
             tensor.grad = None
 
-    return Side(name, run, count_parameters(module), [module])
+    return Side(name, run, count_learned(module), [module])
 
 
 def _moment(event: Any) -> int:

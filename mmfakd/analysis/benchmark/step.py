@@ -23,7 +23,7 @@ from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.model_zoo.student_of import student_of
 from mmfakd.pairing.input_size import read_input_size
 
-from .measure import Case, Options, Side, count_parameters, held_bytes
+from .measure import Case, Options, Side, count_learned, held_bytes
 from .naive_layers import has_naive_version, our_layers, use_naive_layers
 from .random_batch import random_batch
 
@@ -87,7 +87,7 @@ def _sides(
     sides = [floor_step(cfg, data, options), step('student alone', alone, cfg)]
     for name, config in configs.items():
         model = build_part(config)
-        if count_parameters(model.architecture) != count_parameters(alone):
+        if count_learned(model.architecture) != count_learned(alone):
             raise ValueError(
                 f'{name} has another student than {next(iter(configs))}: give configs '
                 'of one pair.'
@@ -163,7 +163,7 @@ def training_step(
     teacher = getattr(model, 'teacher', None)
     holders = modules if teacher is None else [*modules, teacher]
     held = partial(held_bytes, holders, optim_wrapper.optimizer)
-    return Side(name, train_step, count_parameters(model), modules, held)
+    return Side(name, train_step, count_learned(model), modules, held)
 
 
 def read_distillation(path: Path | str, overrides: dict | None = None) -> Config:

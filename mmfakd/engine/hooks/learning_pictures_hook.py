@@ -20,8 +20,6 @@ from mmfakd.pictures.level_maps import FixedImages, LevelMaps
 from mmfakd.registry import HOOKS
 
 PREFIX = 'learning'
-# Images of which attention is drawn.
-_DRAWN = 2
 
 
 @HOOKS.register_module()
@@ -209,7 +207,7 @@ class LearningPicturesHook(Hook):
             drawn['filters'] = figures.draw_filters(filters)
         if levels:
             drawn['spectra'] = figures.draw_spectra(levels)
-            drawn['attention'] = figures.draw_attention(inputs, levels, _DRAWN)
+            drawn['attention'] = figures.draw_attention(inputs, levels)
         if comparable:
             drawn['gaps'] = figures.draw_gaps(comparable)
         for name, figure in drawn.items():

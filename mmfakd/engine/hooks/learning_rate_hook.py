@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import math
-from itertools import chain
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmfakd.compat.running_loop import all_schedulers
 from mmfakd.engine.check_rate import tell_rate
 from mmfakd.engine.learning_rate import (
     GIVEN,
@@ -133,9 +133,7 @@ class LearningRateHook(Hook):
             lr_scale=self._scale,
             schedulers=scheduler_kinds(runner.param_schedulers),
         )
-        schedulers = checkpoint.get('param_schedulers') or []
-        lists = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
-        for state in chain.from_iterable(lists):
+        for state in all_schedulers(checkpoint.get('param_schedulers')):
             # OneCycleLR's cosine, which no checkpoint may hold and each run has.
             for key in [key for key, value in state.items() if callable(value)]:
                 del state[key]

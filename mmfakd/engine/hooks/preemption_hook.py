@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
-from mmengine.dist import is_distributed, is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import BaseLoop, Runner
 
@@ -94,7 +94,7 @@ class PreemptionHook(Hook):
         if not self._active:
             return
         self._saver = _find_saver(runner)
-        if is_distributed() and dist.get_world_size() > 1:
+        if get_world_size() > 1:
             self._group = dist.new_group(backend='gloo')
         self._listen()
         heard = {signal.SIGINT, *self.signals}

@@ -11,10 +11,10 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from torch import nn
 
 from mmfakd.models.distillers.any_distiller import compared_levels
+from mmfakd.models.distillers.check_layer_names import MODULE_RECORDERS
 
 # Their features are of whole images, although they stand in a head of regions.
 _WHOLE_IMAGE = ('semantic_head', 'glbctx_head')
-_MODULE_RECORDERS = ('ModuleInputsRecorder', 'ModuleOutputsRecorder')
 # Where DETR's kind and MaskFormer's keep what is computed for each object query.
 _QUERY_MODELS = ('DetectionTransformer', 'MaskFormerHead')
 _QUERY_PARTS = (
@@ -51,7 +51,7 @@ def check_correspondence(
         queries: set[bool] = set()
         for level in levels:
             recorder = level.recorder_of(distiller)
-            if type(recorder).__name__ not in _MODULE_RECORDERS:
+            if type(recorder).__name__ not in MODULE_RECORDERS:
                 continue
             side = level.from_student
             sources[side] = recorder.source

@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop
 
-from mmfakd.compat.running_loop import counts_iterations
+from mmfakd.compat.running_loop import all_schedulers, counts_iterations
 
 _WHY = 'in a {} there is only one epoch'
 _PLACES = ('before_train_epoch', 'after_train_epoch')
@@ -53,7 +53,7 @@ def check_counters(loop: BaseLoop | None) -> None:
                 f'{name} got by_epoch=True, but {why}: nothing is saved until the end. '
                 'Give it `by_epoch=False` and an `interval` in iterations.'
             )
-    for scheduler in _schedulers(runner.param_schedulers):
+    for scheduler in all_schedulers(runner.param_schedulers):
         if scheduler.by_epoch and not getattr(scheduler, 'need_val_args', False):
             _warn(
                 f'The scheduler {type(scheduler).__name__} got by_epoch=True, but '
@@ -102,12 +102,6 @@ def _epochs_of(hook: Hook) -> Iterator[tuple[str, Any]]:
     epochs = [epoch for epoch in given if isinstance(epoch, int)]
     if any(epoch != 1 for epoch in epochs):
         yield 'action_epoch', epochs
-
-
-def _schedulers(given: Any) -> list[Any]:
-    if isinstance(given, dict):
-        return [scheduler for some in given.values() for scheduler in some]
-    return list(given or ())
 
 
 def _warn(text: str) -> None:

@@ -17,7 +17,7 @@ from mmrazor.models.losses import WSLD, CRDLoss, DKDLoss
 from torch import Tensor, nn
 
 from mmfakd.compat.running_loop import first_stop
-from mmfakd.datasets.wrappers import type_name
+from mmfakd.model_zoo.type_names import type_name
 from mmfakd.models.losses import NKDLoss
 from mmfakd.models.losses.nkd_loss import IGNORED
 from mmfakd.ops.compiling import is_compiling

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 
+from mmfakd.models.distillers.graph_nodes import graph_nodes
 from mmfakd.ops.compiling import is_compiling
 
 
@@ -52,19 +53,12 @@ def reached_parameters(losses: Iterable[Tensor]) -> Iterator[Tensor]:
         Tensor: Each parameter, once or more. A re-entrant checkpoint hides its own:
         then all of the modules whose forward pass it runs count.
     """
-    nodes = [loss.grad_fn for loss in losses if loss.grad_fn is not None]
-    # The nodes themselves, as a number may be given to another one later.
-    seen = set(nodes)
-    while nodes:
-        node: Any = nodes.pop()
+    for node in graph_nodes(losses):
         if hasattr(node, 'variable'):
             yield node.variable
         if hasattr(node, 'run_function'):
             for module in _modules_of(node.run_function):
                 yield from module.parameters()
-        new = {following for following, _ in node.next_functions} - seen - {None}
-        seen |= new
-        nodes.extend(new)
 
 
 def name_whole(model: nn.Module, parameters: Sequence[nn.Parameter]) -> list[str]:

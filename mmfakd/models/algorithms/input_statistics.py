@@ -22,7 +22,7 @@ _MOST = 20.0
 # Share of values below zero that no image has, whatever its brightness was changed by.
 _NEGATIVE = 0.2
 # Brightest pixel of a batch above which nobody has divided it by 255.
-_RAW = 16.0
+RAW = 16.0
 # They take images as they are, and their configs say so by saying nothing.
 _TAKE_RAW = ('YOLOX',)
 
@@ -152,7 +152,7 @@ def judge_input(
     found = f'it has values from {low:.3g} to {high:.3g}'
     numbers = _normalisation(model.data_preprocessor, inputs)
     if numbers is None:
-        raw = low >= -1 and high > _RAW and not _takes_raw(model)
+        raw = low >= -1 and high > RAW and not _takes_raw(model)
         return raw * (
             f'the batch that the {role} gets is not normalised: {found}, and its '
             'data_preprocessor has no `mean` and `std`. Give those that its weights '

@@ -10,11 +10,12 @@ from typing import Any
 
 from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from mmfakd.datasets.random_state import same_random_state
 from mmfakd.models.distillers.same_buffers import same_buffers
+from mmfakd.ops.compiling import is_compiled
 
 from .teacher import Teacher
 
@@ -46,7 +47,7 @@ def random_features(
     Returns:
         list[str]: Layers whose records differ.
     """
-    if _is_compiled(teacher.model) or distiller.deliveries.deliveries:
+    if is_compiled(teacher.model) or distiller.deliveries.deliveries:
         return []
     recorders = distiller.teacher_recorders.recorders
     first = {name: recorder._data_buffer for name, recorder in recorders.items()}
@@ -71,14 +72,6 @@ def random_features(
     finally:
         for name, recorder in recorders.items():
             recorder._data_buffer = first[name]
-
-
-def _is_compiled(model: nn.Module) -> bool:
-    """Whether it or a part is, be it by `part.compile()` or `torch.compile(part)`."""
-    return any(
-        getattr(part, '_compiled_call_impl', None) or '_orig_mod' in part._modules
-        for part in model.modules()
-    )
 
 
 def _differ(first: Any, second: Any) -> bool:

@@ -229,7 +229,9 @@ class Teacher(nn.Module):
             if name.startswith(tuple(needed)) and name not in names
         }
 
-    def _judge_deeper(self, distiller: ConfigurableDistiller, *run: Any) -> None:
+    def _judge_deeper(
+        self, distiller: ConfigurableDistiller, recorders: set[str], *run: Any
+    ) -> None:
         """Check the weights of what is recorded deeper than its name could say.
 
         Raises:
@@ -238,7 +240,7 @@ class Teacher(nn.Module):
         """
         if self._loaded is None or not self.has_weights or is_compiling():
             return
-        entered = self._entered_before_records(distiller, *run)
+        entered = self._entered_before_records(distiller, recorders, *run)
         lacking = {
             name: parameter
             for name, parameter in self.model.named_parameters()
@@ -366,6 +368,7 @@ class Teacher(nn.Module):
         Raises:
             RuntimeError: If no mode feeds all recorders, the model cannot take a batch
                 of the student's size, or it changes the batch.
+            TypeError: If the student takes several batches.
             ValueError: If its checkpoint lacks weights of what is recorded.
         """
         if isinstance(inputs, Mapping):

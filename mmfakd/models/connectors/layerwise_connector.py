@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from mmfakd.registry import MODELS
 
-from .per_level import channels_per_level, count_levels, per_level, sizes_and_scales
+from .per_level import (
+    channels_per_level,
+    check_count,
+    count_levels,
+    per_level,
+    sizes_and_scales,
+)
 from .review_level import locate
 
 _CONNECTOR = {'type': 'mmfakd.FrequencyAttentionConnector'}
@@ -118,13 +124,7 @@ class LayerwiseConnector(BaseConnector):
             ValueError: For another number of levels, and for features that a level
                 cannot take; the message names the level.
         """
-        if isinstance(feature, Tensor) or len(feature) != len(self.levels):
-            count = 1 if isinstance(feature, Tensor) else len(feature)
-            raise ValueError(
-                f'LayerwiseConnector expects {len(self.levels)} features, shallow to '
-                f'deep, and got {count}: give in_channels and out_channels one entry '
-                'for each recorded level.'
-            )
+        check_count(feature, len(self.levels), 'LayerwiseConnector')
         predictions = []
         for i, (level, x) in enumerate(zip(self.levels, feature)):
             try:

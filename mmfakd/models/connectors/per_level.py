@@ -7,6 +7,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 Size = tuple[int, int]
 
 
@@ -90,6 +92,30 @@ def count_levels(in_channels: Any, owner: str) -> int:
             "student's channels of each level, shallow to deep, such as [16, 32, 64]."
         )
     return len(in_channels)
+
+
+def check_count(feature: Any, levels: int, owner: str) -> None:
+    """Check that there is a feature for each level.
+
+    Args:
+        feature (Sequence[Tensor]): The student's features.
+        levels (int): Number of levels.
+        owner (str): Name of the connector, for the message.
+
+    Raises:
+        ValueError: If it is one tensor, or there are more or fewer.
+    """
+    if isinstance(feature, Tensor) or len(feature) != levels:
+        got = (
+            f'one tensor of shape {tuple(feature.shape)}'
+            if isinstance(feature, Tensor)
+            else f'{len(feature)} of them'
+        )
+        raise ValueError(
+            f'{owner} expects a sequence of {levels} features, shallow to deep, and '
+            f'got {got}: give in_channels and out_channels one entry for each recorded '
+            'level.'
+        )
 
 
 def sizes_and_scales(

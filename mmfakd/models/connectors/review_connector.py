@@ -14,6 +14,7 @@ from mmfakd.registry import MODELS
 
 from .per_level import (
     channels_per_level,
+    check_count,
     count_levels,
     per_level,
     sizes_and_scales,
@@ -204,17 +205,7 @@ class ReviewConnector(BaseConnector):
             ValueError: For another number of levels, and for features that a level
                 cannot take; the message names the level.
         """
-        if isinstance(feature, Tensor) or len(feature) != len(self.levels):
-            got = (
-                f'one tensor of shape {tuple(feature.shape)}'
-                if isinstance(feature, Tensor)
-                else f'{len(feature)} of them'
-            )
-            raise ValueError(
-                f'ReviewConnector expects a sequence of {len(self.levels)} features, '
-                f'shallow to deep, and got {got}: give in_channels and out_channels '
-                'one entry for each recorded level.'
-            )
+        check_count(feature, len(self.levels), 'ReviewConnector')
         predictions: list[Tensor] = []
         deeper = None
         for i in reversed(range(len(self.levels))):

@@ -15,10 +15,7 @@ from torch import nn
 from mmfakd.ops.compiling import is_compiling
 
 from .any_distiller import compared_levels, missing_records
-from .check_layer_names import check_layer_names
-
-# Recorders that are forward hooks of a module.
-MODULE_RECORDERS = ('ModuleInputsRecorder', 'ModuleOutputsRecorder')
+from .check_layer_names import MODULE_RECORDERS, check_layer_names
 
 
 def attach_recorders(

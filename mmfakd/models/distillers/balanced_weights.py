@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmfakd.compat.running_loop import message_hub
 from mmfakd.models.connectors.per_level import per_level
+from mmfakd.models.losses.check_number import is_amount
 
 from .loss_gradients import (
     GradientsNotMeasured,
@@ -321,7 +322,7 @@ def _parse(cfg: Any) -> tuple[Any, int]:
         if (
             set(parsed) == {'type', *_DEFAULTS}
             and parsed['type'] == TYPE
-            and all(map(_is_ratio, ratio if several else [ratio]))
+            and all(map(is_amount, ratio if several else [ratio]))
             and (any(ratio) if several else ratio > 0)
             and isinstance(iters, int)
             and not isinstance(iters, bool)
@@ -334,8 +335,3 @@ def _parse(cfg: Any) -> tuple[Any, int]:
         'with a ratio above 0, or one of 0 or more for each level, and a positive '
         'number of iterations.'
     )
-
-
-def _is_ratio(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 <= value < math.inf

@@ -14,7 +14,10 @@ from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from .attach_recorders import MODULE_RECORDERS, attach_recorders, find_layer
+from mmfakd.ops.compiling import is_compiled
+
+from .attach_recorders import attach_recorders, find_layer
+from .check_layer_names import MODULE_RECORDERS
 
 
 @contextmanager
@@ -35,7 +38,7 @@ def tell_changed_records(
     Yields:
         None: Nothing; the model runs within the context.
     """
-    if any(getattr(part, '_compiled_call_impl', None) for part in model.modules()):
+    if is_compiled(model):
         # Hooks would cut it into more graphs, for good.
         yield
         return

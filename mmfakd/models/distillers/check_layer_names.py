@@ -7,7 +7,8 @@ from torch import nn
 
 from mmfakd.messages import near_layers
 
-_MODULE_RECORDERS = ('ModuleInputsRecorder', 'ModuleOutputsRecorder')
+# Recorders that are forward hooks of a module.
+MODULE_RECORDERS = ('ModuleInputsRecorder', 'ModuleOutputsRecorder')
 
 
 def check_layer_names(recorders: dict, model: nn.Module, role: str) -> None:
@@ -26,7 +27,7 @@ def check_layer_names(recorders: dict, model: nn.Module, role: str) -> None:
     """
     names = dict(model.named_modules())
     for recorder_name, recorder in recorders.items():
-        if type(recorder).__name__ not in _MODULE_RECORDERS:
+        if type(recorder).__name__ not in MODULE_RECORDERS:
             continue
         if recorder.source in names:
             continue

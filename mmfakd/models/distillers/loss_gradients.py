@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import torch
-import torch.distributed as dist
+from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmfakd.messages import first_line
+
+from .graph_nodes import graph_nodes
 from .same_buffers import same_buffers
 
 # Key of the sum of all losses.
@@ -141,7 +144,7 @@ class _Source:
         except RuntimeError as error:
             # Both wordings of PyTorch.
             if 'heckpoint' not in str(error):
-                raise GradientsNotMeasured(_first_line(error)) from error
+                raise GradientsNotMeasured(first_line(error)) from error
         self.leaves = self._all_leaves()
         return self._take_by_backward(loss)
 
@@ -182,7 +185,7 @@ class _Source:
                 loss.backward(retain_graph=True)
             return [weight.grad for weight in self.weights]
         except RuntimeError as error:
-            raise GradientsNotMeasured(_first_line(error)) from error
+            raise GradientsNotMeasured(first_line(error)) from error
         finally:
             for leaf, grad in zip(leaves, kept):
                 leaf.grad = grad
@@ -264,24 +267,12 @@ def _all_finite(gradients: Gradients, device: torch.device) -> bool:
     finite = (
         torch.stack(flags).all().float() if flags else torch.ones((), device=device)
     )
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(finite, dist.ReduceOp.MIN)
+    all_reduce(finite, 'min')
     return bool(finite)
 
 
 def _leaves(losses: Sequence[Tensor | None]) -> Iterator[Tensor]:
     """Walk the graphs of losses to the tensors that keep a gradient."""
-    nodes = [getattr(loss, 'grad_fn', None) for loss in losses]
-    seen = set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        nodes += [following for following, _ in node.next_functions]
+    for node in graph_nodes(losses):
         if hasattr(node, 'variable'):
             yield node.variable
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition('\n')[0][:300]

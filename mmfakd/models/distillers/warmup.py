@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 from mmengine.logging import MessageHub
 from mmengine.runner import BaseLoop
@@ -19,6 +18,7 @@ from mmfakd.compat.running_loop import (
     running_loop,
 )
 from mmfakd.datasets.wrappers import length_of
+from mmfakd.models.losses.check_number import is_amount
 from mmfakd.ops.compiling import is_compiling
 
 _DEFAULTS = dict(by_epoch=True, begin=0, end=20)
@@ -56,7 +56,7 @@ class Warmup:
             not isinstance(cfg, Mapping)
             or set(parsed) != set(_DEFAULTS)
             or not isinstance(parsed['by_epoch'], bool)
-            or not all(_is_count(parsed[key]) for key in ('begin', 'end'))
+            or not all(is_amount(parsed[key]) for key in ('begin', 'end'))
             or parsed['end'] <= parsed['begin']
         ):
             given = dict(cfg) if isinstance(cfg, Mapping) else cfg
@@ -192,8 +192,3 @@ def _stop_of(loop: BaseLoop | None, by_epoch: bool) -> tuple[str, float]:
     name, stop = distillation_stop(loop) or ('', math.inf)
     batches = None if by_epoch else length_of(getattr(loop, 'dataloader', None))
     return name, stop if batches is None else stop * batches
-
-
-def _is_count(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 <= value < math.inf

@@ -7,6 +7,19 @@ import math
 from typing import Any
 
 
+def is_amount(value: Any) -> bool:
+    """Tell whether a value is a finite number of 0 or more; a bool is none.
+
+    Args:
+        value (Any): What was given.
+
+    Returns:
+        bool: Whether it is.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 <= value < math.inf
+
+
 def check_number(owner: str, name: str, value: Any, above_zero: bool = False) -> None:
     """Check that a weight is not negative, or that a temperature is above zero.
 

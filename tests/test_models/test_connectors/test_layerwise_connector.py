@@ -135,8 +135,8 @@ def test_bad_arguments(arguments, message):
 @pytest.mark.parametrize(
     ('x', 'message'),
     [
-        (features()[:1], 'expects 2 features, shallow to deep, and got 1'),
-        (features()[0], 'and got 1'),
+        (features()[:1], 'a sequence of 2 features, shallow to deep, and got 1'),
+        (features()[0], 'and got one tensor of shape'),
         (features()[::-1], 'level 0: .*got 6 channels'),
         ([features(1)[0], torch.randn(1, 6, 1, 1)], 'level 1: .*at least two images'),
     ],

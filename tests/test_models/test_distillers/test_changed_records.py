@@ -98,6 +98,20 @@ def test_what_is_done_to_the_rest_of_a_view_is_not_told(told):
         assert sum('in place' in text for text in told) == count
 
 
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_compiled_networks_are_not_watched(wrapped):
+    """A hook of one pass would stay in the graph."""
+    layer = nn.Conv2d(3, 4, 1)
+    layer.compile(backend='eager')
+    model = nn.Sequential(layer)
+    if wrapped:
+        model = nn.Sequential(torch.compile(nn.Conv2d(3, 4, 1), backend='eager'))
+    recorder = RecorderManager(dict(a=dict(type='mmrazor.ModuleOutputs', source='0')))
+    recorder.initialize(model)
+    with tell_changed_records(recorder.recorders, model, 'student'):
+        assert sum(len(m._forward_hooks) for m in model.modules()) == 1
+
+
 def test_several_calls_are_told_unless_one_is_chosen():
     model = build(RELU)
     losses_of(model, batch())
