@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, DefaultScope
 from .absent import check_installed
 from .one_at_a_time import ONE_AT_A_TIME
 from .registered_types import registered_types_only
+from .type_names import type_name
 
 
 def build_without_weights(
@@ -100,7 +101,5 @@ def _no_network() -> Iterator[None]:
 
 def _without_pretrained_init(init_cfg: Any) -> Any:
     if isinstance(init_cfg, Mapping):
-        kind = init_cfg.get('type')
-        name = getattr(kind, '__name__', str(kind))
-        return None if name.startswith('Pretrained') else init_cfg
+        return None if type_name(init_cfg).startswith('Pretrained') else init_cfg
     return [cfg for cfg in init_cfg or () if _without_pretrained_init(cfg)] or None

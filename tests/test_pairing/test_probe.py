@@ -140,7 +140,7 @@ def test_pretrained_weights_are_dropped_and_norms_not_synchronised():
                 dict(type='Kaiming', layer='Conv2d'),
             ],
         ),
-        necks=[dict(init_cfg=dict(type='Pretrained', checkpoint='x.pth'))],
+        necks=[dict(init_cfg=dict(type='mmengine.Pretrained', checkpoint='x.pth'))],
     )
     before = copy.deepcopy(cfg)
     assert without_pretrained(cfg) == dict(

@@ -15,6 +15,7 @@ from torch import nn
 
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.model_zoo.student_of import student_of
+from mmfakd.model_zoo.type_names import type_name
 
 from .loaded_weights import note_loaded, watch_loading
 
@@ -170,7 +171,6 @@ def _init_cfgs(module: nn.Module) -> list[Any]:
 
 
 def _names_checkpoint(cfg: dict) -> bool:
-    kind = cfg.get('type')
     # mmdet's PVT configs give a checkpoint without a type.
-    pretrained = ('Pretrained', 'PretrainedInit', None)
-    return 'checkpoint' in cfg and getattr(kind, '__name__', kind) in pretrained
+    pretrained = cfg.get('type') is None or type_name(cfg).startswith('Pretrained')
+    return 'checkpoint' in cfg and pretrained

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.model import ExponentialMovingAverage
+from mmengine.model import ExponentialMovingAverage, PretrainedInit
 from mmengine.registry import MODELS
 from mmpretrain.engine.hooks import DenseCLHook, SwitchRecipeHook
 from mmpretrain.models import CrossEntropyLoss, ImageClassifier
@@ -413,10 +413,11 @@ def test_student_checkpoint_fills_the_student(tmp_path, teacher_file):
         assert torch.equal(value, student.state_dict()[key])
 
 
-def test_student_checkpoint_makes_a_download_unnecessary(tmp_path, teacher_file):
+@pytest.mark.parametrize('kind', ['Pretrained', 'mmengine.Pretrained', PretrainedInit])
+def test_student_checkpoint_makes_a_download_unnecessary(kind, tmp_path, teacher_file):
     cfg = classifier()
     cfg['backbone']['init_cfg'] = dict(
-        type='Pretrained', checkpoint='http://127.0.0.1:1/never.pth'
+        type=kind, checkpoint='http://127.0.0.1:1/never.pth'
     )
     path = tmp_path / 'student.pth'
     torch.save(MODELS.build(copy.deepcopy(cfg)).state_dict(), path)
