@@ -133,7 +133,8 @@ def test_a_hook_that_is_turned_off(tmp_path):
     cfg = run_config(tmp_path, student())
     cfg.default_hooks.preemption = None
     cfg.experiment_name = 'a_hook_off'
-    assert 'PreemptionHook' not in [type(hook).__name__ for hook in build_runner(cfg).hooks]
+    names = [type(hook).__name__ for hook in build_runner(cfg).hooks]
+    assert 'PreemptionHook' not in names
 
 
 def show(config, folder, *options):
