@@ -108,6 +108,16 @@ def test_a_loss_with_wrong_sides(given, start, told):
     assert text in model.first_step.warnings
 
 
+def test_features_with_wrong_sides(told):
+    """Named as our own losses name them."""
+    cfg = layer_distiller()
+    gets = cfg['loss_forward_mappings']['loss_fam']
+    gets['s_feature']['from_student'], gets['t_feature']['from_student'] = False, True
+    feature_distill(distiller=cfg)
+    [text] = told
+    assert text.startswith("loss_fam gets the student's ['t_feature'] and the teacher's")
+
+
 @MODELS.register_module()
 class Penalty(nn.Module):
     """A loss of what is the student's alone, as of a feature and labels."""
