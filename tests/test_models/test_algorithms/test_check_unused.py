@@ -8,6 +8,7 @@ from torch import nn
 
 from mmfakd.models.algorithms import check_unused
 from tests.helpers.toy import (
+    POOL,
     batch,
     feature_distill,
     layer_distiller,
@@ -25,11 +26,6 @@ PREDICTIONS = dict(
 )
 CONNECTOR = dict(
     type='mmfakd.FrequencyAttentionConnector', in_channels=4, out_channels=8, modes=2
-)
-POOL = dict(
-    type='mmrazor.TorchNNConnector',
-    module_name='AvgPool2d',
-    module_args=dict(kernel_size=2),
 )
 
 
@@ -115,7 +111,9 @@ def test_features_with_wrong_sides(told):
     gets['s_feature']['from_student'], gets['t_feature']['from_student'] = False, True
     feature_distill(distiller=cfg)
     [text] = told
-    assert text.startswith("loss_fam gets the student's ['t_feature'] and the teacher's")
+    assert text.startswith(
+        "loss_fam gets the student's ['t_feature'] and the teacher's"
+    )
 
 
 @MODELS.register_module()
