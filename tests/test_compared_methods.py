@@ -17,7 +17,9 @@ from torch import nn
 from tests.helpers.tiny_runs import run_config, student, train
 from tests.helpers.toy import (
     LEVELS,
+    POOL,
     batch,
+    convolution,
     feature_distill,
     losses_of,
     step,
@@ -26,26 +28,11 @@ from tests.helpers.toy import (
 
 BASES = Path(__file__).parents[1] / 'configs' / '_base_' / 'distillers'
 IMAGES = 40
-POOL = dict(
-    type='mmrazor.TorchNNConnector',
-    module_name='AvgPool2d',
-    module_args=dict(kernel_size=2),
-)
 
 
 def base(name, key=None):
     """A base's distiller, or the parts of one."""
     return Config.fromfile(BASES / f'{name}.py')[key or name].to_dict()
-
-
-def convolution(in_channel, out_channel, **kwargs):
-    return dict(
-        type='mmrazor.ConvModuleConnector',
-        in_channel=in_channel,
-        out_channel=out_channel,
-        norm_cfg=dict(type='BN'),
-        **kwargs,
-    )
 
 
 def pre_activations(last_block):

@@ -106,7 +106,6 @@ def test_imports_run_downhill(module):
 
 
 def test_no_module_imports_itself_in_a_circle():
-    """Imports at the top of modules alone; those in functions run later."""
     state = {}
 
     def visit(module, path):

@@ -56,3 +56,10 @@ def contents(wheel):
     """Names and bytes of the files in a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write_metadata(folder, name, version):
+    """Put the metadata of a distribution where an interpreter finds it."""
+    metadata = folder / f'{name.replace("-", "_")}-{version}.dist-info' / 'METADATA'
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')

@@ -97,6 +97,24 @@ def layer_distiller(source='backbone.layer3', loss='mmrazor.L2Loss', channels=(1
     )
 
 
+POOL = dict(
+    type='mmrazor.TorchNNConnector',
+    module_name='AvgPool2d',
+    module_args=dict(kernel_size=2),
+)
+
+
+def convolution(in_channel, out_channel, **kwargs):
+    """Config of mmrazor's connector of a 1x1 convolution with a batch norm."""
+    return dict(
+        type='mmrazor.ConvModuleConnector',
+        in_channel=in_channel,
+        out_channel=out_channel,
+        norm_cfg=dict(type='BN'),
+        **kwargs,
+    )
+
+
 def feature_distill(**kwargs):
     """Build FeatureDistill for a pair of ``classifier`` at 8 x 8 pixels."""
     cfg = dict(

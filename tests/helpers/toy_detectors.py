@@ -99,6 +99,17 @@ def pyramid_distiller(levels=3, channels=CHANNELS, teacher_channels=CHANNELS, **
     )
 
 
+def detector_distillation(**kwargs):
+    """Config of FAM-KD from neck to neck of a RetinaNet and one twice as wide."""
+    cfg = dict(
+        type='mmfakd.FeatureDistill',
+        architecture=retinanet(),
+        teacher=retinanet(width=16),
+        distiller=pyramid_distiller(),
+    )
+    return dict(cfg, **kwargs)
+
+
 def detection_batch(*sizes):
     """A batch of random images, each of its own height and width, with two boxes."""
     from mmdet.structures import DetDataSample

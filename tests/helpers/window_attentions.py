@@ -1,6 +1,7 @@
 # Copyright (c) mmfakd contributors. Licensed under Apache-2.0.
 """What is compared of the implementations of attention over windows."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -73,3 +74,28 @@ def assert_equals_naive(attend, inputs, grad=None, tolerance=1e-5, least=0.0):
         if b.numel():
             scale = max(b.abs().max().item(), least)
             assert (a - b).abs().max().item() <= tolerance * scale
+
+
+def assert_large_scores_are_exact(attend):
+    """They are as exact as float32 is at 300; where one wins, nothing moves it."""
+    query, *others = make_inputs((2, 4, 6, 6), 3)
+    inputs = query.sign() * 300, *(z.clamp(-1, 1) for z in others)
+    assert_equals_naive(attend, inputs, tolerance=1e-4, least=1)
+
+
+def assert_views_are_taken(attend):
+    """Inputs with gaps or transposed, and a gradient that is one number."""
+    query, key_value, *offsets = make_inputs((4, 4, 9, 7), 3)
+    query, key_value = query[::2, :, :5, ::2], key_value.transpose(2, 3)[::2, :, :5, 5:]
+    grad = torch.ones(()).expand(query.shape)
+    offsets = [offset.t().contiguous().t() for offset in offsets]
+    assert_equals_naive(attend, (query, key_value, *offsets), grad)
+
+
+def assert_second_derivatives_are_refused(attend):
+    """With an error of PyTorch's, instead of wrong numbers."""
+    query, *others = make_inputs((1, 2, 3, 3), 3)
+    out = attend(query.requires_grad_(), *others)
+    (grad,) = torch.autograd.grad(out.square().sum(), query, create_graph=True)
+    with pytest.raises(RuntimeError, match='differentiate twice'):
+        grad.sum().backward()

@@ -227,6 +227,8 @@ def test_pairing_in_the_order_given(numbers, reason, shown, run):
     assert note == f'ours and alone: paired in the order given, as {reason}.'
     assert comparison['methods'][1]['difference']['mean'] == 2
     assert f'| ours | {shown} |' in format_table(comparison)
+    other = compare({'alone': alone, 'ours': ours}, baseline='ours')
+    assert other['notes'] == [note.replace('ours and alone', 'alone and ours')]
 
 
 def test_shorter_run_is_left_out(run):
@@ -353,7 +355,11 @@ def both_metrics(run):
         (None, dict(baseline='kd'), r"baseline 'kd': expected one of \['alone'\]"),
         (None, dict(metric='top1'), r"'top1': the logs hold \['accuracy/top1'\]"),
         (both_metrics, {}, r'accuracy/top1 and coco/bbox_mAP in the logs.*--metric'),
-        (lambda run: replace(run, scores={'f1': {1: 1.0}}), {}, r"hold \['f1'\]"),
+        (
+            lambda run: replace(run, scores={'f1': {1: 1.0}}),
+            {},
+            r"^none of acc.*hold \['f1'\]",
+        ),
         (lambda run: replace(run, scores={}), {}, 'hold no validation'),
     ],
 )

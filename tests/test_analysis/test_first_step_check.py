@@ -11,6 +11,7 @@ from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmfakd import cli
+from mmfakd.analysis import first_step_check
 from tests.helpers.tiny_runs import distillation, run_config, save_teacher
 
 
@@ -292,6 +293,13 @@ def test_images_of_different_sizes(check, tmp_path):
     cfg.dump(tmp_path / 'config.py')
     code, out = check()
     assert code == 1 and 'The images of a batch have different shapes' in out
+
+
+def test_a_batch_that_is_too_large(check, tmp_path, monkeypatch):
+    monkeypatch.setattr(first_step_check, '_PIXELS', 3 * 8 * 8)
+    _, out = check('--device', 'cpu', teacher_ckpt=save_teacher(tmp_path))
+    said = 'NOTE: of the 10 images of the batch the first 3 are looked at, as this is'
+    assert said in ' '.join(out.split())
 
 
 def test_names_of_the_teacher_s_classes(check, tmp_path):

@@ -117,6 +117,16 @@ def test_log_without_times(tmp_path):
     assert ' |  |  |  |  | 2,952 | 0 |' in line
 
 
+def test_log_of_no_time(folder, tmp_path):
+    """As of a clock that was set back to where it was."""
+    shutil.copytree(folder / 'alone_seed0', tmp_path / 'run')
+    [log] = logs(tmp_path / 'run')
+    entries = [{**row, 'time': 0.0} for row in rows(log)]
+    log.write_text(''.join(f'{json.dumps(row)}\n' for row in entries))
+    run = read_run(tmp_path / 'run')
+    assert (run.seconds, run.data_share) == (0, None)
+
+
 def test_training_started_anew_replaces_the_one_before(tmp_path):
     """The second is shorter: no epoch of the first may fill it up."""
     train_in(tmp_path, student(), epochs=3, **seed(0))

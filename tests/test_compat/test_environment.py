@@ -12,6 +12,7 @@ from mmfakd import __version__
 from mmfakd.compat.environment import describe_environment
 from mmfakd.compat.families import STOCK, families_in
 from mmfakd.compat.versions import installed_versions
+from tests.helpers.packages import write_metadata
 
 COMMAND = """
 import runpy, sys
@@ -47,19 +48,12 @@ def test_command_prints_it(run_python):
     assert 'Gates: everything fits.' in run_python(COMMAND).stdout
 
 
-def install(folder, name, version):
-    """Put the metadata of a distribution where an interpreter finds it."""
-    metadata = folder / f'{name.replace("-", "_")}-{version}.dist-info' / 'METADATA'
-    metadata.parent.mkdir(parents=True)
-    metadata.write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
-
-
 @pytest.mark.skipif(FAMILY is not STOCK, reason='two flavours are of one family')
 def test_refused_environment_is_described(run_python, tmp_path):
     site = tmp_path / 'site'
-    install(site, 'mmcv', '2.1.0')
-    install(site, 'mmcv-lite', '2.1.0')
-    install(site, 'mmdet', '2.28.2')
+    write_metadata(site, 'mmcv', '2.1.0')
+    write_metadata(site, 'mmcv-lite', '2.1.0')
+    write_metadata(site, 'mmdet', '2.28.2')
     text = run_python(COMMAND, site).stdout
     assert rows(text)['mmdet'] == '2.28.2'
     assert 'Gates: mmfakd cannot run here:\n- mmcv 2.1.0 and mmcv-lite 2.1.0' in text
@@ -71,8 +65,8 @@ def test_refused_environment_is_described(run_python, tmp_path):
 
 def test_mixed_families_are_described(run_python, tmp_path):
     site = tmp_path / 'site'
-    install(site, 'mmengine', '0.10.7')
-    install(site, 'onedl_mmengine', '0.10.12')
+    write_metadata(site, 'mmengine', '0.10.7')
+    write_metadata(site, 'onedl_mmengine', '0.10.12')
     text = run_python(COMMAND, site).stdout
     assert rows(text)['onedl-mmengine'] == '0.10.12'
     assert rows(text)['family'].startswith('stock: ')
@@ -91,7 +85,7 @@ def test_library_that_cannot_be_imported(library, run_python, tmp_path):
 
 
 def test_version_that_is_none(run_python, tmp_path):
-    install(tmp_path / 'site', 'torch', 'unknown')
+    write_metadata(tmp_path / 'site', 'torch', 'unknown')
     text = run_python(COMMAND, tmp_path / 'site').stdout
     assert 'cannot run here:\n- torch unknown is installed; torch>=2.1 is' in text
     assert rows(text)['torch'] == 'unknown'

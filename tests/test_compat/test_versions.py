@@ -15,6 +15,7 @@ from mmfakd.compat.versions import (
     installed_versions,
 )
 from mmfakd.version import parse_version
+from tests.helpers.packages import write_metadata
 
 FOLDER = Path(__file__).parents[2] / 'requirements'
 
@@ -258,13 +259,6 @@ def test_versions_of_this_environment():
     check_environment()
 
 
-def install(folder, name, version):
-    """Put the metadata of a distribution where an interpreter finds it."""
-    metadata = folder / f'{name.replace("-", "_")}-{version}.dist-info' / 'METADATA'
-    metadata.parent.mkdir(parents=True)
-    metadata.write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
-
-
 @pytest.fixture
 def alone(tmp_path):
     """Start of a program that sees no distributions but those in a folder.
@@ -297,7 +291,7 @@ except ImportError as error:
 
     def make(*distributions, hidden=()):
         for name, number in distributions:
-            install(site, name, number)
+            write_metadata(site, name, number)
         return code.format(path=str(site), hidden=hidden), site
 
     return make

@@ -254,6 +254,18 @@ def test_another_image_in_the_place_of_one_that_cannot_be_read(wrap):
         assert all(i % 3 != shown % 3 for i in idxs[1:])
 
 
+def test_items_without_a_label():
+    """They are taken for what their number says."""
+
+    def forget(results):
+        del results['gt_label']
+        return results
+
+    dataset = ContrastiveSamples(even(pipeline=[forget, *PACK]), num_negatives=4)
+    first, *negatives = contrast(dataset, 4)
+    assert first == 4 and all(i % 3 != 1 for i in negatives)
+
+
 def test_items_of_another_class():
     pipeline = [dict(type='Unreadable', below=0, relabel=1), *PACK]
     dataset = ContrastiveSamples(even(pipeline=pipeline), num_negatives=4)

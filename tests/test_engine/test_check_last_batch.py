@@ -4,9 +4,13 @@
 from pathlib import Path
 
 import pytest
+from torch import nn
+from torch.utils.data import BatchSampler, DataLoader
 
+from mmfakd.engine.check_last_batch import check_last_batch
 from mmfakd.engine.hooks import CheckDataHook, check_data_hook
 from tests.helpers.tiny_runs import distillation, run_config, save_teacher, train
+from tests.helpers.toy import convolution
 
 
 @pytest.fixture
@@ -57,13 +61,7 @@ def test_distances_between_images(work_dir):
 
 
 def test_batch_norm_of_maps(work_dir, told):
-    conv = dict(
-        type='mmrazor.ConvModuleConnector',
-        in_channel=2,
-        out_channel=4,
-        norm_cfg=dict(type='BN'),
-    )
-    loss = dict(type='mmrazor.L2Loss')
+    loss, conv = dict(type='mmrazor.L2Loss'), convolution(2, 4)
     distiller = by_level('backbone.layer1', level_loss=loss, student_connectors=conv)
     run(work_dir, distiller)
     (text,) = told
@@ -76,6 +74,17 @@ def test_no_such_batch(work_dir, told):
     run(work_dir, by_level('backbone.layer1', level_loss=loss))
     run(work_dir, iters=1)
     assert told == []
+
+
+class FullBatches(BatchSampler):
+    """It may fill up the last batch."""
+
+
+@pytest.mark.parametrize(('kind', 'doubtful'), [(BatchSampler, 1), (FullBatches, 0)])
+def test_batch_samplers_of_one_s_own(kind, doubtful):
+    loader = DataLoader(range(20), batch_sampler=kind(range(20), 19, drop_last=False))
+    distiller = nn.Sequential(nn.BatchNorm2d(1))
+    assert bool(check_last_batch(loader, distiller, iterations=2)) == doubtful
 
 
 @pytest.mark.parametrize('kind', ['Stream', 'CountedStream'])

@@ -128,6 +128,15 @@ def test_a_loop_that_is_told_two_things(tmp_path):
         build_runner(cfg).train()
 
 
+def test_a_hook_that_is_turned_off(tmp_path):
+    """MMEngine knows None for the hooks that it adds itself alone."""
+    cfg = run_config(tmp_path, student())
+    cfg.default_hooks.preemption = None
+    cfg.experiment_name = 'a_hook_off'
+    names = [type(hook).__name__ for hook in build_runner(cfg).hooks]
+    assert 'PreemptionHook' not in names
+
+
 def show(config, folder, *options):
     """Pictures of what a student at random predicts of two images."""
     cfg = Config.fromfile(config_file(config))

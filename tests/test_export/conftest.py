@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, DefaultScope
 from sklearn.datasets import load_sample_image
 
 from tests.helpers.toy import classifier, review_distiller
-from tests.helpers.toy_detectors import detection_run, pyramid_distiller, retinanet
+from tests.helpers.toy_detectors import detection_run, detector_distillation
 
 CLASSES = ('temple', 'flower', 'digit', 'cell')
 
@@ -82,12 +82,6 @@ def classifier_ckpt(tmp_path_factory):
 @pytest.fixture(scope='session')
 def detector_ckpt(tmp_path_factory):
     folder = tmp_path_factory.mktemp('detector')
-    model = dict(
-        type='mmfakd.FeatureDistill',
-        architecture=retinanet(),
-        teacher=retinanet(),
-        distiller=pyramid_distiller(),
-    )
-    cfg = detection_run(folder, model)
+    cfg = detection_run(folder, detector_distillation())
     cfg.test_dataloader = cfg.val_dataloader
     return save(cfg, folder / 'epoch_1.pth', dataset_meta=dict(classes=('a', 'b', 'c')))

@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS
 
 import mmfakd  # noqa: F401
 from mmfakd.compat.config_literals import find_risk
+from mmfakd.model_zoo.inferencers import guard_inferencers
 from tests.helpers.strangers_files import Call, save_with_text
 from tests.helpers.toy import classifier
 
@@ -113,3 +114,9 @@ def test_what_trainings_write_is_built(old, folder):
     inferencer = Inferencer(weights='a.pth')
     assert type(inferencer.model).__name__ == 'ImageClassifier'
     assert len(inferencer.dataset) == 1
+
+
+def test_guard_is_repeatable():
+    before = BaseInferencer.__init__
+    guard_inferencers()
+    assert BaseInferencer.__init__ is before

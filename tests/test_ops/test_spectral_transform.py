@@ -4,7 +4,13 @@ import torch
 
 from mmfakd.ops import spectral_transform
 from mmfakd.ops.half_spectrum import HalfSpectrum
-from mmfakd.ops.spectral_transform import transform, transform_back
+from mmfakd.ops.spectral_transform import (
+    WAYS,
+    from_half_spectrum,
+    to_half_spectrum,
+    transform,
+    transform_back,
+)
 
 
 @pytest.fixture(params=['fft', 'matrix', 'axes'])
@@ -63,6 +69,28 @@ def test_imaginary_parts_of_real_frequencies_are_ignored(size):
     for index in grid.own_mirror_images:
         spectrum[index] += 1j
     assert torch.allclose(transform_back(spectrum, size, grid), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('way', WAYS)
+@pytest.mark.parametrize(
+    ('size', 'rows', 'columns'),
+    [((1, 1), 1, 1), ((7, 8), 7, 5), ((8, 7), 8, 4), ((6, 9), 3, 3), ((9, 4), 3, 3)],
+)
+def test_half_spectra_without_factors(size, rows, columns, way):
+    """Whole ones, and of the rows -1, 0 and 1 and the columns 0, 1 and 2."""
+    x = torch.randn(3, 4, *size, dtype=torch.float64)
+    grid = HalfSpectrum(rows, columns, size[1])
+    row = torch.fft.fftfreq(size[0], 1 / size[0]).round()
+    half = torch.fft.rfft2(x)
+    half[..., row.abs() > rows // 2, :] = 0
+    half[..., columns:] = 0
+    kept = half[..., row.abs() <= rows // 2, :columns]
+    expected = kept.flatten(2).unflatten(1, (2, 2)).permute(3, 1, 0, 2)
+    spectrum = to_half_spectrum(x, grid, 2, way)
+    assert torch.allclose(spectrum, expected, atol=1e-12)
+    back = torch.fft.irfft2(half, s=size, norm='forward')
+    actual = from_half_spectrum(spectrum, size, grid, way)
+    assert torch.allclose(actual, back, atol=1e-11)
 
 
 @pytest.mark.parametrize('grid', [HalfSpectrum(8, 5, 8), HalfSpectrum(17, 9, 336)])

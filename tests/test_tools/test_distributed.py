@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from tests.helpers import forked
 from tests.helpers.process_runs import environment, free_port
-from tests.helpers.toy_detectors import detection_run, pyramid_distiller, retinanet
+from tests.helpers.toy_detectors import detection_run, detector_distillation
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = REPOSITORY / 'configs/fakd/digits/fakd_review_r18w32_r18w4_1xb50_digits.py'
@@ -194,13 +194,7 @@ def detection_config(tmp_path_factory):
     """FAM-KD on the pyramid of a RetinaNet, images of several sizes a batch."""
     pytest.importorskip('mmcv.ops', reason='detection needs the full mmcv')
     folder = tmp_path_factory.mktemp('detection')
-    model = dict(
-        type='mmfakd.FeatureDistill',
-        architecture=retinanet(),
-        teacher=retinanet(width=16),
-        distiller=pyramid_distiller(),
-    )
-    cfg = detection_run(folder, model)
+    cfg = detection_run(folder, detector_distillation())
     cfg.custom_imports = dict(imports=['rank_hooks', 'mmfakd'])
     cfg.custom_hooks = [dict(type='SaveRank')]
     for key in list(cfg):

@@ -87,7 +87,7 @@ def test_other_settings_are_told(tmp_path, lines):
         optim_wrapper=dict(
             optimizer=dict(type='SGD', lr=0.2, momentum=0.5, weight_decay=0.1)
         ),
-        param_scheduler=[*SCHEDULE[:1], dict(SCHEDULE[1], end=9)],
+        param_scheduler=[SCHEDULE[0], dict(SCHEDULE[1], end=9, eta_min=0.002)],
     )
     assert resumed == uninterrupted[4:]
     assert runner.optim_wrapper.param_groups[0]['momentum'] == 0.9
@@ -98,6 +98,7 @@ def test_other_settings_are_told(tmp_path, lines):
         ['optimizer.momentum', '0.9', '0.5'],
         ['optimizer.weight_decay', '0', '0.1'],
         ['param_scheduler.1.T_max', '5', '6'],
+        ['param_scheduler.1.eta_min', '0.001', '0.002'],
         ['param_scheduler.1.end', '8', '9'],
     ]
     assert 'Give the learning rate as --lr' in text

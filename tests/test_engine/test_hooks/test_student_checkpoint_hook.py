@@ -349,17 +349,22 @@ def test_meta_information(work_dir, teacher_ckpt):
 
 
 @pytest.mark.parametrize(
-    ('source', 'expected'),
-    [('validation', tuple('0123456789')), ('teacher', tuple('abcdefghij'))],
+    ('source', 'theirs', 'expected'),
+    [
+        ('validation', 'abcdefghij', '0123456789'),
+        ('teacher', 'abcdefghij', 'abcdefghij'),
+        # They are not the student's, which has ten.
+        ('teacher', 'abc', ''),
+    ],
 )
 def test_names_where_images_have_no_labels(
-    source, expected, work_dir, teacher_ckpt, tmp_path
+    source, theirs, expected, work_dir, teacher_ckpt, tmp_path
 ):
     image = np.zeros((8, 8, 1), np.uint8)
     for i in range(4):
         cv2.imwrite(str(tmp_path / f'{i}.png'), image)
     teacher = torch.load(teacher_ckpt)
-    teacher['meta'] = dict(dataset_meta=dict(classes=tuple('abcdefghij')))
+    teacher['meta'] = dict(dataset_meta=dict(classes=tuple(theirs)))
     torch.save(teacher, tmp_path / 'teacher.pth')
     model = distillation(str(tmp_path / 'teacher.pth'), calculate_student_loss=False)
     cfg = config(work_dir, model, epochs=1, validate=source == 'validation')
@@ -373,7 +378,7 @@ def test_names_where_images_have_no_labels(
     )
     train(cfg)
     meta = load(Path(work_dir, 'epoch_1_student.pth'))['meta']
-    assert tuple(meta['dataset_meta']['classes']) == expected
+    assert tuple(meta['dataset_meta'].get('classes', ())) == tuple(expected)
 
 
 def test_suffix(work_dir, teacher_ckpt):

@@ -12,7 +12,7 @@ from mmfakd.models.algorithms.check_batches import check_batches
 from tests.helpers.toy import batch, classifier, feature_distill, losses_of
 from tests.helpers.toy_detectors import (
     detection_batch,
-    pyramid_distiller,
+    detector_distillation,
     retinanet,
 )
 
@@ -69,13 +69,7 @@ def test_scores_that_the_preprocessor_makes():
 @pytest.mark.parametrize('label', [3, -1])
 def test_label_of_a_box(label):
     """Mmdet would take it for the background, or for nothing."""
-    cfg = dict(
-        type='mmfakd.FeatureDistill',
-        architecture=retinanet(),
-        teacher=retinanet(),
-        distiller=pyramid_distiller(),
-    )
-    model = MODELS.build(ConfigDict(cfg))
+    model = MODELS.build(ConfigDict(detector_distillation()))
     losses_of(model, detection_batch())
     data = detection_batch()
     data['data_samples'][1].gt_instances.labels[1] = label

@@ -18,7 +18,7 @@ from tests.helpers.toy import (
 from tests.helpers.toy_detectors import reid
 
 STUDENT, TEACHER = 3, 7
-FC = dict(fc=dict(type='mmrazor.ModuleOutputs', source='head.fc'))
+FORWARD = 'mmpretrain.models.heads.LinearClsHead.forward'
 
 
 @MODELS.register_module(force=True)
@@ -111,9 +111,20 @@ def test_refused_when_the_model_is_built(loss):
 
 
 @pytest.mark.parametrize('loss', ['mmrazor.KLDivergence', 'mmrazor.DKDLoss'])
-def test_refused_at_the_first_step_where_layers_do_not_tell(loss):
+@pytest.mark.parametrize(
+    'recorder',
+    [
+        dict(type='mmrazor.ModuleOutputs', source='head'),
+        dict(type='mmrazor.MethodOutputs', source=FORWARD),
+    ],
+    ids=['head', 'method'],
+)
+def test_refused_at_the_first_step_where_layers_do_not_tell(loss, recorder):
     """The head is no single layer: its tensors are looked at."""
-    model = pair(logits_distiller(loss, source='head'))
+    distiller = logits_distiller(loss)
+    for side in ('student', 'teacher'):
+        distiller[f'{side}_recorders']['fc'] = dict(recorder)
+    model = pair(distiller)
     with pytest.raises(ValueError, match='student has 3 classes and the teacher 7'):
         losses(model)
 

@@ -78,7 +78,10 @@ def distilled(path, layer, kind='ModuleOutputs', **distiller):
 def test_regions_are_refused(path, layer):
     with pytest.raises(ValueError, match='of different boxes') as caught:
         distilled(path, layer)
-    assert str(caught.value).startswith(f"loss compares '{layer}' of the student")
+    assert str(caught.value).startswith(
+        f'loss compares {layer!r} of the student with {layer!r} of the teacher, '
+        'features of regions: '
+    )
     assert 'Record what is of the whole image' in str(caught.value)
 
 

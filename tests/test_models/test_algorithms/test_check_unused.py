@@ -8,6 +8,7 @@ from torch import nn
 
 from mmfakd.models.algorithms import check_unused
 from tests.helpers.toy import (
+    POOL,
     batch,
     feature_distill,
     layer_distiller,
@@ -25,11 +26,6 @@ PREDICTIONS = dict(
 )
 CONNECTOR = dict(
     type='mmfakd.FrequencyAttentionConnector', in_channels=4, out_channels=8, modes=2
-)
-POOL = dict(
-    type='mmrazor.TorchNNConnector',
-    module_name='AvgPool2d',
-    module_args=dict(kernel_size=2),
 )
 
 
@@ -106,6 +102,18 @@ def test_a_loss_with_wrong_sides(given, start, told):
     # `mmfakd check` sees it, too.
     losses_of(model, batch())
     assert text in model.first_step.warnings
+
+
+def test_features_with_wrong_sides(told):
+    """Named as our own losses name them."""
+    cfg = layer_distiller()
+    gets = cfg['loss_forward_mappings']['loss_fam']
+    gets['s_feature']['from_student'], gets['t_feature']['from_student'] = False, True
+    feature_distill(distiller=cfg)
+    [text] = told
+    assert text.startswith(
+        "loss_fam gets the student's ['t_feature'] and the teacher's"
+    )
 
 
 @MODELS.register_module()

@@ -137,24 +137,19 @@ def test_a_copy_that_is_moved_trains():
         torch.testing.assert_close(value.float(), expected[key], atol=1e-4, rtol=1e-4)
 
 
+def equal_layers(source, **kwargs):
+    """Config of `layer_distiller` between layers of one width, without a connector."""
+    cfg = dict(layer_distiller(source, **kwargs), connectors=None)
+    del cfg['loss_forward_mappings']['loss_fam']['s_feature']['connector']
+    return cfg
+
+
 @pytest.mark.parametrize(
     ('source', 'mode'),
     [('backbone.layer3', 'backbone'), ('neck.gap', 'neck'), ('head.fc', 'tensor')],
 )
 def test_auto_takes_the_shallowest_mode(source, mode):
-    recorder = dict(feature=dict(type='mmrazor.ModuleOutputs', source=source))
-    distiller = dict(
-        layer_distiller(loss='mmfakd.FFTFeatureLoss'),
-        student_recorders=recorder,
-        teacher_recorders=recorder,
-        connectors=None,
-        loss_forward_mappings=dict(
-            loss_fam=dict(
-                s_feature=dict(recorder='feature', from_student=True),
-                t_feature=dict(recorder='feature', from_student=False),
-            )
-        ),
-    )
+    distiller = equal_layers(source, loss='mmfakd.FFTFeatureLoss')
     # The look at the first step runs it once more.
     model = feature_distill(teacher=classifier(), distiller=distiller, report=False)
     if source != 'backbone.layer3':
@@ -211,20 +206,7 @@ def test_preactivation_records_have_negative_values():
         neck=dict(type='GlobalAveragePooling'),
         head=dict(type='LinearClsHead', num_classes=10, in_channels=1280),
     )
-    source = 'backbone.layer2.0.conv.1.bn'
-    recorder = dict(feature=dict(type='mmrazor.ModuleOutputs', source=source))
-    distiller = dict(
-        layer_distiller(),
-        student_recorders=recorder,
-        teacher_recorders=recorder,
-        connectors=None,
-        loss_forward_mappings=dict(
-            loss_fam=dict(
-                s_feature=dict(recorder='feature', from_student=True),
-                t_feature=dict(recorder='feature', from_student=False),
-            )
-        ),
-    )
+    distiller = equal_layers('backbone.layer2.0.conv.1.bn')
     model = feature_distill(
         architecture=mobilenet, teacher=copy.deepcopy(mobilenet), distiller=distiller
     )

@@ -20,6 +20,7 @@ from mmfakd.models.distillers.loss_gradients import GradientsNotMeasured
 from tests.helpers.toy import (
     batch,
     classifier,
+    convolution,
     feature_distill,
     layer_distiller,
     losses_of,
@@ -61,12 +62,7 @@ def level(source, loss='mmrazor.L2Loss', **kwargs):
         student_levels=[source],
         teacher_levels=[source],
         level_loss=dict(type=loss),
-        student_connectors=dict(
-            type='mmrazor.ConvModuleConnector',
-            in_channel=channels[0],
-            out_channel=channels[1],
-            norm_cfg=dict(type='BN'),
-        ),
+        student_connectors=convolution(*channels),
         **kwargs,
     )
 

@@ -7,7 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from mmfakd.models.algorithms.input_statistics import input_statistics, judge_input
+from mmfakd.models.algorithms.input_statistics import (
+    input_statistics,
+    judge_input,
+    judge_told,
+)
 from tests.helpers.toy import batch, feature_distill, losses_of
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
@@ -122,8 +126,12 @@ def test_padding_does_not_count():
 
 def test_what_is_not_finite():
     x = normalise(images(), **IMAGENET)
+    told = torch.zeros(1), torch.tensor(0.5)
+    assert 'normalised twice' in judge_told(x, None, *told)
     x[0, 0, 0, 0] = float('nan')
     assert 'not finite' in judge_input(x, None, Model(**IMAGENET), 'student')
+    # Once is enough.
+    assert judge_told(x, None, *told) == ''
 
 
 UNIT = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])

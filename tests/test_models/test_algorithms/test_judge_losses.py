@@ -98,6 +98,12 @@ def test_in_float16_the_scaler_may_skip_the_step():
     assert 'loss_kd: the loss is inf' in warning and "'bfloat16'" in warning
 
 
+def test_what_reaches_nothing_is_told_elsewhere():
+    row = LevelReport('loss_kd', [], [], loss=1.0, norm=0.0, reached=0)
+    judge_losses(report := FirstStep([row]), in_float16=False)
+    assert report.errors == report.warnings == []
+
+
 @pytest.mark.parametrize('own', [True, False])
 def test_a_gradient_that_is_not_finite(own):
     report = look(levels('RootOfZero'), calculate_student_loss=own)

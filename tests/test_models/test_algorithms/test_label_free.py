@@ -23,7 +23,11 @@ from tests.helpers.toy import (
     layer_distiller,
     losses_of,
 )
-from tests.helpers.toy_detectors import detection_batch, pyramid_distiller, retinanet
+from tests.helpers.toy_detectors import (
+    detection_batch,
+    detector_distillation,
+    retinanet,
+)
 from tests.helpers.two_processes import parallel, run_twice
 
 LAYER = dict(type='mmrazor.ModuleOutputs', source='head.fc')
@@ -43,13 +47,7 @@ LOGITS = dict(
 
 def detector(**kwargs):
     """FeatureDistill from neck to neck."""
-    cfg = dict(
-        type='mmfakd.FeatureDistill',
-        architecture=retinanet(),
-        teacher=retinanet(width=16),
-        distiller=pyramid_distiller(),
-    )
-    return MODELS.build(ConfigDict({**cfg, **kwargs}))
+    return MODELS.build(ConfigDict(detector_distillation(**kwargs)))
 
 
 def unlabelled(data):

@@ -3,16 +3,12 @@
 
 import pytest
 
-from tests.helpers.toy import batch, feature_distill, losses_of
+from tests.helpers.toy import POOL, batch, feature_distill, losses_of
 
 CONV = dict(type='mmrazor.ConvModuleConnector', norm_cfg=None, act_cfg=None)
 OURS = dict(CONV, in_channel=16, out_channel=32)
 THEIRS = dict(CONV, in_channel=32, out_channel=16)
-POOL = dict(
-    type='mmrazor.TorchNNConnector',
-    module_name='AvgPool2d',
-    module_args=dict(kernel_size=1),
-)
+SAME = dict(POOL, module_args=dict(kernel_size=1))
 
 
 def levels(ours, theirs):
@@ -69,7 +65,7 @@ def test_a_target_that_learns(distiller, start):
 
 def test_targets_that_do_not():
     assert noted(levels(OURS, None)) == []
-    assert noted(levels(OURS, POOL)) == []
+    assert noted(levels(OURS, SAME)) == []
     assert noted(levels(None, THEIRS), frozen=True) == []
     # Pre-training of what stands behind the teacher.
     assert noted(levels(None, THEIRS), student_trainable=False) == []

@@ -50,12 +50,13 @@ ENTERING = dict(source='head.loss_module', kind='ModuleInputs', data_idx=0)
         ('ArcFaceClsHead', logits(), True),
         ('ArcFaceClsHead', logits(**ENTERING), True),
         ('ArcFaceClsHead', logits(source='head.norm_product'), False),
+        ('ArcFaceClsHead', logits(kind='ModuleInputs'), False),
         ('ArcFaceClsHead', review_distiller(), False),
         ('mmengine.OwnMarginHead', logits(), True),
         ('LinearClsHead', logits(), False),
         ('mmengine.LabelledHead', logits(), False),
     ],
-    ids=['head', 'loss', 'cosines', 'features', 'own', 'linear', 'labelled'],
+    ids=['head', 'loss', 'cosines', 'inputs', 'features', 'own', 'linear', 'labelled'],
 )
 @pytest.mark.parametrize('own', [True, False], ids=['labelled', 'label-free'])
 def test_margin_is_told(head, distiller, warned, own, monkeypatch):

@@ -267,6 +267,14 @@ def test_a_pretrained_backbone_before_a_method_of_the_head(backbone_file, monkey
         within_loop(lambda: losses_of(resumed, batch()), iter=7)
 
 
+def test_a_teacher_at_random_is_told_of_once(monkeypatch):
+    """Not once more where a method's record turns out to lie behind its head."""
+    told = []
+    monkeypatch.setattr(module, 'print_log', lambda text, **_: told.append(text))
+    losses_of(distilled(kd_on(HEAD, 'MethodOutputs')), batch())
+    assert sum('THE TEACHER HAS NO WEIGHTS' in text for text in told) == 1
+
+
 def test_one_that_is_put_into_training_mode_leaves_it(monkeypatch):
     """A hook that calls ``train()`` of all that it finds would let its norms drift."""
     told = []

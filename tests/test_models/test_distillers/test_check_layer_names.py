@@ -56,6 +56,12 @@ def test_siblings_are_listed_and_lists_stay_short(resnet):
     assert len(names.split(', ')) <= 10
 
 
+def test_a_model_without_a_neck(resnet):
+    said = r"no layer 'neck\.gap'\. It has no neck: record layers of its backbone\. Nea"
+    with pytest.raises(ValueError, match=said):
+        check(resnet, 'neck.gap')
+
+
 def test_nothing_near():
     with pytest.raises(ValueError, match='Nearest names: none'):
         check(nn.Linear(1, 1), 'zzz.zzz')

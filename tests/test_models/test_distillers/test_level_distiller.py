@@ -8,8 +8,10 @@ from mmengine.registry import MODELS
 
 from tests.helpers.toy import (
     LEVELS,
+    POOL,
     batch,
     classifier,
+    convolution,
     feature_distill,
     layer_distiller,
     losses_of,
@@ -18,21 +20,6 @@ from tests.helpers.toy import (
 )
 
 STAGES = LEVELS[:3]
-POOL = dict(
-    type='mmrazor.TorchNNConnector',
-    module_name='AvgPool2d',
-    module_args=dict(kernel_size=2),
-)
-
-
-def conv(in_channel, out_channel, **kwargs):
-    return dict(
-        type='mmrazor.ConvModuleConnector',
-        in_channel=in_channel,
-        out_channel=out_channel,
-        norm_cfg=dict(type='BN'),
-        **kwargs,
-    )
 
 
 def distiller(**kwargs):
@@ -41,7 +28,7 @@ def distiller(**kwargs):
         student_levels=STAGES,
         teacher_levels=STAGES,
         level_loss=dict(type='mmrazor.L2Loss'),
-        student_connectors=[conv(4, 8), conv(8, 16), conv(16, 32)],
+        student_connectors=[convolution(4, 8), convolution(8, 16), convolution(16, 32)],
     )
     return dict(cfg, **kwargs)
 
@@ -53,7 +40,7 @@ def stock_distiller():
         type='mmrazor.ConfigurableDistiller',
         student_recorders=recorders,
         teacher_recorders=copy.deepcopy(recorders),
-        connectors={f'student{i}': conv(4 << i, 8 << i) for i in range(3)},
+        connectors={f'student{i}': convolution(4 << i, 8 << i) for i in range(3)},
         distill_losses={
             f'loss_level{i}': dict(type='mmrazor.L2Loss') for i in range(3)
         },
@@ -92,8 +79,8 @@ def test_every_parameter_gets_a_gradient():
 
 def test_one_config_for_all_makes_a_module_for_each():
     cfg = distiller(
-        student_connectors=conv(4, 4),
-        teacher_connectors=conv(4, 4),
+        student_connectors=convolution(4, 4),
+        teacher_connectors=convolution(4, 4),
         student_levels=STAGES[:1] * 2,
         teacher_levels=STAGES[:1] * 2,
     )
@@ -105,7 +92,7 @@ def test_one_config_for_all_makes_a_module_for_each():
 
 def test_rows_of_connectors_and_none():
     """Pooled before the convolution, on one level of the three only."""
-    rows = [conv(4, 8), [POOL, conv(8, 16)], conv(16, 32)]
+    rows = [convolution(4, 8), [POOL, convolution(8, 16)], convolution(16, 32)]
     cfg = distiller(student_connectors=rows, teacher_connectors=[None, POOL, None])
     model = feature_distill(distiller=cfg)
     seen = {}
@@ -141,7 +128,9 @@ def test_a_level_may_be_one_and_a_pre_activation():
         data_idx=0,
     )
     cfg = distiller(
-        student_levels=level, teacher_levels=level, student_connectors=[conv(8, 16)]
+        student_levels=level,
+        teacher_levels=level,
+        student_connectors=[convolution(8, 16)],
     )
     model = feature_distill(distiller=cfg)
     losses = losses_of(model, batch())
@@ -211,7 +200,7 @@ def test_channels_that_disagree():
 
 
 def test_a_tuple_is_no_level():
-    cfg = distiller(student_connectors=[conv(4, 8), conv(8, 16), None])
+    cfg = distiller(student_connectors=[convolution(4, 8), convolution(8, 16), None])
     cfg['student_levels'] = [*STAGES[:2], 'backbone']
     model = feature_distill(distiller=cfg)
     with pytest.raises(ValueError, match=r"level 2: the student's record is a tuple"):

@@ -13,8 +13,10 @@ from torch import nn
 
 from mmfakd.models.distillers import OverhaulDistiller
 from tests.helpers.toy import (
+    POOL,
     batch,
     classifier,
+    convolution,
     feature_distill,
     losses_of,
     step,
@@ -24,11 +26,6 @@ from tests.helpers.toy import (
 STAGES = (1, 2, 3)
 NORMS = [f'backbone.layer{i}.1.bn2' for i in STAGES]
 WEIGHTS = (0.25, 0.5, 1.0)
-POOL = dict(
-    type='mmrazor.TorchNNConnector',
-    module_name='AvgPool2d',
-    module_args=dict(kernel_size=2),
-)
 
 
 def pre_activation(stage):
@@ -48,16 +45,7 @@ def distiller(**kwargs):
         student_levels=[pre_activation(i) for i in STAGES],
         teacher_levels=[pre_activation(i) for i in STAGES],
         margins=NORMS,
-        student_connectors=[
-            dict(
-                type='mmrazor.ConvModuleConnector',
-                in_channel=2 << i,
-                out_channel=4 << i,
-                norm_cfg=dict(type='BN'),
-                act_cfg=None,
-            )
-            for i in STAGES
-        ],
+        student_connectors=[convolution(2 << i, 4 << i, act_cfg=None) for i in STAGES],
         level_loss=[dict(type='mmrazor.OFDLoss', loss_weight=w) for w in WEIGHTS],
     )
     return dict(cfg, **kwargs)
@@ -257,16 +245,7 @@ WIDE_NORMS = ['backbone.layer2.0.bn1', 'backbone.layer3.0.bn1', 'backbone.bn1']
 
 
 def norm_connectors():
-    return [
-        dict(
-            type='mmrazor.ConvModuleConnector',
-            in_channel=c,
-            out_channel=2 * c,
-            norm_cfg=dict(type='BN'),
-            act_cfg=None,
-        )
-        for c in (16, 32, 64)
-    ]
+    return [convolution(c, 2 * c, act_cfg=None) for c in (16, 32, 64)]
 
 
 def stock_distiller(norms, convs):

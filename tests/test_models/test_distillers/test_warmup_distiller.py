@@ -98,8 +98,12 @@ def test_losses_grow_and_statistics_do_not():
         cfg['loss_forward_mappings'],
         distance=cfg['loss_forward_mappings']['loss_fam'],
     )
-    model = feature_distill(teacher=MODELS.build(classifier(width=8)), distiller=cfg)
+    teacher = MODELS.build(classifier(width=8))
+    model = feature_distill(teacher=teacher, distiller=cfg)
+    stock = feature_distill(teacher=teacher, distiller=layer_distiller())
+    stock.load_state_dict(model.state_dict())
     data = batch()
+    full = losses_of(stock, copy.deepcopy(data))['distill.loss_fam']
     seen = []
     for epoch in (1, 3, 7):
         at(epoch=epoch)
@@ -107,9 +111,9 @@ def test_losses_grow_and_statistics_do_not():
         seen.append(
             [losses[f'distill.{k}'] for k in ('loss_fam', 'distance', 'warmup')]
         )
-    full, distance, _ = seen[-1]
-    torch.testing.assert_close(seen[0], [full / 2, distance, torch.tensor(0.5)])
-    torch.testing.assert_close(seen[1], [full, distance, torch.tensor(1.0)])
+    for found, factor in zip(seen, (0.5, 1.0, 1.0)):
+        expected = [factor * full, full, torch.tensor(factor)]
+        torch.testing.assert_close(found, expected)
 
 
 def test_state_dict_is_the_stock_distiller_s():

@@ -55,6 +55,12 @@ def test_cwd_compares_the_pixels_of_a_channel():
     assert build(CWD)(ours, theirs).item() == pytest.approx(sum(expected) / 6)
 
 
+def test_what_padding_is_left_out_of():
+    """Maps keep their images; pixels are samples of one batch."""
+    assert build(CWD).mean_over == 'images'
+    assert build(KD, per_pixel=True).mean_over == 'batch'
+
+
 @pytest.mark.parametrize(
     'size, ours_size, theirs_size, expected',
     [
