@@ -136,6 +136,10 @@ def draw(log: dict[str, Any]) -> Figure:
         )
     figure.legend(loc='outside right upper', frameon=False, fontsize=8)
     axis.axhline(0, color='0.7', linewidth=0.8)
+    # Most lie close together; an error that ignores the scale leaves more than all.
+    axis.set_xscale('log')
+    axis.xaxis.set_major_formatter('{x:g}')
+    axis.xaxis.set_minor_formatter('{x:g}')
     axis.set_xlabel(
         "unexplained part of the teacher's maps (median level, validation images)"
     )

@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
-from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder
+from mmrazor.models.task_modules.recorder import (
+    ModuleInputsRecorder,
+    ModuleOutputsRecorder,
+)
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -256,7 +259,9 @@ def _record_shape(recorder: BaseRecorder, level: Level) -> tuple[int, ...] | Non
 
 def _layer_width(recorder: BaseRecorder, model: nn.Module) -> int | None:
     """Width of what a recorded layer returns, where the layer tells."""
-    if not isinstance(recorder, ModuleOutputsRecorder):
+    # mmrazor's recorder of inputs is one of outputs, too.
+    of_outputs = isinstance(recorder, ModuleOutputsRecorder)
+    if not of_outputs or isinstance(recorder, ModuleInputsRecorder):
         return None
     layer = model.get_submodule(recorder.source)
     if isinstance(layer, nn.Linear):

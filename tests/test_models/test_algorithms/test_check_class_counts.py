@@ -348,3 +348,12 @@ def test_maps_of_other_sizes(loss, refused):
             losses_of(model, batch())
     else:
         assert losses_of(model, batch())['distill.loss_kd'].isfinite()
+
+
+def test_what_enters_the_last_layer_is_a_feature():
+    distiller = logits_distiller('mmengine.MeanGap')
+    for side in ('student', 'teacher'):
+        distiller[f'{side}_recorders']['fc']['type'] = 'mmrazor.ModuleInputs'
+    for entry in distiller['loss_forward_mappings']['loss_kd'].values():
+        entry['data_idx'] = 0
+    assert losses(pair(distiller, student=5), 5)['distill.loss_kd'].isfinite()
