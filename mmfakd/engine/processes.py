@@ -59,7 +59,7 @@ def check_processes(launcher: Sequence[str]) -> None:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if 0 < gpus < number:
         raise ValueError(
-            f'--nproc {count}: this machine has {gpus} GPUs for it; expected one for '
+            f'--nproc {count}: this machine has {gpus} GPU(s) for it; expected one for '
             f'each process. Give `--nproc {gpus}`, or make more of them visible '
             '(CUDA_VISIBLE_DEVICES); with CUDA_VISIBLE_DEVICES= (nothing) all '
             'processes run on the CPU.'

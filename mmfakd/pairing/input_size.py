@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,16 +72,50 @@ def read_input_size(
         InputSize | None: What that pipeline brings images to last; None where there is
         none, or no transform of it says so.
     """
+    transforms = _transforms(cfg, loader)
+    if not padded:
+        transforms = (t for t in transforms if type_name(t) != 'Pad')
+    return _last_size(transforms, cfg.get('default_scope') or 'mmpretrain')
+
+
+def has_square_batches(cfg: Config) -> bool:
+    """Tell whether all batches of a training are squares, be it of several sizes.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        bool: Whether its pipeline and its batch augments say so.
+    """
+    square = False
+    for transform in _transforms(cfg, 'train_dataloader'):
+        size = _size_of(transform, cfg.get('default_scope') or 'mmpretrain')
+        if transform.get('pad_to_square'):
+            square = True
+        elif size is not None and not transform.get('keep_ratio'):
+            square = size.fixed and size.height == size.width
+    kinds = {type_name(a) for a in preprocessor_of(cfg).get('batch_augments') or ()}
+    # YOLOX's keeps the ratio of the sides.
+    kinds.discard('BatchSyncRandomResize')
+    return square and not any('Resize' in kind for kind in kinds)
+
+
+def _transforms(cfg: Config, loader: str) -> Iterator[Mapping]:
+    """What is done to images, one after the other."""
     loaders = walk_loaders(cfg.get(loader))
     dataset = next((loader['dataset'] for loader in loaders), None)
     pipelines = [pipeline_of(wrapped) for wrapped in walk_wrappers(dataset)]
     # The innermost data set's comes first.
-    transforms = (t for found in reversed(pipelines) for t in found)
-    if not padded:
-        transforms = (
-            t for t in transforms if not isinstance(t, Mapping) or type_name(t) != 'Pad'
-        )
-    return _last_size(transforms, cfg.get('default_scope') or 'mmpretrain')
+    for transform in (t for found in reversed(pipelines) for t in found):
+        yield _as_mapping(transform)
+
+
+def _as_mapping(transform: Any) -> Mapping:
+    """The same as a config; that of a data set that was built is an object."""
+    if isinstance(transform, Mapping):
+        return transform
+    # Its arguments have the same names.
+    return dict(vars(transform), type=type(transform).__name__)
 
 
 def choose_probe_size(
@@ -122,7 +156,7 @@ def _segmentor_size(
     cfg: Config, read: InputSize | None, divisor: int
 ) -> tuple[int, int]:
     """What batches are padded to, else what the pipeline crops."""
-    padded = _preprocessor(cfg).get('size')
+    padded = preprocessor_of(cfg).get('size')
     if padded is not None:
         return tuple(padded)
     return padded_size((read.height, read.width) if read else _SEGMENTOR_SIZE, divisor)
@@ -183,7 +217,7 @@ def pad_size_divisor(cfg: Config) -> int:
     Returns:
         int: The number; 1 where batches are not padded.
     """
-    found = _preprocessor(cfg)
+    found = preprocessor_of(cfg)
     # A segmentor's has another name for it.
     return found.get('pad_size_divisor') or found.get('size_divisor') or 1
 
@@ -199,7 +233,7 @@ def augmented_size(cfg: Config, size: tuple[int, int] | None) -> tuple[int, int]
     Returns:
         tuple[int, int] | None: Those after; None where they have several.
     """
-    for augment in _preprocessor(cfg).get('batch_augments') or ():
+    for augment in preprocessor_of(cfg).get('batch_augments') or ():
         name = type_name(augment)
         if name == 'BatchFixedSizePad':
             size = tuple(augment['size'])
@@ -209,8 +243,15 @@ def augmented_size(cfg: Config, size: tuple[int, int] | None) -> tuple[int, int]
     return size
 
 
-def _preprocessor(cfg: Config) -> Mapping:
-    """The preprocessor of a model, which classifiers have beside it."""
+def preprocessor_of(cfg: Config) -> Mapping:
+    """Find the preprocessor of a model, which classifiers have beside it.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        Mapping: Its config; empty where there is none.
+    """
     return cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
 
 
@@ -232,10 +273,7 @@ def _last_size(transforms: Iterable[Any], scope: str) -> InputSize | None:
     """The size that a row of transforms brings images to."""
     found = None
     for transform in transforms:
-        if not isinstance(transform, Mapping):
-            # Of a data set that was built; its arguments have the same names.
-            transform = dict(vars(transform), type=type(transform).__name__)
-        found = _size_of(transform, scope) or found
+        found = _size_of(_as_mapping(transform), scope) or found
     return found
 
 

@@ -19,8 +19,8 @@ def match_head_inputs(student: Levels, teacher: Levels) -> Matching | None:
 
     Returns:
         Matching | None: As many maps on both sides are pairs in their order. Of two
-        models with other numbers, those of one stride are, from the deepest up; None
-        where the two have less than two strides in common.
+        models with other numbers, those of one stride are, see
+        :func:`.match_strides`; None where that finds none.
     """
     ours, theirs = student.stages, teacher.stages
     if student.blocks or teacher.blocks or not ours or not theirs:

@@ -111,22 +111,20 @@ def match_strides(student: Levels, teacher: Levels) -> Pairs | None:
         teacher (Levels): The teacher's.
 
     Returns:
-        list[tuple[Feature, Feature]] | None: The pairs, by stride; None where the two
-        have one stride or none in common, unless it is all that both have, or one of
-        them has a single level.
+        list[tuple[Feature, Feature]] | None: The pairs, by stride; None where there is
+        one or none, unless the strides of both are the same, or one of them has a
+        single level.
     """
     ours, theirs = student.stages, teacher.stages
     strides, others = {f.stride for f in ours}, {f.stride for f in theirs}
-    common = strides & others
-    if strides != others and len(common) < min(2, len(ours), len(theirs)):
-        return None
     pairs: Pairs = []
-    for stride in sorted(common):
+    for stride in sorted(strides & others):
         sides = [[f for f in side if f.stride == stride] for side in (ours, theirs)]
         count = min(map(len, sides))
         taken = slice(count) if student.is_neck else slice(-count, None)
         pairs += zip(*(side[taken] for side in sides))
-    return pairs
+    enough = strides == others or len(pairs) >= min(2, len(ours), len(theirs))
+    return pairs if enough else None
 
 
 def _match_stages(student: Levels, teacher: Levels) -> tuple[Pairs, str]:

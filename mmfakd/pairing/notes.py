@@ -129,7 +129,7 @@ def _warnings(plan: Plan) -> list[str]:
             f'{plan.padding}.'
         )
     notes += [
-        f'{ours.name} and {theirs.name} have one stride but sizes that are rounded in '
+        f'{ours.name} and {theirs.name} have sizes that are rounded in '
         'different ways; they are left out.'
         for ours, theirs in plan.matching.dropped
     ]
@@ -163,6 +163,9 @@ def _about_grids(plan: Plan) -> list[str]:
     if plan.fixed or plan.input_size is None or plan.configured_size is None:
         return []
     if not bare or given is None or plan.one_size == given:
+        return []
+    if given[0] == given[1] and plan.has_squares:
+        # Squares of any size need no grid.
         return []
     return [
         f'tokens of {", ".join(bare)} become maps by the grid of batches of '

@@ -18,9 +18,11 @@ from .features import Feature
 from .input_size import (
     InputSize,
     augmented_size,
+    has_square_batches,
     measure_images,
     pad_size_divisor,
     padded_size,
+    preprocessor_of,
     read_input_size,
 )
 from .loss_weight import DEFAULT_LOSS_WEIGHT, LossWeight, is_balanced, parse_loss_weight
@@ -118,9 +120,9 @@ class Plan:
     @property
     def configured_size(self) -> tuple[int, int] | None:
         """Optional[tuple[int, int]]: the same as the student's config has it."""
-        preprocessor = self.student.cfg.model.get('data_preprocessor') or {}
-        if preprocessor.get('size'):
-            return tuple(preprocessor['size'])
+        padded = preprocessor_of(self.student.cfg).get('size')
+        if padded:
+            return tuple(padded)
         read = self.read_size
         if read is None:
             return None
@@ -133,10 +135,15 @@ class Plan:
 
         None where batches have several sizes, or nothing says theirs.
         """
-        preprocessor = self.student.cfg.model.get('data_preprocessor') or {}
         read = self.read_size
-        known = preprocessor.get('size') or (read is not None and read.fixed)
+        padded = preprocessor_of(self.student.cfg).get('size')
+        known = padded or (read is not None and read.fixed)
         return augmented_size(self.student.cfg, self.configured_size if known else None)
+
+    @property
+    def has_squares(self) -> bool:
+        """bool: whether every batch is a square, by the student's config."""
+        return has_square_batches(self.student.cfg)
 
     def size_of(self, feature: Feature) -> tuple[int, ...]:
         """Tell how large a level is for the user's own images.

@@ -39,6 +39,8 @@ def _fitted(
     size = plan.one_size
     if size == candidate.probe.input_shape[2:]:
         return list(features)
+    if size is None and plan.has_squares:
+        return [_as_square(f) if f.needs_grid else f for f in features]
     if size is None:
         raise ValueError(_no_size(plan, candidate, bare[0]))
     probe = candidate.run(size, heads=candidate.kind != 'detector')
@@ -56,6 +58,12 @@ def _fitted(
         replace(f, tokens=tokens[f.name, f.call.index]) if f.needs_grid else f
         for f in features
     ]
+
+
+def _as_square(feature: Feature) -> Feature:
+    """The same feature for squares of any size, which need no grid."""
+    tokens = {k: v for k, v in (feature.tokens or {}).items() if k != 'size'}
+    return replace(feature, tokens=tokens)
 
 
 _OTHERS = (

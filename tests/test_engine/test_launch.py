@@ -58,6 +58,7 @@ def test_processes_of_mpi_have_a_gpu_each(monkeypatch):
     for name, value in dict(RANK=5, SIZE=8, LOCAL_RANK=1).items():
         monkeypatch.setenv(f'OMPI_COMM_WORLD_{name}', str(value))
     monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
+    monkeypatch.setenv('LOCAL_RANK', '0')
     merge_launch_options(Config(dict(work_dir='w')), launcher='mpi')
     assert os.environ['LOCAL_RANK'] == '1'
 

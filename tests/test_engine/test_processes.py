@@ -122,14 +122,22 @@ def test_option_unknown_to_both_is_told_once(tmp_path):
 
 @pytest.mark.parametrize(
     ('gpus', 'count', 'refused'),
-    [(0, '8', False), (4, '4', False), (4, 'gpu', False), (4, '5', True)],
+    [
+        (0, '8', False),
+        (4, '4', False),
+        (4, 'gpu', False),
+        (4, '5', True),
+        (4, '4 --nnodes=2', False),
+    ],
 )
 def test_each_process_has_a_gpu_where_there_are_some(gpus, count, refused, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
-    said = pytest.raises(ValueError, match='--nproc 5: .* 4 GPUs .* `--nproc 4`, or')
+    said = pytest.raises(
+        ValueError, match=r'--nproc 5: .* 4 GPU\(s\) .* `--nproc 4`, or'
+    )
     with said if refused else nullcontext():
-        check_processes([f'--nproc-per-node={count}'])
+        check_processes(f'--nproc-per-node={count}'.split())
 
 
 @pytest.mark.parametrize('given', [[], ['--signals_to_handle=SIGTERM']])

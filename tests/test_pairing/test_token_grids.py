@@ -84,7 +84,7 @@ def test_a_segmentor_s_batches_have_the_size_of_its_preprocessor():
     [
         ([MANY], [], 'batches of .*student.py have several sizes'),
         (
-            [resize(96, 96)],
+            [resize(96, 160)],
             [dict(type='BatchSyncRandomResize', random_size_range=(64, 128))],
             'batches of .*student.py have several sizes',
         ),
@@ -102,6 +102,24 @@ def test_batches_of_many_sizes(make, tmp_path, pipeline, augments, why):
     # Maps of any size need no grid, nor do vectors.
     level, _ = make(*pipeline, batch_augments=augments, teaches='backbone.patch_embed')
     assert level == 'backbone.patch_embed'
+
+
+@pytest.mark.parametrize(
+    ('pipeline', 'augments'),
+    [
+        (
+            [resize(96, 96)],
+            [dict(type='BatchSyncRandomResize', random_size_range=(64, 128))],
+        ),
+        ([MANY, dict(type='Pad', pad_to_square=True)], []),
+    ],
+)
+def test_squares_of_many_sizes_need_no_grid(make, pipeline, augments):
+    level, _ = make(*pipeline, batch_augments=augments)
+    assert level['tokens'] == dict(prefix=1)
+    options = '--input-size', '128x128'
+    level, text = make(*pipeline, batch_augments=augments, options=options)
+    assert level['tokens'] == dict(prefix=1) and 'become maps by' not in text
 
 
 def test_a_size_that_the_user_gives(make):
