@@ -43,8 +43,10 @@ def draw_curves(comparison: dict) -> Figure:
     [unit] = units
     # The names stand beside the axes, in letters of about 0.06 inches.
     width = 2.5 + 0.06 * max(len(method['method']) for method in methods)
+    # One above the other; more than six reach beyond the axes.
+    height = 2.9 + 0.15 * max(0, len(methods) - 6)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width * len(panels), 2.9), layout='constrained')
+        figure = Figure(figsize=(width * len(panels), height), layout='constrained')
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for axis, (key, label) in zip(axes, panels.items()):
             _draw_panel(axis, methods, key)
