@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -151,9 +152,10 @@ def first_line(error: Exception) -> str:
         error (Exception): The error.
 
     Returns:
-        str: The first line, or 300 characters of it.
+        str: The first line, or 300 characters of it, up to a word.
     """
-    return str(error).strip().partition('\n')[0][:300]
+    line = str(error).strip().partition('\n')[0]
+    return textwrap.shorten(line, 300, placeholder=' ...')
 
 
 def progress(text: str) -> None:

@@ -23,10 +23,24 @@ def is_compiled(model: nn.Module) -> bool:
     Returns:
         bool: Whether it was, be it by ``part.compile()`` or ``torch.compile(part)``.
     """
-    return any(
-        getattr(part, '_compiled_call_impl', None) or '_orig_mod' in part._modules
+    return bool(compiled_parts(model))
+
+
+def compiled_parts(model: nn.Module) -> set[nn.Module]:
+    """Find what a compiler has of a model.
+
+    Args:
+        model (nn.Module): The model.
+
+    Returns:
+        set[nn.Module]: The parts that were handed to it, and all that is in them.
+    """
+    return {
+        module
         for part in model.modules()
-    )
+        if getattr(part, '_compiled_call_impl', None) or '_orig_mod' in part._modules
+        for module in part.modules()
+    }
 
 
 # Where the hand-written passes run: they write into views of complex tensors.

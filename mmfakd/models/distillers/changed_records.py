@@ -14,7 +14,7 @@ from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from mmfakd.ops.compiling import is_compiled
+from mmfakd.ops.compiling import compiled_parts
 
 from .attach_recorders import attach_recorders, find_layer
 from .check_layer_names import MODULE_RECORDERS
@@ -27,7 +27,7 @@ def tell_changed_records(
     """Warn of records that are something else by the end of a forward pass.
 
     In-place activations are switched off, but a network may say ``out += identity``:
-    the record of what stood before it is the sum, then. Compiled networks are not
+    the record of what stood before it is the sum, then. Compiled parts are not
     watched.
 
     Args:
@@ -38,10 +38,8 @@ def tell_changed_records(
     Yields:
         None: Nothing; the model runs within the context.
     """
-    if is_compiled(model):
-        # Hooks would cut it into more graphs, for good.
-        yield
-        return
+    # Hooks would cut these into more graphs, for good.
+    compiled = compiled_parts(model)
     attach_recorders(recorders, model, role)
     taken: list[tuple[str, Tensor, int, Tensor | None]] = []
     handles = []
@@ -49,7 +47,7 @@ def tell_changed_records(
         layer = None
         if type(recorder).__name__ in MODULE_RECORDERS:
             layer = find_layer(model, recorder.source)
-        if layer is not None:
+        if layer is not None and layer not in compiled:
             # Behind the recorder's own hook, whose record is the last one.
             handles.append(layer.register_forward_hook(_noting(recorder, taken)))
     try:

@@ -110,6 +110,12 @@ def test_compiled_networks_are_not_watched(wrapped):
     recorder.initialize(model)
     with tell_changed_records(recorder.recorders, model, 'student'):
         assert sum(len(m._forward_hooks) for m in model.modules()) == 1
+    # What is beside them is.
+    beside = nn.Sequential(nn.Conv2d(3, 4, 1), layer)
+    recorder = RecorderManager(dict(a=dict(type='mmrazor.ModuleOutputs', source='0')))
+    recorder.initialize(beside)
+    with tell_changed_records(recorder.recorders, beside, 'student'):
+        assert len(beside[0]._forward_hooks) == 2
 
 
 def test_several_calls_are_told_unless_one_is_chosen():
