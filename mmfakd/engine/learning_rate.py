@@ -14,6 +14,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from mmengine.runner import Runner
 
+from mmfakd.model_zoo.type_names import type_name
+
 from .safety import set_on_hooks
 
 # Rates of a parameter group, OneCycleLR's among them.
@@ -82,8 +84,7 @@ def set_rate(cfg: Config, rate: float) -> None:
     optimizer.lr = rate
     schedulers = cfg.get('param_scheduler') or []
     for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-        kind = scheduler.get('type', '')
-        if str(getattr(kind, '__name__', kind)).endswith('LR'):
+        if type_name(scheduler).endswith('LR'):
             for key in GIVEN:
                 if scheduler.get(key):
                     scheduler[key] = _times(scheduler[key], factor)

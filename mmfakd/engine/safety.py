@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
-from mmfakd.model_zoo.type_names import short_name
+from mmfakd.model_zoo.type_names import short_name, type_name
 
 # Name in `default_hooks` -> type. As default hooks they join those of a base config,
 # where a list of custom hooks would replace its own.
@@ -94,8 +94,7 @@ def loops_by_epoch(cfg: Config) -> bool:
     known = _counts_as_mmengine(loop)
     if known is not None:
         return known
-    kind = loop['type']
-    name = getattr(kind, '__name__', str(kind))
+    name = type_name(loop)
     if 'Epoch' in name or 'Iter' in name:
         return 'Epoch' in name
     if 'by_epoch' in loop:

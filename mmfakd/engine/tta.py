@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmfakd.checkpoints.student import student_config
 from mmfakd.datasets.wrappers import pipeline_of, walk_loaders, walk_wrappers
-from mmfakd.model_zoo.type_names import full_type_name
+from mmfakd.model_zoo.type_names import full_type_name, short_name
 
 # What merges predictions, as the libraries' own test scripts have it.
 _MODELS: dict[str, dict[str, Any]] = dict(
@@ -77,7 +77,7 @@ def _mirrored(pipeline: list[Any], library: str) -> list[Any]:
     """A test pipeline that packs an image and its mirror image."""
     *before, pack = copy.deepcopy(list(pipeline))
     kind = pack.get('type') if isinstance(pack, Mapping) else None
-    if 'Pack' not in str(getattr(kind, '__name__', kind)):
+    if 'Pack' not in short_name(kind):
         raise ValueError(
             f'--tta: the test pipeline ends in {kind!r}; expected what packs the '
             "inputs, such as 'PackInputs'. Put it last, or add a `tta_pipeline` to the "

@@ -2,6 +2,7 @@
 """Gradients of single losses: right, and nothing of the training changes."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from torch.utils.checkpoint import checkpoint
 
 from mmfakd.models.distillers.loss_gradients import (
     GradientsNotMeasured,
+    _all_finite,
     loss_gradients,
 )
 from tests.helpers.half_precision import needs_cpu_float16
+from tests.helpers.two_processes import run_twice
 
 
 class Net(nn.Module):
@@ -243,3 +246,16 @@ def test_the_reducer_of_ddp_is_left_alone(process_group, reentrant, options):
     assert ('static_graph=True' in wrapped.module.why) == unsure
     for ours, theirs in zip(*after):
         assert torch.equal(ours, theirs)
+
+
+def overflows(rank):
+    """Where one process overflows all take the next scale, as all norms are shared."""
+    device = torch.device('cpu')
+    for there, here in ((1.0, 1.0), (math.inf, 1.0), (1.0, math.inf)):
+        mine = [None, torch.tensor([1.0, here if rank else there])]
+        finite = _all_finite(mine, device)
+        assert finite == (math.isfinite(there) and math.isfinite(here))
+
+
+def test_two_processes_agree_on_an_overflow():
+    run_twice(overflows)
