@@ -223,9 +223,16 @@ def test_teachers_have_published_weights():
     ],
 )
 def test_weights_are_those_of_reviewkd(pair, weight):
-    for method in ('reviewkd', 'fakd_review', 'fakd_layer'):
+    for method in ('reviewkd', 'fakd_review'):
         text = (FOLDER / f'{method}_{pair}_8xb2_coco.py').read_text()
         assert f'    loss_weight={weight},\n' in text
+
+
+def test_layer_to_layer_measures_its_weights():
+    names = [name for name in PAIRS if name.startswith('fakd_layer_')]
+    assert len(names) == 12
+    for name in names:
+        assert leaf(name).model.distiller.loss_weight == 'balance', name
 
 
 class Skipped(Hook):

@@ -1,11 +1,11 @@
-# FAM-KD layer to layer (arXiv 2403.05894), with ReviewKD's weight for this pair.
+# FAM-KD layer to layer (arXiv 2403.05894), weights by measurement.
 _base_ = '../../_base_/pairs/coco/retinanet_r101_r50.py'
 model = dict(
     distiller=dict(
         type='mmfakd.ReviewDistiller',
         student_levels='neck',
         teacher_levels='neck',
-        loss_weight=1.0,
+        loss_weight='balance',
         connector={{_base_.fakd_layer}},
     )
 )
