@@ -101,7 +101,7 @@ def check_distillation(
         warnings = check_schedule(cfg, hooks, model, loader)
         warnings += check_data(loader, model, _iterations(cfg))
         notes += _fill(model, given=teacher_ckpt is not None)
-        warnings += filter(None, [tell_names(model, _classes(loader))])
+        warnings += filter(None, [tell_names(model, _classes(loader), cfg.model)])
         if place.type == 'cpu':
             batch = _fewer_images(batch, notes)
         if cfg.get('load_from'):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
@@ -23,6 +23,7 @@ from mmfakd.datasets.wrappers import (
     read_datasets,
     walk_wrappers,
 )
+from mmfakd.models.algorithms.built_models import whole_from
 from mmfakd.models.algorithms.check_batches import label_count
 from mmfakd.models.algorithms.check_class_counts import class_losses
 from mmfakd.models.algorithms.count_classes import is_panoptic, predicted_counts
@@ -238,17 +239,38 @@ def _tell_classes(dataset: Any, model: nn.Module) -> str:
     )
 
 
-def tell_names(model: Any, classes: Sequence[str] | None) -> str:
+def teacher_checkpoint(model: Any, cfg: Mapping | None = None) -> str | None:
+    """Name the checkpoint that a teacher as a whole comes from.
+
+    Args:
+        model (Any): A distillation, or a plain model.
+        cfg (Mapping, optional): Its config. mmrazor's algorithms do not keep what it
+            gives as ``teacher_ckpt``.
+
+    Returns:
+        str | None: A path, URL or model-zoo name, if there is one.
+    """
+    teacher = getattr(model, 'teacher', None)
+    if not isinstance(teacher, nn.Module):
+        return None
+    given = cfg.get('teacher_ckpt') if isinstance(cfg, Mapping) else None
+    return getattr(model, 'teacher_ckpt', None) or given or whole_from(teacher)
+
+
+def tell_names(
+    model: Any, classes: Sequence[str] | None, cfg: Mapping | None = None
+) -> str:
     """Tell if the teacher calls the classes that are compared by other names.
 
     Args:
         model (Any): A distillation, or a plain model.
         classes (Sequence[str], optional): Names of the classes of the data set.
+        cfg (Mapping, optional): Config of the distillation.
 
     Returns:
         str: What differs, and what that does; '' if nothing is compared or differs.
     """
-    checkpoint = getattr(model, 'teacher_ckpt', None)
+    checkpoint = teacher_checkpoint(model, cfg)
     if not checkpoint or not classes:
         return ''
     losses = class_losses(model.distiller, model.architecture, model.teacher)

@@ -104,6 +104,7 @@ class RawOutputs(nn.Module):
         self.model = student.model
         self.names: list[str] = []
         self._heads = _output_names(student)
+        self._classifies = student.task == 'classification'
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Run it.
@@ -123,7 +124,12 @@ class RawOutputs(nn.Module):
         names = _all_names(heads, len(parts))
         flat = [pair for both in zip(names, parts) for pair in _flattened(*both)]
         self.names = [name for name, _ in flat]
-        return tuple(tensor for _, tensor in flat)
+        tensors = (tensor for _, tensor in flat)
+        if self._classifies:
+            # Networks that squeeze, as LeNet-5 does, lose the batch of a single image.
+            lost = (x.dim() == 1 and len(x) != len(images) for _, x in flat)
+            tensors = (x[None] if one else x for one, x in zip(lost, tensors))
+        return tuple(tensors)
 
 
 def _task(model: BaseModel) -> str:

@@ -121,8 +121,9 @@ class Candidate:
         if not any(is_one(model) for is_one in _KINDS.values()):
             raise ValueError(
                 f'{self.name!r}: a {type(model).__name__} is no mmpretrain classifier, '
-                'mmdet detector or mmseg segmentor. Give a config of one of these; of '
-                'a self-supervised model, for example, the config of its fine-tuning.'
+                'mmdet detector or mmseg segmentor. Give a config of one of these: of '
+                'a self-supervised model that of its fine-tuning, of a retriever an '
+                '`ImageClassifier` with its backbone, neck and head.'
             )
         return model
 

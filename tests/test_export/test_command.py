@@ -76,6 +76,33 @@ def test_classifier_in_onnxruntime(onnx_file, classifier_ckpt, pictures, tmp_pat
     assert np.ptp(expected, axis=0).max() > 0.01 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize('dynamic', ['auto', 'none'])
+def test_classifier_that_loses_the_batch_of_one_image(dynamic, tmp_path):
+    pipeline = [
+        dict(type='LoadImageFromFile', color_type='grayscale'),
+        dict(type='Resize', scale=(32, 32)),
+        dict(type='PackInputs'),
+    ]
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            data_preprocessor=dict(num_classes=3, mean=[128.0], std=[64.0]),
+            model=dict(
+                type='ImageClassifier',
+                backbone=dict(type='LeNet5', num_classes=3),
+                head=dict(type='ClsHead'),
+            ),
+            test_dataloader=dict(dataset=dict(type='CustomDataset', pipeline=pipeline)),
+        )
+    )
+    save(cfg, tmp_path / 'lenet.pth')
+    pytest.importorskip('onnxruntime')
+    path = tmp_path / 'lenet.onnx'
+    export_checkpoint(str(tmp_path / 'lenet.pth'), str(path), dynamic=dynamic)
+    [logits] = session(path).run(None, {'images': np.zeros((1, 1, 32, 32), 'f4')})
+    assert logits.shape == (1, 3)
+
+
 def test_what_the_file_says(onnx_file):
     onnx = pytest.importorskip('onnx')
     path, said = onnx_file

@@ -85,7 +85,7 @@ class CheckDataHook(Hook):
             for text in check_validation(loader, classes if compared else None):
                 _warn(text)
         check_batches(architecture)
-        _warn(tell_names(whole, classes))
+        _warn(tell_names(whole, classes, runner.cfg.get('model')))
 
 
 def _warn(text: str) -> None:

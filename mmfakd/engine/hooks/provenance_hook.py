@@ -119,6 +119,7 @@ class ProvenanceHook(Hook):
                 that nobody takes, and changes are not allowed.
         """
         if not runner._resume:
+            _tell_inherited(runner, checkpoint)
             _check_measured(runner, checkpoint)
             return
         then = _described_in(runner, checkpoint['meta'])
@@ -319,6 +320,21 @@ def _teacher(runner: Runner) -> Teacher | None:
 def _is_measured_otherwise(differences: list[Difference]) -> bool:
     """Tell whether what level weights depend on is another one."""
     return any(d.decisive and _MEASURED_AGAINST.match(d.key) for d in differences)
+
+
+def _tell_inherited(runner: Runner, checkpoint: dict) -> None:
+    """Warn of weights that go over those which the student took from the teacher."""
+    inherited = getattr(unwrapped_model(runner), 'inherit', ())
+    given = checkpoint.get('state_dict', checkpoint)
+    keys = [re.sub(r'^(module\.)?(architecture\.)?', '', key) for key in given]
+    twice = [n for n in inherited if any(key.startswith(f'{n}.') for key in keys)]
+    if twice and isinstance(runner._train_loop, BaseLoop):
+        runner.logger.warning(
+            f'load_from={runner._load_from!r} is loaded after what the student '
+            f'inherits from the teacher, and has weights of {", ".join(twice)}, too: '
+            'these count. Leave out one of the two: `load_from`, or the module in '
+            '`inherit`.'
+        )
 
 
 def _check_measured(runner: Runner, checkpoint: dict) -> None:

@@ -19,6 +19,7 @@ from mmfakd.checkpoints.latest import LOAD_ERRORS, find_flaw
 from mmfakd.checkpoints.student import export_student
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.compat.best_of_others import is_own
+from mmfakd.engine.check_data import teacher_checkpoint
 from mmfakd.engine.known_meta import known_meta
 from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.models.algorithms.count_classes import predicted_counts
@@ -134,7 +135,8 @@ class StudentCheckpointHook(Hook):
         """Call the student's classes as the teacher does, which has as many."""
         if self._borrowed is None:
             model: Any = unwrapped_model(runner)
-            names = trained_classes(getattr(model, 'teacher_ckpt', None))
+            checkpoint = teacher_checkpoint(model, runner.cfg.get('model'))
+            names = trained_classes(checkpoint)
             fit = names and len(names) in predicted_counts(model.architecture)
             self._borrowed = dict(classes=tuple(names)) if fit else {}
         return self._borrowed

@@ -150,6 +150,19 @@ def pretrained_from(model: nn.Module) -> list[str]:
     ]
 
 
+def whole_from(model: nn.Module) -> str | None:
+    """Name the checkpoint that a model as a whole is initialised from.
+
+    Args:
+        model (nn.Module): The model.
+
+    Returns:
+        str | None: That of its own ``init_cfg``, unless parts of it are meant.
+    """
+    named = (cfg for cfg in _init_cfgs(model) if _names_checkpoint(cfg))
+    return next((cfg['checkpoint'] for cfg in named if not cfg.get('prefix')), None)
+
+
 def drop_pretrained(model: nn.Module) -> None:
     """Let the initialisation of a model load no weights.
 

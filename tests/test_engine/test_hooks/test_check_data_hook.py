@@ -270,6 +270,28 @@ def test_teacher_of_another_order(loss, tmp_path, told):
     assert "its checkpoint names class 0 '1', the data set '0', and loss_kd" in text
 
 
+def from_init_cfg(cfg):
+    """The teacher's weights as its own, not as those of the distillation."""
+    checkpoint = cfg.model.pop('teacher_ckpt')
+    cfg.model.teacher.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
+
+
+def in_mmrazor(cfg):
+    """An algorithm that does not keep the name of the file."""
+    cfg.model.type = 'mmrazor.SingleTeacherDistill'
+    cfg.data_preprocessor.type = 'mmpretrain.ClsDataPreprocessor'
+
+
+@pytest.mark.parametrize('given', [from_init_cfg, in_mmrazor])
+def test_teacher_of_another_order_given_otherwise(given, tmp_path, told):
+    ckpt = named_teacher(tmp_path, tuple('1023456789'))
+    cfg = config(tmp_path, knowledge_distillation(ckpt, 'KLDivergence'), epochs=1)
+    given(cfg)
+    run(cfg)
+    (text,) = told
+    assert "its checkpoint names class 0 '1', the data set '0', and loss_kd" in text
+
+
 def test_teachers_that_are_not_told(tmp_path, told):
     """Names that fit; none; features, and relations of samples, have no classes."""
     for classes in ('0123456789', ''):

@@ -543,3 +543,26 @@ def test_first_start_says_nothing(tmp_path, lines):
     save_teacher(tmp_path)
     train(config(tmp_path))
     assert not tables(lines)
+
+
+@pytest.mark.parametrize('part', ['head', 'backbone', 'architecture.head'])
+def test_load_from_goes_over_what_is_inherited(part, tmp_path, lines):
+    weights = MODELS.build(student()).state_dict()
+    torch.save(dict(state_dict=weights), tmp_path / 'teacher.pth')
+    prefix, _, name = part.rpartition('.')
+    kept = {
+        f'{prefix}.{key}'.lstrip('.'): value
+        for key, value in weights.items()
+        if key.startswith(name)
+    }
+    torch.save(dict(state_dict=kept), tmp_path / 'start.pth')
+    model = distillation(
+        str(tmp_path / 'teacher.pth'),
+        teacher=student(),
+        distiller=review_distiller(width=2, teacher_width=2),
+        inherit=['head'],
+    )
+    train(config(tmp_path, model=model, load_from=str(tmp_path / 'start.pth')))
+    told = [line for line in lines if 'inherits from the teacher' in line]
+    assert len(told) == (name == 'head')
+    assert all('has weights of head, too: these count' in line for line in told)
