@@ -149,7 +149,8 @@ def dummy_images(shape: tuple[int, ...]) -> Tensor:
     Returns:
         Tensor: The batch.
     """
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator, device='cpu')
 
 
 def _probe(model: BaseModel, inputs: Tensor, heads: bool) -> Probe:

@@ -117,7 +117,8 @@ def telling(value: Any) -> Any:
         if not plain or bool((value != value.flatten()[0]).any()):
             return value
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(value.shape, generator=generator)
+        # Whatever device is the default: generators draw on their own.
+        noise = torch.randn(value.shape, generator=generator, device='cpu')
         return noise.to(value.device, value.dtype)
     if isinstance(value, Mapping):
         return {key: telling(item) for key, item in value.items()}
