@@ -65,10 +65,11 @@ def distill(
             ``{student's layer: teacher's layer}``. In the place of a name may stand the
             layer itself or ``dict(name=..., index=..., call=..., layout=...,
             tokens=..., copy=...)``: ``index`` is the number or key of the part of its
-            output that counts, ``call`` which of several calls, ``layout`` one of
-            ``'NCHW'``, ``'NHWC'``, ``'NLC'``, ``'NCL'``, ``tokens=dict(prefix=1,
-            size=(h, w))`` how tokens lie on a grid, ``copy`` whether it is changed in
-            place. What is left out is found from the example.
+            output that counts, or an attribute of a data class, ``call`` which of
+            several calls, ``layout`` one of ``'NCHW'``, ``'NHWC'``, ``'NLC'``,
+            ``'NCL'``, ``tokens=dict(prefix=1, size=(h, w))`` how tokens lie on a grid,
+            ``copy`` whether it is changed in place. What is left out is found from the
+            example.
         teacher_layers (Sequence, optional): The teacher's, likewise. Defaults to None:
             the student's names.
         example_input (Any): What the models are called with: a tensor; a tuple of

@@ -14,10 +14,10 @@ from mmfakd.models.distillers.token_map import TokenMap
 from mmfakd.ops.compiling import is_compiled
 from mmfakd.ops.maps import as_map
 from mmfakd.pairing.features import Feature, find_features
-from mmfakd.pairing.probe import Call, CallRecorder, Probe
+from mmfakd.pairing.probe import Call, CallRecorder, Probe, attributes_of
 
 from .inputs import Arguments, fitted, left_alone, telling
-from .layer import Layer, LayerLike, describe, tensors_in
+from .layer import Layer, LayerLike, describe, item_of, tensors_in
 from .layer_hook import PassHook
 from .logits import has_classes_last, logits_of
 from .recorder import Recorder
@@ -338,11 +338,10 @@ def _positions(record: Any, path: Sequence) -> tuple[int, ...]:
     """A path of keys as one of positions."""
     positions: list[int] = []
     for key in path:
-        if hasattr(record, 'keys') and isinstance(key, str):
-            positions.append(list(record.keys()).index(key))
-        else:
-            positions.append(key % len(record))
-        record = record[key]
+        named = record if hasattr(record, 'keys') else attributes_of(record)
+        names = list(named.keys())
+        positions.append(names.index(key) if key in names else key % len(record))
+        record = item_of(record, key)
     return tuple(positions)
 
 
