@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .autocast import autocast_dtype
-from .layer import tensors_in
+from .layer import renewed, tensors_in
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -37,36 +38,50 @@ def fitted(value: Any, model: nn.Module) -> Any:
     """Bring arguments to where a model is and, without autocast, to its precision.
 
     Args:
-        value (Any): A tensor, or tuples, lists and mappings of them, or anything else.
+        value (Any): A tensor, or tuples, lists, mappings and data classes of them, or
+            anything else.
         model (nn.Module): The model.
 
     Returns:
-        Any: The same there; itself where all of it is there already.
+        Any: The same there; itself where all of it is there already. Where the images
+        are in the model's precision already, what is finer stays so, as times in
+        float64: their model takes them like that.
     """
     like = next((x for x in _weights(model) if x.is_floating_point()), None)
     return value if like is None else matched(value, like)
 
 
-def matched(value: Any, like: Tensor) -> Any:
+def matched(value: Any, like: Tensor, keep_finer: bool = False) -> Any:
     """Bring tensors to the device and, without autocast, to the precision of another.
 
     Args:
-        value (Any): A tensor, or tuples, lists and mappings of them, or anything else.
+        value (Any): A tensor, or tuples, lists, mappings and data classes of them, or
+            anything else.
         like (Tensor): The other one.
 
     Returns:
         Any: The same there; itself where all of it is there already.
     """
+        keep_finer (bool): Whether tensors of finer precision keep theirs. Defaults to
+            False.
     if isinstance(value, Tensor):
         cast = value.is_floating_point() and not autocast_dtype(like.device.type)
         return moved(value, like.device, like.dtype if cast else None)
     if all(matched(x, like) is x for _, x in tensors_in(value)):
+
+    def match(item: Any) -> Any:
+        return matched(item, like, keep_finer)
+
         return value
     if isinstance(value, Mapping):
+        if cast and keep_finer:
+            cast = torch.finfo(value.dtype).bits <= torch.finfo(like.dtype).bits
         return {key: matched(item, like) for key, item in value.items()}
     if hasattr(value, '_fields'):
-        return type(value)(*(matched(item, like) for item in value))
-    return type(value)(matched(item, like) for item in value)
+        return type(value)(*map(match, value))
+    if is_dataclass(value):
+        return renewed(value, match)
+    return type(value)(map(match, value))
 
 
 def moved(value: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
