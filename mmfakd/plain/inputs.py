@@ -48,7 +48,11 @@ def fitted(value: Any, model: nn.Module) -> Any:
         float64: their model takes them like that.
     """
     like = next((x for x in _weights(model) if x.is_floating_point()), None)
-    return value if like is None else matched(value, like)
+    if like is None:
+        return value
+    given = [x for _, x in tensors_in(value) if x.is_floating_point()]
+    images = max(given, key=Tensor.dim, default=None)
+    return matched(value, like, images is not None and images.dtype == like.dtype)
 
 
 def matched(value: Any, like: Tensor, keep_finer: bool = False) -> Any:
@@ -58,25 +62,25 @@ def matched(value: Any, like: Tensor, keep_finer: bool = False) -> Any:
         value (Any): A tensor, or tuples, lists, mappings and data classes of them, or
             anything else.
         like (Tensor): The other one.
+        keep_finer (bool): Whether tensors of finer precision keep theirs. Defaults to
+            False.
 
     Returns:
         Any: The same there; itself where all of it is there already.
     """
-        keep_finer (bool): Whether tensors of finer precision keep theirs. Defaults to
-            False.
-    if isinstance(value, Tensor):
-        cast = value.is_floating_point() and not autocast_dtype(like.device.type)
-        return moved(value, like.device, like.dtype if cast else None)
-    if all(matched(x, like) is x for _, x in tensors_in(value)):
 
     def match(item: Any) -> Any:
         return matched(item, like, keep_finer)
 
-        return value
-    if isinstance(value, Mapping):
+    if isinstance(value, Tensor):
+        cast = value.is_floating_point() and not autocast_dtype(like.device.type)
         if cast and keep_finer:
             cast = torch.finfo(value.dtype).bits <= torch.finfo(like.dtype).bits
-        return {key: matched(item, like) for key, item in value.items()}
+        return moved(value, like.device, like.dtype if cast else None)
+    if all(match(x) is x for _, x in tensors_in(value)):
+        return value
+    if isinstance(value, Mapping):
+        return {key: match(item) for key, item in value.items()}
     if hasattr(value, '_fields'):
         return type(value)(*map(match, value))
     if is_dataclass(value):
@@ -166,5 +170,16 @@ def left_alone(model: nn.Module) -> Iterator[None]:
         with torch.no_grad(), torch.random.fork_rng(devices), _eager():
             yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        _put_back(modes)
+
+
+def _put_back(modes: dict[nn.Module, bool]) -> None:
+    """Give modules their modes, from the outermost in."""
+    for module, mode in modes.items():
+        own = type(module).train is not nn.Module.train
+        if own and module.training != mode:
+            # Undoes what `eval` has done beside, as weights that adapters merge.
+            module.train(mode)
+    # What these set in the modules within them may be another mode.
+    for module, mode in modes.items():
+        module.training = mode
