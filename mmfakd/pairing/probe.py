@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from itertools import count
 from typing import Any, Union
@@ -149,7 +149,8 @@ def dummy_images(shape: tuple[int, ...]) -> Tensor:
     Returns:
         Tensor: The batch.
     """
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator, device='cpu')
 
 
 def _probe(model: BaseModel, inputs: Tensor, heads: bool) -> Probe:
@@ -313,6 +314,9 @@ class CallRecorder:
             return {str(k): self.describe(item, maps) for k, item in value.items()}
         if isinstance(value, (tuple, list)):
             return tuple(self.describe(item, maps) for item in value)
+        named = attributes_of(value)
+        if named:
+            return {key: self.describe(item, maps) for key, item in named.items()}
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         return type(value).__name__
@@ -350,6 +354,22 @@ class CallRecorder:
             if tensor.dim() == 3 and len(tensor) == self.probe.input_shape[0]:
                 place = (name, self._counts[name], is_input, tensor)
                 self.firsts.setdefault(tensor.shape[1], place)
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """List the attributes of a data class.
+
+    Args:
+        value (Any): Anything.
+
+    Returns:
+        dict[str, Any]: Name -> attribute, as far as they are set. Empty for what is no
+        instance of a data class, and for mappings, which have keys.
+    """
+    if not is_dataclass(value) or isinstance(value, (type, Mapping)):
+        return {}
+    names = [one.name for one in fields(value)]
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _has_weight(module: nn.Module) -> bool:

@@ -50,7 +50,7 @@ def filter_magnitude(
     if size is not None and layer.size is None:
         half = half.where(_is_used(layer.grid, size), math.nan)
     width = layer.grid[1]
-    columns = torch.arange(half.shape[1], width)
+    columns = torch.arange(half.shape[1], width, device='cpu')
     mirrored = half.flip(0).roll(1, 0)[:, width - columns]
     return torch.fft.fftshift(torch.cat([half, mirrored], 1))
 
@@ -131,7 +131,8 @@ def band_gaps(prediction: Tensor, teacher: Tensor) -> dict[str, float]:
 
 def _is_used(grid: Sequence[int], size: Sequence[int]) -> Tensor:
     """Where a filter's half spectrum acts on maps of a size: booleans."""
-    places = torch.arange(grid[0] * (grid[1] // 2 + 1)).view(grid[0], -1)
+    count = grid[0] * (grid[1] // 2 + 1)
+    places = torch.arange(count, device='cpu').view(grid[0], -1)
     shared, frequencies = shared_frequencies(places, grid, size)
     used = torch.zeros_like(places, dtype=torch.bool)
     used.view(-1)[frequencies.compact(shared)] = True
@@ -143,8 +144,8 @@ def _is_used(grid: Sequence[int], size: Sequence[int]) -> Tensor:
 
 def _cycles(height: int, width: int) -> tuple[Tensor, Tensor]:
     """Cycles per image of rows and columns of a full spectrum, as ``fft2`` has it."""
-    rows = torch.fft.fftfreq(height, 1 / height)[:, None]
-    return rows, torch.fft.fftfreq(width, 1 / width)
+    rows = torch.fft.fftfreq(height, 1 / height, device='cpu')[:, None]
+    return rows, torch.fft.fftfreq(width, 1 / width, device='cpu')
 
 
 def _by_radius(power: Tensor) -> Tensor:
@@ -156,7 +157,7 @@ def _by_radius(power: Tensor) -> Tensor:
     rows, columns = _cycles(*power.shape)
     radius = (rows.square() + columns.square()).sqrt().round().long().flatten()
     there = ~power.isnan().flatten()
-    total = torch.zeros(int(radius.max()) + 1)
+    total = torch.zeros(int(radius.max()) + 1, device='cpu')
     total.index_add_(0, radius[there], power.flatten()[there])
     return total / radius[there].bincount(minlength=len(total))
 

@@ -65,15 +65,16 @@ def distill(
             ``{student's layer: teacher's layer}``. In the place of a name may stand the
             layer itself or ``dict(name=..., index=..., call=..., layout=...,
             tokens=..., copy=...)``: ``index`` is the number or key of the part of its
-            output that counts, ``call`` which of several calls, ``layout`` one of
-            ``'NCHW'``, ``'NHWC'``, ``'NLC'``, ``'NCL'``, ``tokens=dict(prefix=1,
-            size=(h, w))`` how tokens lie on a grid, ``copy`` whether it is changed in
-            place. What is left out is found from the example.
+            output that counts, or an attribute of a data class, ``call`` which of
+            several calls, ``layout`` one of ``'NCHW'``, ``'NHWC'``, ``'NLC'``,
+            ``'NCL'``, ``tokens=dict(prefix=1, size=(h, w))`` how tokens lie on a grid,
+            ``copy`` whether it is changed in place. What is left out is found from the
+            example.
         teacher_layers (Sequence, optional): The teacher's, likewise. Defaults to None:
             the student's names.
         example_input (Any): What the models are called with: a tensor; a tuple of
             arguments; a mapping of keyword arguments. Its size counts, its values do
-            not, nor does the number of images.
+            not, nor does the number of images, from which is told where the batch is.
         method (str): ``'fakd-review'``, ``'fakd-layer'``, ``'reviewkd'``,
             ``'fitnet'``, ``'fft'`` or ``'kd'``, which compares the predictions alone,
             (N, classes, ...) or, of sequences, (N, L, classes).
@@ -105,8 +106,9 @@ def distill(
         TypeError: For what is no module, or cannot be recorded.
         ValueError: For layers that do not exist (near names are listed), do not run on
             the example or yield no features; lists of different lengths; levels that
-            run deep to shallow; predictions that cannot be compared, or of a single
-            class; models that share weights; and bad arguments.
+            run deep to shallow; an ``index`` that takes one sample of the batch;
+            sequences whose batch stands second; predictions that cannot be compared, or
+            of a single class; models that share weights; and bad arguments.
 
     Examples:
         >>> import mmfakd, torch, torchvision

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .autocast import autocast_dtype
-from .layer import tensors_in
+from .layer import renewed, tensors_in
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -37,36 +38,54 @@ def fitted(value: Any, model: nn.Module) -> Any:
     """Bring arguments to where a model is and, without autocast, to its precision.
 
     Args:
-        value (Any): A tensor, or tuples, lists and mappings of them, or anything else.
+        value (Any): A tensor, or tuples, lists, mappings and data classes of them, or
+            anything else.
         model (nn.Module): The model.
 
     Returns:
-        Any: The same there; itself where all of it is there already.
+        Any: The same there; itself where all of it is there already. Where the images
+        are in the model's precision already, what is finer stays so, as times in
+        float64: their model takes them like that.
     """
     like = next((x for x in _weights(model) if x.is_floating_point()), None)
-    return value if like is None else matched(value, like)
+    if like is None:
+        return value
+    given = [x for _, x in tensors_in(value) if x.is_floating_point()]
+    images = max(given, key=Tensor.dim, default=None)
+    return matched(value, like, images is not None and images.dtype == like.dtype)
 
 
-def matched(value: Any, like: Tensor) -> Any:
+def matched(value: Any, like: Tensor, keep_finer: bool = False) -> Any:
     """Bring tensors to the device and, without autocast, to the precision of another.
 
     Args:
-        value (Any): A tensor, or tuples, lists and mappings of them, or anything else.
+        value (Any): A tensor, or tuples, lists, mappings and data classes of them, or
+            anything else.
         like (Tensor): The other one.
+        keep_finer (bool): Whether tensors of finer precision keep theirs. Defaults to
+            False.
 
     Returns:
         Any: The same there; itself where all of it is there already.
     """
+
+    def match(item: Any) -> Any:
+        return matched(item, like, keep_finer)
+
     if isinstance(value, Tensor):
         cast = value.is_floating_point() and not autocast_dtype(like.device.type)
+        if cast and keep_finer:
+            cast = torch.finfo(value.dtype).bits <= torch.finfo(like.dtype).bits
         return moved(value, like.device, like.dtype if cast else None)
-    if all(matched(x, like) is x for _, x in tensors_in(value)):
+    if all(match(x) is x for _, x in tensors_in(value)):
         return value
     if isinstance(value, Mapping):
-        return {key: matched(item, like) for key, item in value.items()}
+        return {key: match(item) for key, item in value.items()}
     if hasattr(value, '_fields'):
-        return type(value)(*(matched(item, like) for item in value))
-    return type(value)(matched(item, like) for item in value)
+        return type(value)(*map(match, value))
+    if is_dataclass(value):
+        return renewed(value, match)
+    return type(value)(map(match, value))
 
 
 def moved(value: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
@@ -117,7 +136,8 @@ def telling(value: Any) -> Any:
         if not plain or bool((value != value.flatten()[0]).any()):
             return value
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(value.shape, generator=generator)
+        # Whatever device is the default: generators draw on their own.
+        noise = torch.randn(value.shape, generator=generator, device='cpu')
         return noise.to(value.device, value.dtype)
     if isinstance(value, Mapping):
         return {key: telling(item) for key, item in value.items()}
@@ -150,5 +170,16 @@ def left_alone(model: nn.Module) -> Iterator[None]:
         with torch.no_grad(), torch.random.fork_rng(devices), _eager():
             yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        _put_back(modes)
+
+
+def _put_back(modes: dict[nn.Module, bool]) -> None:
+    """Give modules their modes, from the outermost in."""
+    for module, mode in modes.items():
+        own = type(module).train is not nn.Module.train
+        if own and module.training != mode:
+            # Undoes what `eval` has done beside, as weights that adapters merge.
+            module.train(mode)
+    # What these set in the modules within them may be another mode.
+    for module, mode in modes.items():
+        module.training = mode

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Union
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmfakd.models.distillers.level import to_feature
 from mmfakd.models.distillers.token_map import TokenMap
+from mmfakd.pairing.probe import attributes_of
 
 # As users give a layer.
 LayerLike = Union[str, nn.Module, Mapping[str, Any]]
@@ -20,9 +21,9 @@ LAYOUTS = ('NCHW', 'NHWC', 'NLC', 'NCL')
 _FIELDS = ('name', 'index', 'call', 'layout', 'tokens', 'copy')
 _EXPECTED = (
     'expected dict(name=..., index=None, call=None, layout=None, tokens=None, '
-    'copy=False): `index` a number or key of a part of the output, or several from the '
-    f'outside in, `call` a number, `layout` one of {", ".join(map(repr, LAYOUTS))}, or '
-    '`tokens` in its place.'
+    'copy=False): `index` a number, key or attribute of a part of the output, or '
+    'several from the outside in, `call` a number, `layout` one of '
+    f'{", ".join(map(repr, LAYOUTS))}, or `tokens` in its place.'
 )
 _CHANNELS_LAST = TokenMap({'channels_last': True})
 
@@ -112,7 +113,7 @@ class Layer:
         """
         for key in self.index or ():
             try:
-                output = output[key]
+                output = item_of(output, key)
             except (KeyError, IndexError, TypeError) as error:
                 raise ValueError(
                     f'{self.title} finds no part {key!r} in {describe(output)}.'
@@ -153,13 +154,30 @@ class Layer:
         return feature
 
 
+def item_of(value: Any, key: Key) -> Any:
+    """Take one part out of what a layer returned.
+
+    Args:
+        value (Any): What it returned, or a part of that.
+        key (int | str): A number, a key, or the name of an attribute of a data class.
+
+    Returns:
+        Any: The part.
+
+    Raises:
+        KeyError: If there is none, or ``IndexError`` or ``TypeError``.
+    """
+    named = attributes_of(value)
+    return named[key] if key in named else value[key]  # type: ignore[index]
+
+
 def tensors_in(
     value: Any, path: tuple[Key, ...] = ()
 ) -> Iterator[tuple[tuple, Tensor]]:
     """Walk the tensors in what a layer returned.
 
     Args:
-        value (Any): A tensor, or tuples, lists and mappings of them.
+        value (Any): A tensor, or tuples, lists, mappings and data classes of them.
         path (tuple[int | str, ...]): Where the value stands.
 
     Yields:
@@ -173,6 +191,9 @@ def tensors_in(
     elif isinstance(value, (tuple, list)):
         for i, item in enumerate(value):
             yield from tensors_in(item, (*path, i))
+    else:
+        for name, item in attributes_of(value).items():
+            yield from tensors_in(item, (*path, name))
 
 
 def copied(value: Any) -> Any:
@@ -189,8 +210,7 @@ def copied(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.clone()
     if is_dataclass(value) and not isinstance(value, type):
-        parts = [field.name for field in fields(value) if field.init]
-        return replace(value, **{key: copied(getattr(value, key)) for key in parts})
+        return renewed(value, copied)
     if isinstance(value, Mapping):
         return {key: copied(item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, '_fields'):
@@ -198,6 +218,20 @@ def copied(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(copied(item) for item in value)
     return value
+
+
+def renewed(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Make a data class anew with other attributes.
+
+    Args:
+        value (Any): The data class.
+        change (Callable): What makes an attribute of one.
+
+    Returns:
+        Any: The new one.
+    """
+    parts = [field.name for field in fields(value) if field.init]
+    return replace(value, **{key: change(getattr(value, key)) for key in parts})
 
 
 def describe(value: Any) -> str:
@@ -211,7 +245,8 @@ def describe(value: Any) -> str:
     """
     if isinstance(value, Tensor):
         return f'a tensor of shape {tuple(value.shape)}'
-    if isinstance(value, (Mapping, Sequence)) and not isinstance(value, str):
+    listed = isinstance(value, (Mapping, Sequence)) and not isinstance(value, str)
+    if listed or attributes_of(value):
         parts = ', '.join(
             ''.join(f'[{key!r}]' for key in path) + f' {tuple(tensor.shape)}'
             for path, tensor in tensors_in(value)

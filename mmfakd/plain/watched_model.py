@@ -14,10 +14,10 @@ from mmfakd.models.distillers.token_map import TokenMap
 from mmfakd.ops.compiling import is_compiled
 from mmfakd.ops.maps import as_map
 from mmfakd.pairing.features import Feature, find_features
-from mmfakd.pairing.probe import Call, CallRecorder, Probe
+from mmfakd.pairing.probe import Call, CallRecorder, Probe, attributes_of
 
 from .inputs import Arguments, fitted, left_alone, telling
-from .layer import Layer, LayerLike, describe, tensors_in
+from .layer import Layer, LayerLike, describe, item_of, tensors_in
 from .layer_hook import PassHook
 from .logits import has_classes_last, logits_of
 from .recorder import Recorder
@@ -149,10 +149,17 @@ class WatchedModel:
         self.recorder.calls = self.calls
         self._chosen = {layer.name for layer in self.layers if layer.call is not None}
         features = _by_place(probe) if images else None
+        given = self.layers
         self.layers = [
             self._complete(layer, records[layer.name], features, sequences)
             for layer in self.layers
         ]
+        for before, layer in zip(given, self.layers):
+            record = records[layer.name][layer.call or 0]
+            owner = f'{self.role}_layers, {layer.title!r}'
+            _refuse_one_sample(layer, record, _batch_of(inputs), owner)
+            if before.layout is None and layer.layout == 'NLC':
+                _refuse_batch_second(layer.part(record), _batch_of(inputs), owner)
         self.maps = [
             self._info(layer, records[layer.name][layer.call or 0])
             for layer in self.layers
@@ -338,11 +345,10 @@ def _positions(record: Any, path: Sequence) -> tuple[int, ...]:
     """A path of keys as one of positions."""
     positions: list[int] = []
     for key in path:
-        if hasattr(record, 'keys') and isinstance(key, str):
-            positions.append(list(record.keys()).index(key))
-        else:
-            positions.append(key % len(record))
-        record = record[key]
+        named = record if hasattr(record, 'keys') else attributes_of(record)
+        names = list(named.keys())
+        positions.append(names.index(key) if key in names else key % len(record))
+        record = item_of(record, key)
     return tuple(positions)
 
 
@@ -394,6 +400,44 @@ def _arranged(layer: Layer, record: Any, sequences: bool, owner: str) -> Layer:
     if dimensions == 3 and sequences:
         return replace(layer, layout='NLC')
     raise _unknown(layer, record, owner)
+
+
+def _batch_of(inputs: Sequence[Tensor]) -> int | None:
+    """How many samples the example has, if all images, tokens and vectors say so.
+
+    Three dimensions may be one image in a list.
+    """
+    counts = {len(x) for x in inputs if x.dim() in (2, 4)}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def _refuse_one_sample(
+    layer: Layer, record: Any, batch: int | None, owner: str
+) -> None:
+    """Raise where `index` takes one sample for a part, and no other dimension fits."""
+    for key in layer.index or ():
+        if isinstance(record, Tensor):
+            found = [i for i, n in enumerate(record.shape) if n == batch]
+            if found == [0]:
+                raise ValueError(
+                    f'{owner}: `index` {key!r} of {describe(record)} is one sample of '
+                    'the batch. Leave it out: it is for layers that return several '
+                    'tensors. If the first dimension is not the batch, give an example '
+                    'of another number of samples.'
+                )
+            return
+        record = item_of(record, key)
+
+
+def _refuse_batch_second(part: Tensor, batch: int | None, owner: str) -> None:
+    """Raise where positions stand before the samples, and would be taken for them."""
+    if part.shape[1] == batch != len(part):
+        raise ValueError(
+            f'{owner}: the batch of {batch} is the second dimension of '
+            f'{describe(part)}, as with batch_first=False; expected (N, L, C). Record '
+            'a layer that has it first, or let the model have it first '
+            "(batch_first=True). If it is the first, say layout='NLC'."
+        )
 
 
 def _unknown(layer: Layer, record: Any, owner: str) -> ValueError:

@@ -16,6 +16,7 @@ from mmfakd.model_zoo.find import find_config
 from mmfakd.model_zoo.resolve import resolve_model_cfg
 from mmfakd.pairing.probe import (
     TensorInfo,
+    dummy_images,
     is_classifier,
     is_detector,
     probe_features,
@@ -117,6 +118,12 @@ class TokensBehind(BaseModel):
 
 def test_measures_tokens_behind_the_patches():
     assert probe_features(TokensBehind(), (16, 24)).tokens == {26: (0, 2)}
+
+
+def test_images_are_the_same_whatever_device_is_the_default():
+    expected = dummy_images((1, 3, 4, 4))
+    with torch.device('meta'):
+        assert torch.equal(dummy_images((1, 3, 4, 4)), expected)
 
 
 def test_images_of_one_channel():

@@ -154,3 +154,17 @@ def test_filters_by_radius_and_band():
     assert list(band_magnitudes(layer, (12, 12))) == ['low', 'middle']
     assert list(band_magnitudes(layer, (4, 4))) == ['low', 'middle', 'high']
     assert list(band_magnitudes(layer, (48, 48))) == ['low']
+
+
+def test_what_device_is_the_default_does_not_matter():
+    feature, layer = torch.rand(1, 2, 6, 5), FrequencyAttention(2, 2, modes=7)
+
+    def measure():
+        filters = radial_filter(layer, (4, 9)).nan_to_num()
+        return radial_spectrum(feature), band_amplitudes(feature), filters
+
+    expected = measure()
+    with torch.device('meta'):
+        found = measure()
+    assert torch.equal(found[0], expected[0]) and found[1] == expected[1]
+    assert torch.equal(found[2], expected[2])

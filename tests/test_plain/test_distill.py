@@ -2,14 +2,16 @@
 """Layers of any module become levels: names, parts, calls, layouts."""
 
 from collections import namedtuple
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 from weakref import ref
 
 import pytest
 import torch
 import torchvision
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 
 import mmfakd
 from mmfakd.plain.layer import Layer
@@ -242,6 +244,179 @@ def test_sequences_are_maps_of_height_one():
         student, teacher, layers, example_input=dict(input_ids=ids[:1]), any_size=True
     )
     assert learns(made, student, ids[:, :5])
+
+
+class Returns(nn.Module):
+    """Tokens go in; a layer returns what is made of them, (N, L, C)."""
+
+    def __init__(self, make, width):
+        super().__init__()
+        self.embed = nn.Embedding(30, width)
+        self.made = Applies(make)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, input_ids):
+        x = self.embed(input_ids)
+        self.made(x)
+        return self.head(x.mean(1))
+
+
+class Applies(nn.Module):
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, x):
+        return self.make(x)
+
+
+def of_tokens(make, shape, **layer):
+    """A distillation of what is made of tokens (N, L)."""
+    torch.manual_seed(0)
+    models = Returns(make, 8), Returns(make, 12)
+    example = torch.randint(30, shape)
+    return distilled(*models, [dict(name='made', **layer)], example_input=example)
+
+
+def first(x):
+    return x.transpose(0, 1).contiguous()
+
+
+@pytest.mark.parametrize('batch', [1, 3])
+@pytest.mark.parametrize(
+    ('make', 'index'),
+    [
+        (lambda x: x, 0),
+        (lambda x: x, -1),
+        (lambda x: (x.sum(), x), (1, 0)),
+        (lambda x: dict(all=x[:, None].expand(-1, 2, -1, -1)), ('all', 0, 1)),
+    ],
+)
+def test_an_index_that_takes_one_sample_is_refused(make, index, batch):
+    text = r'`index` -?\d of a tensor of shape .* is one sample of the batch. Leave it'
+    with pytest.raises(ValueError, match=text):
+        of_tokens(make, (batch, 7), index=index)
+
+
+@pytest.mark.parametrize('batch', [1, 3])
+@pytest.mark.parametrize(
+    ('make', 'index'),
+    [(first, None), (lambda x: (first(x), x.sum()), 0), (lambda x: [first(x)], None)],
+)
+def test_sequences_whose_batch_stands_second_are_refused(make, index, batch):
+    text = rf'batch of {batch} is the second dimension .*\(7, {batch}, 8\), as with bat'
+    with pytest.raises(ValueError, match=text):
+        of_tokens(make, (batch, 7), index=index)
+
+
+@pytest.mark.parametrize(
+    ('make', 'shape', 'layer', 'size'),
+    [
+        # Stacked layers, as many as samples among them.
+        (lambda x: torch.stack([x, 2 * x]), (3, 7), dict(index=1, layout='NLC'), 7),
+        (lambda x: torch.stack([x, 2 * x]), (2, 7), dict(index=1), 7),
+        (lambda x: x[None], (1, 7), dict(index=0), 7),
+        # The first of the positions, which stand before the samples.
+        (first, (3, 7), dict(index=0), 1),
+        (first, (3, 3), dict(index=0), 1),
+        # As many samples as positions, and a single one of both.
+        (lambda x: x, (5, 5), dict(), 5),
+        (lambda x: x, (1, 1), dict(), 1),
+        (lambda x: x, (1, 7), dict(), 7),
+        # What a user says counts: chunks of as many positions as samples.
+        (lambda x: x.reshape(-1, 2, x.shape[-1]), (2, 6), dict(layout='NLC'), 2),
+    ],
+)
+def test_parts_and_layouts_that_are_meant_so(make, shape, layer, size):
+    made = of_tokens(make, shape, **layer)
+    assert [side.maps[0].size for side in made._sides] == [(1, size)] * 2
+
+
+def test_inputs_that_do_not_tell_the_batch_refuse_nothing():
+    """A list of images (C, H, W), and maps of three levels in one tensor."""
+
+    class Stacks(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.conv = nn.Conv2d(3, width, 3, 2, 1)
+            self.made = Applies(lambda x: torch.stack([x, x, x]))
+
+        def forward(self, images):
+            return self.made(self.conv(torch.stack(images)))[0].mean((2, 3))
+
+    torch.manual_seed(0)
+    layers = [dict(name='made', index=1)]
+    example = ([torch.zeros(3, 16, 16)] * 2,)
+    made = distilled(Stacks(4), Stacks(6), layers, example_input=example)
+    assert shapes(made) == [(4, 8, 8)]
+
+
+def test_the_one_map_of_an_image_may_be_named_by_its_place():
+    layers = [dict(name='0', index=0)]
+    student, teacher = pair()
+    made = distilled(student, teacher, layers)
+    student(images())
+    assert made._sides[0].read()[0].shape == (4, 4, 8, 8)
+
+
+@dataclass
+class Out:
+    feature: Tensor
+    size: int = 1
+    other: Optional[Tensor] = None
+
+
+@pytest.mark.parametrize('index', [None, 'feature', ('feature',)])
+@pytest.mark.parametrize('turn', [False, True])
+def test_attributes_of_data_classes(index, turn):
+    class Wraps(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.conv = nn.Conv2d(3, width, 3, 2, 1)
+            self.out = Applies(lambda x: Out(x.permute(0, 2, 3, 1) if turn else x))
+
+        def forward(self, x):
+            return self.out(self.conv(x)).feature.mean((1, 2))
+
+    torch.manual_seed(0)
+    student = Wraps(4)
+    made = distilled(student, Wraps(6), [dict(name='out', index=index)])
+    assert shapes(made) == [(4, 8, 8)] and shapes(made, 1) == [(6, 8, 8)]
+    assert "out['feature']" in repr(made)
+    assert learns(made, student, images())
+
+
+def test_several_attributes_of_a_data_class():
+    def both(x):
+        return Out(x, other=2 * x)
+
+    text = r"an? Out with \['feature'\] \(1, 7, 8\), \['other'\].*Choose one"
+    with pytest.raises(ValueError, match=text):
+        of_tokens(both, (1, 7))
+    with pytest.raises(ValueError, match="finds no part 'maps' in a Out with"):
+        of_tokens(both, (1, 7), index='maps')
+    assert shapes(of_tokens(both, (1, 7), index='other')) == [(8, 1, 7)]
+
+
+def test_parts_under_numbers_are_told_by_their_keys():
+    """Strides -> maps, of which one has its channels last."""
+
+    class Strides(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.conv = nn.Conv2d(3, width, 3, 2, 1)
+            self.neck = Applies(lambda x: {2: x, 4: x[:, :, ::2, ::2], 8: turned(x)})
+
+        def forward(self, x):
+            return self.neck(self.conv(x))[2].mean((2, 3))
+
+    def turned(x):
+        return x[:, :, ::4, ::4].permute(0, 2, 3, 1)
+
+    torch.manual_seed(0)
+    layers = [dict(name='neck', index=key) for key in (2, 4, 8)]
+    made = distilled(Strides(4), Strides(6), layers)
+    assert shapes(made) == [(4, 8, 8), (4, 4, 4), (4, 2, 2)]
 
 
 def test_what_is_no_image_and_no_text_asks_for_its_layout():

@@ -496,7 +496,10 @@ def test_hooks_end_with_the_context_or_the_object():
     student, teacher = pair()
     with distilled(student, teacher) as made:
         assert len(hooks_of(student)) == 3
+        with pytest.raises(AttributeError, match='PassHook'):
+            torch.jit.script(student)
     assert not hooks_of(student) and not hooks_of(teacher)
+    torch.jit.script(student)
     with pytest.raises(RuntimeError, match='closed'):
         made.loss()
     made = distilled(student, teacher)

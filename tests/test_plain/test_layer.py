@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmfakd.plain.layer import copied
+from mmfakd.plain.layer import Layer, copied, describe, tensors_in
 
 Pair = namedtuple('Pair', 'feature logits')
 
@@ -55,3 +55,24 @@ def test_copies_of_plain_collections():
     assert found[1:] == ('b', None) and torch.equal(found[0]['a'][0], x)
     assert found[0]['a'][0] is not x
     assert copied(empty) is empty and copied(Frozen) is Frozen
+
+
+@pytest.mark.parametrize('kind', [Frozen, Keyed])
+def test_parts_of_data_classes(kind):
+    output = kind(torch.rand(2, 3), torch.rand(2, 4))
+    assert [path for path, _ in tensors_in([output])] == [
+        (0, 'feature'),
+        (0, 'logits'),
+    ]
+    assert Layer('', index=(0, 'logits')).part([output]) is output.logits
+    assert describe(output) == (
+        f"a {kind.__name__} with ['feature'] (2, 3), ['logits'] (2, 4)"
+    )
+    for key in ('scores', 'keys', 2):
+        with pytest.raises(ValueError, match=f'finds no part {key!r} in a .*logits'):
+            Layer('', index=(key,)).part(output)
+
+
+def test_data_classes_that_are_not_filled():
+    empty = Frozen.__new__(Frozen)
+    assert not list(tensors_in(empty)) and not list(tensors_in(Frozen))

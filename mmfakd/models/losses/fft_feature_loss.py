@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ _DOMAINS = ('complex', 'amplitude', 'phase', 'log_amplitude')
 
 # The largest frequency of a pixel grid, in a corner of the spectrum.
 _HIGHEST = 0.5**0.5
+
+# Far above the rounding of frequencies, far below the gap between two of them.
+_ROUNDING = 1e-12
 
 # Below this amplitude a coefficient's phase fades out, instead of jumping about.
 _PHASE_FLOOR = 1e-3
@@ -167,9 +171,8 @@ class FFTFeatureLoss(nn.Module):
         maps = [features] if isinstance(features, Tensor) else features
         sizes = [tuple(as_map(feature).shape[-2:]) for feature in maps]
         assert self.band is not None
-        low, high = self.band
         found = {size: _frequencies(*size) for size in sizes}
-        if any(low <= f < high for each in found.values() for f in each):
+        if any(_within(f, self.band) for each in found.values() for f in each):
             self._has_met_band = True
             return
         size = max(sizes, key=math.prod)
@@ -189,6 +192,15 @@ def _frequencies(height: int, width: int) -> list[float]:
     """The frequencies of a grid, from the lowest to the highest."""
     rows, columns = ([i / n for i in range(n // 2 + 1)] for n in (height, width))
     return sorted({math.hypot(r, c) for r in rows for c in columns})
+
+
+def _within(frequency: Any, band: Sequence[float]) -> Any:
+    """Whether a frequency, a number or tensor, is in a band, its lower edge included.
+
+    A frequency that is an edge counts as the edge, however either was rounded.
+    """
+    low, high = (edge - _ROUNDING for edge in band)
+    return (low <= frequency) & (frequency < high)
 
 
 def _check(domain: str, band: Sequence[float] | None, focal_alpha: float) -> None:
@@ -267,8 +279,9 @@ def _bin_weight(
     own_mirror = (column == 0) | (2 * column == width)
     weight = (2 - own_mirror.to(like.dtype)).expand(height, -1)
     if band is not None:
-        row_frequency = torch.fft.fftfreq(height, device=device)
-        column_frequency = torch.fft.rfftfreq(width, device=device)
+        double = torch.float64
+        row_frequency = torch.fft.fftfreq(height, dtype=double, device=device)
+        column_frequency = torch.fft.rfftfreq(width, dtype=double, device=device)
         frequency = torch.hypot(row_frequency[:, None], column_frequency[None])
-        weight = weight * ((band[0] <= frequency) & (frequency < band[1]))
+        weight = weight * _within(frequency, band)
     return weight.to(like.device)

@@ -79,6 +79,38 @@ def test_adjoining_bands_add_up():
     assert losses[0] == pytest.approx(mean.item(), rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ('size', 'wave', 'edge'),
+    [
+        ((25, 25), (0, 5), 0.2),
+        ((25, 25), (20, 0), 0.2),
+        # On both axes: 3, 4 and 5.
+        ((25, 25), (3, 4), 0.2),
+        ((10, 20), (3, 8), 0.5),
+        ((10, 10), (3, 0), 0.1 + 0.2),
+        ((75, 75), (0, 25), 1 / 3),
+        ((8, 8), (4, 4), 0.5**0.5),
+        ((8, 8), (0, 0), 0),
+    ],
+)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_a_wave_at_the_edge_of_a_band(size, wave, edge, dtype):
+    """It is in the band that begins there, and not in the one below."""
+    spectrum = torch.zeros(size, dtype=torch.complex128)
+    spectrum[wave] = 1
+    student = torch.fft.ifft2(spectrum).real.to(dtype)[None, None]
+    teacher = torch.zeros_like(student)
+    whole = fft_feature_loss(student, teacher)
+    above = FFTFeatureLoss(band=(edge, 1))(student, teacher)
+    torch.testing.assert_close(above, whole)
+    if edge:
+        below = fft_feature_loss(student, teacher, band=(0, edge))
+        assert below < 1e-9 * whole
+    if edge < 0.7:
+        narrow = FFTFeatureLoss(band=(edge, edge + 1e-6))(student, teacher)
+        torch.testing.assert_close(narrow, whole)
+
+
 def test_a_band_that_a_feature_lacks_contributes_nothing():
     student, teacher = features(2, 3, 1, 1)
     student.requires_grad_()
