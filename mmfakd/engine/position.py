@@ -186,20 +186,51 @@ def restore_buffers(runner: Runner, buffers: list[dict[str, Tensor]]) -> None:
             buffer.copy_(own[name])
 
 
-def restore_gradients(runner: Runner, gradients: list[dict[str, Tensor]]) -> None:
+def loss_scales(state: dict[str, Any]) -> list[float]:
+    """Read by what the losses, and so the gradients, of a checkpoint are multiplied.
+
+    Args:
+        state (dict): State of an ``OptimWrapper`` or ``OptimWrapperDict``.
+
+    Returns:
+        list[float]: That of each optimizer; 1 where no scaler keeps gradients in the
+        range of half precision.
+    """
+    parts = [state] if 'param_groups' in state else list(state.values())
+    return [part.get('loss_scaler', {}).get('scale', 1.0) for part in parts]
+
+
+def restore_gradients(
+    runner: Runner, gradients: list[dict[str, Tensor]], scales: list[float]
+) -> None:
     """Give parameters the gradients of a cycle that was not complete.
 
     Args:
         runner (Runner): The runner.
         gradients (list[dict[str, Tensor]]): Those of every process: parameter name ->
             gradient of its shape. Other processes than there are now: their mean.
+        scales (list[float]): What they are multiplied by, as :func:`loss_scales`
+            returns it. The present scaler divides by its own.
     """
     if len(gradients) == get_world_size():
         gradients = [gradients[get_rank()]]
+    factors = _scale_factors(runner, scales)
     for name, parameter in unwrapped_model(runner).named_parameters():
         found = [own[name] for own in gradients if name in own]
         if found:
-            parameter.grad = (torch.stack(found).sum(0) / len(gradients)).to(parameter)
+            mean = torch.stack(found).sum(0) / len(gradients)
+            parameter.grad = (mean * factors.get(id(parameter), 1.0)).to(parameter)
+
+
+def _scale_factors(runner: Runner, then: list[float]) -> dict[int, float]:
+    """Map the id of each parameter to its present loss scale over that of before."""
+    factors = {}
+    for wrapper, scale in zip(optim_wrappers(runner.optim_wrapper), then):
+        scaler = getattr(wrapper, 'loss_scaler', None)
+        factor = (scaler.get_scale() if scaler is not None else 1.0) / scale
+        for group in wrapper.param_groups:
+            factors.update((id(parameter), factor) for parameter in group['params'])
+    return factors
 
 
 def at_update(runner: Runner) -> bool:

@@ -29,6 +29,7 @@ from mmfakd.engine.position import (
     at_update,
     drew_alike,
     go_on_from,
+    loss_scales,
     restore_batch_sizes,
     restore_buffers,
     restore_gradients,
@@ -103,6 +104,9 @@ class ResumeHook(Hook):
             )
             if any(self._position.get('gradients', [])):
                 self._position.setdefault('cycles', _old_cycles(checkpoint['meta']))
+                # Now: others may let the state of the optimizer start anew.
+                scales = loss_scales(checkpoint.get('optimizer', {}))
+                self._position['scales'] = scales
                 _count_quietly(runner.optim_wrapper)
 
     def before_train(self, runner: Runner) -> None:
@@ -382,7 +386,7 @@ def _restore_gradients(runner: Runner, position: dict[str, Any]) -> None:
             'the present batch and accumulative_counts a cycle begins here.'
         )
         return
-    restore_gradients(runner, gradients)
+    restore_gradients(runner, gradients, position['scales'])
     text = 'The gradients of the incomplete cycle of accumulation are restored'
     reasons = list(_differences(runner, position['cycles'], len(gradients)))
     if reasons:

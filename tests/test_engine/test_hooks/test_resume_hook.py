@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from mmfakd.checkpoints.latest import find_checkpoint
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.hooks.resume_hook import ResumeHook
+from tests.helpers.cpu_scaler import needs_cpu_scaler
 from tests.helpers.tiny_runs import Recorder, distillation, run_config, train
 from tests.helpers.toy_detectors import detection_run, retinanet
 from tests.helpers.two_processes import run_twice
@@ -176,6 +177,60 @@ def test_what_is_told_of_gradients(
     out = ''.join(capfd.readouterr())
     assert re.search(told, out), out
     assert len(re.findall(f'{RESTORED}|are left out|{LOST}', out)) == 1
+
+
+class Head(Hook):
+    """Keeps the student's last layer after each iteration."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.weights = {}
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        head = runner.model.architecture.head.fc
+        self.weights[runner.iter + 1] = head.weight.detach().clone()
+
+
+def in_precision(precision, work_dir, teacher_ckpt, **kwargs):
+    """Cycles of three batches, with a loss scaler or without."""
+    checkpoint = dict(by_epoch=False, interval=7)
+    cfg = config(work_dir, teacher_ckpt, 0, 3, checkpoint=checkpoint, **kwargs)
+    if precision == 'amp':
+        cfg.optim_wrapper.update(type='CpuAmpOptimWrapper', init_scale=65536.0)
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def whole_cycles(tmp_path_factory, teacher_ckpt):
+    """Weights of a training in each precision, and a checkpoint within a cycle."""
+    runs = {}
+    for precision in ('amp', 'plain'):
+        folder, head = tmp_path_factory.mktemp(precision), Head()
+        with pytest.raises(Stop):
+            cfg = in_precision(precision, folder, teacher_ckpt)
+            train(cfg, head, Breaker(after=9))
+        runs[precision] = head.weights, str(folder / 'iter_7.pth')
+    return runs
+
+
+@needs_cpu_scaler
+@pytest.mark.parametrize('then, now', [('amp', 'plain'), ('plain', 'amp'), ('amp',) * 2])
+def test_gradients_in_another_precision(
+    then, now, tmp_path, teacher_ckpt, whole_cycles
+):
+    """The scale that they are multiplied by is that of who goes on."""
+    weights, file = whole_cycles[then]
+    head = Head()
+    with pytest.raises(Stop):
+        kwargs = dict(resume=True, load_from=file)
+        cfg = in_precision(now, tmp_path, teacher_ckpt, **kwargs)
+        train(cfg, head, Breaker(after=9))
+    expected, found = (each[9] - weights[7] for each in (weights, head.weights))
+    assert expected.any() and weights[8].equal(weights[7])
+    # bfloat16 is as exact as a hundredth.
+    assert then != now or found.equal(expected)
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
 
 
 def test_validation_with_the_config_of_a_resume(tmp_path, teacher_ckpt, within_a_cycle):
