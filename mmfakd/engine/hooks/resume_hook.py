@@ -23,6 +23,7 @@ from mmfakd.checkpoints.latest import (
     needed_states,
 )
 from mmfakd.datasets.wrappers import image_caches
+from mmfakd.engine.data_seed import take_data_seed
 from mmfakd.engine.drop_message import drop_message
 from mmfakd.engine.position import (
     accumulation_cycles,
@@ -51,6 +52,7 @@ class ResumeHook(Hook):
       :func:`~mmfakd.checkpoints.latest.find_checkpoint`.
     - Within an epoch training goes on at the next batch: those that are done are
       loaded and dropped, so that data workers stand where they stood.
+    - Loaders that were built with another seed take that of the checkpoint.
     - Random states and the gradients of an incomplete cycle of accumulation are set.
     - A validation that was due and is not in the checkpoint is run.
     - ``EarlyStoppingHook`` learns the scores so far.
@@ -99,6 +101,7 @@ class ResumeHook(Hook):
             if self._needed is not None:
                 check_content(str(runner._load_from), checkpoint, self._needed)
             go_on_from(runner, checkpoint)
+            take_data_seed(runner, checkpoint['meta'].get('seed'))
             self._position = checkpoint.get('position') or _old_position(
                 runner, checkpoint
             )

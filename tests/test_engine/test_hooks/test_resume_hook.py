@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -215,7 +216,9 @@ def whole_cycles(tmp_path_factory, teacher_ckpt):
 
 
 @needs_cpu_scaler
-@pytest.mark.parametrize('then, now', [('amp', 'plain'), ('plain', 'amp'), ('amp',) * 2])
+@pytest.mark.parametrize(
+    'then, now', [('amp', 'plain'), ('plain', 'amp'), ('amp',) * 2]
+)
 def test_gradients_in_another_precision(
     then, now, tmp_path, teacher_ckpt, whole_cycles
 ):
@@ -365,6 +368,42 @@ def test_iteration_based_loop(workers, tmp_path, teacher_ckpt):
     first, second = in_parts(tmp_path / 'parts', make, Breaker(after=7))
     assert first[:6] + second == whole.losses
     assert_equal_files(tmp_path / 'whole', tmp_path / 'parts')
+
+
+SEEDS = [
+    (None, None),
+    (dict(seed=None, diff_rank_seed=True),) * 2,
+    (dict(seed=3), dict(seed=5)),
+]
+
+
+@pytest.mark.parametrize(
+    ('in_epochs', 'workers', 'seeds'),
+    [
+        (True, 0, SEEDS[0]),
+        (True, 1, SEEDS[1]),
+        (False, 0, SEEDS[2]),
+        (False, 2, SEEDS[0]),
+    ],
+)
+def test_the_seed_is_that_of_the_first_run(
+    in_epochs, workers, seeds, tmp_path, teacher_ckpt
+):
+    """Also where MMEngine draws one at each start, as under stock launchers."""
+
+    def make(randomness, **kwargs):
+        length = dict(epochs=2) if in_epochs else dict(iters=8)
+        checkpoint = dict(by_epoch=False, interval=5)
+        kwargs.update(length, seeded=in_epochs, checkpoint=checkpoint)
+        cfg = config(tmp_path, teacher_ckpt, workers, **kwargs)
+        cfg.pop('randomness')
+        return cfg if randomness is None else Config(dict(cfg, randomness=randomness))
+
+    whole, rest = Recorder(), Recorder()
+    train(make(seeds[0]), whole)
+    train(make(seeds[1], resume=True, load_from=str(tmp_path / 'iter_5.pth')), rest)
+    assert len(rest.batches) == 3 and rest.losses == whole.losses[5:]
+    assert all(map(torch.equal, rest.batches, whole.batches[5:]))
 
 
 @pytest.mark.parametrize(
