@@ -25,18 +25,19 @@ from mmfakd.checkpoints.latest import (
 from mmfakd.datasets.wrappers import image_caches
 from mmfakd.engine.data_seed import take_data_seed
 from mmfakd.engine.drop_message import drop_message
+from mmfakd.engine.kept_numbers import numbers_of_sizes, restore_numbers
 from mmfakd.engine.position import (
     accumulation_cycles,
     at_update,
     drew_alike,
     go_on_from,
     loss_scales,
-    restore_batch_sizes,
     restore_buffers,
     restore_gradients,
     restore_random,
 )
 from mmfakd.engine.resumed_batches import ResumedBatches
+from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.registry import HOOKS
 
 from .epoch_seed_hook import EpochSeedHook
@@ -53,7 +54,8 @@ class ResumeHook(Hook):
     - Within an epoch training goes on at the next batch: those that are done are
       loaded and dropped, so that data workers stand where they stood.
     - Loaders that were built with another seed take that of the checkpoint.
-    - Random states and the gradients of an incomplete cycle of accumulation are set.
+    - Random states, the gradients of an incomplete cycle of accumulation, and numbers
+      that stock modules keep beside their weights are set.
     - A validation that was due and is not in the checkpoint is run.
     - ``EarlyStoppingHook`` learns the scores so far.
 
@@ -144,7 +146,9 @@ class ResumeHook(Hook):
         _warn_of_workers(runner)
         _warn_of_caches_across_epochs(runner)
         restore_buffers(runner, position.get('buffers', []))
-        restore_batch_sizes(runner, position.get('sizes', {}))
+        # Earlier versions knew those that are sizes of batches.
+        numbers = position.get('numbers') or numbers_of_sizes(position.get('sizes', {}))
+        restore_numbers(unwrapped_model(runner), numbers)
         _restore_gradients(runner, position)
         if isinstance(loop, IterBasedTrainLoop):
             if getattr(loop, 'fast_forward_on_resume', False):

@@ -545,15 +545,22 @@ def test_what_has_stopped_early_is_not_gone_on_with(interval, tmp_path, teacher_
     assert {path.name: path.read_bytes() for path in tmp_path.glob('*.pth')} == before
 
 
-def test_the_size_of_a_batch_that_is_kept_for_some_iterations(tmp_path):
-    """YOLOX's, which is in no state dict, and drawn every third iteration here."""
+@pytest.mark.parametrize(
+    'kept', ['sizes', 'sizes of earlier versions', 'dropped share']
+)
+def test_numbers_that_modules_keep(kept, tmp_path):
+    """They are in no state dict, and change what the next batches teach."""
 
     def make(work_dir, **kwargs):
         model = retinanet()
-        resize = dict(random_size_range=(64, 160), size_divisor=32, interval=3)
-        model['data_preprocessor']['batch_augments'] = [
-            dict(type='mmdet.BatchSyncRandomResize', **resize)
-        ]
+        if kept == 'dropped share':
+            drop = dict(type='DropBlock', drop_prob=0.5, block_size=1, warmup_iters=30)
+            model['neck'].update(type='FPN_DropBlock', plugin=drop)
+        else:
+            # YOLOX's, drawn every third iteration here.
+            resize = dict(random_size_range=(64, 160), size_divisor=32, interval=3)
+            resize.update(type='mmdet.BatchSyncRandomResize')
+            model['data_preprocessor']['batch_augments'] = [resize]
         cfg = detection_run(tmp_path, model, epochs=3)
         for key in [key for key in cfg if key.startswith(('val_', 'test_'))]:
             cfg.pop(key)
@@ -563,10 +570,16 @@ def test_the_size_of_a_batch_that_is_kept_for_some_iterations(tmp_path):
         cfg.update(work_dir=str(work_dir), **kwargs)
         return cfg
 
-    whole = Recorder()
+    whole, rest = Recorder(), Recorder()
     train(make(tmp_path / 'whole'), whole)
-    first, second = in_parts(tmp_path / 'parts', make, Breaker(2, 'train_epoch'))
-    assert len(whole.losses) == 6 and first + second == whole.losses
+    file = tmp_path / 'whole' / 'epoch_2.pth'
+    if 'earlier' in kept:
+        state = load_checkpoint_file(file)
+        ((name, size),) = state['position'].pop('numbers')[0].items()
+        state['position']['sizes'] = {name[: -len('._input_size')]: size}
+        torch.save(state, file)
+    train(make(tmp_path / 'rest', resume=True, load_from=str(file)), rest)
+    assert len(whole.losses) == 6 and rest.losses == whole.losses[4:]
 
 
 class Counts(Hook):
