@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from mmfakd.checkpoints.latest import saved_at
 
+from .kept_numbers import kept_numbers
 from .unwrap import optim_wrappers, unwrapped_model
 
 
@@ -41,7 +41,8 @@ def collect_position(
         process but the first, whose are those of the checkpoint; ``gradients``, those
         of every process where a cycle of gradient accumulation is not complete:
         parameter name -> its gradient; ``cycles``, see :func:`accumulation_cycles`;
-        ``sizes``, see :func:`batch_sizes`.
+        ``numbers``, those of every process, see
+        :func:`~mmfakd.engine.kept_numbers.kept_numbers`.
     """
     in_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
     return dict(
@@ -53,7 +54,7 @@ def collect_position(
         buffers=all_gather_object(_own_buffers(runner)),
         gradients=all_gather_object(_gradients(runner)),
         cycles=accumulation_cycles(runner),
-        sizes=batch_sizes(runner),
+        numbers=all_gather_object(kept_numbers(unwrapped_model(runner))),
     )
 
 
@@ -75,43 +76,6 @@ def _next_time(runner: Any) -> float:
     last = getattr(runner, 'mmfakd_saved_at', 0.0)
     runner.mmfakd_saved_at = max(time.time(), last + 1e-3)
     return runner.mmfakd_saved_at
-
-
-def batch_sizes(runner: Runner) -> dict[str, list[int] | None]:
-    """Read the sizes that batches are resized to until the next one is drawn.
-
-    Source: mmdet's ``BatchSyncRandomResize``, of YOLOX, which draws one for all
-    processes every ten iterations and keeps it where no checkpoint sees it.
-
-    Args:
-        runner (Runner): The runner.
-
-    Returns:
-        dict: Name of each such module -> height and width, or None before the first.
-    """
-    return {
-        name: list(module._input_size) if module._input_size else None
-        for name, module in _resizers(runner)
-    }
-
-
-def restore_batch_sizes(runner: Runner, sizes: dict[str, list[int] | None]) -> None:
-    """Set what :func:`batch_sizes` has read.
-
-    Args:
-        runner (Runner): The runner.
-        sizes (dict): Name of each module -> height and width, or None.
-    """
-    for name, module in _resizers(runner):
-        size = sizes.get(name)
-        if size:
-            module._input_size = tuple(size)
-
-
-def _resizers(runner: Runner) -> Iterator[tuple[str, Any]]:
-    for name, module in unwrapped_model(runner).named_modules():
-        if hasattr(module, '_input_size') and hasattr(module, '_get_random_size'):
-            yield name, module
 
 
 def random_states() -> dict[str, Any]:
@@ -186,20 +150,51 @@ def restore_buffers(runner: Runner, buffers: list[dict[str, Tensor]]) -> None:
             buffer.copy_(own[name])
 
 
-def restore_gradients(runner: Runner, gradients: list[dict[str, Tensor]]) -> None:
+def loss_scales(state: dict[str, Any]) -> list[float]:
+    """Read by what the losses, and so the gradients, of a checkpoint are multiplied.
+
+    Args:
+        state (dict): State of an ``OptimWrapper`` or ``OptimWrapperDict``.
+
+    Returns:
+        list[float]: That of each optimizer; 1 where no scaler keeps gradients in the
+        range of half precision.
+    """
+    parts = [state] if 'param_groups' in state else list(state.values())
+    return [part.get('loss_scaler', {}).get('scale', 1.0) for part in parts]
+
+
+def restore_gradients(
+    runner: Runner, gradients: list[dict[str, Tensor]], scales: list[float]
+) -> None:
     """Give parameters the gradients of a cycle that was not complete.
 
     Args:
         runner (Runner): The runner.
         gradients (list[dict[str, Tensor]]): Those of every process: parameter name ->
             gradient of its shape. Other processes than there are now: their mean.
+        scales (list[float]): What they are multiplied by, as :func:`loss_scales`
+            returns it. The present scaler divides by its own.
     """
     if len(gradients) == get_world_size():
         gradients = [gradients[get_rank()]]
+    factors = _scale_factors(runner, scales)
     for name, parameter in unwrapped_model(runner).named_parameters():
         found = [own[name] for own in gradients if name in own]
         if found:
-            parameter.grad = (torch.stack(found).sum(0) / len(gradients)).to(parameter)
+            mean = torch.stack(found).sum(0) / len(gradients)
+            parameter.grad = (mean * factors.get(id(parameter), 1.0)).to(parameter)
+
+
+def _scale_factors(runner: Runner, then: list[float]) -> dict[int, float]:
+    """Map the id of each parameter to its present loss scale over that of before."""
+    factors: dict[int, float] = {}
+    for wrapper, scale in zip(optim_wrappers(runner.optim_wrapper), then):
+        scaler = getattr(wrapper, 'loss_scaler', None)
+        factor = (scaler.get_scale() if scaler is not None else 1.0) / scale
+        for group in wrapper.param_groups:
+            factors.update((id(parameter), factor) for parameter in group['params'])
+    return factors
 
 
 def at_update(runner: Runner) -> bool:

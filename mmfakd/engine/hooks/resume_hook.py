@@ -23,18 +23,21 @@ from mmfakd.checkpoints.latest import (
     needed_states,
 )
 from mmfakd.datasets.wrappers import image_caches
+from mmfakd.engine.data_seed import take_data_seed
 from mmfakd.engine.drop_message import drop_message
+from mmfakd.engine.kept_numbers import numbers_of_sizes, restore_numbers
 from mmfakd.engine.position import (
     accumulation_cycles,
     at_update,
     drew_alike,
     go_on_from,
-    restore_batch_sizes,
+    loss_scales,
     restore_buffers,
     restore_gradients,
     restore_random,
 )
 from mmfakd.engine.resumed_batches import ResumedBatches
+from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.registry import HOOKS
 
 from .epoch_seed_hook import EpochSeedHook
@@ -50,7 +53,9 @@ class ResumeHook(Hook):
       :func:`~mmfakd.checkpoints.latest.find_checkpoint`.
     - Within an epoch training goes on at the next batch: those that are done are
       loaded and dropped, so that data workers stand where they stood.
-    - Random states and the gradients of an incomplete cycle of accumulation are set.
+    - Loaders that were built with another seed take that of the checkpoint.
+    - Random states, the gradients of an incomplete cycle of accumulation, and numbers
+      that stock modules keep beside their weights are set.
     - A validation that was due and is not in the checkpoint is run.
     - ``EarlyStoppingHook`` learns the scores so far.
 
@@ -98,11 +103,15 @@ class ResumeHook(Hook):
             if self._needed is not None:
                 check_content(str(runner._load_from), checkpoint, self._needed)
             go_on_from(runner, checkpoint)
+            take_data_seed(runner, checkpoint['meta'].get('seed'))
             self._position = checkpoint.get('position') or _old_position(
                 runner, checkpoint
             )
             if any(self._position.get('gradients', [])):
                 self._position.setdefault('cycles', _old_cycles(checkpoint['meta']))
+                # Now: others may let the state of the optimizer start anew.
+                scales = loss_scales(checkpoint.get('optimizer', {}))
+                self._position['scales'] = scales
                 _count_quietly(runner.optim_wrapper)
 
     def before_train(self, runner: Runner) -> None:
@@ -137,7 +146,9 @@ class ResumeHook(Hook):
         _warn_of_workers(runner)
         _warn_of_caches_across_epochs(runner)
         restore_buffers(runner, position.get('buffers', []))
-        restore_batch_sizes(runner, position.get('sizes', {}))
+        # Earlier versions knew those that are sizes of batches.
+        numbers = position.get('numbers') or numbers_of_sizes(position.get('sizes', {}))
+        restore_numbers(unwrapped_model(runner), numbers)
         _restore_gradients(runner, position)
         if isinstance(loop, IterBasedTrainLoop):
             if getattr(loop, 'fast_forward_on_resume', False):
@@ -382,7 +393,7 @@ def _restore_gradients(runner: Runner, position: dict[str, Any]) -> None:
             'the present batch and accumulative_counts a cycle begins here.'
         )
         return
-    restore_gradients(runner, gradients)
+    restore_gradients(runner, gradients, position['scales'])
     text = 'The gradients of the incomplete cycle of accumulation are restored'
     reasons = list(_differences(runner, position['cycles'], len(gradients)))
     if reasons:

@@ -12,12 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmfakd.checkpoints.latest import find_checkpoint
 from mmfakd.compat import load_checkpoint_file
 from mmfakd.engine.hooks.resume_hook import ResumeHook
+from tests.helpers.cpu_scaler import needs_cpu_scaler
 from tests.helpers.tiny_runs import Recorder, distillation, run_config, train
 from tests.helpers.toy_detectors import detection_run, retinanet
 from tests.helpers.two_processes import run_twice
@@ -178,6 +180,62 @@ def test_what_is_told_of_gradients(
     assert len(re.findall(f'{RESTORED}|are left out|{LOST}', out)) == 1
 
 
+class Head(Hook):
+    """Keeps the student's last layer after each iteration."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.weights = {}
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        head = runner.model.architecture.head.fc
+        self.weights[runner.iter + 1] = head.weight.detach().clone()
+
+
+def in_precision(precision, work_dir, teacher_ckpt, **kwargs):
+    """Cycles of three batches, with a loss scaler or without."""
+    checkpoint = dict(by_epoch=False, interval=7)
+    cfg = config(work_dir, teacher_ckpt, 0, 3, checkpoint=checkpoint, **kwargs)
+    if precision == 'amp':
+        cfg.optim_wrapper.update(type='CpuAmpOptimWrapper', init_scale=65536.0)
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def whole_cycles(tmp_path_factory, teacher_ckpt):
+    """Weights of a training in each precision, and a checkpoint within a cycle."""
+    runs = {}
+    for precision in ('amp', 'plain'):
+        folder, head = tmp_path_factory.mktemp(precision), Head()
+        with pytest.raises(Stop):
+            cfg = in_precision(precision, folder, teacher_ckpt)
+            train(cfg, head, Breaker(after=9))
+        runs[precision] = head.weights, str(folder / 'iter_7.pth')
+    return runs
+
+
+@needs_cpu_scaler
+@pytest.mark.parametrize(
+    'then, now', [('amp', 'plain'), ('plain', 'amp'), ('amp',) * 2]
+)
+def test_gradients_in_another_precision(
+    then, now, tmp_path, teacher_ckpt, whole_cycles
+):
+    """The scale that they are multiplied by is that of who goes on."""
+    weights, file = whole_cycles[then]
+    head = Head()
+    with pytest.raises(Stop):
+        kwargs = dict(resume=True, load_from=file)
+        cfg = in_precision(now, tmp_path, teacher_ckpt, **kwargs)
+        train(cfg, head, Breaker(after=9))
+    expected, found = (each[9] - weights[7] for each in (weights, head.weights))
+    assert expected.any() and weights[8].equal(weights[7])
+    # bfloat16 is as exact as a hundredth.
+    assert then != now or found.equal(expected)
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+
+
 def test_validation_with_the_config_of_a_resume(tmp_path, teacher_ckpt, within_a_cycle):
     """As of the config that a work dir holds: no optimizer is built."""
     kwargs = dict(validate=True, resume=True, load_from=str(within_a_cycle))
@@ -310,6 +368,42 @@ def test_iteration_based_loop(workers, tmp_path, teacher_ckpt):
     first, second = in_parts(tmp_path / 'parts', make, Breaker(after=7))
     assert first[:6] + second == whole.losses
     assert_equal_files(tmp_path / 'whole', tmp_path / 'parts')
+
+
+SEEDS = [
+    (None, None),
+    (dict(seed=None, diff_rank_seed=True),) * 2,
+    (dict(seed=3), dict(seed=5)),
+]
+
+
+@pytest.mark.parametrize(
+    ('in_epochs', 'workers', 'seeds'),
+    [
+        (True, 0, SEEDS[0]),
+        (True, 1, SEEDS[1]),
+        (False, 0, SEEDS[2]),
+        (False, 2, SEEDS[0]),
+    ],
+)
+def test_the_seed_is_that_of_the_first_run(
+    in_epochs, workers, seeds, tmp_path, teacher_ckpt
+):
+    """Also where MMEngine draws one at each start, as under stock launchers."""
+
+    def make(randomness, **kwargs):
+        length = dict(epochs=2) if in_epochs else dict(iters=8)
+        checkpoint = dict(by_epoch=False, interval=5)
+        kwargs.update(length, seeded=in_epochs, checkpoint=checkpoint)
+        cfg = config(tmp_path, teacher_ckpt, workers, **kwargs)
+        cfg.pop('randomness')
+        return cfg if randomness is None else Config(dict(cfg, randomness=randomness))
+
+    whole, rest = Recorder(), Recorder()
+    train(make(seeds[0]), whole)
+    train(make(seeds[1], resume=True, load_from=str(tmp_path / 'iter_5.pth')), rest)
+    assert len(rest.batches) == 3 and rest.losses == whole.losses[5:]
+    assert all(map(torch.equal, rest.batches, whole.batches[5:]))
 
 
 @pytest.mark.parametrize(
@@ -451,15 +545,22 @@ def test_what_has_stopped_early_is_not_gone_on_with(interval, tmp_path, teacher_
     assert {path.name: path.read_bytes() for path in tmp_path.glob('*.pth')} == before
 
 
-def test_the_size_of_a_batch_that_is_kept_for_some_iterations(tmp_path):
-    """YOLOX's, which is in no state dict, and drawn every third iteration here."""
+@pytest.mark.parametrize(
+    'kept', ['sizes', 'sizes of earlier versions', 'dropped share']
+)
+def test_numbers_that_modules_keep(kept, tmp_path):
+    """They are in no state dict, and change what the next batches teach."""
 
     def make(work_dir, **kwargs):
         model = retinanet()
-        resize = dict(random_size_range=(64, 160), size_divisor=32, interval=3)
-        model['data_preprocessor']['batch_augments'] = [
-            dict(type='mmdet.BatchSyncRandomResize', **resize)
-        ]
+        if kept == 'dropped share':
+            drop = dict(type='DropBlock', drop_prob=0.5, block_size=1, warmup_iters=30)
+            model['neck'].update(type='FPN_DropBlock', plugin=drop)
+        else:
+            # YOLOX's, drawn every third iteration here.
+            resize = dict(random_size_range=(64, 160), size_divisor=32, interval=3)
+            resize.update(type='mmdet.BatchSyncRandomResize')
+            model['data_preprocessor']['batch_augments'] = [resize]
         cfg = detection_run(tmp_path, model, epochs=3)
         for key in [key for key in cfg if key.startswith(('val_', 'test_'))]:
             cfg.pop(key)
@@ -469,10 +570,16 @@ def test_the_size_of_a_batch_that_is_kept_for_some_iterations(tmp_path):
         cfg.update(work_dir=str(work_dir), **kwargs)
         return cfg
 
-    whole = Recorder()
+    whole, rest = Recorder(), Recorder()
     train(make(tmp_path / 'whole'), whole)
-    first, second = in_parts(tmp_path / 'parts', make, Breaker(2, 'train_epoch'))
-    assert len(whole.losses) == 6 and first + second == whole.losses
+    file = tmp_path / 'whole' / 'epoch_2.pth'
+    if 'earlier' in kept:
+        state = load_checkpoint_file(file)
+        ((name, size),) = state['position'].pop('numbers')[0].items()
+        state['position']['sizes'] = {name[: -len('._input_size')]: size}
+        torch.save(state, file)
+    train(make(tmp_path / 'rest', resume=True, load_from=str(file)), rest)
+    assert len(whole.losses) == 6 and rest.losses == whole.losses[4:]
 
 
 class Counts(Hook):
