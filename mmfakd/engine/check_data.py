@@ -251,7 +251,9 @@ def teacher_checkpoint(model: Any, cfg: Mapping | None = None) -> str | None:
         str | None: A path, URL or model-zoo name, if there is one.
     """
     teacher = getattr(model, 'teacher', None)
-    if not isinstance(teacher, nn.Module):
+    # Models of semi-supervised learning have a teacher, too.
+    distils = isinstance(getattr(model, 'distiller', None), nn.Module)
+    if not distils or not isinstance(teacher, nn.Module):
         return None
     given = cfg.get('teacher_ckpt') if isinstance(cfg, Mapping) else None
     return getattr(model, 'teacher_ckpt', None) or given or whole_from(teacher)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,7 @@ def take_data_seed(runner: Runner, seed: int | None) -> None:
     MMEngine builds them with the seed of the config, or one that it draws, before it
     reads that of the checkpoint. They are not built anew: hooks hold on to them.
     Samplers and data workers begin with the first batch, in iteration based loops, too
-    (:mod:`mmfakd.compat.late_batches`). Another seed that a sampler has of its own
-    stays.
+    (:mod:`mmfakd.compat.late_batches`). A seed that a sampler has of its own stays.
 
     Args:
         runner (Runner): The runner, its seed still the one that loaders have.
@@ -33,8 +32,13 @@ def take_data_seed(runner: Runner, seed: int | None) -> None:
     differ = runner._randomness_cfg.get('diff_rank_seed', False)
     shift = get_rank() if differ else 0
     then, now = runner.seed - shift, seed
-    for loader in walk_loaders(runner.train_dataloader):
-        for sampler in _samplers(loader):
+    if then == now:
+        return
+    loaders = list(walk_loaders(runner.train_dataloader))
+    configs = list(walk_loaders(runner.cfg.get('train_dataloader')))
+    for i, loader in enumerate(loaders):
+        known = configs[i] if len(configs) == len(loaders) else {}
+        for sampler in () if _has_own_seed(known) else _samplers(loader):
             if sampler.seed == (_first_drawn(then) if differ else then):
                 sampler.seed = _first_drawn(now) if differ else now
         init = getattr(loader, 'worker_init_fn', None)
@@ -42,12 +46,19 @@ def take_data_seed(runner: Runner, seed: int | None) -> None:
             loader.worker_init_fn = partial(init, seed=now + shift)
 
 
+def _has_own_seed(config: Any) -> bool:
+    """Whether the config of a loader gives its sampler a seed."""
+    sampler = config.get('sampler') if isinstance(config, Mapping) else None
+    return isinstance(sampler, Mapping) and sampler.get('seed') is not None
+
+
 def _samplers(loader: Any) -> Iterator[Any]:
     """Go through what shuffles: the sampler, that of batches, and what is in it."""
     batches = getattr(loader, 'batch_sampler', None)
     inner = getattr(batches, 'sampler', None)
     for sampler in (getattr(loader, 'sampler', None), batches, inner):
-        if hasattr(sampler, 'seed'):
+        # A property shows that of another sampler.
+        if 'seed' in getattr(sampler, '__dict__', ()):
             yield sampler
 
 

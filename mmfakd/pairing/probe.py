@@ -268,6 +268,8 @@ class CallRecorder:
         self.model, self.probe, self.paths = model, probe, paths
         self.firsts: dict[int, tuple[str, int, bool, Tensor]] = {}
         self._stack: list[str] = []
+        # Ids of the data classes that are being described.
+        self._within: set[int] = set()
         self._entered: list[tuple[int, ...]] = []
         self._counts: Counter[str] = Counter()
         # A tensor that is gone may leave its place, and its identity, to another.
@@ -315,8 +317,12 @@ class CallRecorder:
         if isinstance(value, (tuple, list)):
             return tuple(self.describe(item, maps) for item in value)
         named = attributes_of(value)
-        if named:
-            return {key: self.describe(item, maps) for key, item in named.items()}
+        # They may refer back to each other.
+        if named and id(value) not in self._within:
+            self._within.add(id(value))
+            told = {key: self.describe(item, maps) for key, item in named.items()}
+            self._within.discard(id(value))
+            return told
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         return type(value).__name__

@@ -75,7 +75,8 @@ def keep_apart(values: list[float], gap: float) -> list[float]:
         gap (float): The least distance of neighbours.
 
     Returns:
-        list[float]: The moved values.
+        list[float]: The moved values, between 0 and 1. More than have room there reach
+        beyond both alike.
     """
     pools: list[list[float]] = []
     for index, value in enumerate(values):
@@ -84,4 +85,6 @@ def keep_apart(values: list[float], gap: float) -> list[float]:
             last = pools.pop()
             pools[-1] += last
     means = [statistics.fmean(pool) for pool in pools for _ in pool]
-    return [mean + index * gap for index, mean in enumerate(means)]
+    free = 1 - (len(values) - 1) * gap
+    low, high = min(0, free / 2), max(free / 2, free)
+    return [min(max(m, low), high) + index * gap for index, m in enumerate(means)]

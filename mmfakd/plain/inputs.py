@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import is_dataclass
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .autocast import autocast_dtype
-from .layer import renewed, tensors_in
+from .layer import tensors_in
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -38,54 +37,38 @@ def fitted(value: Any, model: nn.Module) -> Any:
     """Bring arguments to where a model is and, without autocast, to its precision.
 
     Args:
-        value (Any): A tensor, or tuples, lists, mappings and data classes of them, or
-            anything else.
+        value (Any): A tensor, or tuples, lists and mappings of them, or anything else.
         model (nn.Module): The model.
-
-    Returns:
-        Any: The same there; itself where all of it is there already. Where the images
-        are in the model's precision already, what is finer stays so, as times in
-        float64: their model takes them like that.
-    """
-    like = next((x for x in _weights(model) if x.is_floating_point()), None)
-    if like is None:
-        return value
-    given = [x for _, x in tensors_in(value) if x.is_floating_point()]
-    images = max(given, key=Tensor.dim, default=None)
-    return matched(value, like, images is not None and images.dtype == like.dtype)
-
-
-def matched(value: Any, like: Tensor, keep_finer: bool = False) -> Any:
-    """Bring tensors to the device and, without autocast, to the precision of another.
-
-    Args:
-        value (Any): A tensor, or tuples, lists, mappings and data classes of them, or
-            anything else.
-        like (Tensor): The other one.
-        keep_finer (bool): Whether tensors of finer precision keep theirs. Defaults to
-            False.
 
     Returns:
         Any: The same there; itself where all of it is there already.
     """
+    like = next((x for x in _weights(model) if x.is_floating_point()), None)
+    return value if like is None else matched(value, like)
 
-    def match(item: Any) -> Any:
-        return matched(item, like, keep_finer)
 
+def matched(value: Any, like: Tensor) -> Any:
+    """Bring tensors to the device and, without autocast, to the precision of another.
+
+    Args:
+        value (Any): A tensor, or tuples, lists and mappings of them, or anything else.
+        like (Tensor): The other one.
+
+    Returns:
+        Any: The same there; itself where all of it is there already.
+    """
     if isinstance(value, Tensor):
         cast = value.is_floating_point() and not autocast_dtype(like.device.type)
-        if cast and keep_finer:
-            cast = torch.finfo(value.dtype).bits <= torch.finfo(like.dtype).bits
         return moved(value, like.device, like.dtype if cast else None)
-    if all(match(x) is x for _, x in tensors_in(value)):
+    if not isinstance(value, (Mapping, tuple, list)):
+        return value
+    if all(matched(x, like) is x for _, x in tensors_in(value)):
         return value
     if isinstance(value, Mapping):
-        return {key: match(item) for key, item in value.items()}
+        return {key: matched(item, like) for key, item in value.items()}
     if hasattr(value, '_fields'):
-        return type(value)(*map(match, value))
-    if is_dataclass(value):
-        return renewed(value, match)
-    return type(value)(map(match, value))
+        return type(value)(*(matched(item, like) for item in value))
+    return type(value)(matched(item, like) for item in value)
 
 
 def moved(value: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
@@ -163,6 +146,7 @@ def left_alone(model: nn.Module) -> Iterator[None]:
         None: Nothing.
     """
     modes = {module: module.training for module in model.modules()}
+    learns = {weight: weight.requires_grad for weight in model.parameters()}
     device = device_of(model)
     devices = [device] if device is not None and device.type == 'cuda' else []
     model.eval()
@@ -171,6 +155,8 @@ def left_alone(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         _put_back(modes)
+        for weight, learned in learns.items():
+            weight.requires_grad_(learned)
 
 
 def _put_back(modes: dict[nn.Module, bool]) -> None:
@@ -178,8 +164,10 @@ def _put_back(modes: dict[nn.Module, bool]) -> None:
     for module, mode in modes.items():
         own = type(module).train is not nn.Module.train
         if own and module.training != mode:
-            # Undoes what `eval` has done beside, as weights that adapters merge.
-            module.train(mode)
+            # Undoes what `eval` has done beside, as weights that adapters merge. One
+            # that refuses has a mode nevertheless.
+            with suppress(Exception):
+                module.train(mode)
     # What these set in the modules within them may be another mode.
     for module, mode in modes.items():
         module.training = mode

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Union
 
@@ -172,13 +172,15 @@ def item_of(value: Any, key: Key) -> Any:
 
 
 def tensors_in(
-    value: Any, path: tuple[Key, ...] = ()
+    value: Any, path: tuple[Key, ...] = (), within: tuple[int, ...] = ()
 ) -> Iterator[tuple[tuple, Tensor]]:
     """Walk the tensors in what a layer returned.
 
     Args:
         value (Any): A tensor, or tuples, lists, mappings and data classes of them.
         path (tuple[int | str, ...]): Where the value stands.
+        within (tuple[int, ...]): Ids of the data classes that it stands in, which may
+            refer back to each other.
 
     Yields:
         tuple[tuple, Tensor]: Keys that lead to a tensor, and the tensor.
@@ -187,13 +189,13 @@ def tensors_in(
         yield path, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from tensors_in(item, (*path, key))
+            yield from tensors_in(item, (*path, key), within)
     elif isinstance(value, (tuple, list)):
         for i, item in enumerate(value):
-            yield from tensors_in(item, (*path, i))
-    else:
+            yield from tensors_in(item, (*path, i), within)
+    elif id(value) not in within:
         for name, item in attributes_of(value).items():
-            yield from tensors_in(item, (*path, name))
+            yield from tensors_in(item, (*path, name), (*within, id(value)))
 
 
 def copied(value: Any) -> Any:
@@ -210,7 +212,8 @@ def copied(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.clone()
     if is_dataclass(value) and not isinstance(value, type):
-        return renewed(value, copied)
+        parts = [field.name for field in fields(value) if field.init]
+        return replace(value, **{key: copied(getattr(value, key)) for key in parts})
     if isinstance(value, Mapping):
         return {key: copied(item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, '_fields'):
@@ -218,20 +221,6 @@ def copied(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(copied(item) for item in value)
     return value
-
-
-def renewed(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Make a data class anew with other attributes.
-
-    Args:
-        value (Any): The data class.
-        change (Callable): What makes an attribute of one.
-
-    Returns:
-        Any: The new one.
-    """
-    parts = [field.name for field in fields(value) if field.init]
-    return replace(value, **{key: change(getattr(value, key)) for key in parts})
 
 
 def describe(value: Any) -> str:

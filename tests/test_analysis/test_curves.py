@@ -107,3 +107,13 @@ def test_nothing_to_draw(run):
     teacher, blind = run, replace(run, scores={})
     with pytest.raises(ValueError, match='no run to draw'):
         draw_curves(compare({'alone': [blind]}, teacher=teacher))
+
+
+@pytest.mark.parametrize('count', [1, 5, 11, 13])
+def test_names_stay_within_the_figure(count):
+    """Curves that end at the top, as those of accuracy do, or at the bottom."""
+    for end in (0.0, 1.0):
+        places = keep_apart([end] * count, gap=0.1)
+        beyond = max(0, (count - 1) * 0.1 - 1) / 2
+        assert min(places) >= -beyond - 1e-9 and max(places) <= 1 + beyond + 1e-9
+        assert all(b - a >= 0.1 - 1e-9 for a, b in zip(places, places[1:]))

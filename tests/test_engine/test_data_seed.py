@@ -37,9 +37,9 @@ def first(loader):
     return list(islice(loader.batch_sampler, 8))
 
 
-def take(loaders, then, now):
+def take(loaders, then, now, cfg=()):
     randomness = dict(seed=None)
-    runner = SimpleNamespace(seed=then, _randomness_cfg=randomness)
+    runner = SimpleNamespace(seed=then, _randomness_cfg=randomness, cfg=dict(cfg))
     runner._train_loop = Mock(spec=BaseLoop)
     runner.train_dataloader = loaders
     take_data_seed(runner, now)
@@ -80,10 +80,31 @@ def test_what_stays():
     drawn = build(8, sampler=dict(type='DefaultSampler'), worker_init_fn=dict(type=len))
     take(dict(a=own), 8, 7)
     assert own.sampler.seed == 1
+    cfg = dict(dataset=dict(type='Digits'), sampler=dict(type='A', seed=1))
+    take(own, 1, 7, dict(train_dataloader=cfg))
+    assert own.sampler.seed == 1
     take(drawn, 8, None)
     assert drawn.sampler.seed == 8
     take(drawn, 8, 7)
     assert drawn.sampler.seed == 7 and drawn.worker_init_fn.func is len
+
+
+class Shown:
+    """A sampler of batches that shows the seed of what it batches."""
+
+    def __init__(self, sampler):
+        self.sampler = sampler
+
+    @property
+    def seed(self):
+        return self.sampler.seed
+
+
+def test_seeds_that_cannot_be_set():
+    inner = build(8, sampler=dict(type='DefaultSampler')).sampler
+    loader = SimpleNamespace(dataset=[0], batch_sampler=Shown(inner))
+    take(loader, 8, 7)
+    assert inner.seed == 7
 
 
 def test_loaders_that_are_not_built_are_left_alone():

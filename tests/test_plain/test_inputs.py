@@ -3,12 +3,14 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from mmfakd.plain.inputs import fitted, left_alone, telling
+from mmfakd.plain.layer import tensors_in
 
 F16, F32, F64 = torch.float16, torch.float32, torch.float64
 
@@ -71,42 +73,33 @@ def test_modes_are_those_of_before_whatever_train_sets(norm_learns):
     assert modes_of(model) == before
 
 
-@pytest.mark.parametrize(
-    ('model', 'given', 'expected'),
-    [
-        # The images are as the model is: what is finer is meant so.
-        (F32, (F32, F64), (F32, F64)),
-        (F16, (F16, F32), (F16, F32)),
-        (F32, (F32, F16), (F32, F32)),
-        # They are not: all goes along.
-        (F32, (F16, F32), (F32, F32)),
-        (F16, (F32, F16), (F16, F16)),
-        (F32, (F64, F64), (F32, F32)),
-    ],
-)
-@pytest.mark.parametrize('turned', [False, True])
-def test_precision_of_arguments(model, given, expected, turned):
-    images, times = torch.rand(2, 3, 4, 4, dtype=given[0]), torch.rand(2).to(given[1])
-    names = ['images', 'times'][:: -1 if turned else 1]
-    arguments = {name: dict(images=images, times=times)[name] for name in names}
-    found = fitted(dict(arguments, number=torch.arange(2)), nn.Linear(2, 2).to(model))
-    assert (found['images'].dtype, found['times'].dtype) == expected
+@pytest.mark.parametrize('model', [F32, F16, F64])
+@pytest.mark.parametrize('given', [(F32, F64), (F16, F32), (F64, F64)])
+def test_precision_of_arguments(model, given):
+    images, times = torch.rand(2, 3, 4, 4).to(given[0]), torch.rand(2).to(given[1])
+    arguments = dict(images=images, times=times, number=torch.arange(2))
+    found = fitted(arguments, nn.Linear(2, 2).to(model))
+    assert (found['images'].dtype, found['times'].dtype) == (model, model)
     assert found['number'].dtype == torch.int64
 
 
 @dataclass
 class Batch:
     images: Tensor
-    size: int = 4
+    whole: Any = None
+
+    def __post_init__(self):
+        self.images = self.images - 1
 
 
-def test_data_classes_are_brought_along():
-    batch = Batch(torch.rand(2, 3, 4, 4), 5)
-    (found,), _ = fitted(((batch,), {}), nn.Linear(2, 2))
-    assert found is batch
-    (found,), _ = fitted(((batch,), {}), nn.Linear(2, 2).double())
-    assert found.images.dtype == F64 and found.size == 5
-    assert batch.images.dtype == F32
+def test_data_classes_are_handed_on_as_they_are():
+    """Their constructors may do anything, and they may refer to themselves."""
+    batch = Batch(torch.rand(2, 3, 4, 4, dtype=F64))
+    batch.whole = batch
+    number = torch.rand(2, dtype=F64)
+    (found, given), _ = fitted(((batch, number), {}), nn.Linear(2, 2))
+    assert found is batch and batch.images.dtype == F64 and given.dtype == F32
+    assert [path for path, _ in tensors_in(batch)] == [('images',)]
 
 
 def test_noise_is_the_same_whatever_device_is_the_default():
@@ -115,3 +108,28 @@ def test_noise_is_the_same_whatever_device_is_the_default():
     with torch.device('meta'):
         found = telling(zeros)
     assert found.std() > 0.5 and torch.equal(found, expected)
+
+
+class Freezing(nn.Sequential):
+    """Freezes its first layer whenever it is to train."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self[0].requires_grad_(not mode)
+        return self
+
+
+class Refusing(nn.Linear):
+    """Is never to train."""
+
+    def train(self, mode=True):
+        if mode:
+            raise RuntimeError('frozen')
+        return super().train(mode)
+
+
+def test_models_that_freeze_or_refuse():
+    model = Freezing(nn.Linear(2, 2), Refusing(2, 2))
+    with left_alone(model):
+        assert not model.training
+    assert model.training and model[1].training and model[0].weight.requires_grad

@@ -33,6 +33,7 @@ from mmfakd.engine.provenance import (
     table,
 )
 from mmfakd.engine.unwrap import unwrapped_model
+from mmfakd.models.algorithms import FeatureDistill
 from mmfakd.models.algorithms.teacher import Teacher
 from mmfakd.models.distillers import BalancedWeights
 from mmfakd.registry import HOOKS
@@ -324,7 +325,8 @@ def _is_measured_otherwise(differences: list[Difference]) -> bool:
 
 def _tell_inherited(runner: Runner, checkpoint: dict) -> None:
     """Warn of weights that go over those which the student took from the teacher."""
-    inherited = getattr(unwrapped_model(runner), 'inherit', ())
+    model = unwrapped_model(runner)
+    inherited = model.inherit if isinstance(model, FeatureDistill) else ()
     given = checkpoint.get('state_dict', checkpoint)
     keys = [re.sub(r'^(module\.)?(architecture\.)?', '', key) for key in given]
     twice = [n for n in inherited if any(key.startswith(f'{n}.') for key in keys)]

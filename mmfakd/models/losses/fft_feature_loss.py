@@ -24,7 +24,7 @@ _DOMAINS = ('complex', 'amplitude', 'phase', 'log_amplitude')
 _HIGHEST = 0.5**0.5
 
 # Far above the rounding of frequencies, far below the gap between two of them.
-_ROUNDING = 1e-12
+_ROUNDING = 1e-7
 
 # Below this amplitude a coefficient's phase fades out, instead of jumping about.
 _PHASE_FLOOR = 1e-3

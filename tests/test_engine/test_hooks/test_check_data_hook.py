@@ -13,9 +13,10 @@ from mmcv.transforms import BaseTransform
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, TRANSFORMS
 from mmengine.runner import Runner
+from torch import nn
 
 from mmfakd.engine import check_data as module
-from mmfakd.engine.check_data import check_data
+from mmfakd.engine.check_data import check_data, tell_names
 from mmfakd.engine.hooks import CheckDataHook, check_data_hook
 from tests.helpers.tiny_runs import distillation, save_teacher, student, train
 from tests.helpers.tiny_runs import run_config as config
@@ -303,6 +304,15 @@ def test_teachers_that_are_not_told(tmp_path, told):
     model = knowledge_distillation(ckpt, 'DistanceWiseRKD')
     run(config(tmp_path, model, epochs=1))
     assert told == []
+
+
+def test_teachers_of_semi_supervised_learning_are_not_compared(tmp_path):
+    """They have no distiller."""
+    checkpoint = named_teacher(tmp_path, tuple('1023456789'))
+    model = nn.Module()
+    model.teacher = nn.Module()
+    model.teacher.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
+    assert tell_names(model, tuple('0123456789'), dict(type='SoftTeacher')) == ''
 
 
 # ---- mmdet's hook for semi-supervised learning

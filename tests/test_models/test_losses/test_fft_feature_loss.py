@@ -269,3 +269,13 @@ def test_bad_inputs(student, teacher, error, message):
 def test_bad_weight(weight):
     with pytest.raises(ValueError, match=f'got loss_weight={weight!r}, expected'):
         FFTFeatureLoss(loss_weight=weight)
+
+
+def test_edges_of_single_precision():
+    """As torch.linspace yields them: they are the frequencies that they round."""
+    low, high = torch.linspace(0, 0.5, 6).tolist()[1:3]
+    wave = torch.cos(torch.arange(10) * (2 * torch.pi / 10)).expand(1, 1, 10, 10)
+    zeros = torch.zeros_like(wave)
+    whole = FFTFeatureLoss()(wave, zeros)
+    torch.testing.assert_close(FFTFeatureLoss(band=(low, high))(wave, zeros), whole)
+    assert FFTFeatureLoss(band=(0, low))(wave, zeros) < 1e-6 * whole
