@@ -117,12 +117,12 @@ def draw(log: dict[str, Any]) -> Figure:
         points.append((statistics.fmean(gains), error, fit, method['method']))
     # "Form, transform": a marker for the one, a colour for the other.
     forms, transforms = (
-        list(dict.fromkeys(name.split(', ')[part] for *_, name in points))
+        list(dict.fromkeys(name.split(', ', 1)[part] for *_, name in points))
         for part in (0, -1)
     )
     for gain, error, fit, name in sorted(points, reverse=True):
         marker = 'osD^v'[forms.index(name.split(', ')[0]) % 5]
-        color = colormaps['tab20'](transforms.index(name.split(', ')[-1]) % 20)
+        color = colormaps['tab20'](transforms.index(name.split(', ', 1)[-1]) % 20)
         axis.errorbar(
             fit,
             gain,
