@@ -256,7 +256,7 @@ def teacher_checkpoint(model: Any, cfg: Mapping | None = None) -> str | None:
     if not distils or not isinstance(teacher, nn.Module):
         return None
     given = cfg.get('teacher_ckpt') if isinstance(cfg, Mapping) else None
-    return getattr(model, 'teacher_ckpt', None) or given or whole_from(teacher)
+    return getattr(model, 'teacher_ckpt', given) or whole_from(teacher)
 
 
 def tell_names(

@@ -329,6 +329,9 @@ def test_names_of_the_teacher_s_classes(check, tmp_path):
     assert code == 3 and said in ' '.join(out.split())
     code, out = check('--cfg-options', 'model.teacher_ckpt=nowhere.pth')
     assert code == 3 and 'THE TEACHER IS AT RANDOM' in out
+    own = 'model.teacher.init_cfg=dict(type="Pretrained", checkpoint="nowhere.pth")'
+    code, out = check('--cfg-options', 'model.teacher_ckpt=None', own)
+    assert 'Traceback' not in out and 'nowhere.pth' in out
 
 
 @pytest.mark.parametrize('empty', [False, True])
