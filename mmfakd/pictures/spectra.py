@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmfakd.models.layers import FrequencyAttention
-from mmfakd.models.losses.fft_feature_loss import fft_feature_loss
+from mmfakd.models.losses.fft_feature_loss import fft_feature_loss, within_band
 from mmfakd.ops.filter_storage import shared_frequencies
 from mmfakd.ops.half_spectrum import HalfSpectrum
 
@@ -144,8 +144,11 @@ def _is_used(grid: Sequence[int], size: Sequence[int]) -> Tensor:
 
 def _cycles(height: int, width: int) -> tuple[Tensor, Tensor]:
     """Cycles per image of rows and columns of a full spectrum, as ``fft2`` has it."""
-    rows = torch.fft.fftfreq(height, 1 / height, device='cpu')[:, None]
-    return rows, torch.fft.fftfreq(width, 1 / width, device='cpu')
+    rows, columns = (
+        torch.fft.fftfreq(length, 1 / length, dtype=torch.float64, device='cpu')
+        for length in (height, width)
+    )
+    return rows[:, None], columns
 
 
 def _by_radius(power: Tensor) -> Tensor:
@@ -166,10 +169,10 @@ def _by_band(power: Tensor, size: Sequence[int]) -> dict[str, float]:
     """Root of the mean over each band, of maps of a size. NaN is no frequency."""
     power = power.cpu()
     rows, columns = _cycles(*power.shape)
-    frequency = ((rows / size[0]).square() + (columns / size[1]).square()).sqrt()
+    frequency = torch.hypot(rows / size[0], columns / size[1])
     found = {}
-    for name, (low, high) in BANDS.items():
-        inside = power[(low <= frequency) & (frequency < high) & ~power.isnan()]
+    for name, band in BANDS.items():
+        inside = power[within_band(frequency, band) & ~power.isnan()]
         if inside.numel():
             found[name] = float(inside.mean().sqrt())
     return found

@@ -62,6 +62,26 @@ def test_amplitudes_by_radius_and_band():
     assert list(amplitudes) == list(BANDS)
 
 
+@pytest.mark.parametrize('parts', [3, 6])
+def test_edges_of_bands_whatever_their_rounding(parts):
+    above = {3: 'high', 6: 'middle'}[parts]
+    for length in range(parts, 250, parts):
+        phase = 2 * math.pi * torch.arange(length) / parts
+        for wave in (phase.cos()[None], phase.cos()[:, None]):
+            amplitudes = band_amplitudes(wave[None, None])
+            found = [name for name in amplitudes if amplitudes[name] > 0.01]
+            assert found == [above], length
+
+
+@pytest.mark.parametrize('rows, columns, third', [(15, 20, 25), (9, 40, 41)])
+def test_slanting_frequencies_on_an_edge(rows, columns, third):
+    size = 3 * third
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing='ij')
+    wave = (2 * math.pi * (rows * y + columns * x) / size).cos()
+    amplitudes = band_amplitudes(wave[None, None])
+    assert [name for name in amplitudes if amplitudes[name] > 0.01] == ['high']
+
+
 def test_bands_that_a_small_map_lacks_are_left_out():
     assert list(band_amplitudes(torch.rand(1, 2, 1, 1))) == ['low']
     assert list(band_amplitudes(torch.rand(1, 2, 2, 2))) == ['low', 'high']

@@ -172,7 +172,7 @@ class FFTFeatureLoss(nn.Module):
         sizes = [tuple(as_map(feature).shape[-2:]) for feature in maps]
         assert self.band is not None
         found = {size: _frequencies(*size) for size in sizes}
-        if any(_within(f, self.band) for each in found.values() for f in each):
+        if any(within_band(f, self.band) for each in found.values() for f in each):
             self._has_met_band = True
             return
         size = max(sizes, key=math.prod)
@@ -194,10 +194,17 @@ def _frequencies(height: int, width: int) -> list[float]:
     return sorted({math.hypot(r, c) for r in rows for c in columns})
 
 
-def _within(frequency: Any, band: Sequence[float]) -> Any:
-    """Whether a frequency, a number or tensor, is in a band, its lower edge included.
+def within_band(frequency: Any, band: Sequence[float]) -> Any:
+    """Tell whether a frequency is in a band, its lower edge included.
 
     A frequency that is an edge counts as the edge, however either was rounded.
+
+    Args:
+        frequency (float | Tensor): In cycles per pixel, of any shape; float64.
+        band (Sequence[float]): Lower and upper edge.
+
+    Returns:
+        bool | Tensor: Whether it is, of the shape of ``frequency``.
     """
     low, high = (edge - _ROUNDING for edge in band)
     return (low <= frequency) & (frequency < high)
@@ -283,5 +290,5 @@ def _bin_weight(
         row_frequency = torch.fft.fftfreq(height, dtype=double, device=device)
         column_frequency = torch.fft.rfftfreq(width, dtype=double, device=device)
         frequency = torch.hypot(row_frequency[:, None], column_frequency[None])
-        weight = weight * _within(frequency, band)
+        weight = weight * within_band(frequency, band)
     return weight.to(like.device)
