@@ -38,7 +38,7 @@ def take_data_seed(runner: Runner, seed: int | None) -> None:
     configs = list(walk_loaders(runner.cfg.get('train_dataloader')))
     for i, loader in enumerate(loaders):
         known = configs[i] if len(configs) == len(loaders) else {}
-        for sampler in () if _has_own_seed(known) else _samplers(loader):
+        for sampler in () if _has_own_seed(known) else samplers_of(loader):
             if sampler.seed == (_first_drawn(then) if differ else then):
                 sampler.seed = _first_drawn(now) if differ else now
         init = getattr(loader, 'worker_init_fn', None)
@@ -52,8 +52,15 @@ def _has_own_seed(config: Any) -> bool:
     return isinstance(sampler, Mapping) and sampler.get('seed') is not None
 
 
-def _samplers(loader: Any) -> Iterator[Any]:
-    """Go through what shuffles: the sampler, that of batches, and what is in it."""
+def samplers_of(loader: Any) -> Iterator[Any]:
+    """Go through what shuffles: the sampler, that of batches, and what is in it.
+
+    Args:
+        loader (Any): The loader.
+
+    Yields:
+        Any: What has a seed. The sampler may come twice, as it may be in the other.
+    """
     batches = getattr(loader, 'batch_sampler', None)
     inner = getattr(batches, 'sampler', None)
     for sampler in (getattr(loader, 'sampler', None), batches, inner):

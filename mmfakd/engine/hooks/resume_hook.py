@@ -36,6 +36,7 @@ from mmfakd.engine.position import (
     restore_gradients,
     restore_random,
 )
+from mmfakd.engine.replayed_samplers import replay_epochs
 from mmfakd.engine.resumed_batches import ResumedBatches
 from mmfakd.engine.unwrap import unwrapped_model
 from mmfakd.registry import HOOKS
@@ -137,6 +138,7 @@ class ResumeHook(Hook):
         if runner._resume:
             _recall_scores(runner)
             _tell_end(runner)
+            replay_epochs(runner.train_loop)
         position = self._position
         if not position:
             return

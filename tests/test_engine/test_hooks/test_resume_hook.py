@@ -406,6 +406,39 @@ def test_the_seed_is_that_of_the_first_run(
     assert all(map(torch.equal, rest.batches, whole.batches[5:]))
 
 
+@pytest.mark.parametrize('seeds', [SEEDS[2], SEEDS[0]], ids=['given', 'drawn'])
+@pytest.mark.parametrize(
+    ('length', 'after'), [('epochs', 8), ('epochs', 6), ('iters', 6)]
+)
+def test_samplers_that_go_on_across_epochs(
+    length, after, seeds, tmp_path, teacher_ckpt
+):
+    """Each epoch takes 7 of 20 images of the one set, those that follow."""
+    pytest.importorskip('mmdet.datasets')
+
+    def make(randomness, **kwargs):
+        kwargs[length] = 4 if length == 'epochs' else 16
+        checkpoint = dict(by_epoch=False, interval=after)
+        kwargs.update(seeded=length == 'epochs', checkpoint=checkpoint)
+        cfg = config(tmp_path, teacher_ckpt, **kwargs)
+        cfg.pop('randomness')
+        data = cfg.train_dataloader.dataset
+        cfg.train_dataloader = dict(
+            batch_size=6,
+            num_workers=0,
+            dataset=dict(type='ConcatDataset', datasets=[data, data]),
+            sampler=dict(type='mmdet.CustomSampleSizeSampler', dataset_size=[-1, 7]),
+        )
+        return cfg if randomness is None else Config(dict(cfg, randomness=randomness))
+
+    whole, rest = Recorder(), Recorder()
+    train(make(seeds[0]), whole)
+    start = str(tmp_path / f'iter_{after}.pth')
+    train(make(seeds[1], resume=True, load_from=start), rest)
+    assert rest.batches and rest.losses == whole.losses[after:]
+    assert all(map(torch.equal, rest.batches, whole.batches[after:]))
+
+
 @pytest.mark.parametrize(
     ('place', 'mixup', 'workers'),
     [
