@@ -27,6 +27,10 @@ COSTS = {
 METHODS = {
     'KD': (),
     'DKD': (),
+    'NKD': (),
+    'DIST': (),
+    'KD of standardised logits': (),
+    'multi-level logits': (),
     'PKD': (),
     'CWD': (),
     'ReviewKD': (),
