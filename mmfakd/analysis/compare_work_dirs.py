@@ -102,7 +102,7 @@ def compare_work_dirs(
             # Names may be a stranger's: they are no HTML of the page.
             page = table.replace('<', '&lt;')
             with whole_file(path) as part:
-                Path(part).write_text(f'{page}\n')
+                Path(part).write_text(f'{page}\n', encoding='utf-8')
         else:
             save_curves(comparison, path)
     return table

@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import os.path as osp
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -22,8 +21,8 @@ from mmengine.runner import LogProcessor, Runner, set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmfakd.checkpoints.download import is_cached, one_try
-from mmfakd.checkpoints.schemes import published_file, scheme_of
+from mmfakd.checkpoints.download import one_try
+from mmfakd.checkpoints.fetch import is_at_hand
 from mmfakd.compat.running_loop import start_message_hub
 from mmfakd.datasets.wrappers import dataset_meta
 from mmfakd.engine.check_config import check_training, check_weights
@@ -227,7 +226,7 @@ def _fill(model: FeatureDistill, given: bool) -> list[str]:
     absent = [
         source
         for source in (model.student_ckpt, *pretrained_from(student))
-        if source and not _is_here(source.rpartition(': ')[2])
+        if source and not _is_at_hand(source)
     ]
     if absent:
         model.student_ckpt = None
@@ -321,16 +320,12 @@ def _precision(model: nn.Module, cfg: Config, amp: bool) -> Any:
     return torch.autocast(device, dtype=dtype)
 
 
-def _is_here(source: str) -> bool:
-    """Whether weights need no download."""
-    if osp.isfile(osp.expanduser(source)):
-        return True
-    scheme = scheme_of(source)
-    if scheme is None:
-        # A model-zoo name, or a path that is not there: the error will say.
-        return False
-    url = source if scheme in ('http', 'https') else published_file(source)
-    return url is not None and is_cached(url)
+def _is_at_hand(source: str) -> bool:
+    """Whether weights of the student, perhaps with their part before, are here."""
+    try:
+        return is_at_hand(source.rpartition(': ')[2])
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"the student's weights: {error}") from error
 
 
 @contextmanager

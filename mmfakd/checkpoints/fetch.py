@@ -18,7 +18,7 @@ from mmfakd.model_zoo.resolve import package_config
 from mmfakd.model_zoo.shipped import config_names
 
 from .download import download as _download
-from .download import file_hash, promised_hash
+from .download import file_hash, is_cached, promised_hash
 from .schemes import load_from_store, published_file, published_weights, scheme_of
 
 
@@ -107,6 +107,28 @@ def is_known(source: str) -> bool:
     except (FileNotFoundError, ModuleNotFoundError):
         return False
     return True
+
+
+def is_at_hand(source: str) -> bool:
+    """Tell whether weights need no download.
+
+    Args:
+        source (str): As for :func:`fetch_checkpoint`.
+
+    Returns:
+        bool: Whether they are on this machine, by an earlier download or otherwise.
+
+    Raises:
+        FileNotFoundError: If ``source`` is neither a file nor a known name.
+        ModuleNotFoundError: If it names a package that is not installed.
+    """
+    if osp.isfile(osp.expanduser(source)):
+        return True
+    scheme = scheme_of(source)
+    if scheme is None:
+        return is_at_hand(_weights_of_name(source))
+    url = source if scheme in ('http', 'https') else published_file(source)
+    return url is not None and is_cached(url)
 
 
 def _warn_of_hash(path: str) -> None:

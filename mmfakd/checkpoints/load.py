@@ -23,6 +23,10 @@ from .state_dict import COUNTER, find_state_dict, fits_little, some, tensor_shap
 from .student import PREFIX, student_state_dict
 
 _some = partial(some, most=6, cut=', ...')
+_AS_FAR_AS_IT_FITS = (
+    ' To begin with what fits, as for other classes, give the file as `load_from` in '
+    'place of `student_ckpt`: that leaves out the rest, and says so.'
+)
 
 
 def load_weights(
@@ -71,6 +75,7 @@ def load_weights(
             f'{head}: {len(reasons)} tensors do not fit the {type(model).__name__}: '
             f'{some(reasons, 6, " ", " ...")} Choose the checkpoint of this {role}, or '
             "set its config (number of classes, widths) to the checkpoint's."
+            + (_AS_FAR_AS_IT_FITS if option == '--student-ckpt' else '')
         ) from error
     # Some models, such as SwinV2, take tables that they compute from no checkpoint.
     missing = [k for k in missing if not k.endswith(COUNTER) and k not in state_dict]

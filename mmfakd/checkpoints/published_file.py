@@ -75,7 +75,7 @@ def get_published(name: str, out: str = '.', force: bool = False) -> str:
     with whole_file(weights) as part:
         shutil.copyfile(file, part)
     with whole_file(as_file) as part:
-        Path(part).write_text(text)
+        Path(part).write_text(text, encoding='utf-8')
     return (
         f'Written: {weights}, and {as_file}, the config of its model.\n'
         f'As a teacher, without a file: --teacher-ckpt {entry["Name"]}\n'

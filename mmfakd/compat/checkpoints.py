@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import collections
+import json
 import logging
 import os
 import pickle
 import pickletools
 import re
+import shlex
 import struct
 import zipfile
 from contextlib import suppress
@@ -221,12 +223,15 @@ def _broken(path: Path, reason: object) -> ValueError:
 
 
 def _refused(path: Path, reason: object) -> pickle.UnpicklingError:
+    code = (
+        f'import torch; m = torch.load({json.dumps(str(path), ensure_ascii=False)}, '
+        'map_location="cpu", weights_only=False); torch.save(m.state_dict() '
+        'if hasattr(m, "state_dict") else m["state_dict"], "weights.pth")'
+    )
     text = (
         f'Checkpoint "{path}" is refused: {reason}. Only tensors, plain values and '
         "MMEngine's logs are loaded, because anything else can run code. If you trust "
-        'where the file is from, save its weights alone: python -c "import torch; '
-        f"torch.save(torch.load('{path}', map_location='cpu', weights_only=False)"
-        "['state_dict'], 'weights.pth')\""
+        f'where the file is from, save its weights alone: python -c {shlex.quote(code)}'
     )
     return pickle.UnpicklingError(printable(text))
 

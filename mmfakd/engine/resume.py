@@ -100,7 +100,7 @@ def prepare_resume(cfg: Config, teacher_given: bool = False) -> None:
 def _note_start(path: str, work_dir: str) -> None:
     """Note when a user started from a checkpoint, perhaps to go back to it."""
     with whole_file(osp.join(work_dir, _START)) as part:
-        Path(part).write_text(_whole_name(path))
+        Path(part).write_text(_whole_name(path), encoding='utf-8')
 
 
 def _saved_since_start(found: str, work_dir: str) -> bool:
@@ -110,8 +110,8 @@ def _saved_since_start(found: str, work_dir: str) -> bool:
 
 def _is_noted(path: str, work_dir: str) -> bool:
     try:
-        return Path(work_dir, _START).read_text() == _whole_name(path)
-    except OSError:
+        return Path(work_dir, _START).read_text(encoding='utf-8') == _whole_name(path)
+    except (OSError, UnicodeError):
         return False
 
 

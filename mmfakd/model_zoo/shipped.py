@@ -97,5 +97,5 @@ def copy_config(config: str, out: str | None = None, force: bool = False) -> str
     text = f'# {name}, with all that it inherits.\n{show_config(config)}\n'
     with explain_unwritten(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding='utf-8')
     return f'Written: {path}. To train it: mmfakd train {shlex.quote(str(path))}'

@@ -113,7 +113,7 @@ def write_checked(text: str, path: str) -> int:
         os.makedirs(folder, exist_ok=True)
         # In the same folder, as paths in it are relative.
         with tempfile.NamedTemporaryFile(suffix='.py', dir=folder) as file:
-            Path(file.name).write_text(text)
+            Path(file.name).write_text(text, encoding='utf-8')
             cfg = Config.fromfile(file.name)
     for role in ('architecture', 'teacher'):
         # A file that it names is there, and has a model.
@@ -129,5 +129,5 @@ def write_checked(text: str, path: str) -> int:
             # CRD draws numbers for its banks, which needs values.
             distiller = MODELS.build(cfg.model.distiller)
     with whole_file(path) as part:
-        Path(part).write_text(text)
+        Path(part).write_text(text, encoding='utf-8')
     return sum(p.numel() for p in distiller.parameters() if p.requires_grad)

@@ -101,6 +101,20 @@ def test_a_teacher_that_is_not_to_be_had(check):
     assert code == 1 and "'elsewhere.pth' is neither a file" in out
 
 
+@pytest.mark.parametrize(
+    ('source', 'status', 'said'),
+    [
+        ('gone.pth', 1, "the student's weights: 'gone.pth' is neither a file"),
+        # It comes with the package.
+        ('r18w32_1xb50_digits', 1, 'student checkpoint'),
+        ('http://127.0.0.1:9/a.pth', 0, 'a.pth is not on this machine, and a check'),
+    ],
+)
+def test_weights_of_the_student(check, source, status, said):
+    found, text = check('--student-ckpt', source, student_ckpt=None)
+    assert found == status and said in text
+
+
 def test_what_would_end_the_training_later(check, tmp_path):
     check(teacher_ckpt=save_teacher(tmp_path))
     hook = 'custom_hooks=[dict(type="mmdet.YOLOXModeSwitchHook", priority=48)]'

@@ -150,7 +150,9 @@ def test_head_of_another_size(path):
     assert '2 tensors do not fit the Net' in message
     for part in ('head.weight', '[100, 4]', '[10, 4]', 'head.bias', '[100]', '[10]'):
         assert part in message
-    assert 'number of classes' in message
+    assert 'number of classes' in message and 'load_from' not in message
+    with pytest.raises(ValueError, match='what fits, .* give the file as `load_from`'):
+        load_weights(Net(), path, 'student', None, '--student-ckpt')
 
 
 def test_missing_keys_are_an_error_where_required(path):

@@ -4,7 +4,11 @@
 import collections
 import os
 import pickle
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -221,6 +225,22 @@ def test_anything_else_is_refused(attack, zipped, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ['evil.pth']
     assert str(path) in str(caught.value)
     assert 'weights_only=False' in str(caught.value)
+
+
+@pytest.mark.parametrize('whole', [True, False])
+def test_the_command_that_a_refusal_names(whole, tmp_path):
+    """Files of whole networks, under a name that a shell could take apart."""
+    path = tmp_path / 'it\'s "größer" $(false).pth'
+    model = nn.Linear(2, 1)
+    content = model if whole else dict(state_dict=model.state_dict(), extra=model)
+    torch.save(content, path)
+    with pytest.raises(pickle.UnpicklingError, match='is refused') as caught:
+        load_checkpoint_file(path)
+    command = re.search("python -c '.*'", str(caught.value))[0]
+    command = command.replace('python', shlex.quote(sys.executable), 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    weights = load_checkpoint_file(tmp_path / 'weights.pth')
+    assert torch.equal(weights['weight'], model.weight)
 
 
 @weights_only_torch

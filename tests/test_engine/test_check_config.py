@@ -181,6 +181,18 @@ def test_no_model(model, got):
     )
 
 
+@pytest.mark.parametrize('value', [None, 'gone'])
+@pytest.mark.parametrize('key', ['train_cfg', 'optim_wrapper', 'train_dataloader'])
+def test_no_schedule(key, value):
+    cfg = config()
+    if value is None:
+        cfg[key] = None
+    else:
+        cfg.pop(key)
+    with pytest.raises(ValueError, match=f'has no {key}, which .* its `_base_`'):
+        check_training(cfg)
+
+
 def test_optimizer():
     cfg = config()
     cfg.optim_wrapper.optimizer.type = 'SDG'
