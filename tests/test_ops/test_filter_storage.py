@@ -40,7 +40,9 @@ def test_copies_count_what_the_published_mask_leaves():
     assert half[1, 0] == half[0, 1] == half[1, 1] == 1
     assert half[2, 2] == 2 and half[14, 0] == half[0, 14] == half[14, 14] == 4
     scale = filter_scale(copies, torch.float64)
-    assert set(scale.tolist()) == {0, 0.5, 0.5**0.5, 1}
+    # Roots differ in the last place from one machine to another.
+    found = {round(value, 12) for value in scale.tolist()}
+    assert found == {0, 0.5, round(0.5**0.5, 12), 1}
 
 
 @pytest.mark.parametrize('size', SIZES)
