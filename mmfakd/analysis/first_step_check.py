@@ -25,7 +25,7 @@ from mmfakd.checkpoints.download import one_try
 from mmfakd.checkpoints.fetch import is_at_hand
 from mmfakd.compat.running_loop import start_message_hub
 from mmfakd.datasets.wrappers import dataset_meta
-from mmfakd.engine.check_config import check_parts, check_training, check_weights
+from mmfakd.engine.check_config import check_training, check_weights
 from mmfakd.engine.check_data import check_data, check_length, tell_names
 from mmfakd.engine.check_pipelines import check_switches, tell_pad
 from mmfakd.engine.check_stream import asks_for_length, check_stream, explain_stream
@@ -83,7 +83,6 @@ def check_distillation(
     place = find_device(device)
     with open_distillation(config, teacher_ckpt, cfg_options) as cfg, _quiet():
         check_training(cfg)
-        check_parts(cfg)
         check_runner(cfg.get('runner_type'))
         if student_ckpt is not None:
             cfg.model.student_ckpt = student_ckpt

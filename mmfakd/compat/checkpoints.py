@@ -225,8 +225,9 @@ def _broken(path: Path, reason: object) -> ValueError:
 def _refused(path: Path, reason: object) -> pickle.UnpicklingError:
     code = (
         f'import torch; m = torch.load({json.dumps(str(path), ensure_ascii=False)}, '
-        'map_location="cpu", weights_only=False); torch.save(m.state_dict() '
-        'if hasattr(m, "state_dict") else m["state_dict"], "weights.pth")'
+        'map_location="cpu", weights_only=False); '
+        'm = m if hasattr(m, "state_dict") else m.get("state_dict") or m["model"]; '
+        'torch.save(m.state_dict() if hasattr(m, "state_dict") else m, "weights.pth")'
     )
     text = (
         f'Checkpoint "{path}" is refused: {reason}. Only tensors, plain values and '

@@ -37,15 +37,16 @@ def check_training(cfg: Config) -> None:
 
     Raises:
         KeyError: If there is no such optimizer or wrapper of it; near names are listed.
-        ValueError: If there is no model, weights are no name of a file, the seed is
-            none, the loop has no length, the loop or a loader has an argument that does
-            not exist, a loader a number that cannot be, the optimizer could take no
-            step, or ``MMFAKD_WAYS`` is no mode.
+        ValueError: If there is no model, loop, loader or optimizer, weights are no name
+            of a file, the seed is none, the loop has no length, the loop or a loader
+            has an argument that does not exist, a loader a number that cannot be, the
+            optimizer could take no step, or ``MMFAKD_WAYS`` is no mode.
         ModuleNotFoundError: If a library that it names is not installed.
     """
     check_installed(cfg, cfg.filename or 'the config')
     check_model(cfg)
     check_sources(cfg)
+    _check_parts(cfg)
     _check_keys(cfg)
     _check_units(cfg.get('train_cfg'))
     _check_lengths(cfg.get('train_cfg'))
@@ -99,15 +100,8 @@ def check_model(cfg: Config) -> None:
         )
 
 
-def check_parts(cfg: Config) -> None:
-    """Check that a config has what only a training needs.
-
-    Args:
-        cfg (Config): The whole config.
-
-    Raises:
-        ValueError: If there is no loop, loader or optimizer.
-    """
+def _check_parts(cfg: Config) -> None:
+    """Check that a config has what only a training needs."""
     needed = ('train_dataloader', 'train_cfg', 'optim_wrapper')
     missing = [key for key in needed if cfg.get(key) is None]
     if missing:

@@ -37,13 +37,7 @@ from mmfakd.model_zoo.read_config import read_config
 from mmfakd.model_zoo.type_names import short_name, type_name
 
 from .cfg_options import merge_cfg_options
-from .check_config import (
-    check_model,
-    check_parts,
-    check_training,
-    check_weights,
-    tell_starts,
-)
+from .check_config import check_model, check_training, check_weights, tell_starts
 from .check_loaders import check_loaders
 from .check_stream import explain_stream
 from .config_dump import TEST, name_dump
@@ -110,7 +104,6 @@ def train(config: str, **options: Any) -> Callable[[], Any]:
 
     def run() -> Any:
         with locks, explain_full_disk(cfg.work_dir), explain_stream(cfg):
-            check_parts(cfg)
             model = build_runner(cfg).train()
         if dist.is_initialized():
             end_process_group()

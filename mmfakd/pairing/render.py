@@ -75,8 +75,7 @@ def _training_lines(plan: Plan) -> list[str]:
     ]
     if plan.student.cfg.get('load_from'):
         lines += [
-            '# The student starts from `student_ckpt`; `load_from` is for checkpoints',
-            '# of this training.',
+            '# The student starts from `student_ckpt`; `load_from` would go over that.',
             'load_from = None',
         ]
     # What a run has put into the config that it dumped.

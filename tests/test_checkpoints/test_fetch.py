@@ -15,7 +15,7 @@ from torch import nn
 
 from mmfakd.checkpoints import download, fetch
 from mmfakd.checkpoints.download import cache_path
-from mmfakd.checkpoints.fetch import fetch_checkpoint
+from mmfakd.checkpoints.fetch import fetch_checkpoint, is_at_hand
 
 
 @pytest.fixture(scope='module')
@@ -337,6 +337,18 @@ def test_config_without_weights(name):
     with pytest.raises(FileNotFoundError) as error:
         fetch_checkpoint(name)
     assert f'{name!r}: no weights are published' in str(error.value)
+
+
+def test_what_needs_no_download(server, cache, weights):
+    path = save(server.folder, 'a-HASH.pth', weights)
+    assert is_at_hand(str(path)) and is_at_hand('r18w32_1xb50_digits')
+    assert not is_at_hand('resnet18_8xb32_in1k') and not is_at_hand('s3://a/b.pth')
+    address = f'{server.url}/{path.name}'
+    assert not is_at_hand(address)
+    fetch_checkpoint(address)
+    assert is_at_hand(address)
+    with pytest.raises(FileNotFoundError, match='neither a file'):
+        is_at_hand('gone.pth')
 
 
 def test_name_in_a_package_that_is_not_installed():

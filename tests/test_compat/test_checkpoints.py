@@ -227,13 +227,18 @@ def test_anything_else_is_refused(attack, zipped, tmp_path, monkeypatch):
     assert 'weights_only=False' in str(caught.value)
 
 
-@pytest.mark.parametrize('whole', [True, False])
-def test_the_command_that_a_refusal_names(whole, tmp_path):
-    """Files of whole networks, under a name that a shell could take apart."""
+@pytest.mark.parametrize('kind', ['network', 'weights', 'in a dict', 'its weights'])
+def test_the_command_that_a_refusal_names(kind, tmp_path):
+    """Files as others write them, under a name that a shell could take apart."""
     path = tmp_path / 'it\'s "größer" $(false).pth'
     model = nn.Linear(2, 1)
-    content = model if whole else dict(state_dict=model.state_dict(), extra=model)
-    torch.save(content, path)
+    contents = {
+        'network': model,
+        'weights': dict(state_dict=model.state_dict(), extra=model),
+        'in a dict': dict(model=model),
+        'its weights': dict(model=model.state_dict(), extra=model),
+    }
+    torch.save(contents[kind], path)
     with pytest.raises(pickle.UnpicklingError, match='is refused') as caught:
         load_checkpoint_file(path)
     command = re.search("python -c '.*'", str(caught.value))[0]

@@ -10,7 +10,6 @@ from mmfakd import cli
 from mmfakd.engine import check_config
 from mmfakd.engine.cfg_options import merge_cfg_options
 from mmfakd.engine.check_config import (
-    check_parts,
     check_sources,
     check_training,
     check_weights,
@@ -191,7 +190,7 @@ def test_no_schedule(key, value):
     else:
         cfg.pop(key)
     with pytest.raises(ValueError, match=f'has no {key}, which .* its `_base_`'):
-        check_parts(cfg)
+        check_training(cfg)
 
 
 def test_optimizer():

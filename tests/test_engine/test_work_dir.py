@@ -138,7 +138,12 @@ def plain(folder, tmp_path, monkeypatch):
     meta = dict(epoch=1, iter=5, seed=7, time='20260101_000000')
     parts = dict(meta=meta, state_dict={}, message_hub={}, optimizer={})
     torch.save(parts, folder / 'epoch_1.pth')
-    config(folder, optim_wrapper=WRAPPER).dump(tmp_path / 'plain.py')
+    schedule = dict(
+        train_dataloader=dict(batch_size=4, dataset=dict(type='D')),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=WRAPPER,
+    )
+    config(folder, **schedule).dump(tmp_path / 'plain.py')
     return str(tmp_path / 'plain.py')
 
 
