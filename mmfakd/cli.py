@@ -118,6 +118,11 @@ def _run(args: list[str]) -> str:
         if ' ' not in str(error.args[0]):
             raise
         sys.exit(printable(f'mmfakd {command}: {error.args[0]}'))
+    except TypeError as error:
+        # A config's argument that its class does not take, as registries tell it.
+        if not str(error).startswith(('type=', 'class `')):
+            raise
+        sys.exit(printable(f'mmfakd {command}: {error}'))
     if callable(result):
         # A training or test, whose errors deserve a traceback.
         result()

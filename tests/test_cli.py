@@ -93,6 +93,13 @@ def test_numbers_of_processes_that_are_none(command, count, capsys):
     assert f'{command}: --nproc {count}: ' in said and 'a number above 0' in said
 
 
+@pytest.mark.parametrize('rest', [[], ['--seed', '1'], ['--max-restarts', '2']])
+def test_no_number_of_processes(rest, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(['train', CONFIG, '--nproc', *rest])
+    assert 'train: --nproc: expected a number above 0' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('count', ['0', '-3', 'x'])
 def test_depths_that_list_nothing(count, capsys):
     with pytest.raises(SystemExit):

@@ -137,7 +137,7 @@ def test(
         FileNotFoundError: If there is no such config or checkpoint.
         OSError: If the work dir or the file for the results cannot be written.
         ValueError: If something is to be written and no file is given, or one of
-            another kind, or an option does not go with the config.
+            another kind, the config has no test set, or an option does not go with it.
     """
     if out is None and out_item is not None:
         raise ValueError('--out-item needs --out, the file to write.')
@@ -147,6 +147,7 @@ def test(
     written = [out] if is_first_process(options) else []
     check_outputs(True, written, [checkpoint, *config_sources(file)])
     cfg = merge_test_options(read_config(file), checkpoint, **options)
+    _check_test_set(cfg)
     check_work_dir(cfg)
 
     def evaluate() -> None:
@@ -299,6 +300,18 @@ def merge_train_options(
     return cfg
 
 
+def _check_test_set(cfg: Config) -> None:
+    """Refuse what MMEngine's loop of the test would miss."""
+    needed = ('test_dataloader', 'test_cfg', 'test_evaluator')
+    missing = [key for key in needed if cfg.get(key) is None]
+    if missing:
+        raise ValueError(
+            f'{cfg.filename or "The config"} has no {" and no ".join(missing)}, which '
+            'a test needs. To test on the images of validation: test_dataloader = '
+            'val_dataloader, test_evaluator = val_evaluator, test_cfg = dict().'
+        )
+
+
 def _require(cfg: Config, key: str, option: str) -> None:
     """Refuse an option for a part that a config does not have."""
     if not isinstance(cfg.get(key), dict):
@@ -425,6 +438,8 @@ def merge_launch_options(
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('./work_dirs', Path(cfg.filename).stem)
+    # No shell puts a home in place of the `~` of a config.
+    cfg.work_dir = osp.expanduser(cfg.work_dir)
 
 
 def build_runner(cfg: Config, run: str = '') -> Runner:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Sequence
-from itertools import islice
 from typing import NoReturn
 
 import torch
@@ -15,6 +15,10 @@ from torch.distributed.run import determine_local_world_size, get_args_parser
 # One of these means that torchrun is told where the processes meet.
 _MEETING = ('--nnodes', '--master', '--rdzv', '--standalone')
 # A command has its own help, and what torchrun is to run is settled.
+_NUMBERS = (
+    "expected a number above 0, 'gpu' for one process on each GPU, or 'cpu' for one on "
+    'each core'
+)
 _SETTLED = ('help', 'module', 'no_python', 'run_path')
 
 
@@ -48,6 +52,9 @@ def check_processes(launcher: Sequence[str]) -> None:
         ValueError: If it is no number above 0, nor a word for one that is known here,
             or above the number of GPUs of a machine that has some.
     """
+    for option, value in zip(launcher, [*launcher[1:], '--']):
+        if option == '--nproc-per-node' and value.startswith('--'):
+            raise ValueError(f'--nproc: {_NUMBERS}, as in --nproc 2')
     # Torchrun wants to be told what to run.
     count = get_args_parser().parse_args([*launcher, 'mmfakd']).nproc_per_node
     why = 'no process'
@@ -66,10 +73,7 @@ def check_processes(launcher: Sequence[str]) -> None:
         )
     if number > 0:
         return
-    raise ValueError(
-        f"--nproc {count}: {why}; expected a number above 0, 'gpu' for one process on "
-        "each GPU, or 'cpu' for one on each core"
-    )
+    raise ValueError(f'--nproc {count}: {why}; {_NUMBERS}')
 
 
 def restarted() -> bool:
@@ -120,8 +124,9 @@ def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
     known = get_args_parser()._option_string_actions
     own: list[str] = []
     launcher: list[str] = []
-    rest = iter(words)
-    for word in rest:
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
         name, equals, value = word.partition('=')
         name = '--nproc-per-node' if name == '--nproc' else name
         # Of the short ones, torchrun's mean something else.
@@ -130,6 +135,6 @@ def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
             own.append(word)
             continue
         launcher.append(f'{name}{equals}{value}')
-        if not equals and action.nargs != 0:
-            launcher += islice(rest, 1)
+        if not equals and action.nargs != 0 and rest and rest[0][:2] != '--':
+            launcher.append(rest.popleft())
     return own, launcher

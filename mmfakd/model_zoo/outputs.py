@@ -24,9 +24,10 @@ def check_outputs(
             overwritten. Addresses and names of model zoos are no files.
 
     Raises:
-        FileExistsError: If one exists that must not be overwritten.
+        FileExistsError: If one exists that must not be overwritten, or two are one.
         OSError: If one cannot be written.
     """
+    written: dict[str, str] = {}
     read = {osp.realpath(osp.expanduser(source)) for source in sources if source}
     for path in filter(None, outs):
         if osp.realpath(path) in read:
@@ -34,6 +35,12 @@ def check_outputs(
                 f'{path} is a file that this command reads, and would be lost; choose '
                 'another name. --force does not overwrite it.'
             )
+        if other := written.get(osp.realpath(path)):
+            raise FileExistsError(
+                f'{path} is to be written twice, as {other} is the same file; give '
+                'each a name of its own.'
+            )
+        written[osp.realpath(path)] = path
         _refuse_device(path)
         if osp.exists(path) and not force:
             raise FileExistsError(

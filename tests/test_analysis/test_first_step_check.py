@@ -390,3 +390,13 @@ def test_an_optimizer_that_takes_no_step(check, tmp_path):
     }.items():
         code, out = check('--cfg-options', f'optim_wrapper.{option}')
         assert code == 1 and said in out
+
+
+def test_misspelt_argument(check, tmp_path):
+    """One sentence, with the class that does not take it."""
+    option = 'model.distiller.loss_wight=1'
+    teacher = save_teacher(tmp_path)
+    code, out = check('--cfg-options', option, teacher_ckpt=teacher)
+    assert code == 1 and '\n' not in out
+    assert "check: type='mmfakd.ReviewDistiller' got" in out
+    assert "'loss_wight'. Near names: 'loss_weight'" in out

@@ -359,6 +359,27 @@ def test_metrics_that_are_tensors(tmp_path):
     assert matrix.shape == (10, 10) and found['json'] == found['pkl']
 
 
+def test_config_without_test_set(tmp_path):
+    """As of a search, which scores images of validation alone."""
+    cfg = run_config(tmp_path / 'work', student(), validate=True)
+    weights = save(cfg, tmp_path, 'student')
+    for key in ('test_dataloader', 'test_evaluator'):
+        cfg[key] = None
+    cfg.dump(tmp_path / 'own.py')
+    message = r'own\.py has no test_dataloader and no test_evaluator, which a test needs'
+    with pytest.raises(ValueError, match=message):
+        evaluate(str(tmp_path / 'own.py'), weights)
+
+
+def test_home_in_a_config(tmp_path, monkeypatch):
+    """No shell puts it in the place of `~` there."""
+    monkeypatch.setenv('HOME', str(tmp_path))
+    cfg = run_config('~/work', student())
+    assert merge_train_options(cfg).work_dir == str(tmp_path / 'work')
+    options = dict(work_dir='~/other')
+    assert merge_train_options(cfg, **options).work_dir == str(tmp_path / 'other')
+
+
 def test_options_for_what_a_config_lacks(tmp_path):
     """Told in a sentence, by the test as by the training."""
     (tmp_path / 'empty.py').write_text('a = 1\n')
