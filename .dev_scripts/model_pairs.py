@@ -8,10 +8,6 @@ from typing import NamedTuple
 
 import yaml
 
-from mmfakd.pairing.methods import default_method
-
-KINDS = {'mmpretrain': 'classifier', 'mmdet': 'detector', 'mmseg': 'segmentor'}
-
 
 class Pair(NamedTuple):
     """A student and a teacher.
@@ -52,7 +48,7 @@ def read_pairs() -> list[Pair]:
         for row in table['pairs']:
             student, teacher, *rest = row.split()
             asked = (word for word in rest if word != 'default')
-            method = next(asked, default_method(KINDS[library]))
+            method = next(asked, table['method'])
             ours, our_size = known[student]
             theirs, their_size = known[teacher]
             # Both models see one image.

@@ -24,7 +24,7 @@ from typing import Any
 
 from mmfakd.messages import printable, progress
 from mmfakd.model_zoo.shipped import config_names
-from mmfakd.pairing.methods import METHODS
+from mmfakd.pairing.methods import DEFAULT_METHOD, METHODS
 from mmfakd.version import __version__
 
 CONFIG = "a config file, 'package::folder/config.py' or a name of the model zoos"
@@ -280,8 +280,8 @@ def _pair(parser: argparse.ArgumentParser) -> None:
     add('student', help=f'the model to be trained: {CONFIG}')
     add('teacher', help='the model that it learns from, likewise')
     _out(parser, 'the config to write')
-    default = 'default: fakd-layer for detectors, else fakd-review'
-    add('--method', choices=list(METHODS), help=default)
+    default = f'default: {DEFAULT_METHOD}'
+    add('--method', choices=list(METHODS), default=DEFAULT_METHOD, help=default)
     add('--levels', default='auto', help="'auto', or names as described above")
     weight = 'weight of the distillation, as described above'
     add('--loss-weight', metavar='WEIGHT', help=weight)

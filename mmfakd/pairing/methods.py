@@ -32,6 +32,9 @@ class Method:
         return self.compares in ('levels', 'maps')
 
 
+# Students of classifiers and detectors scored higher than with the review wherever both
+# were measured, in less time (docs/en/choosing.md).
+DEFAULT_METHOD = 'fakd-layer'
 # In the pyramid of ReviewKD.
 MOST_REVIEWKD_CHANNELS = 512
 _CLASSIFIERS = ('classifier',)
@@ -111,21 +114,6 @@ METHODS = {
         'image.',
     ),
 }
-
-
-def default_method(kind: str) -> str:
-    """Choose a method where none is asked for.
-
-    Detectors learn layer to layer: on BCCD their students then scored higher than with
-    the review, at a third of the connectors' time (docs/en/results/bccd.md).
-
-    Args:
-        kind (str): The student's, as for :func:`methods_for`.
-
-    Returns:
-        str: A key of :data:`METHODS`.
-    """
-    return 'fakd-layer' if kind == 'detector' else 'fakd-review'
 
 
 def methods_for(kind: str) -> list[str]:

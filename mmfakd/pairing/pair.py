@@ -13,7 +13,7 @@ from .check_method import check_kinds, check_method, choose_pairs
 from .input_size import choose_probe_size, pad_size_divisor, padded_size
 from .match_segmentors import match_head_inputs, match_logit_maps
 from .matching import Matching, match_levels, match_logits
-from .methods import METHODS, default_method
+from .methods import DEFAULT_METHOD, METHODS
 from .named_levels import match_named_levels
 from .plan import Plan
 from .token_grids import fit_token_grids
@@ -23,7 +23,7 @@ def make_pair(
     student: str,
     teacher: str,
     inherit: str | None = None,
-    method: str | None = None,
+    method: str = DEFAULT_METHOD,
     **request: Any,
 ) -> Plan:
     """Examine two models and plan how one learns from the other.
@@ -33,8 +33,7 @@ def make_pair(
         teacher (str): The same of the teacher.
         inherit (str, optional): Modules that start as copies of the teacher's, names
             separated by commas, or ``'auto'`` for all behind the backbone that fit.
-        method (str, optional): A key of :data:`~mmfakd.pairing.methods.METHODS`.
-            Defaults to None, for :func:`~mmfakd.pairing.methods.default_method`.
+        method (str): A key of :data:`~mmfakd.pairing.methods.METHODS`.
         **request: ``levels``, ``input_size``, ``command``,
             ``teacher_ckpt``, ``student_ckpt``, ``loss_weight`` and ``warmup`` of
             :class:`~mmfakd.pairing.plan.Plan`.
@@ -47,7 +46,7 @@ def make_pair(
         ValueError: If the two cannot be a pair.
     """
     ours, theirs = Candidate(student, 'student'), Candidate(teacher, 'teacher')
-    plan = Plan(ours, theirs, method or default_method(ours.kind), **request)
+    plan = Plan(ours, theirs, method, **request)
     size = plan.input_size or choose_probe_size(ours.cfg)
     whole = plan.input_size or choose_probe_size(ours.cfg, whole=True)
     try:

@@ -31,7 +31,7 @@ def distill(
     teacher_layers: str | Sequence[LayerLike] | None = None,
     example_input: Any = None,
     *,
-    method: str = 'fakd-review',
+    method: str = 'fakd-layer',
     loss_weight: LossWeight = 1.0,
     level_loss: nn.Module | None = None,
     kd_weight: float = 0.0,
@@ -75,7 +75,7 @@ def distill(
         example_input (Any): What the models are called with: a tensor; a tuple of
             arguments; a mapping of keyword arguments. Its size counts, its values do
             not, nor does the number of images, from which is told where the batch is.
-        method (str): ``'fakd-review'``, ``'fakd-layer'``, ``'reviewkd'``,
+        method (str): ``'fakd-layer'``, ``'fakd-review'``, ``'reviewkd'``,
             ``'fitnet'``, ``'fft'`` or ``'kd'``, which compares the predictions alone,
             (N, classes, ...) or, of sequences, (N, L, classes).
         loss_weight (float | Sequence[float] | str | Mapping): Weight of the levels, or

@@ -64,6 +64,8 @@ def test_damaged_log(text, tmp_path):
     [
         'bccd_capacity',
         'bccd_gfl',
+        'cifar100_default',
+        'cifar100_layer',
         'cifar100_short',
         'cifar100_weak_teacher',
         'cifar100_wrn',

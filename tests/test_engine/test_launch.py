@@ -366,7 +366,7 @@ def test_config_without_test_set(tmp_path):
     for key in ('test_dataloader', 'test_evaluator'):
         cfg[key] = None
     cfg.dump(tmp_path / 'own.py')
-    message = r'own\.py has no test_dataloader and no test_evaluator, which a test needs'
+    message = r'own\.py has no test_dataloader and no test_evaluator, which'
     with pytest.raises(ValueError, match=message):
         evaluate(str(tmp_path / 'own.py'), weights)
 

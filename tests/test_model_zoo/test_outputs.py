@@ -23,7 +23,7 @@ def test_existing_files_and_sources(tmp_path, monkeypatch):
         with pytest.raises(FileExistsError, match='that this command reads'):
             check_outputs(True, [name], ['there'])
     for name in ('there', './there', 'link', str(tmp_path / 'there')):
-        with pytest.raises(FileExistsError, match='is to be written twice, as there is'):
+        with pytest.raises(FileExistsError, match='be written twice, as there is'):
             check_outputs(True, ['there', name])
 
 

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmfakd.cli import main, make_parser
 from mmfakd.engine.launch import merge_launch_options
 from mmfakd.model_zoo.inline_models import inline_models
-from mmfakd.pairing.methods import METHODS, default_method
+from mmfakd.pairing.methods import DEFAULT_METHOD, METHODS
 from tests.helpers import forked
 from tests.helpers.toy import batch, classifier, step, without_gradient
 from tests.helpers.toy_detectors import retinanet
@@ -23,7 +23,8 @@ R18, R34 = 'resnet18_8xb32_in1k', 'resnet34_8xb32_in1k'
 R34_R18 = """\
 # FAM-KD in the review pyramid (arXiv 2403.05894): resnet34_8xb32_in1k teaches
 # resnet18_8xb32_in1k. Data, schedule and runtime are the student's own. Written by
-#   mmfakd pair resnet18_8xb32_in1k resnet34_8xb32_in1k --loss-weight 1
+#   mmfakd pair resnet18_8xb32_in1k resnet34_8xb32_in1k --method fakd-review
+#     --loss-weight 1
 _base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
 
 # Channels x height x width.
@@ -94,7 +95,7 @@ def make(tmp_path, capsys):
 
 def test_the_published_pair(make, tmp_path):
     """Levels, channels and sizes of the paper, and nothing but them."""
-    cfg, text = make(R18, R34, '--loss-weight', 1)
+    cfg, text = make(R18, R34, '--method', 'fakd-review', '--loss-weight', 1)
     assert (tmp_path / 'pair.py').read_text() == R34_R18
 
     shipped = Config.fromfile(
@@ -132,7 +133,9 @@ def test_shapes_come_from_the_given_size(make):
 
 
 def test_tokens_teach_maps(make):
-    cfg, text = make('mobilenet-v2_8xb32_in1k', 'deit-tiny_4xb256_in1k')
+    cfg, text = make(
+        'mobilenet-v2_8xb32_in1k', 'deit-tiny_4xb256_in1k', '--method', 'fakd-review'
+    )
     distiller = cfg.model.distiller
     assert distiller.student_levels == [
         *(f'backbone.layer{i}' for i in (2, 3, 5, 7)),
@@ -337,10 +340,9 @@ def test_methods_are_the_choices_of_the_command():
     ]
     [method] = [a for a in commands.choices['pair']._actions if a.dest == 'method']
     assert list(method.choices) == list(METHODS)
-    assert method.default is None
-    assert f'{default_method("detector")} for detectors' in method.help
-    assert f'else {default_method("classifier")}' in method.help
-    assert default_method('segmentor') == default_method('classifier')
+    assert method.default == DEFAULT_METHOD and DEFAULT_METHOD in method.help
+    everyone = {'classifier', 'detector', 'segmentor'}
+    assert set(METHODS[DEFAULT_METHOD].kinds) == everyone
 
 
 def test_says_what_it_is_about_to_do(make, monkeypatch):

@@ -578,7 +578,8 @@ def test_connectors_are_those_of_shipped_configs():
 
 
 def test_arguments_of_the_connector_can_be_others():
-    made = distilled(*pair(), connector=dict(norm_cfg=None, mid_channels=8))
+    own = dict(norm_cfg=None, mid_channels=8)
+    made = distilled(*pair(), method='fakd-review', connector=own)
     levels = made.distiller.connectors['review'].levels
     assert all(isinstance(level.norm, nn.Identity) for level in levels)
     assert [level.transform.in_channels for level in levels] == [8, 8]
