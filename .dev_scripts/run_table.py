@@ -12,8 +12,10 @@ As a run ends, `mmfakd compare --add-to` adds it to the log, from which result p
 take their tables. What is in the log is done, on any machine: committed, it is all that
 has to be kept of a run. With `fit`, `study_fit.py` adds to it how well connectors fit.
 Several tables may have one log. A run of another config or other options, its own or
-its `first`, is another run: its folder has to be moved away. So is one under another
-teacher, if its options or those of its `first` name the teacher's folder.
+its `first`, is another run: the row gets another name, or its folder is moved away and
+`--drop ROW` takes its runs out of the log. So is one under another teacher, if its
+options or those of its `first` name the teacher's folder. What the files hold, of a
+config, of mmfakd or of weights, is not compared: after a change to them give new names.
 
 The file:
 
@@ -36,6 +38,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,23 +64,24 @@ def read_table(
         tuple: The teacher's run, or none; all others; their log.
 
     Raises:
-        ValueError: For a key that means nothing, and for two runs of one folder.
+        ValueError: For a key that means nothing or is there twice, a run without a
+            config, and two runs of one folder.
     """
-    table: dict[str, Any] = yaml.safe_load(path.read_text())
+    table: dict[str, Any] = yaml.load(path.read_text(), _Loader)
     _check_keys(path, table, 'config options seeds teacher runs log fit')
     teacher: TableRun | None = None
 
     def run(name: str, entry: dict[str, Any], seed: int, suffix: str = '') -> TableRun:
         _check_keys(path, entry, 'config options first')
         folder = re.sub('[^a-z0-9]+', '_', name.lower()).strip('_')
-        config = str(entry.get('config', table.get('config')))
+        config = entry.get('config', table.get('config'))
+        if not isinstance(config, str):
+            raise ValueError(f'{path}: {name!r} has no config, nor has the table.')
         first = None
         if 'first' in entry:
             before = {'config': config, **entry['first']}
             first = run(name, before, seed, '_first')
         options = [*table.get('options', []), *entry.get('options', [])]
-        if first is not None:
-            options = [text.replace('{first}', str(first.folder)) for text in options]
         place = work_dir / f'{folder}{suffix}_seed{seed}'
         return TableRun(name, config, options, seed, place, first, teacher)
 
@@ -93,6 +97,17 @@ def read_table(
     file = Path(table['log']) if 'log' in table else None
     log = TableLog(file, list(table['runs']), table.get('fit', False), teacher)
     return before, runs, log
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice: the last would take the place of all."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(f'{twice} twice,{node.start_mark}')
+        return super().construct_mapping(node, deep)
 
 
 def _check_keys(path: Path, entry: dict[str, Any], known: str) -> None:
@@ -151,6 +166,8 @@ def main() -> None:
     parser.add_argument('table', type=Path)
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time')
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/TABLE')
+    drop = 'take the runs of a row out of the log first; may be given several times'
+    parser.add_argument('--drop', metavar='ROW', action='append', default=[], help=drop)
     parser.add_argument('--dry-run', action='store_true', help='print the commands')
     args = parser.parse_args()
     # For the modules that configs of studies import.
@@ -158,15 +175,19 @@ def main() -> None:
     os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
     work_dir = args.work_dir or Path('work_dirs') / args.table.stem
     first, runs, log = read_table(args.table, work_dir)
+    for method in args.drop:
+        log.drop(method)
     left = [run for run in runs if not log.knows(run)]
     if args.dry_run:
         before = [run.first for run in left if run.first is not None]
         for run in [*(first if left else []), *before, *left]:
-            print(*run.command())
+            print(shlex.join(run.command()))
         return
     # Before hours of the others.
     for run in [*first, *left]:
         run.check()
+    for run in left:
+        log.check(run)
     if left and not all(finish(run) for run in first):
         sys.exit(1)
     with ThreadPoolExecutor(args.jobs) as pool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from table_run import COMMAND, TableRun
+from table_run import COMMAND, TableRun, start
 
+from mmfakd.analysis.compare_runs import extend
 from mmfakd.analysis.earlier_comparison import read_comparison
 from mmfakd.checkpoints.atomic import whole_file
 
@@ -63,6 +64,52 @@ class TableLog:
             for found in self._runs().get(run.name, [])
         )
 
+    def check(self, run: TableRun) -> None:
+        """Check that it has no run of other settings in the place of one.
+
+        Args:
+            run (TableRun): The run.
+
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If it has, or is no log.
+        """
+        for found in self._runs().get(run.name, []):
+            made = found.get('made')
+            if found['seed'] == run.seed and made and not run.is_made_by(made):
+                raise ValueError(
+                    f'{self.path} has {run.name}, seed {found["seed"]}, by '
+                    f'{" ".join(made)}; the table has {" ".join(run.made)} now. Give '
+                    "the row another name, or take out its runs with '--drop "
+                    f"{shlex.quote(run.name)}'."
+                )
+
+    def drop(self, method: str) -> None:
+        """Take the runs of a method out.
+
+        Args:
+            method (str): Its name.
+
+        Raises:
+            OSError: If the file cannot be written.
+            ValueError: If it has no such method, or is no log.
+        """
+        if method not in self._runs():
+            raise ValueError(f'{self.path} has no {method!r}: {[*self._runs()]}.')
+        with _locked(self.path) as path:
+            log = json.loads(path.read_text())
+            left = [each for each in log['methods'] if each['method'] != method]
+            if not left:
+                path.unlink()
+                return
+            base = left[0]['method'] if log['baseline'] == method else log['baseline']
+            for subjects in log.get('remarks', {}).values():
+                subjects[:] = [s for s in subjects if not s.startswith(f'{method} ')]
+            none = dict(metric=log['metric'], methods=[], teacher=None, remarks={})
+            log = extend({**log, 'methods': left}, none, base)
+            with whole_file(path) as part:
+                Path(part).write_text(json.dumps(log, indent=1) + '\n')
+
     def add(self, run: TableRun) -> None:
         """Add a run that is done.
 
@@ -74,7 +121,7 @@ class TableLog:
         Raises:
             CalledProcessError: If the run cannot be compared with the others.
             OSError: If the file cannot be written.
-            ValueError: If the file is no log.
+            ValueError: If the file is no log, or the run is left out of it.
         """
         if self.path is None:
             return
@@ -90,10 +137,15 @@ class TableLog:
                 words.append(f'--baseline={first}')
             # Names may begin like an option.
             words += ['--', f'{run.name}={run.folder}']
-            subprocess.run([*COMMAND, 'compare', *words], check=True)
+            start([*COMMAND, 'compare', *words])
             self._complete(copy, run)
+            if not TableLog(copy, self.methods).knows(run):
+                raise ValueError(
+                    'it is not in the log, as other runs of this row are longer. Take '
+                    f'those out: --drop {shlex.quote(run.name)}'
+                )
             if self.fit:
-                subprocess.run([sys.executable, FIT, copy], check=True)
+                start([sys.executable, str(FIT), str(copy)])
             with whole_file(self.path) as part:
                 shutil.copyfile(copy, part)
 
@@ -122,10 +174,11 @@ class TableLog:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path | None) -> Iterator[Path]:
     """Keep other threads and processes from the log meanwhile."""
+    assert path is not None
     path.parent.mkdir(parents=True, exist_ok=True)
     # The log itself is replaced, and with it what would be locked.
     with open(f'{path}.lock', 'a') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield path

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 from mmfakd.checkpoints.atomic import whole_file
@@ -26,7 +27,7 @@ class TableRun:
     Args:
         name (str): Of the method.
         config (str): Its config.
-        options (list[str]): Its ``--cfg-options``.
+        options (list[str]): Its ``--cfg-options``; ``{first}`` is the folder of that.
         seed (int): Its seed.
         folder (Path): Its work dir.
         first (TableRun, optional): One that has to end before it starts.
@@ -83,6 +84,10 @@ class TableRun:
         # Older versions did not write of the runs that it needs, or of the teacher in
         # those, too, that have none.
         bare = [self.config, *self.options]
+        if self.first is not None and isinstance(words, list):
+            # They wrote the folder of the run before it, wherever it was.
+            place = re.compile(rf'[^=\s]*\b{re.escape(self.first.folder.name)}\b')
+            words = [place.sub('{first}', str(word)) for word in words]
         return words in (self.made, self._words(all_taught=True), bare)
 
     def command(self) -> list[str]:
@@ -93,7 +98,9 @@ class TableRun:
         """
         words = [*COMMAND, 'train', self.config, '--seed', str(self.seed)]
         words += ['--work-dir', str(self.folder), '--resume']
-        return words + (['--cfg-options', *self.options] if self.options else [])
+        first = '' if self.first is None else str(self.first.folder)
+        options = [text.replace('{first}', first) for text in self.options]
+        return words + (['--cfg-options', *options] if options else [])
 
     def check(self) -> None:
         """Check that what its folder holds was made by its config and options.
@@ -158,13 +165,28 @@ class TableRun:
     def _train(self, path: Path) -> int:
         """Train, with a file for the output; gives the exit status."""
         with open(path, 'a') as output:
-            return subprocess.run(
-                self.command(),
-                env=dict(os.environ, OMP_NUM_THREADS='1'),
-                preexec_fn=_behave,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            ).returncode
+            process = start(
+                self.command(), check=False, stdout=output, stderr=subprocess.STDOUT
+            )
+        return process.returncode
+
+
+def start(words: list[str], check: bool = True, **options: Any) -> CompletedProcess:
+    """Run a command to its end, with one thread and low priority.
+
+    Args:
+        words (list[str]): The command.
+        check (bool): Whether it has to succeed.
+        **options: Further arguments of :func:`subprocess.run`.
+
+    Returns:
+        CompletedProcess: What has run.
+
+    Raises:
+        CalledProcessError: If it has to succeed, and does not.
+    """
+    env = dict(os.environ, OMP_NUM_THREADS='1')
+    return subprocess.run(words, check=check, env=env, preexec_fn=_behave, **options)
 
 
 def _behave() -> None:

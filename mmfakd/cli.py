@@ -409,11 +409,11 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     """
     add = parser.add_argument
     runs = 'a method and its work dirs, one for each seed, or a glob in quotes'
-    add('runs', nargs='+', metavar='[NAME=]DIR[,DIR...]', help=runs)
+    add('runs', nargs='*', metavar='[NAME=]DIR[,DIR...]', help=runs)
     add('--metric', help='score, higher is better; found by itself if common')
     add('--baseline', help='method to compare with; default: the first')
     add('--teacher', help="the teacher's work dir, for reference")
-    figures = 'figures of an earlier comparison, to which these runs are added'
+    figures = 'an earlier comparison: these runs are added; without any it is shown'
     add('--add-to', type=_path, metavar='FILE.json', help=figures)
     _trust(parser)
     _outs(parser, 'curves (.png, .pdf, .svg), figures (.json), the table (.md)')

@@ -157,9 +157,12 @@ def _joined(older: dict | None, newer: dict, notes: Notes) -> dict:
         longer = max(same, key=_end, default=run)
         if _end(longer) <= _end(run):
             before = [old for old in before if old not in same]
-            runs.append(run)
             for old in same:
                 notes.forget(_label(name, old))
+                if old['curve'] == [list(point) for point in run['curve']]:
+                    # The same training once more: what others have noted of it stays.
+                    run = {**old, **run}
+            runs.append(run)
         else:
             remark = (
                 f'ends at {_end(run)}; left out, as the one of its seed that was '

@@ -39,13 +39,13 @@ def compare_work_dirs(
 
     Args:
         runs (Sequence[str]): ``'NAME=DIR[,DIR...]'``, or without a name, which groups
-            runs by their config's.
+            runs by their config's. None shows those of ``add_to``.
         metric (str, optional): The score to compare.
         baseline (str, optional): The method that the others are compared with.
         teacher (str, optional): The teacher's work dir.
         out (Sequence[str]): Files to write: curves, figures (.json), the table (.md).
         add_to (str, optional): A file of figures (.json) whose runs are compared, too,
-            and which is written anew. It need not be there.
+            and which is written anew where there are others. It need not be there.
         trust (bool): Whether all work dirs are one's own, so that their configs may
             import modules and name any class when parameters are counted.
 
@@ -56,18 +56,56 @@ def compare_work_dirs(
         FileExistsError: If a file to write is one of a work dir that is read.
         FileNotFoundError: If there is no log of the teacher.
         OSError: If a file cannot be written.
-        ValueError: If there is nothing to compare, a file to write has an ending that
-            says nothing, or ``add_to`` is no file of figures.
+        ValueError: If there is nothing to compare or to show, a file to write has an
+            ending that says nothing, or ``add_to`` is no file of figures.
     """
     for path in out:
         if not path.endswith(('.json', '.md')):
             check_picture_name(path, 'figures (.json), a table (.md) or ')
     # Models are built only to be counted.
     MMLogger.get_instance('compare', log_level='WARNING')
+    if not (runs or (add_to and osp.exists(add_to) and teacher is None)):
+        raise ValueError(
+            'no work dir to compare: give some, or with --add-to FILE.json a file of '
+            'figures that is there (and no --teacher).'
+        )
+    methods, seen, notes = _read_all(runs, trust)
+    of_teacher = _read(teacher, trust) if teacher else None
+    # It stays as it is where nothing is added.
+    outs = [*out, *([add_to] if add_to and runs else [])]
+    check_outputs(True, outs, _logs([*seen, *([teacher] if teacher else [])]))
+    older = read_comparison(add_to) if add_to else None
+    if runs or older is None:
+        # It may be one of the older methods.
+        among = None if older and baseline not in methods else baseline
+        newer = compare(methods, metric, among, of_teacher, notes)
+    else:
+        score = metric or older['metric']
+        newer = dict(metric=score, methods=[], teacher=None, remarks={})
+    comparison = extend(older, newer, baseline, notes) if older else newer
+    table = format_table(comparison)
+    for path in outs:
+        if path.endswith('.json'):
+            with whole_file(path) as part:
+                mmengine.dump(comparison, part, file_format='json', indent=2)
+        elif path.endswith('.md'):
+            # Names may be a stranger's: they are no HTML of the page.
+            page = table.replace('<', '&lt;')
+            with whole_file(path) as part:
+                Path(part).write_text(f'{page}\n', encoding='utf-8')
+        else:
+            save_curves(comparison, path)
+    return table
+
+
+def _read_all(
+    items: Sequence[str], trust: bool
+) -> tuple[dict[str, list[Run]], set[str], list[str]]:
+    """Methods with their runs, all folders, and notes on those that are left out."""
     methods: dict[str, list[Run]] = {}
     seen: set[str] = set()
     notes: list[str] = []
-    for item in runs:
+    for item in items:
         name, folders = _work_dirs(item)
         if name:
             methods.setdefault(name, [])
@@ -82,30 +120,9 @@ def compare_work_dirs(
                 notes.append(f'Left out: {named}{error}')
             else:
                 methods.setdefault(name or run.name, []).append(run)
-    if not any(methods.values()):
+    if items and not any(methods.values()):
         raise ValueError('\n'.join(notes))
-    of_teacher = _read(teacher, trust) if teacher else None
-    outs = [*out, *([add_to] if add_to else [])]
-    check_outputs(True, outs, _logs([*seen, *([teacher] if teacher else [])]))
-    older = read_comparison(add_to) if add_to else None
-    # It may be one of the older methods.
-    among = None if older and baseline not in methods else baseline
-    comparison = compare(methods, metric, among, of_teacher, notes)
-    if older:
-        comparison = extend(older, comparison, baseline, notes)
-    table = format_table(comparison)
-    for path in outs:
-        if path.endswith('.json'):
-            with whole_file(path) as part:
-                mmengine.dump(comparison, part, file_format='json', indent=2)
-        elif path.endswith('.md'):
-            # Names may be a stranger's: they are no HTML of the page.
-            page = table.replace('<', '&lt;')
-            with whole_file(path) as part:
-                Path(part).write_text(f'{page}\n', encoding='utf-8')
-        else:
-            save_curves(comparison, path)
-    return table
+    return methods, seen, notes
 
 
 def _work_dirs(item: str) -> tuple[str | None, list[str]]:

@@ -157,9 +157,33 @@ def test_command_adds_to_a_file(folder, tmp_path, capsys):
     compare_work_dirs(both, baseline='alone', out=[f'{tmp_path}/whole.json'])
     assert mmengine.load(path) == mmengine.load(f'{tmp_path}/whole.json')
     assert [file.name for file in tmp_path.iterdir() if 'part' in file.name] == []
-    # The earlier baseline stands where none is named.
+    # The earlier baseline stands where none is named, and what others have noted.
+    known = mmengine.load(path)
+    for method in known['methods']:
+        method['runs'][0]['made'] = method['method']
+    mmengine.dump(known, path)
     table = compare_work_dirs([f'fam={folder}/fam_seed*'], add_to=path)
     assert 'minus alone' in table
+    after = mmengine.load(path)['methods']
+    assert [m['runs'][0]['made'] for m in after] == [m['method'] for m in after]
+
+
+def test_earlier_comparison_alone(folder, tmp_path):
+    """Its figures are shown, and drawn, without any work dir; it stays as it is."""
+    path = tmp_path / 'figures.json'
+    runs = [f'{name}={folder}/{name}_seed*' for name in ('alone', 'fam')]
+    table = compare_work_dirs(runs, out=[str(path)])
+    before = path.read_bytes()
+    page = tmp_path / 'page.md'
+    assert compare_work_dirs([], add_to=str(path), out=[str(page)]) == table
+    assert page.read_text() == f'{table}\n' and path.read_bytes() == before
+    other = compare_work_dirs([], add_to=str(path), baseline='fam')
+    assert 'minus fam' in other and path.read_bytes() == before
+    for options in (dict(), dict(add_to=f'{tmp_path}/none.json')):
+        with pytest.raises(ValueError, match='no work dir to compare: give some, or'):
+            compare_work_dirs([], **options)
+    with pytest.raises(ValueError, match='no work dir to compare'):
+        compare_work_dirs([], add_to=str(path), teacher=str(folder / 'alone_seed0'))
 
 
 def test_command(folder, tmp_path):

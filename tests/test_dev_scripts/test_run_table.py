@@ -150,20 +150,47 @@ def test_other_options_are_not_the_run_of_the_folder(logged, tmp_path):
         assert f'{folder} holds a run of {ALONE} train_cfg.max_epochs=2' in found.stderr
         assert 'second, seed 0, is ' in found.stderr
         assert 'optimizer.lr=0.5 now. Give the method another name' in found.stderr
-    # What older versions left is taken as it was.
+    # What older versions left is taken as it was, if the log, too, does not know.
     (folder / 'made.json').unlink()
     (folder / 'done').touch()
+    found = run(table, tmp_path)
+    assert found.returncode == 1 and f'{path} has second, seed 0, by' in found.stderr
+    log = json.loads(before)
+    del log['methods'][0]['runs'][0]['made']
+    path.write_text(json.dumps(log))
     assert run(table, tmp_path).returncode == 0
 
 
 @pytest.mark.slow
-def test_a_longer_run_of_the_log_keeps_its_options(logged, tmp_path):
+def test_a_shorter_run_takes_the_place_of_a_longer_one_if_asked(logged, tmp_path):
     table, path = logged
+    before = path.read_text()
     shutil.rmtree(tmp_path / 'second_seed0')
     write(table, path, second=dict(options=['train_cfg.max_epochs=1']))
-    assert run(table, tmp_path).returncode == 0
+    found = run(table, tmp_path)
+    assert found.returncode == 1 and path.read_text() == before
+    assert 'train_cfg.max_epochs=1 now. Give the row another name' in found.stderr
+    assert "take out its runs with '--drop second'" in found.stderr
+    assert run(table, tmp_path, '--drop', 'second').returncode == 0
     [known] = json.loads(path.read_text())['methods'][0]['runs']
-    assert len(known['curve']) == 2 and 'train_cfg.max_epochs=2' in known['made']
+    assert len(known['curve']) == 1 and 'train_cfg.max_epochs=1' in known['made']
+    found = run(table, tmp_path, '--drop', 'third')
+    assert "has no 'third': ['second']" in found.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_others_of_its_row_outlast(logged, tmp_path):
+    """The row was made shorter, and its other seeds are those of before."""
+    table, path = logged
+    shutil.rmtree(tmp_path / 'second_seed0')
+    log = json.loads(path.read_text())
+    log['methods'][0]['runs'][0]['seed'] = 1
+    path.write_text(json.dumps(log))
+    write(table, path, second=dict(options=['train_cfg.max_epochs=1']))
+    found = run(table, tmp_path)
+    assert found.returncode == 1 and json.loads(path.read_text()) == log
+    told = 'second, seed 0: it is not in the log, as other runs of this row are longer'
+    assert told in found.stdout and '--drop second' in found.stdout
 
 
 @pytest.mark.parametrize(
@@ -254,3 +281,31 @@ def test_one_that_cannot_be_added_stops_no_other(main, table, tmp_path, capfd):
     assert [method['method'] for method in log['methods']] == ['lr=2', '-o']
     # It has ended, and is added as soon as it can be.
     assert (tmp_path / 'unread_seed0/done').exists()
+
+
+def test_rows_that_cannot_be_read(table, tmp_path):
+    """Of two rows of one name the first would be lost; one has no config."""
+    text = (
+        'config: a.py\nseeds: [0]\nruns: {KD: {options: [a=1]}, KD: {options: [a=2]}}'
+    )
+    table.write_text(text)
+    with pytest.raises(ValueError, match=r"\['KD'\] twice.*line 3"):
+        run_table.read_table(table, tmp_path)
+    table.write_text('seeds: [0]\nruns: {KD: {options: [a=1]}}')
+    with pytest.raises(ValueError, match="'KD' has no config, nor has the table"):
+        run_table.read_table(table, tmp_path)
+
+
+def test_folder_of_a_run_before_another(table, tmp_path):
+    """What is in the log is done under any work dir, as older logs wrote it, too."""
+    cfg = yaml.safe_load(table.read_text())
+    second = dict(first={}, options=['load_from={first}/epoch_2.pth'])
+    cfg.update(seeds=[0, 1], runs={'second': second})
+    table.write_text(yaml.safe_dump(cfg))
+    (_, one, _), (_, other, _) = (
+        run_table.read_table(table, tmp_path / name) for name in 'ab'
+    )
+    assert f'load_from={tmp_path}/a/second_first_seed0/epoch_2.pth' in one[0].command()
+    assert one[0].made == other[0].made == one[1].made
+    older = [word.replace('{first}', '/x/second_first_seed0') for word in one[0].made]
+    assert other[0].is_made_by(older) and not other[1].is_made_by(older)

@@ -80,3 +80,19 @@ def test_committed_logs_are_of_their_tables(table, monkeypatch):
     found = json.loads(log.path.read_text())['methods']
     logged = {(each['method'], run['seed']) for each in found for run in each['runs']}
     assert known and known == {(run.name, run.seed) for run in runs} & logged
+
+
+def test_dropped_rows(stand_in, tmp_path):
+    """What others are compared with, one, and the last."""
+    log = TableLog(tmp_path / 'log.json', ['a', 'b', 'c'])
+    for name in 'abc':
+        log.add(make(tmp_path, name))
+    log.drop('a')
+    text = json.loads(log.path.read_text())
+    assert methods(log.path) == ['b', 'c'] and text['baseline'] == 'b'
+    assert [each['difference'] is None for each in text['methods']] == [True, False]
+    log.add(make(tmp_path, 'a'))
+    assert methods(log.path) == ['a', 'b', 'c']
+    for name in 'abc':
+        log.drop(name)
+    assert not log.path.exists()
