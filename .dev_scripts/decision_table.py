@@ -12,12 +12,13 @@ from cost_tables import read_costs
 from mmfakd.messages import markdown
 
 PAGES = Path(__file__).resolve().parents[1] / 'docs' / 'en'
-# Heading -> comparison.
+# Heading -> comparisons, of which the first has most methods.
 GAINS = {
-    'digits': 'results/logs/digits.json',
-    'CIFAR-100': 'results/logs/cifar100_short.json',
-    'BCCD': 'results/logs/bccd_gfl.json',
+    'digits': ('results/logs/digits.json', 'results/logs/digits_balance.json'),
+    'CIFAR-100': ('results/logs/cifar100_short.json',),
+    'BCCD': ('results/logs/bccd_gfl.json',),
 }
+ALONE = 'student alone'
 # Heading -> costs.
 COSTS = {
     'CIFAR-100': 'costs/cpu_r56_r20.json',
@@ -35,6 +36,10 @@ METHODS = {
     'CWD': (),
     'ReviewKD': (),
     'FAM-KD, layer to layer': ('FAM-KD layer to layer',),
+    'the same, weights measured': (
+        'FAM-KD, layer to layer, balanced',
+        'FAM-KD layer to layer, balance',
+    ),
     'FAM-KD, review': ('FAM-KD', 'FAM-KD with review'),
 }
 
@@ -45,7 +50,7 @@ def write_decisions() -> list[str]:
     Returns:
         list[str]: Its lines, in Markdown.
     """
-    gains = {name: _gains(PAGES / log) for name, log in GAINS.items()}
+    gains = {name: _gains(*logs) for name, logs in GAINS.items()}
     costs = {name: read_costs(PAGES / log) for name, log in COSTS.items()}
     header = ['method', *(f'gain, {name}' for name in gains)]
     rows = [[*header, *(f'time, memory: {name}' for name in costs)]]
@@ -61,13 +66,17 @@ def write_decisions() -> list[str]:
     return markdown(rows)
 
 
-def _gains(log: Path) -> dict[str, str]:
-    """Method -> what it gains over the first, the student alone."""
-    comparison = json.loads(log.read_text())
-    form = SCORES[comparison['metric']][2]
-    alone, *methods = comparison['methods']
-    base = scores_by_seed(comparison, alone)
-    return {
-        method['method']: difference(scores_by_seed(comparison, method), base, form)
-        for method in methods
-    }
+def _gains(*logs: str) -> dict[str, str]:
+    """Method -> what it gains over the student alone, in the first log that has it."""
+    found: dict[str, str] = {}
+    for log in logs:
+        comparison = json.loads((PAGES / log).read_text())
+        form = SCORES[comparison['metric']][2]
+        scores = {
+            method['method']: scores_by_seed(comparison, method)
+            for method in comparison['methods']
+        }
+        base = scores.pop(ALONE)
+        for name, by_seed in scores.items():
+            found.setdefault(name, difference(by_seed, base, form))
+    return found

@@ -25,7 +25,7 @@ The file:
     teacher: {config: ..., options: [...]}          # one run, before all others
     runs:
       student alone: {config: ...}
-      FAM-KD: {options: [model.distiller.loss_weight=2]}
+      FAM-KD: {options: [model.distiller.loss_weight=2], seeds: [0]}    # fewer of them
       FAM-KD, connectors first:
         first: {options: [model.student_trainable=False]}   # a run before this one
         options: ['load_from={first}/epoch_1.pth']          # its work dir
@@ -72,7 +72,7 @@ def read_table(
     teacher: TableRun | None = None
 
     def run(name: str, entry: dict[str, Any], seed: int, suffix: str = '') -> TableRun:
-        _check_keys(path, entry, 'config options first')
+        _check_keys(path, entry, 'config options first seeds')
         folder = re.sub('[^a-z0-9]+', '_', name.lower()).strip('_')
         config = entry.get('config', table.get('config'))
         if not isinstance(config, str):
@@ -91,6 +91,7 @@ def read_table(
         run(name, entry or {}, seed)
         for seed in table['seeds']
         for name, entry in table['runs'].items()
+        if seed in (entry or {}).get('seeds', table['seeds'])
     ]
     before = [] if teacher is None else [teacher]
     _check_folders(path, [*before, *runs])

@@ -28,12 +28,14 @@ def write_study(log: dict[str, Any]) -> list[str]:
     for method in log['methods']:
         scores = scores_by_seed(log, method)
         fit = median_fit(method)
+        fitted = sum('fit' in run for run in method['runs'])
+        of = '' if fitted in (0, len(scores)) else f' ({fitted} seeds)'
         pulls = [pull for run in method['runs'] for pull in run.get('pull', [])]
         rows.append(
             [
                 method['method'],
                 f'{(method["added"] or 0) / 1e6:.2f} M',
-                '' if fit is None else f'{fit:.3f}',
+                '' if fit is None else f'{fit:.3f}{of}',
                 f'{statistics.median(pulls):.2g}' if pulls else '',
                 f'{statistics.fmean(scores.values()):{form}}',
                 '' if scores is alone else difference(scores, alone, form),

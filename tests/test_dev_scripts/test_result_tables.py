@@ -124,7 +124,7 @@ def test_gains_of_all_sets():
     rows = [line.strip('| ').split(' | ') for line in write_gains()]
     assert rows[0][-2:] == ['gain', 'seeds'] and len(rows) == 2 + len(logs)
     for name, score, alone, taught, gain, seeds in rows[2:]:
-        log = json.loads((PAGES / GAINS[name]).read_text())
+        log = json.loads((PAGES / GAINS[name][0]).read_text())
         method = f'FAM-KD{logs[name]} layer to layer'
         assert gain == write_figure(log, f'gain; {method}')
         for cell, of in ((alone, 'student alone'), (taught, method)):

@@ -296,6 +296,14 @@ def test_rows_that_cannot_be_read(table, tmp_path):
         run_table.read_table(table, tmp_path)
 
 
+def test_fewer_seeds_of_a_row(table, tmp_path):
+    text = 'config: a.py\nseeds: [0, 1]\nruns: {alone: {}, dropped: {seeds: [1]}}'
+    table.write_text(text)
+    _, runs, _ = run_table.read_table(table, tmp_path)
+    found = [(run.name, run.seed) for run in runs]
+    assert found == [('alone', 0), ('alone', 1), ('dropped', 1)]
+
+
 def test_folder_of_a_run_before_another(table, tmp_path):
     """What is in the log is done under any work dir, as older logs wrote it, too."""
     cfg = yaml.safe_load(table.read_text())
