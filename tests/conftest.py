@@ -35,6 +35,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
 
 
+# Modules that start many processes, and those that would else be the last ones.
+_LAST = ('segmentation', 'site', 'snippets')
+_LONG = ('/test_tools/', *(f'/test_{name}.py' for name in _LAST))
+
+
 def _has_operators():
     """Whether mmcv's compiled operators are installed; imports nothing."""
     spec = importlib.util.find_spec('mmcv')
@@ -68,9 +73,9 @@ def _managers(base=ManagerMixin):
 def pytest_collection_modifyitems(config, items):
     """Leave what takes long or needs much out, unless `-m` speaks of it.
 
-    What starts processes comes first: a worker that got it last would work alone.
+    What takes minutes comes first: a worker that got it last would work alone.
     """
-    items.sort(key=lambda item: '/test_tools/' not in item.nodeid)
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _LONG))
     for marker in ('matrix', 'cluster', 'kills'):
         if marker in config.option.markexpr:
             continue

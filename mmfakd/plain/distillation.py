@@ -93,6 +93,27 @@ class Distillation(nn.Module):
         """nn.Module: The teacher, as it was given."""
         return self._both()[1].model
 
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load the connectors of an earlier distillation.
+
+        Args:
+            *args (Any): As for :class:`torch.nn.Module`.
+            **kwargs (Any): Likewise.
+
+        Returns:
+            Any: Keys that are missing, and those that were not expected.
+
+        Raises:
+            RuntimeError: If they are those of other layers or of another method.
+        """
+        try:
+            return super().load_state_dict(*args, **kwargs)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f'{error}\n\tIs it of the same layers and method? Where mmfakd.distill '
+                "was given none, older versions took method='fakd-review'."
+            ) from None
+
     def forward(self, *inputs: Any, own: Tensor | None = None, **kwargs: Any) -> Tensor:
         """Compute the loss, see :meth:`loss`; what parallel wrappers call.
 

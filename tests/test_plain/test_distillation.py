@@ -227,6 +227,10 @@ def test_warmup_counts_calls_and_is_resumed():
         step(made, student)
     resumed = distilled(student, teacher, warmup=4)
     resumed.load_state_dict(made.state_dict())
+    older = distilled(*pair(), method='fakd-review').state_dict()
+    told = r"(?s)Missing key.*older versions took method='fakd-review'"
+    with pytest.raises(RuntimeError, match=told):
+        resumed.load_state_dict(older)
     made.close()
     for _ in range(3):
         step(resumed, student)
