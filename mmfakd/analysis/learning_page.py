@@ -24,6 +24,7 @@ from .read_run import read_run
 from .spectra import plot_spectra
 from .trained_levels import TrainedLevels, beginning, look_at_levels
 
+_DRAWN = ('.html', '.htm', '.png', '.pdf', '.svg', '.jpg')
 NO_HOOK = (
     'Only the first step was recorded. With LearningPicturesHook in the config the '
     'whole training is: default_hooks = dict(pictures=dict('
@@ -109,9 +110,14 @@ def plot(
     Raises:
         FileNotFoundError: If there is no such config, or no checkpoint in the work dir.
         OSError: If it cannot be written.
-        ValueError: If checkpoint or picture of a config are not given, or there is
-            nothing to draw.
+        ValueError: If checkpoint or picture of a config are not given, one stands for
+            the other, or there is nothing to draw.
     """
+    if out is None and str(checkpoint).lower().endswith(_DRAWN):
+        raise ValueError(
+            f'{checkpoint} stands where a checkpoint is expected; the file to write is '
+            f'given as -o {checkpoint}.'
+        )
     if osp.isdir(config):
         out = out or osp.join(config, 'learning.html')
         return plot_work_dir(config, out, checkpoint, teacher_ckpt, batches, trust)

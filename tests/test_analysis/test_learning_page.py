@@ -95,6 +95,8 @@ def test_what_is_missing_is_told(work_dir, tmp_path):
         plot('fakd_review_r18w32_r18w4_1xb50_digits')
     with pytest.raises(ValueError, match=r'name it \*.html'):
         plot(str(work_dir), out='picture.png')
+    with pytest.raises(ValueError, match=r'to write is given as -o page\.html'):
+        plot(str(work_dir), 'page.html')
     (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match='no checkpoint of a training'):
         plot(str(tmp_path / 'empty'))
