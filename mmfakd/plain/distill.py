@@ -98,6 +98,8 @@ def distill(
             ``forward(model, *inputs, **kwargs)``, for example ``lambda model, x:
             model.forward_features(x)``.
         report (bool): Whether the first call of the loss examines what it distils.
+            Several processes do so together: all have the same value, and the first
+            one prints.
 
     Returns:
         Distillation: It has ``loss()`` and ``parameters()``.

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from mmengine.dist import get_rank
 from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from mmfakd.models.algorithms.first_step import FirstStep
 from mmfakd.models.algorithms.run_mode import evaluation
 from mmfakd.models.algorithms.tell_choices import tell_choices
 from mmfakd.models.connectors import ReviewLevel
+from mmfakd.models.distillers import BalancedWeights
 from mmfakd.models.distillers.any_distiller import clear_records
 from mmfakd.ops.compiling import is_compiling
 from mmfakd.ops.maps import as_map
@@ -106,6 +108,8 @@ class Distillation(nn.Module):
         Raises:
             RuntimeError: If they are those of other layers or of another method.
         """
+        keys = kwargs.get('state_dict', args[0] if args else ())
+        self._tell_measured(any('.loss_weight.' in f'.{key}' for key in keys))
         try:
             return super().load_state_dict(*args, **kwargs)
         except RuntimeError as error:
@@ -113,6 +117,20 @@ class Distillation(nn.Module):
                 f'{error}\n\tIs it of the same layers and method? Where mmfakd.distill '
                 "was given none, older versions took method='fakd-review'."
             ) from None
+
+    def _tell_measured(self, before: bool) -> None:
+        """Warn where weights were measured and are given now, or the other way."""
+        now = isinstance(getattr(self.distiller, 'loss_weight', None), BalancedWeights)
+        if before != now:
+            kinds = ('numbers', "measured (loss_weight='balance')")
+            print_log(
+                'Distillation.load_state_dict: the weights of the levels were '
+                f'{kinds[before]} before and are {kinds[now]} now, so that the loss is '
+                'another. To go on as before, give mmfakd.distill the earlier '
+                '`loss_weight`.',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def forward(self, *inputs: Any, own: Tensor | None = None, **kwargs: Any) -> Tensor:
         """Compute the loss, see :meth:`loss`; what parallel wrappers call.
@@ -199,7 +217,9 @@ class Distillation(nn.Module):
             apart = own is None or counts_backward(own)
             ours = {} if apart else {'loss': own}
             self.first_step = look.at_losses(ours, full, losses.get('warmup'))
-            self.first_step.log()
+            # All processes have found the same.
+            if get_rank() == 0:
+                self.first_step.log()
         warmup = getattr(distiller, 'warmup', None)
         if isinstance(warmup, CallWarmup):
             warmup.advance()

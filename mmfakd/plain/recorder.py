@@ -155,7 +155,8 @@ class Recorder:
     def _records_now(self, module: nn.Module) -> bool:
         if not self.recording:
             return False
-        if not is_compiling() and _in_backward() != -1:
+        # What traces runs the model on its own, and no step follows.
+        if not is_compiling() and (_in_backward() != -1 or torch.jit.is_tracing()):
             return False
         if self.with_graph and not torch.is_grad_enabled():
             if not is_compiling():

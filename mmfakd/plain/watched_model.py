@@ -283,7 +283,9 @@ class WatchedModel:
         last = records
         if (layer.call or 0) < len(last):
             return last[layer.call or 0]
-        ran = [name for name, calls in self.recorder.records.items() if calls]
+        ran = [
+            name or 'output' for name, calls in self.recorder.records.items() if calls
+        ]
         instead = f' {quoted(ran)} did.' if ran else ''
         if self.recorder.without_graph:
             raise RuntimeError(

@@ -237,6 +237,36 @@ def test_warmup_counts_calls_and_is_resumed():
     assert factors == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
+def test_weights_that_were_measured_before(monkeypatch):
+    """And those that are now: the loss goes on as another, which is told."""
+    said = []
+    place = 'mmfakd.plain.distillation.print_log'
+    monkeypatch.setattr(place, lambda text, **_: said.append(text))
+    student, teacher = pair()
+    kinds = dict(measured="measured (loss_weight='balance')", numbers='numbers')
+    made = dict(
+        measured=distilled(student, teacher, loss_weight='balance'),
+        numbers=distilled(student, teacher),
+    )
+    for before, now in (('measured', 'numbers'), ('numbers', 'measured')):
+        made[now].load_state_dict(made[before].state_dict())
+        told = f'were {kinds[before]} before and are {kinds[now]} now'
+        assert told in said.pop()
+        made[now].load_state_dict(state_dict=made[now].state_dict())
+        assert not said
+
+
+def test_trace_while_distilled():
+    """Of a student whose predictions and changed layers are copied when recorded."""
+    student, teacher = pair()
+    layers = [dict(name='0.1', copy=True)]
+    made = distilled(student, teacher, layers, kd_weight=1.0)
+    traced = torch.jit.trace(student.eval(), images())
+    torch.testing.assert_close(traced(images()), student(images()))
+    student.train()(images())
+    assert made.loss() > 0
+
+
 def test_weights_are_measured_against_the_loss_of_the_loop():
     student, teacher = pair()
     made = distilled(
