@@ -18,9 +18,9 @@ from docs.en._ext import api, commands, configs, documents
 from mmfakd import registry
 from mmfakd.cli import COMMANDS
 from mmfakd.model_zoo.shipped import config_names
-from mmfakd.models.connectors import ReviewConnector
 from mmfakd.models.layers import FrequencyAttention
 from mmfakd.pairing.command import write_pair
+from mmfakd.registry import MODELS
 
 SITE, REPOSITORY = documents.SITE, documents.REPOSITORY
 GENERATED = {
@@ -170,8 +170,7 @@ def test_page_of_transformers(tmp_path, monkeypatch):
     snippet = re.search(r'^connector = .*?^\)', page, re.M | re.S)[0]
     exec(snippet, {}, names)
     with torch.device('meta'):
-        names['connector'].pop('type')
-        small = ReviewConnector(**names['connector'])
+        small = MODELS.build(names['connector'])
         wide = FrequencyAttention(768, 768, size=14)
     count = [sum(p.numel() for p in m.parameters()) / 1e6 for m in (small, wide)]
     assert f'This has {count[0]:.1f} million' in page

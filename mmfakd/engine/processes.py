@@ -135,6 +135,8 @@ def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
             own.append(word)
             continue
         launcher.append(f'{name}{equals}{value}')
-        if not equals and action.nargs != 0 and rest and rest[0][:2] != '--':
+        # Of `--nproc` it is told in our own words that a number is missing.
+        ours = action.dest == 'nproc_per_node' and rest and rest[0].startswith('--')
+        if not equals and action.nargs != 0 and rest and not ours:
             launcher.append(rest.popleft())
     return own, launcher

@@ -2,6 +2,7 @@
 """Tables of runs: what is done is skipped, what failed is told, nothing runs twice."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -115,13 +116,6 @@ def test_log_outlives_work_dirs(logged, tmp_path):
     assert 'max_epochs=3' in left
 
 
-def test_unknown_keys(table, tmp_path):
-    table.write_text('seeds: [0]\nmethods: {}')
-    assert "unknown ['methods']" in run(table, tmp_path).stderr
-    table.write_text('seeds: [0]\nruns: {one: {option: [a=1]}}')
-    assert "unknown ['option']" in run(table, tmp_path).stderr
-
-
 def test_a_run_before_another(table, tmp_path):
     cfg = yaml.safe_load(table.read_text())
     start = dict(first={}, options=['load_from={first}/epoch_2.pth'])
@@ -134,76 +128,6 @@ def test_a_run_before_another(table, tmp_path):
     assert run(table, tmp_path).returncode == 0 and (folder / 'done').exists()
     words = (tmp_path / 'second_seed3/output.txt').read_text()
     assert f'Load checkpoint from {folder}/epoch_2.pth' in words
-
-
-def test_other_options_are_not_the_run_of_the_folder(logged, tmp_path):
-    (table, path), folder = logged, tmp_path / 'second_seed0'
-    before = path.read_text()
-    other = dict(options=['optim_wrapper.optimizer.lr=0.5'])
-    write(table, path, second=other)
-    for done in (True, False):
-        # Whether it ended or was interrupted.
-        if not done:
-            (folder / 'done').unlink()
-        found = run(table, tmp_path)
-        assert found.returncode == 1 and path.read_text() == before
-        assert f'{folder} holds a run of {ALONE} train_cfg.max_epochs=2' in found.stderr
-        assert 'second, seed 0, is ' in found.stderr
-        assert 'optimizer.lr=0.5 now. Give the method another name' in found.stderr
-    # What older versions left is taken as it was, if the log, too, does not know.
-    (folder / 'made.json').unlink()
-    (folder / 'done').touch()
-    found = run(table, tmp_path)
-    assert found.returncode == 1 and f'{path} has second, seed 0, by' in found.stderr
-    log = json.loads(before)
-    del log['methods'][0]['runs'][0]['made']
-    path.write_text(json.dumps(log))
-    assert run(table, tmp_path).returncode == 0
-
-
-@pytest.mark.slow
-def test_a_shorter_run_takes_the_place_of_a_longer_one_if_asked(logged, tmp_path):
-    table, path = logged
-    before = path.read_text()
-    shutil.rmtree(tmp_path / 'second_seed0')
-    write(table, path, second=dict(options=['train_cfg.max_epochs=1']))
-    found = run(table, tmp_path)
-    assert found.returncode == 1 and path.read_text() == before
-    assert 'train_cfg.max_epochs=1 now. Give the row another name' in found.stderr
-    assert "take out its runs with '--drop second'" in found.stderr
-    assert run(table, tmp_path, '--drop', 'second').returncode == 0
-    [known] = json.loads(path.read_text())['methods'][0]['runs']
-    assert len(known['curve']) == 1 and 'train_cfg.max_epochs=1' in known['made']
-    found = run(table, tmp_path, '--drop', 'third')
-    assert "has no 'third': ['second']" in found.stderr
-
-
-@pytest.mark.slow
-def test_a_run_that_others_of_its_row_outlast(logged, tmp_path):
-    """The row was made shorter, and its other seeds are those of before."""
-    table, path = logged
-    shutil.rmtree(tmp_path / 'second_seed0')
-    log = json.loads(path.read_text())
-    log['methods'][0]['runs'][0]['seed'] = 1
-    path.write_text(json.dumps(log))
-    write(table, path, second=dict(options=['train_cfg.max_epochs=1']))
-    found = run(table, tmp_path)
-    assert found.returncode == 1 and json.loads(path.read_text()) == log
-    told = 'second, seed 0: it is not in the log, as other runs of this row are longer'
-    assert told in found.stdout and '--drop second' in found.stdout
-
-
-@pytest.mark.parametrize(
-    'names', [['KD, +1', 'KD, -1'], ['KD +', 'KD'], ['KD', 'KD first']]
-)
-def test_one_folder_for_two_methods(names, table, tmp_path):
-    cfg = yaml.safe_load(table.read_text())
-    cfg['runs'] = {name: None for name in names}
-    cfg['runs']['KD'] = dict(first={})
-    table.write_text(yaml.safe_dump(cfg))
-    found = run(table, tmp_path, '--dry-run')
-    assert found.returncode == 1 and not found.stdout
-    assert f'{names[0]!r}' in found.stderr and 'would have one folder' in found.stderr
 
 
 @pytest.fixture
@@ -221,6 +145,86 @@ def main(stand_in, tmp_path, monkeypatch):
         return 0
 
     return call
+
+
+def test_unknown_keys(table, tmp_path):
+    for text, key in (
+        ('seeds: [0]\nmethods: {}', 'methods'),
+        ('seeds: [0]\nruns: {one: {option: [a=1]}}', 'option'),
+    ):
+        table.write_text(text)
+        with pytest.raises(ValueError, match=f"unknown .'{key}'.; known are config"):
+            run_table.read_table(table, tmp_path)
+
+
+@pytest.mark.parametrize(
+    'names', [['KD, +1', 'KD, -1'], ['KD +', 'KD'], ['KD', 'KD first']]
+)
+def test_one_folder_for_two_methods(names, table, tmp_path):
+    cfg = yaml.safe_load(table.read_text())
+    cfg['runs'] = {name: None for name in names}
+    cfg['runs']['KD'] = dict(first={})
+    table.write_text(yaml.safe_dump(cfg))
+    told = f'{re.escape(repr(names[0]))}.* would have one folder'
+    with pytest.raises(ValueError, match=told):
+        run_table.read_table(table, tmp_path)
+
+
+def test_other_options_are_not_the_run_of_the_folder(logged, main, tmp_path):
+    (table, path), folder = logged, tmp_path / 'second_seed0'
+    before = path.read_text()
+    write(table, path, second=dict(options=['optim_wrapper.optimizer.lr=0.5']))
+    told = (
+        rf'{folder} holds a run of {ALONE} train_cfg.max_epochs=2.*second, seed 0, is'
+    )
+    told += '.*optimizer.lr=0.5 now. Give the method another name'
+    for done in (True, False):
+        # Whether it ended or was interrupted.
+        if not done:
+            (folder / 'done').unlink()
+        with pytest.raises(ValueError, match=told):
+            main('--work-dir', tmp_path)
+        assert path.read_text() == before
+    # What older versions left is taken as it was, if the log, too, does not know.
+    (folder / 'made.json').unlink()
+    (folder / 'done').touch()
+    with pytest.raises(ValueError, match=f'{path} has second, seed 0, by'):
+        main('--work-dir', tmp_path)
+    log = json.loads(before)
+    del log['methods'][0]['runs'][0]['made']
+    path.write_text(json.dumps(log))
+    assert main('--work-dir', tmp_path) == 0
+
+
+def test_a_shorter_run_takes_the_place_of_a_longer_one_if_asked(logged, main, tmp_path):
+    table, path = logged
+    before, places = path.read_text(), ['--work-dir', tmp_path]
+    shutil.rmtree(tmp_path / 'second_seed0')
+    write(table, path, second=dict(options=['train_cfg.max_epochs=1']))
+    told = 'max_epochs=1 now. Give the row another name, or take out its runs with '
+    with pytest.raises(ValueError, match=f"{told}'--drop second'"):
+        main(*places)
+    assert path.read_text() == before
+    assert main(*places, '--drop', 'second') == 0
+    [known] = json.loads(path.read_text())['methods'][0]['runs']
+    assert 'train_cfg.max_epochs=1' in known['made'] and len(known['curve']) == 1
+    with pytest.raises(ValueError, match=r"has no 'third': \['second'\]"):
+        main(*places, '--drop', 'third')
+
+
+def test_a_run_that_others_of_its_row_outlast(logged, tmp_path):
+    """The row was made shorter, and its other seeds are those of before."""
+    table, path = logged
+    log = json.loads(path.read_text())
+    [known] = log['methods'][0]['runs']
+    known.update(seed=1, curve=[*known['curve'], [3, 50.0]])
+    path.write_text(json.dumps(log))
+    _, [run], found = run_table.read_table(table, tmp_path)
+    with pytest.raises(
+        ValueError, match='not in the log, .* are longer.* --drop second'
+    ):
+        found.add(run)
+    assert json.loads(path.read_text()) == log
 
 
 @pytest.mark.parametrize('changed', ['teacher', 'first'])
