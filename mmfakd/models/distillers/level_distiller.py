@@ -410,7 +410,7 @@ def _connect(levels: list[Level], given: Any, role: str) -> dict[str, Any]:
     for i, row in enumerate(rows):
         if row is not None:
             _check_row(row, f'{role}_connectors')
-            named[f'{role}{i}'] = row
+            named[f'{role}{i}'] = list(row) if isinstance(row, tuple) else row
             levels[i] = replace(levels[i], connector=f'{role}{i}')
     return named
 

@@ -120,7 +120,8 @@ class ReviewDistiller(LevelDistiller):
 
         Raises:
             ValueError: For levels of different number, levels that run deep to
-                shallow, or a prediction without its teacher feature's shape.
+                shallow, another number of predictions, or a prediction without its
+                teacher feature's shape.
         """
         student_names, student = self._gather(self.student_levels)
         teacher_names, teacher = self._gather(self.teacher_levels)
@@ -141,6 +142,13 @@ class ReviewDistiller(LevelDistiller):
             if advice:
                 print_log(advice, logger='current', level=logging.ERROR)
             raise
+        if isinstance(predictions, Tensor) or len(predictions) != len(teacher):
+            one = isinstance(predictions, Tensor)
+            found = 'one tensor' if one else f'{len(predictions)} predictions'
+            raise ValueError(
+                f'{type(self.connectors[_CONNECTOR]).__name__} returned {found} for '
+                f'{len(teacher)} levels; expected a sequence of one for each level.'
+            )
         pairs = list(zip(predictions, teacher))
         for i, (prediction, target) in enumerate(pairs):
             if prediction.shape != target.shape:

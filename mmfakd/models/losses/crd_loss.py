@@ -89,6 +89,8 @@ class CRDLoss(UnweightedCRDLoss):
         """
         self._check(data_samples[0])
         loss = super().forward(s_feats, t_feats, data_samples)
+        # It writes Z with its graph, which would be kept, and forbid copies.
+        self.contrast.params.detach_()
         return self.loss_weight * loss.squeeze()
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:

@@ -104,7 +104,8 @@ class NKDLoss(nn.Module):
             Tensor: Scalar.
 
         Raises:
-            ValueError: For logits of different shapes or fewer than three classes.
+            ValueError: For logits of different shapes or fewer than three classes, and
+                labels of another shape.
         """
         if preds_S.shape != preds_T.shape or preds_S.dim() != 2:
             raise ValueError(
@@ -117,6 +118,11 @@ class NKDLoss(nn.Module):
             raise ValueError(
                 f'NKDLoss got {preds_S.size(1)} classes; expected three or more, as it '
                 'compares those other than the label. Take mmrazor.KLDivergence.'
+            )
+        if gt_labels.dim() == 2 and gt_labels.shape != preds_S.shape:
+            raise ValueError(
+                f'NKDLoss got labels {tuple(gt_labels.shape)} for logits '
+                f'{tuple(preds_S.shape)}; expected one class an image, (N,), or (N, C).'
             )
         labels = gt_labels.argmax(1) if gt_labels.dim() == 2 else gt_labels
         loss = nkd_loss(preds_S, preds_T.detach(), labels, self.tau, self.gamma)

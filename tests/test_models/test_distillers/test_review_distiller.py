@@ -347,3 +347,16 @@ def test_levels_from_deep_to_shallow():
         sizes=[1, 2, 4, 8],
     )
     step(feature_distill(distiller=dict(cfg, connector=connector)), batch())
+
+
+def test_connector_that_leaves_levels_out():
+    """One of the user's own: no level is dropped without a word."""
+    made = neck_distiller()
+    forward = made.connectors['review'].forward
+    for cut, told in (
+        (lambda maps: forward(maps)[:2], 'ReviewConnector returned 2 predictions'),
+        (lambda maps: forward(maps)[0], 'ReviewConnector returned one tensor'),
+    ):
+        made.connectors['review'].forward = cut
+        with pytest.raises(ValueError, match=f'{told} for 3 levels'):
+            record(made, Pyramid(), Pyramid(6), torch.rand(2, 3, 16, 16))

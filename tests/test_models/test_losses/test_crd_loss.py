@@ -181,3 +181,13 @@ def test_the_right_data_set_is_accepted():
 def test_bad_numbers(given, expected):
     with pytest.raises(ValueError, match=f'CRDLoss got {expected}'):
         build(**given)
+
+
+def test_copied_after_a_step():
+    """Its normalisation keeps no graph of the step that began it."""
+    loss = build()
+    loss(*embeddings(), samples(7, 0, 3)).backward()
+    assert not loss.contrast.params.requires_grad
+    again = copy.deepcopy(loss)
+    features, data = embeddings(), samples(1, 2, 4)
+    assert torch.equal(loss(*features, data), again(*features, data))

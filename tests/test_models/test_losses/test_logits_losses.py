@@ -239,3 +239,31 @@ class TestMultiLevel:
             multi_level(views=3)
         with pytest.raises(ValueError, match=r'\(3, 5\).*mmfakd\.collate_views'):
             multi_level()(torch.rand(3, 5), torch.rand(3, 5))
+
+
+def test_labels_of_another_shape():
+    ours, theirs = inputs()
+    with pytest.raises(ValueError, match=r'labels \(4, 1\) for logits \(4, 6\)'):
+        nkd()(ours, theirs, LABELS[:, None])
+    one_hot = torch.nn.functional.one_hot(LABELS, 6)
+    assert torch.equal(nkd()(ours, theirs, one_hot), nkd()(ours, theirs, LABELS))
+
+
+@pytest.mark.parametrize('rate, name', [(1e-3, 'AdamW'), (0.05, 'SGD')])
+def test_head_that_begins_at_zero(rate, name):
+    """As mmpretrain's of a ViT: nothing to standardise, until labels have moved it."""
+    images = torch.randn(256, 192)
+    theirs = images @ torch.randn(192, 10) / 192**0.5 * 4
+    head, loss = torch.nn.Linear(192, 10), standardized(dict(KD, loss_weight=9))
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    first = torch.autograd.grad(loss(head(images), theirs), head.weight)[0]
+    assert 0 < first.norm() < 1e3
+    labels, criterion = theirs.argmax(1), torch.nn.CrossEntropyLoss()
+    optimizer = getattr(torch.optim, name)(head.parameters(), rate)
+    for _ in range(300):
+        ours = head(images)
+        optimizer.zero_grad()
+        (loss(ours, theirs) + 0.1 * criterion(ours, labels)).backward()
+        optimizer.step()
+    assert (head(images).argmax(1) == labels).float().mean() > 0.8
