@@ -67,7 +67,8 @@ def read_table(
         ValueError: For a key that means nothing or is there twice, a run without a
             config, and two runs of one folder.
     """
-    table: dict[str, Any] = yaml.load(path.read_text(), _Loader)
+    with path.open(encoding='utf-8') as lines:
+        table: dict[str, Any] = yaml.load(lines, _Loader)
     _check_keys(path, table, 'config options seeds teacher runs log fit')
     teacher: TableRun | None = None
 
@@ -176,9 +177,7 @@ def main() -> None:
     os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
     work_dir = args.work_dir or Path('work_dirs') / args.table.stem
     first, runs, log = read_table(args.table, work_dir)
-    for method in args.drop:
-        log.drop(method)
-    left = [run for run in runs if not log.knows(run)]
+    left = [run for run in runs if run.name in args.drop or not log.knows(run)]
     if args.dry_run:
         before = [run.first for run in left if run.first is not None]
         for run in [*(first if left else []), *before, *left]:
@@ -188,7 +187,10 @@ def main() -> None:
     for run in [*first, *left]:
         run.check()
     for run in left:
-        log.check(run)
+        if run.name not in args.drop:
+            log.check(run)
+    if args.drop:
+        log.drop(args.drop)
     if left and not all(finish(run) for run in first):
         sys.exit(1)
     with ThreadPoolExecutor(args.jobs) as pool:

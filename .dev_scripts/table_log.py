@@ -80,31 +80,35 @@ class TableLog:
                 raise ValueError(
                     f'{self.path} has {run.name}, seed {found["seed"]}, by '
                     f'{" ".join(made)}; the table has {" ".join(run.made)} now. Give '
-                    "the row another name, or take out its runs with '--drop "
-                    f"{shlex.quote(run.name)}'."
+                    'the row another name, or take out its runs: --drop '
+                    f'{shlex.quote(run.name)}'
                 )
 
-    def drop(self, method: str) -> None:
-        """Take the runs of a method out.
+    def drop(self, methods: Sequence[str]) -> None:
+        """Take the runs of methods out: of all of them, or of none.
 
         Args:
-            method (str): Its name.
+            methods (Sequence[str]): Their names.
 
         Raises:
             OSError: If the file cannot be written.
-            ValueError: If it has no such method, or is no log.
+            ValueError: If it lacks such a method, or is no log.
         """
-        if method not in self._runs():
-            raise ValueError(f'{self.path} has no {method!r}: {[*self._runs()]}.')
+        known = [*self._runs()]
+        for method in methods:
+            if method not in known:
+                raise ValueError(f'{self.path} has no {method!r}: {known}.')
         with _locked(self.path) as path:
             log = json.loads(path.read_text())
-            left = [each for each in log['methods'] if each['method'] != method]
+            left = [each for each in log['methods'] if each['method'] not in methods]
             if not left:
                 path.unlink()
                 return
-            base = left[0]['method'] if log['baseline'] == method else log['baseline']
+            base = log['baseline']
+            base = left[0]['method'] if base in methods else base
+            gone = tuple(f'{method} ' for method in methods)
             for subjects in log.get('remarks', {}).values():
-                subjects[:] = [s for s in subjects if not s.startswith(f'{method} ')]
+                subjects[:] = [s for s in subjects if not s.startswith(gone)]
             none = dict(metric=log['metric'], methods=[], teacher=None, remarks={})
             log = extend({**log, 'methods': left}, none, base)
             with whole_file(path) as part:

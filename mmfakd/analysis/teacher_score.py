@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from mmfakd.checkpoints.class_names import renamed_classes
 from mmfakd.datasets.wrappers import dataset_meta
+from mmfakd.engine.check_config import check_parts
 from mmfakd.engine.check_loaders import check_loaders
 from mmfakd.engine.config_dump import TEACHER
 from mmfakd.engine.launch import build_runner, merge_launch_options
@@ -90,14 +91,11 @@ def _check_numbers(expected: float | None, tolerance: float) -> None:
 
 
 def _require_validation(cfg: Config) -> None:
-    needed = ('val_dataloader', 'val_evaluator', 'val_cfg')
-    missing = [key for key in needed if cfg.get(key) is None]
-    if missing:
-        raise ValueError(
-            f'it has no {" and no ".join(missing)}, so there is nothing to score the '
-            'teacher on; add a validation set, as `mmfakd configs show '
-            'r18w4_1xb50_digits` has one.'
-        )
+    advice = (
+        'so there is nothing to score the teacher on; add a validation set, as `mmfakd '
+        'configs show r18w4_1xb50_digits` has one.'
+    )
+    check_parts(cfg, ('val_dataloader', 'val_evaluator', 'val_cfg'), advice, 'it')
 
 
 def score_teacher(

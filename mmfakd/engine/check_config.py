@@ -46,7 +46,8 @@ def check_training(cfg: Config) -> None:
     check_installed(cfg, cfg.filename or 'the config')
     check_model(cfg)
     check_sources(cfg)
-    _check_parts(cfg)
+    advice = 'which a training needs. Does it lack its `_base_`, as of the schedule?'
+    check_parts(cfg, ('train_dataloader', 'train_cfg', 'optim_wrapper'), advice)
     _check_keys(cfg)
     _check_units(cfg.get('train_cfg'))
     _check_lengths(cfg.get('train_cfg'))
@@ -100,15 +101,24 @@ def check_model(cfg: Config) -> None:
         )
 
 
-def _check_parts(cfg: Config) -> None:
-    """Check that a config has what only a training needs."""
-    needed = ('train_dataloader', 'train_cfg', 'optim_wrapper')
+def check_parts(
+    cfg: Config, needed: Iterable[str], then: str, who: str | None = None
+) -> None:
+    """Check that a config has what a loop of MMEngine cannot do without.
+
+    Args:
+        cfg (Config): The whole config.
+        needed (Iterable[str]): Keys of the parts.
+        then (str): What needs them, and what to do, for the message.
+        who (str, optional): What the message calls the config. Defaults to its file.
+
+    Raises:
+        ValueError: If one is missing or None.
+    """
     missing = [key for key in needed if cfg.get(key) is None]
     if missing:
-        raise ValueError(
-            f'{cfg.filename or "The config"} has no {" and no ".join(missing)}, which '
-            'a training needs. Does it lack its `_base_`, as one with the schedule?'
-        )
+        who = who or cfg.filename or 'The config'
+        raise ValueError(f'{who} has no {" and no ".join(missing)}, {then}')
 
 
 def _check_keys(cfg: Config) -> None:

@@ -37,7 +37,13 @@ from mmfakd.model_zoo.read_config import read_config
 from mmfakd.model_zoo.type_names import short_name, type_name
 
 from .cfg_options import merge_cfg_options
-from .check_config import check_model, check_training, check_weights, tell_starts
+from .check_config import (
+    check_model,
+    check_parts,
+    check_training,
+    check_weights,
+    tell_starts,
+)
 from .check_loaders import check_loaders
 from .check_stream import explain_stream
 from .config_dump import TEST, name_dump
@@ -65,6 +71,10 @@ from .work_dir import (
     lock_folders,
 )
 
+_NO_TEST_SET = (
+    'which a test needs. To test on the images of validation: test_dataloader = '
+    'val_dataloader, test_evaluator = val_evaluator, test_cfg = dict().'
+)
 # What --out may be, by --out-item.
 _PICKLES = ('.pkl', '.pickle')
 _ENDINGS = dict(pred=_PICKLES, metrics=('.json', '.yml', '.yaml', *_PICKLES))
@@ -147,7 +157,7 @@ def test(
     written = [out] if is_first_process(options) else []
     check_outputs(True, written, [checkpoint, *config_sources(file)])
     cfg = merge_test_options(read_config(file), checkpoint, **options)
-    _check_test_set(cfg)
+    check_parts(cfg, ('test_dataloader', 'test_cfg', 'test_evaluator'), _NO_TEST_SET)
     check_work_dir(cfg)
 
     def evaluate() -> None:
@@ -298,18 +308,6 @@ def merge_train_options(
             )
         cfg.model[name] = weights[name]
     return cfg
-
-
-def _check_test_set(cfg: Config) -> None:
-    """Refuse what MMEngine's loop of the test would miss."""
-    needed = ('test_dataloader', 'test_cfg', 'test_evaluator')
-    missing = [key for key in needed if cfg.get(key) is None]
-    if missing:
-        raise ValueError(
-            f'{cfg.filename or "The config"} has no {" and no ".join(missing)}, which '
-            'a test needs. To test on the images of validation: test_dataloader = '
-            'val_dataloader, test_evaluator = val_evaluator, test_cfg = dict().'
-        )
 
 
 def _require(cfg: Config, key: str, option: str) -> None:

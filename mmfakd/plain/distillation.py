@@ -108,8 +108,6 @@ class Distillation(nn.Module):
         Raises:
             RuntimeError: If they are those of other layers or of another method.
         """
-        keys = kwargs.get('state_dict', args[0] if args else ())
-        self._tell_measured(any('.loss_weight.' in f'.{key}' for key in keys))
         try:
             return super().load_state_dict(*args, **kwargs)
         except RuntimeError as error:
@@ -117,6 +115,13 @@ class Distillation(nn.Module):
                 f'{error}\n\tIs it of the same layers and method? Where mmfakd.distill '
                 "was given none, older versions took method='fakd-review'."
             ) from None
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        # Also of what holds this module, as its wrapper for several processes.
+        ours = [key for key in state_dict if key.startswith(f'{prefix}distiller.')]
+        if ours:
+            self._tell_measured(any('.loss_weight.' in key for key in ours))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _tell_measured(self, before: bool) -> None:
         """Warn where weights were measured and are given now, or the other way."""

@@ -196,14 +196,24 @@ def test_other_options_are_not_the_run_of_the_folder(logged, main, tmp_path):
     assert main('--work-dir', tmp_path) == 0
 
 
-def test_a_shorter_run_takes_the_place_of_a_longer_one_if_asked(logged, main, tmp_path):
+def test_a_shorter_run_takes_the_place_of_a_longer_one_if_asked(
+    logged, main, tmp_path, capsys
+):
     table, path = logged
     before, places = path.read_text(), ['--work-dir', tmp_path]
     shutil.rmtree(tmp_path / 'second_seed0')
     write(table, path, second=dict(options=['train_cfg.max_epochs=1']))
-    told = 'max_epochs=1 now. Give the row another name, or take out its runs with '
-    with pytest.raises(ValueError, match=f"{told}'--drop second'"):
+    told = 'max_epochs=1 now. Give the row another name, or take out its runs: '
+    with pytest.raises(ValueError, match=f'{told}--drop second$'):
         main(*places)
+    # A dry run writes nothing, and what cannot start takes nothing out.
+    assert main(*places, '--drop', 'second', '--dry-run') == 0
+    assert 'max_epochs=1' in capsys.readouterr().out and path.read_text() == before
+    (tmp_path / 'second_seed0').mkdir()
+    (tmp_path / 'second_seed0/made.json').write_text('["other"]')
+    with pytest.raises(ValueError, match='holds a run of other'):
+        main(*places, '--drop', 'second')
+    shutil.rmtree(tmp_path / 'second_seed0')
     assert path.read_text() == before
     assert main(*places, '--drop', 'second') == 0
     [known] = json.loads(path.read_text())['methods'][0]['runs']
@@ -293,7 +303,7 @@ def test_rows_that_cannot_be_read(table, tmp_path):
         'config: a.py\nseeds: [0]\nruns: {KD: {options: [a=1]}, KD: {options: [a=2]}}'
     )
     table.write_text(text)
-    with pytest.raises(ValueError, match=r"\['KD'\] twice.*line 3"):
+    with pytest.raises(ValueError, match=rf"\['KD'\] twice.*{table}.*line 3"):
         run_table.read_table(table, tmp_path)
     table.write_text('seeds: [0]\nruns: {KD: {options: [a=1]}}')
     with pytest.raises(ValueError, match="'KD' has no config, nor has the table"):

@@ -87,12 +87,14 @@ def test_dropped_rows(stand_in, tmp_path):
     log = TableLog(tmp_path / 'log.json', ['a', 'b', 'c'])
     for name in 'abc':
         log.add(make(tmp_path, name))
-    log.drop('a')
+    with pytest.raises(ValueError, match="has no 'd'"):
+        log.drop(['a', 'd'])
+    assert methods(log.path) == ['a', 'b', 'c']
+    log.drop(['a'])
     text = json.loads(log.path.read_text())
     assert methods(log.path) == ['b', 'c'] and text['baseline'] == 'b'
     assert [each['difference'] is None for each in text['methods']] == [True, False]
     log.add(make(tmp_path, 'a'))
     assert methods(log.path) == ['a', 'b', 'c']
-    for name in 'abc':
-        log.drop(name)
+    log.drop(['a', 'b', 'c'])
     assert not log.path.exists()

@@ -252,6 +252,10 @@ def test_weights_that_were_measured_before(monkeypatch):
         made[now].load_state_dict(made[before].state_dict())
         told = f'were {kinds[before]} before and are {kinds[now]} now'
         assert told in said.pop()
+        # As wrapped for several processes, or as a part of something.
+        whole = nn.ModuleDict(dict(module=made[now]))
+        whole.load_state_dict(nn.ModuleDict(dict(module=made[before])).state_dict())
+        assert told in said.pop()
         made[now].load_state_dict(state_dict=made[now].state_dict())
         assert not said
 
